@@ -1,0 +1,95 @@
+"""hoop: the asyncio runtime for Python."""
+
+from __future__ import annotations
+
+import asyncio  # first: whoever imports _asyncio before it gets a second set of current tasks
+import sys
+import warnings
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+__version__ = "0.1.0"
+
+if sys.platform == "linux":
+    from hoop._core.future import Future
+    from hoop._core.handle import Handle
+    from hoop._core.task import Task
+    from hoop._core.timers import TimerHandle
+    from hoop.loop import EventLoop, EventLoopPolicy, new_event_loop
+else:
+    from asyncio import (
+        DefaultEventLoopPolicy as EventLoopPolicy,
+    )
+    from asyncio import (
+        Future,
+        Handle,
+        Task,
+        TimerHandle,
+        new_event_loop,
+    )
+    from asyncio import (
+        SelectorEventLoop as EventLoop,
+    )
+
+__all__ = [
+    "EventLoop",
+    "EventLoopPolicy",
+    "Future",
+    "Handle",
+    "Runner",
+    "Task",
+    "TimerHandle",
+    "eager_task_factory",
+    "new_event_loop",
+    "run",
+]
+
+
+class Runner(asyncio.Runner):
+    """asyncio.Runner on a hoop loop, unless another `loop_factory` is given."""
+
+    def __init__(
+        self,
+        *,
+        debug: bool | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ) -> None:
+        if loop_factory is None:
+            loop_factory = new_event_loop
+            if sys.platform != "linux":
+                warnings.warn(
+                    f"hoop's own event loop needs Linux; on {sys.platform} hoop.run() and hoop.Runner "
+                    "use asyncio's",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        super().__init__(debug=debug, loop_factory=loop_factory)
+
+
+def run(
+    main: Coroutine[Any, Any, _T],
+    *,
+    debug: bool | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> _T:
+    """Run a coroutine on a new hoop loop and return its result. See asyncio.run.
+
+    Raises RuntimeError if a loop is running in this thread already.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("hoop.run() cannot be called from a running event loop")
+    with Runner(debug=debug, loop_factory=loop_factory) as runner:
+        return runner.run(main)
+
+
+def eager_task_factory(
+    loop: asyncio.AbstractEventLoop,
+    coro: Coroutine[Any, Any, _T],
+    *,
+    name: str | None = None,
+    context: Any = None,
+) -> Task[_T]:
+    """A task factory whose tasks take their first step at once. See asyncio.eager_task_factory."""
+    return Task(coro, loop=loop, name=name, context=context, eager_start=True)

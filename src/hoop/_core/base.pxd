@@ -1,0 +1,57 @@
+from hoop._core.c.python cimport PyDict_SetItem, Ref
+from hoop._core.driver cimport Driver
+from hoop._core.handle cimport Handle, ReadyRing, Runnable
+from hoop._core.op cimport Op
+from hoop._core.timers cimport Timers
+
+# The parts of a loop that futures, tasks and transports need.
+cdef class LoopBase(ReadyRing):
+    cdef Driver driver
+    cdef Timers timers
+    cdef list dirty                     # ops with something to send before the loop sleeps
+    cdef dict transports                # descriptor -> open transport; owns them
+    cdef object wake_context            # where callbacks run that only wake a task of ours
+    cdef bint closed, stopping, debug
+    cdef bint asleep                    # in a blocking poll, and nobody has woken it yet
+    cdef unsigned long thread           # that runs the loop; 0 when it is not running
+
+    # The task that asyncio.current_task() names, put down lazily: it stays until something that is
+    # not a native task is about to run. Borrowed from `current_tasks`.
+    cdef Ref entered
+    cdef dict current_tasks             # asyncio's {loop: task}; None from Python 3.14 on
+    cdef Ref first_task                 # unfinished native tasks, linked through them; all owned
+    cdef Ref running                    # the runnable whose turn it is; borrowed
+
+    # Where transports receive: one hot buffer for all of them.
+    cdef char *scratch
+
+    # Counters for whoever looks on. Plain fields, never reset.
+    cdef readonly unsigned long turns, callbacks, ready_max
+    cdef readonly double lag_max        # seconds by which the latest timer was late
+    # Measure the time that each task keeps the loop busy.
+    cdef public bint measuring
+
+    cdef inline int enter(self, Runnable task) except -1:
+        if self.entered != <Ref>task:
+            if self.current_tasks is None:
+                return self.swap_current(<Ref>task)
+            self.entered = <Ref>task
+            return PyDict_SetItem(<Ref>self.current_tasks, <Ref>self, <Ref>task)
+        return 0
+    cdef inline int leave(self) except -1:
+        if self.entered != NULL:
+            return self.leave_task()
+        return 0
+    cdef int leave_task(self) except -1
+    cdef int swap_current(self, Ref task) except -1
+
+    cdef Handle soon(self, object callback, tuple args, object context)
+    cdef int mark_dirty(self, Op op) except -1
+    cdef int check_open(self) except -1
+    cdef int check_thread(self) except -1
+    cdef char *scratch_buffer(self)
+
+cdef enum:
+    SCRATCH_BYTES = 262144              # as much as asyncio's transports receive at once
+
+cdef LoopBase as_native(object loop)

@@ -1,0 +1,170 @@
+"""The parts of a loop that futures, tasks and transports need: queue, timers, driver, current task.
+
+This is the loop without its turn, so that what the loop runs can be compiled before it.
+"""
+
+from __future__ import annotations
+
+import asyncio.tasks
+import contextvars
+
+import cython
+from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
+from cython.cimports.hoop._core.c.python import (
+    PyContext_CopyCurrent,
+    PyDict_DelItem,
+    PyErr_Clear,
+    PyThread_get_thread_ident,
+    Ref,
+    hoop_swap_clear,
+    hoop_swap_traverse,
+    hoop_visit,
+    inquiry,
+    ref,
+    traverseproc,
+    visitproc,
+)
+from cython.cimports.hoop._core.handle import Handle, ReadyRing, Runnable
+from cython.cimports.hoop._core.op import Op
+from cython.cimports.hoop._core.timers import Timers
+
+# Python 3.14 keeps the current task in the thread's state, behind this function.
+_swap_current_task = cython.declare(object, getattr(asyncio.tasks, "_swap_current_task", None))
+
+
+def _current_tasks_dict():
+    """asyncio's own {loop: task}, or None where it has none (Python 3.14 on)."""
+    tasks = getattr(asyncio.tasks, "_current_tasks", None)
+    return tasks if type(tasks) is dict else None
+
+
+_current_tasks = cython.declare(dict, _current_tasks_dict())
+
+
+@cython.cfunc
+def as_native(loop) -> LoopBase:
+    """The loop if it is one of ours, else None. No type property of a mock can fool it."""
+    return cython.cast(LoopBase, loop) if isinstance(loop, LoopBase) else None
+
+
+@cython.cclass
+class LoopBase(ReadyRing):
+    """What the compiled objects know of their loop."""
+
+    def __cinit__(self):
+        self.timers = Timers()
+        self.dirty = []
+        self.transports = {}
+        self.current_tasks = _current_tasks
+        self.wake_context = contextvars.Context()
+
+    def __dealloc__(self):
+        PyMem_Free(self.scratch)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def leave_task(self) -> cython.int:
+        self.entered = cython.NULL
+        if self.current_tasks is None:
+            return self.swap_current(cython.NULL)
+        if PyDict_DelItem(ref(self.current_tasks), ref(self)) < 0:
+            PyErr_Clear()  # somebody called asyncio's _leave_task() by hand: it is gone already
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def swap_current(self, task: Ref) -> cython.int:
+        self.entered = task
+        _swap_current_task(self, None if task is cython.NULL else cython.cast(object, task))
+        return 0
+
+    @cython.cfunc
+    def soon(self, callback, args: tuple, context) -> Handle:
+        """call_soon without its checks; `context` None means a copy of the current one."""
+        handle: Handle = Handle.__new__(Handle)
+        handle.callback = callback
+        handle.args = args
+        handle.context = PyContext_CopyCurrent() if context is None else context
+        handle.loop = self
+        self.push(handle)
+        return handle
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def mark_dirty(self, op: Op) -> cython.int:
+        self.dirty.append(op)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def check_open(self) -> cython.int:
+        if self.closed:
+            raise RuntimeError("Event loop is closed")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def check_thread(self) -> cython.int:
+        """In debug mode: refuse calls from a thread that does not run this loop."""
+        if self.thread and self.thread != PyThread_get_thread_ident():
+            raise RuntimeError(
+                "Non-thread-safe operation invoked on an event loop other than the current one"
+            )
+        return 0
+
+    @cython.cfunc
+    def scratch_buffer(self) -> cython.p_char:
+        if self.scratch is cython.NULL:
+            self.scratch = cython.cast(cython.p_char, PyMem_Malloc(SCRATCH_BYTES))
+            if self.scratch is cython.NULL:
+                raise MemoryError
+        return self.scratch
+
+    def counters(self) -> dict:
+        """Plain counters of what the loop did since it was made.
+
+        turns, callbacks (runnables run), ready_max (the longest queue a turn began with), sleeps and
+        wakes (how often the loop waited in the kernel; how often another thread woke it), lag_max
+        (seconds by which the latest timer was late).
+        """
+        return {
+            "turns": self.turns,
+            "callbacks": self.callbacks,
+            "ready": self.tail - self.head,
+            "ready_max": self.ready_max,
+            "sleeps": 0 if self.driver is None else self.driver.waits,
+            "wakes": 0 if self.driver is None else self.driver.wakes,
+            "lag_max": self.lag_max,
+            "timers": len(self.timers),
+            "transports": len(self.transports),
+        }
+
+
+# ---- the ring's references, shown to the garbage collector ---------------------------------------
+
+_loop_traverse = cython.declare(traverseproc, cython.NULL)
+_loop_clear = cython.declare(inquiry, cython.NULL)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def loop_traverse(loop: LoopBase | None, visit: visitproc, arg: cython.p_void) -> cython.int:
+    error: cython.int
+    i: cython.ulong = loop.head
+    while i != loop.tail:
+        error = hoop_visit(loop.ring[i & loop.mask], visit, arg)
+        if error:
+            return error
+        i += 1
+    return _loop_traverse(ref(loop), visit, arg)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def loop_clear(loop: LoopBase | None) -> cython.int:
+    loop.drop_ready()
+    return _loop_clear(ref(loop))
+
+
+_loop_traverse = hoop_swap_traverse(LoopBase, cython.cast(traverseproc, loop_traverse))
+_loop_clear = hoop_swap_clear(LoopBase, cython.cast(inquiry, loop_clear))

@@ -1,0 +1,45 @@
+# What the core calls of Linux. Every function returns a count or a descriptor, or -errno; none raises.
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef extern from "shim.h" nogil:
+    struct epoll_event:
+        uint32_t events
+        uint64_t data "data.u64"
+    struct sockaddr:
+        pass
+    struct sockaddr_storage:
+        unsigned short ss_family
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    ctypedef unsigned int socklen_t
+    enum:
+        EPOLLIN
+        EPOLLOUT
+        EPOLLERR
+        EPOLLHUP
+        EPOLLRDHUP
+        EPOLLET
+        EPOLL_CTL_ADD
+        EPOLL_CTL_MOD
+        EPOLL_CTL_DEL
+        SHUT_WR
+
+    double hoop_now() noexcept                          # CLOCK_MONOTONIC in seconds
+    long long hoop_now_ns() noexcept
+    long long hoop_tick() noexcept                      # a coarse clock: milliseconds, a few ns to read
+
+    int hoop_epoll_create() noexcept
+    int hoop_epoll_ctl(int epfd, int action, int fd, uint32_t events, uint64_t data) noexcept
+    int hoop_epoll_wait(int epfd, epoll_event *events, int n, long long timeout_ns) noexcept
+    int hoop_eventfd() noexcept
+    int hoop_eventfd_write(int fd) noexcept
+    int hoop_eventfd_drain(int fd) noexcept
+    int hoop_close(int fd) noexcept
+
+    Py_ssize_t hoop_recv(int fd, void *buf, size_t n) noexcept
+    Py_ssize_t hoop_send(int fd, const void *buf, size_t n) noexcept
+    Py_ssize_t hoop_sendv(int fd, iovec *vec, size_t n) noexcept
+    int hoop_accept(int fd, sockaddr_storage *address, socklen_t *length) noexcept
+    int hoop_shutdown(int fd, int how) noexcept
+    int hoop_fd_is_open(int fd) noexcept

@@ -1,0 +1,67 @@
+# What the core calls of CPython's C API, beyond what Cython itself provides.
+#
+# Functions declared as returning `object` raise on NULL and hand over their reference; those that
+# return `Ref` are borrowed or may fail quietly, and every caller says which.
+from cpython.object cimport PyObject, PyTypeObject
+
+ctypedef PyObject *Ref              # a raw reference: nothing counts it
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+    ctypedef int (*visitproc)(PyObject *, void *) noexcept
+    ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
+    ctypedef int (*inquiry)(PyObject *) noexcept
+    ctypedef PySendResult (*sendfunc)(PyObject *, PyObject *, PyObject **) noexcept
+    ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
+    enum: PY_VECTORCALL_ARGUMENTS_OFFSET
+
+    Ref Py_None
+    void Py_INCREF(Ref)
+    void Py_DECREF(Ref)
+    void Py_XDECREF(Ref)
+    PyTypeObject *Py_TYPE(Ref)
+    bint PyUnicode_CheckExact(object)
+
+    PySendResult PyIter_Send(Ref iterator, Ref value, Ref *result) noexcept
+    Ref PyObject_CallMethodOneArg(object o, object name, object arg) noexcept
+    object PyObject_CallOneArg(object callable, object arg)
+    Ref call_one_quiet "PyObject_CallOneArg"(Ref callable, Ref arg) noexcept
+
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(Ref context) noexcept
+    int PyContext_Exit(Ref context) noexcept
+
+    int PyDict_SetItem(Ref d, Ref key, Ref value) except -1
+    int PyDict_DelItem(Ref d, Ref key) noexcept
+    object PyObject_GenericGetDict(object o, void *context)
+    void PyErr_Clear() noexcept
+    void PyErr_SetObject(object type, object value) noexcept
+    int PyErr_CheckSignals() except -1
+    int PyErr_ExceptionMatches(object type) noexcept
+    unsigned long PyThread_get_thread_ident() noexcept nogil
+
+cdef extern from "shim.h":
+    object hoop_take_exception()                        # the raised exception, no longer raised
+    Ref hoop_iter_return(Ref value) noexcept            # end an iterator with a value
+    int hoop_set_am_send(object type, sendfunc f) except -1
+    int hoop_set_iternext(object type, iternextfunc f) noexcept
+    int hoop_set_dictoffset(object type, Py_ssize_t offset) noexcept
+    traverseproc hoop_swap_traverse(object type, traverseproc f) noexcept
+    inquiry hoop_swap_clear(object type, inquiry f) noexcept
+    int hoop_visit(Ref o, visitproc visit, void *arg) noexcept
+    Ref hoop_call(Ref callable, Ref args_tuple) noexcept
+
+cdef inline Ref ref(object o) noexcept:                 # borrowed
+    return <Ref>o
+
+cdef inline Ref own(object o) noexcept:                 # a counted reference that C now owns
+    Py_INCREF(<Ref>o)
+    return <Ref>o
+
+cdef inline object take(Ref r):                         # back from C: the reference moves
+    o = <object>r
+    Py_DECREF(r)
+    return o

@@ -1,0 +1,203 @@
+/* The few things that neither Cython nor CPython's stable headers can say: slots set after a type was
+ * made, an iterator's return value without a StopIteration object, and system calls as -errno. */
+#ifndef HOOP_SHIM_H
+#define HOOP_SHIM_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <Python.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- exceptions -------------------------------------------------------------------------------- */
+
+/* Take the raised exception (a new reference; None if there was none). */
+static inline PyObject *hoop_take_exception(void) {
+    PyObject *exc;
+#if PY_VERSION_HEX >= 0x030C0000
+    exc = PyErr_GetRaisedException();
+#else
+    PyObject *type, *traceback;
+    PyErr_Fetch(&type, &exc, &traceback);
+    if (type != NULL) {
+        PyErr_NormalizeException(&type, &exc, &traceback);
+        if (traceback) {
+            PyException_SetTraceback(exc, traceback);
+            Py_DECREF(traceback);
+        }
+        Py_DECREF(type);
+    }
+#endif
+    if (exc == NULL) {
+        Py_INCREF(Py_None);
+        return Py_None;
+    }
+    return exc;
+}
+
+static inline PyObject *hoop_stop_with(PyObject *value) {
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+    if (stop) {
+        PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_DECREF(stop);
+    }
+    return NULL;
+}
+
+/* End an iterator with `value` (borrowed). NULL with nothing raised already means "returned None".
+ * Other values need a StopIteration: before 3.12 it is built only if somebody looks; since 3.12 one
+ * object is used again for as long as nobody else holds it or has marked it. */
+static inline PyObject *hoop_iter_return(PyObject *value) {
+    if (value == Py_None) return NULL;
+#if PY_VERSION_HEX < 0x030C0000
+    if (PyTuple_Check(value) || PyExceptionInstance_Check(value)) return hoop_stop_with(value);
+    Py_INCREF(PyExc_StopIteration);
+    Py_INCREF(value);
+    PyErr_Restore(PyExc_StopIteration, value, NULL);
+    return NULL;
+#elif defined(Py_GIL_DISABLED)
+    return hoop_stop_with(value);
+#else
+    static PyStopIterationObject *stop = NULL;
+    if (stop == NULL) {
+        stop = (PyStopIterationObject *)PyObject_CallNoArgs(PyExc_StopIteration);
+        if (stop == NULL) return NULL;
+    }
+    if (Py_REFCNT(stop) != 1 || stop->traceback || stop->context || stop->cause || stop->dict ||
+        stop->notes)
+        return hoop_stop_with(value);
+    PyObject *old = stop->value;
+    Py_INCREF(value);
+    stop->value = value;
+    Py_INCREF(stop);
+    Py_XDECREF(old);
+    PyErr_SetRaisedException((PyObject *)stop);
+    return NULL;
+#endif
+}
+
+/* Call with a tuple of arguments. The callable and the tuple outlive the call, whatever it does. */
+static inline PyObject *hoop_call(PyObject *callable, PyObject *args) {
+    Py_INCREF(callable);
+    Py_INCREF(args);
+    PyObject *result = PyObject_Vectorcall(callable, &PyTuple_GET_ITEM(args, 0),
+                                           (size_t)PyTuple_GET_SIZE(args), NULL);
+    Py_DECREF(args);
+    Py_DECREF(callable);
+    return result;
+}
+
+/* ---- type slots, set before the type is first used ------------------------------------------------ */
+
+static inline int hoop_set_am_send(PyObject *type, sendfunc f) {
+    PyTypeObject *tp = (PyTypeObject *)type;
+    if (tp->tp_as_async == NULL) {
+        PyErr_SetString(PyExc_SystemError, "the type has no tp_as_async");
+        return -1;
+    }
+    tp->tp_as_async->am_send = f;
+    PyType_Modified(tp);
+    return 0;
+}
+static inline int hoop_set_iternext(PyObject *type, iternextfunc f) {
+    ((PyTypeObject *)type)->tp_iternext = f;
+    PyType_Modified((PyTypeObject *)type);
+    return 0;
+}
+static inline int hoop_set_dictoffset(PyObject *type, Py_ssize_t offset) {
+    ((PyTypeObject *)type)->tp_dictoffset = offset;
+    PyType_Modified((PyTypeObject *)type);
+    return 0;
+}
+static inline traverseproc hoop_swap_traverse(PyObject *type, traverseproc f) {
+    traverseproc old = ((PyTypeObject *)type)->tp_traverse;
+    ((PyTypeObject *)type)->tp_traverse = f;
+    return old;
+}
+static inline inquiry hoop_swap_clear(PyObject *type, inquiry f) {
+    inquiry old = ((PyTypeObject *)type)->tp_clear;
+    ((PyTypeObject *)type)->tp_clear = f;
+    return old;
+}
+static inline int hoop_visit(PyObject *o, visitproc visit, void *arg) { return o ? visit(o, arg) : 0; }
+
+/* ---- clocks ---------------------------------------------------------------------------------------- */
+
+static inline long long hoop_now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+static inline double hoop_now(void) { return (double)hoop_now_ns() * 1e-9; }
+static inline long long hoop_tick(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+}
+
+/* ---- system calls: a result, or -errno ------------------------------------------------------------- */
+
+#define HOOP_RESULT(call) ({ long r_ = (long)(call); r_ < 0 ? -errno : r_; })
+
+static inline int hoop_epoll_create(void) { return (int)HOOP_RESULT(epoll_create1(EPOLL_CLOEXEC)); }
+static inline int hoop_epoll_ctl(int epfd, int action, int fd, uint32_t events, uint64_t data) {
+    struct epoll_event event = {.events = events, .data.u64 = data};
+    return (int)HOOP_RESULT(epoll_ctl(epfd, action, fd, &event));
+}
+
+/* Wait for at most timeout_ns (for ever if negative). epoll_pwait2 (Linux 5.11) has nanoseconds;
+ * without it the wait is rounded up to whole milliseconds, so that no timer runs early. */
+#ifndef __NR_epoll_pwait2
+#define __NR_epoll_pwait2 441
+#endif
+static inline int hoop_epoll_wait(int epfd, struct epoll_event *events, int n, long long timeout_ns) {
+    static int no_pwait2 = 0;
+    if (timeout_ns <= 0) return (int)HOOP_RESULT(epoll_wait(epfd, events, n, timeout_ns ? -1 : 0));
+    if (!no_pwait2) {
+        struct timespec t = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+        int r = (int)HOOP_RESULT(syscall(__NR_epoll_pwait2, epfd, events, n, &t, NULL, 0));
+        if (r != -ENOSYS && r != -EPERM) return r;
+        no_pwait2 = 1;
+    }
+    long long ms = (timeout_ns + 999999) / 1000000;
+    return (int)HOOP_RESULT(epoll_wait(epfd, events, n, ms > INT_MAX ? INT_MAX : (int)ms));
+}
+
+static inline int hoop_eventfd(void) { return (int)HOOP_RESULT(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
+static inline int hoop_eventfd_write(int fd) {
+    uint64_t one = 1;
+    return (int)HOOP_RESULT(write(fd, &one, sizeof one));
+}
+static inline int hoop_eventfd_drain(int fd) {
+    uint64_t count;
+    return (int)HOOP_RESULT(read(fd, &count, sizeof count));
+}
+static inline int hoop_close(int fd) { return (int)HOOP_RESULT(close(fd)); }
+
+static inline Py_ssize_t hoop_recv(int fd, void *buf, size_t n) { return HOOP_RESULT(recv(fd, buf, n, 0)); }
+static inline Py_ssize_t hoop_send(int fd, const void *buf, size_t n) {
+    return HOOP_RESULT(send(fd, buf, n, MSG_NOSIGNAL));
+}
+static inline Py_ssize_t hoop_sendv(int fd, struct iovec *vec, size_t n) {
+    struct msghdr message = {.msg_iov = vec, .msg_iovlen = n};
+    return HOOP_RESULT(sendmsg(fd, &message, MSG_NOSIGNAL));
+}
+static inline int hoop_accept(int fd, struct sockaddr_storage *address, socklen_t *length) {
+    *length = sizeof *address;
+    return (int)HOOP_RESULT(accept4(fd, (struct sockaddr *)address, length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+static inline int hoop_shutdown(int fd, int how) { return (int)HOOP_RESULT(shutdown(fd, how)); }
+static inline int hoop_fd_is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
+
+#endif

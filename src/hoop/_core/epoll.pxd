@@ -1,0 +1,25 @@
+from libc.stdint cimport uint32_t
+from hoop._core.c.linux cimport epoll_event
+from hoop._core.c.python cimport Ref
+from hoop._core.driver cimport Driver
+from hoop._core.op cimport Op
+
+cdef enum:
+    BATCH = 512                     # events taken by one epoll_wait
+
+# What is watched on one descriptor.
+cdef struct Slot:
+    Ref reader                      # owned Op, or NULL
+    Ref writer                      # owned Op, or NULL
+    uint32_t mask                   # what the kernel was told
+
+cdef class EpollDriver(Driver):
+    cdef object gc_marker           # an object field, so that the type is garbage-collected
+    cdef int epfd, wake_fd
+    cdef Slot *slots                # indexed by descriptor
+    cdef int n_slots
+    cdef epoll_event events[BATCH]
+    cdef int grow_slots(self, int fd) except -1
+    cdef Ref *place(self, Op op) noexcept
+    cdef int update(self, int fd) noexcept
+    cdef int drop_all(self) except -1

@@ -1,0 +1,309 @@
+"""The epoll driver: readiness by level-triggered epoll, ops in a table indexed by descriptor.
+
+Level-triggered, because a transport reads once per turn and must be told again if there is more.
+The kernel forgets a descriptor only when its last duplicate is closed, so a watched descriptor is always
+taken out by hand before its owner closes it: an event can never name a descriptor that was reused.
+The table owns the ops that are armed; an op owns whatever it serves.
+See epoll(7).
+"""
+
+from __future__ import annotations
+
+import errno
+
+import cython
+from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
+from cython.cimports.hoop._core.c.linux import (
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL,
+    EPOLL_CTL_MOD,
+    EPOLLERR,
+    EPOLLET,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    hoop_close,
+    hoop_epoll_create,
+    hoop_epoll_ctl,
+    hoop_epoll_wait,
+    hoop_eventfd,
+    hoop_eventfd_write,
+)
+from cython.cimports.hoop._core.c.python import (
+    Py_DECREF,
+    PyErr_CheckSignals,
+    Ref,
+    hoop_swap_clear,
+    hoop_swap_traverse,
+    hoop_visit,
+    inquiry,
+    own,
+    ref,
+    traverseproc,
+    visitproc,
+)
+from cython.cimports.hoop._core.driver import Driver
+from cython.cimports.hoop._core.errors import raise_errno
+from cython.cimports.hoop._core.handle import ReadyRing
+from cython.cimports.hoop._core.op import ARMED, READABLE, Op
+from cython.cimports.libc.stdint import uint32_t
+from cython.cimports.libc.string import memset
+
+EEXIST = cython.declare(cython.int, errno.EEXIST)
+EINTR = cython.declare(cython.int, errno.EINTR)
+ENOENT = cython.declare(cython.int, errno.ENOENT)
+EPERM = cython.declare(cython.int, errno.EPERM)
+
+
+@cython.final
+@cython.cclass
+class EpollDriver(Driver):
+    """A Driver over one epoll descriptor and one eventfd."""
+
+    name = "epoll"
+
+    def __cinit__(self):
+        self.epfd = self.wake_fd = -1
+
+    def __init__(self):
+        self.epfd = hoop_epoll_create()
+        if self.epfd < 0:
+            raise_errno(self.epfd, "epoll_create1")
+        self.wake_fd = hoop_eventfd()
+        if self.wake_fd < 0:
+            raise_errno(self.wake_fd, "eventfd")
+        # Edge-triggered and never read: each write is one event, and there is nothing to drain.
+        result: cython.int = hoop_epoll_ctl(
+            self.epfd, EPOLL_CTL_ADD, self.wake_fd, EPOLLIN | EPOLLET, self.wake_fd
+        )
+        if result < 0:
+            raise_errno(result, "epoll_ctl")
+        self.is_open = True
+
+    def __dealloc__(self):
+        self.close()
+        PyMem_Free(self.slots)
+
+    def fileno(self):
+        """The epoll descriptor, or -1 when closed."""
+        return self.epfd
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def supports(self, interest: cython.int) -> cython.bint:
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def submit(self, op: Op) -> cython.int:
+        if op.fd < 0:
+            raise ValueError(f"Invalid file descriptor: {op.fd}")
+        if op.fd >= self.n_slots:
+            self.grow_slots(op.fd)
+        place: cython.pointer[Ref] = self.place(op)
+        if place[0] == ref(op):
+            return 0
+        if place[0] is not cython.NULL:
+            raise RuntimeError(f"descriptor {op.fd} is watched already")
+        op.enter_armed()
+        place[0] = own(op)
+        result: cython.int = self.update(op.fd)
+        if result < 0:
+            place[0] = cython.NULL
+            op.enter_idle()
+            Py_DECREF(ref(op))
+            raise_errno(result)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def cancel(self, op: Op) -> cython.int:
+        if op.fd < 0 or op.fd >= self.n_slots:
+            return 0
+        place: cython.pointer[Ref] = self.place(op)
+        if place[0] != ref(op):
+            return 0
+        op.enter_idle()
+        place[0] = cython.NULL
+        # A failure means that somebody else closed the descriptor: then the kernel watches nothing.
+        self.update(op.fd)
+        Py_DECREF(ref(op))
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def place(self, op: Op | None) -> cython.pointer[Ref]:
+        """Where the table keeps an op of this descriptor and interest."""
+        slot: cython.pointer[Slot] = cython.address(self.slots[op.fd])
+        if op.interest == READABLE:
+            return cython.address(slot.reader)
+        return cython.address(slot.writer)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def update(self, fd: cython.int) -> cython.int:
+        """Tell the kernel what the slot wants. Returns 0 or -errno."""
+        slot: cython.pointer[Slot] = cython.address(self.slots[fd])
+        mask: uint32_t = 0
+        result: cython.int
+        if slot.reader is not cython.NULL:
+            mask |= EPOLLIN
+        if slot.writer is not cython.NULL:
+            mask |= EPOLLOUT
+        if mask == slot.mask:
+            return 0
+        if self.inherited():  # the parent shares this epoll descriptor
+            slot.mask = mask
+            return -EPERM if mask else 0
+        if mask == 0:
+            result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_DEL, fd, 0, 0)
+        elif slot.mask == 0:
+            result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, mask, fd)
+            if result == -EEXIST:
+                result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, mask, fd)
+        else:
+            result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, mask, fd)
+            if result == -ENOENT:  # closed and opened again behind our back
+                result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, mask, fd)
+        if result >= 0 or mask == 0:
+            slot.mask = mask
+        return result
+
+    @cython.cfunc
+    def armed(self, fd: cython.int, interest: cython.int) -> Op:
+        if fd < 0 or fd >= self.n_slots:
+            return None
+        p: Ref = self.slots[fd].reader if interest == READABLE else self.slots[fd].writer
+        return None if p is cython.NULL else cython.cast(Op, p)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def poll(self, ready: ReadyRing, timeout_ns: cython.longlong) -> cython.int:
+        n: cython.int
+        i: cython.int
+        fd: cython.int
+        seen: uint32_t
+        slot: cython.pointer[Slot]
+        epfd: cython.int = self.epfd
+        events = cython.address(self.events[0])
+        if timeout_ns == 0:
+            n = hoop_epoll_wait(epfd, events, BATCH, 0)
+        else:
+            self.waits += 1
+            with cython.nogil:
+                n = hoop_epoll_wait(epfd, events, BATCH, timeout_ns)
+        if n < 0:
+            if n != -EINTR:
+                raise_errno(n, "epoll_wait")
+            PyErr_CheckSignals()
+            return 0
+        for i in range(n):
+            fd = cython.cast(cython.int, events[i].data)
+            seen = events[i].events
+            if fd == self.wake_fd or fd >= self.n_slots:
+                continue
+            slot = cython.address(self.slots[fd])
+            # Errors and hang-ups are reported to whoever waits: the system call will say what it is.
+            if slot.reader is not cython.NULL and seen & (EPOLLIN | EPOLLERR | EPOLLHUP):
+                push_ready(ready, cython.cast(Op, slot.reader), seen)
+            if slot.writer is not cython.NULL and seen & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+                push_ready(ready, cython.cast(Op, slot.writer), seen)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wake(self) -> cython.int:
+        if self.wake_fd >= 0 and not self.inherited():
+            self.wakes += 1
+            hoop_eventfd_write(self.wake_fd)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def grow_slots(self, fd: cython.int) -> cython.int:
+        n: cython.int = self.n_slots or 64
+        while n <= fd:
+            n *= 2
+        slots = cython.cast(
+            cython.pointer[Slot], PyMem_Realloc(self.slots, n * cython.sizeof(Slot))
+        )
+        if slots is cython.NULL:
+            raise MemoryError
+        memset(slots + self.n_slots, 0, (n - self.n_slots) * cython.sizeof(Slot))
+        self.slots = slots
+        self.n_slots = n
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def drop_all(self) -> cython.int:
+        """Let go of every op, without a word to the kernel."""
+        i: cython.int
+        p: Ref
+        for i in range(self.n_slots):
+            self.slots[i].mask = 0
+            p = self.slots[i].reader
+            self.slots[i].reader = cython.NULL
+            if p is not cython.NULL:
+                cython.cast(Op, p).enter_idle()
+                Py_DECREF(p)
+            p = self.slots[i].writer
+            self.slots[i].writer = cython.NULL
+            if p is not cython.NULL:
+                cython.cast(Op, p).enter_idle()
+                Py_DECREF(p)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def close(self) -> cython.int:
+        self.is_open = False
+        if self.epfd >= 0:
+            hoop_close(self.epfd)
+            self.epfd = -1
+        if self.wake_fd >= 0:
+            hoop_close(self.wake_fd)
+            self.wake_fd = -1
+        self.drop_all()
+        return 0
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(-1, check=False)
+def push_ready(ready: ReadyRing | None, op: Op | None, seen: uint32_t) -> cython.int:
+    if op.phase == ARMED:  # else it still waits for the turn it was given before
+        op.events = seen
+        op.enter_ready()
+        ready.push(op)
+    return 0
+
+
+_epoll_traverse = cython.declare(traverseproc, cython.NULL)
+_epoll_clear = cython.declare(inquiry, cython.NULL)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def epoll_traverse(d: EpollDriver | None, visit: visitproc, arg: cython.p_void) -> cython.int:
+    i: cython.int
+    error: cython.int
+    for i in range(d.n_slots):
+        error = hoop_visit(d.slots[i].reader, visit, arg)
+        if error:
+            return error
+        error = hoop_visit(d.slots[i].writer, visit, arg)
+        if error:
+            return error
+    return _epoll_traverse(ref(d), visit, arg)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def epoll_clear(d: EpollDriver | None) -> cython.int:
+    d.close()
+    return _epoll_clear(ref(d))
+
+
+_epoll_traverse = hoop_swap_traverse(EpollDriver, cython.cast(traverseproc, epoll_traverse))
+_epoll_clear = hoop_swap_clear(EpollDriver, cython.cast(inquiry, epoll_clear))

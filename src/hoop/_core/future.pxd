@@ -1,0 +1,42 @@
+from hoop._core.base cimport LoopBase
+from hoop._core.c.python cimport Ref
+from hoop._core.handle cimport Runnable
+
+cdef enum State:
+    PENDING
+    FINISHED
+    CANCELLED
+
+cdef class Future(Runnable):
+    cdef unsigned char state
+    cdef bint blocking              # asyncio's await protocol: yielded to a task, not yet taken
+    cdef bint log_traceback         # an exception that nobody has seen yet
+    cdef LoopBase loop              # set if the loop is ours ...
+    cdef object foreign_loop        # ... else this is
+    cdef object outcome             # the result
+    cdef object error               # or the exception
+    cdef object error_traceback     # as it was when the exception was set
+    # Who is told. The first native task to wait is held in C and pushed itself; everything after it
+    # is in the list: a Task, or a tuple (callback, context).
+    cdef Runnable waiter
+    cdef list callbacks
+    cdef object cancel_message
+    cdef object cancelled_error     # the CancelledError that ended a task, to be raised again
+    cdef object source_traceback    # where it was made: only in debug mode
+    cdef Ref attributes             # __dict__, made when first asked for; owned
+    cdef object __weakref__
+
+    cdef int attach(self, object loop) except -1
+    cdef int check_ready(self) except -1
+    cdef int finished(self) except -1               # virtual: runs before anybody is told
+    cdef int schedule(self) except -1
+    cdef int schedule_listed(self) except -1
+    cdef int add_listed(self, object entry) except -1
+    cdef object get_result(self)
+    cdef object cancelled_exception(self)
+    cdef int finish(self, object result) except -1
+    cdef int fail(self, object exception) except -1
+    cdef int cancel_future(self, object message) except -1
+
+cdef bint is_exact_future(Ref o) noexcept
+cdef Ref future_iternext(Future f) noexcept

@@ -1,0 +1,463 @@
+"""Futures: a result that is not there yet. See asyncio.Future, whose behaviour this follows.
+
+A future is its own iterator, so that `await future` makes no object, and it ends the await without a
+StopIteration. Most futures have one waiter, a native task: it is kept in a C field and pushed onto the
+ready ring itself when the future is done.
+
+A future belongs to the thread that runs its loop. The loop may be any asyncio loop: `loop` is set if it
+is one of ours, `foreign_loop` otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import reprlib
+import sys
+import types
+from asyncio import base_futures, events, format_helpers
+
+import cython
+from cython.cimports.cpython.object import PyObject, PyTypeObject
+from cython.cimports.hoop._core.base import LoopBase, as_native
+from cython.cimports.hoop._core.c.python import (
+    Py_INCREF,
+    Py_TYPE,
+    Py_XDECREF,
+    PyContext_CopyCurrent,
+    PyErr_SetObject,
+    PyObject_GenericGetDict,
+    Ref,
+    hoop_iter_return,
+    hoop_set_dictoffset,
+    hoop_set_iternext,
+    hoop_swap_clear,
+    hoop_swap_traverse,
+    hoop_visit,
+    inquiry,
+    iternextfunc,
+    ref,
+    traverseproc,
+    visitproc,
+)
+from cython.cimports.hoop._core.handle import Runnable
+
+CancelledError = cython.declare(object, asyncio.CancelledError)
+InvalidStateError = cython.declare(object, asyncio.InvalidStateError)
+_asyncio_future = cython.declare(object, asyncio.Future)
+STOP_ITERATION_IS_WRAPPED = cython.declare(cython.bint, sys.version_info >= (3, 12))
+STATE_NAMES = cython.declare(tuple, ("PENDING", "FINISHED", "CANCELLED"))
+
+
+@cython.cclass
+class Future(Runnable):
+    """A result that will be set later. See asyncio.Future."""
+
+    def __init__(self, *, loop=None):
+        self.attach(events.get_event_loop() if loop is None else loop)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def attach(self, loop) -> cython.int:
+        self.loop = as_native(loop)
+        self.foreign_loop = loop if self.loop is None else None
+        if self.loop.debug if self.loop is not None else loop.get_debug():
+            self.source_traceback = format_helpers.extract_stack(sys._getframe(0))
+        return 0
+
+    @property
+    def __class__(self):
+        return _asyncio_future
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        return types.GenericAlias(cls, item)
+
+    @property
+    def __dict__(self):
+        return PyObject_GenericGetDict(self, cython.NULL)
+
+    def __dealloc__(self):
+        Py_XDECREF(self.attributes)
+        self.attributes = cython.NULL
+
+    def __del__(self):
+        if self.log_traceback:
+            self.log_traceback = False
+            context = {
+                "message": f"{type(self).__name__} exception was never retrieved",
+                "exception": self.error,
+                "future": self,
+            }
+            if self.source_traceback:
+                context["source_traceback"] = self.source_traceback
+            self.get_loop().call_exception_handler(context)
+
+    # ---- asking ----
+
+    def get_loop(self):
+        """The loop this future belongs to."""
+        if self.loop is not None:
+            return self.loop
+        self.check_ready()
+        return self.foreign_loop
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def check_ready(self) -> cython.int:
+        if self.loop is None and self.foreign_loop is None:
+            raise RuntimeError(f"{type(self).__name__} object is not initialized.")
+        return 0
+
+    def done(self):
+        """Whether it has a result, an exception, or was cancelled."""
+        return self.state != PENDING
+
+    def cancelled(self):
+        """Whether it was cancelled."""
+        return self.state == CANCELLED
+
+    def result(self):
+        """The result.
+
+        Raises the exception that was set, CancelledError, or InvalidStateError while pending.
+        """
+        return self.get_result()
+
+    @cython.cfunc
+    def get_result(self) -> object:
+        if self.state == FINISHED:
+            if self.error is None:
+                return self.outcome
+            self.log_traceback = False
+            raise self.error.with_traceback(self.error_traceback)
+        if self.state == CANCELLED:
+            raise self.cancelled_exception()
+        raise InvalidStateError("Result is not set.")
+
+    def exception(self):
+        """The exception that was set, or None.
+
+        Raises CancelledError if cancelled, InvalidStateError while pending.
+        """
+        if self.state == CANCELLED:
+            raise self.cancelled_exception()
+        if self.state == PENDING:
+            raise InvalidStateError("Exception is not set.")
+        self.log_traceback = False
+        return self.error
+
+    @cython.cfunc
+    def cancelled_exception(self) -> object:
+        exc = self.cancelled_error
+        if exc is not None:
+            self.cancelled_error = None  # once: it would gather a traceback each time it is raised
+            return exc
+        if self.cancel_message is None:
+            return CancelledError()
+        return CancelledError(self.cancel_message)
+
+    def _make_cancelled_error(self):
+        return self.cancelled_exception()
+
+    # ---- settling ----
+
+    def set_result(self, result, /):
+        """Mark it done with a result. Raises InvalidStateError if it is done already."""
+        self.finish(result)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def finish(self, result) -> cython.int:
+        if self.state != PENDING:
+            raise InvalidStateError("invalid state")
+        if self.loop is None:
+            self.check_ready()
+        self.outcome = result
+        self.state = FINISHED
+        return self.schedule()
+
+    def set_exception(self, exception, /):
+        """Mark it done with an exception (an instance or a class).
+
+        Raises InvalidStateError if it is done already, TypeError for what is no exception.
+        """
+        self.fail(exception)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def fail(self, exception) -> cython.int:
+        if self.state != PENDING:
+            raise InvalidStateError("invalid state")
+        self.check_ready()
+        if isinstance(exception, type):
+            exception = exception()
+        if not isinstance(exception, BaseException):
+            raise TypeError("invalid exception object")
+        if isinstance(exception, StopIteration):
+            message = (
+                "StopIteration interacts badly with generators and cannot be raised into a Future"
+            )
+            if not STOP_ITERATION_IS_WRAPPED:
+                raise TypeError(message)
+            wrapped = RuntimeError(message)
+            wrapped.__cause__ = exception
+            wrapped.__context__ = exception
+            exception = wrapped
+        self.error = exception
+        self.error_traceback = exception.__traceback__
+        self.state = FINISHED
+        self.log_traceback = True
+        return self.schedule()
+
+    def cancel(self, msg=None):
+        """Cancel it. False if it was done already."""
+        self.log_traceback = False
+        if self.state != PENDING:
+            return False
+        self.check_ready()
+        self.cancel_future(msg)
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def cancel_future(self, message) -> cython.int:
+        self.state = CANCELLED
+        self.cancel_message = message
+        return self.schedule()
+
+    # ---- telling ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def finished(self) -> cython.int:
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def schedule(self) -> cython.int:
+        """Queue everybody who waits, in the order in which they came."""
+        self.finished()
+        if self.waiter is not None:
+            if self.loop.debug:
+                self.loop.check_thread()
+            if self.loop.closed:
+                self.loop.check_open()
+            self.loop.push(self.waiter)
+            self.waiter = None
+        if self.callbacks is not None:
+            self.schedule_listed()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def schedule_listed(self) -> cython.int:
+        entries = self.callbacks
+        self.callbacks = None
+        for entry in entries:
+            if type(entry) is not tuple:
+                self.loop.push(entry)
+            elif self.loop is not None:
+                if self.loop.debug:
+                    self.loop.check_thread()
+                self.loop.check_open()
+                self.loop.soon(entry[0], (self,), entry[1])
+            else:
+                self.foreign_loop.call_soon(entry[0], self, context=entry[1])
+        return 0
+
+    def add_done_callback(self, fn, /, *, context=None):
+        """Call fn(self) through the loop once this is done, in `context` or a copy of the current."""
+        self.check_ready()
+        if context is None:
+            context = PyContext_CopyCurrent()
+        if self.state == PENDING:
+            self.add_listed((fn, context))
+        else:
+            self.get_loop().call_soon(fn, self, context=context)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def add_listed(self, entry) -> cython.int:
+        if self.callbacks is None:
+            self.callbacks = [entry]
+        else:
+            self.callbacks.append(entry)
+        return 0
+
+    def remove_done_callback(self, fn, /):
+        """Forget every use of a callback. Returns how many there were."""
+        self.check_ready()
+        if self.callbacks is None:
+            return 0
+        # Comparing runs user code, which may add, remove or settle: work on a copy, then look again.
+        before = list(self.callbacks)
+        gone = [entry for entry in before if type(entry) is tuple and entry[0] == fn]
+        if gone and self.callbacks is not None:
+            kept = [e for e in self.callbacks if not any([e is g for g in gone])]
+            self.callbacks = kept or None
+        return len(gone)
+
+    # ---- awaiting ----
+
+    def __await__(self):
+        self.check_ready()
+        return self
+
+    def __iter__(self):
+        self.check_ready()
+        return self
+
+    # ---- the names that asyncio's own code, its debuggers and its users read ----
+
+    @property
+    def _asyncio_future_blocking(self):
+        return self.blocking
+
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, value: cython.bint):
+        self.blocking = value
+
+    @property
+    def _loop(self):
+        return self.loop if self.loop is not None else self.foreign_loop
+
+    @property
+    def _state(self):
+        return STATE_NAMES[self.state]
+
+    @property
+    def _result(self):
+        return self.outcome
+
+    @property
+    def _exception(self):
+        return self.error if self.state == FINISHED else None
+
+    @property
+    def _callbacks(self):
+        """The callbacks as asyncio lists them: (callable, context)."""
+        entries = [] if self.waiter is None else [self.waiter]
+        entries.extend(self.callbacks or ())
+        return [
+            entry if type(entry) is tuple else (entry._wakeup, entry._context) for entry in entries
+        ] or None
+
+    @property
+    def _asyncio_awaited_by(self):
+        tasks = [] if self.waiter is None else [self.waiter]
+        tasks.extend([entry for entry in self.callbacks or () if type(entry) is not tuple])
+        return frozenset(tasks) or None
+
+    @property
+    def _cancel_message(self):
+        return self.cancel_message
+
+    @_cancel_message.setter
+    def _cancel_message(self, message):
+        self.cancel_message = message
+
+    @property
+    def _source_traceback(self):
+        return self.source_traceback
+
+    @property
+    def _log_traceback(self):
+        return self.log_traceback
+
+    @_log_traceback.setter
+    def _log_traceback(self, value):
+        if value:
+            raise ValueError("_log_traceback can only be set to False")
+        self.log_traceback = False
+
+    def _repr_info(self):
+        return base_futures._future_repr_info(self)
+
+    def __repr__(self):
+        self.check_ready()
+        return _repr(self)
+
+
+@reprlib.recursive_repr()
+def _repr(future):
+    return f"<{type(future).__name__} {' '.join(future._repr_info())}>"
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def is_exact_future(o: Ref) -> cython.bint:
+    return Py_TYPE(o) == cython.cast(cython.pointer[PyTypeObject], Future)
+
+
+# ---- slots that Cython cannot spell -----------------------------------------------------------------
+# Set here, before any subclass exists; Task sets its own copies.
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def future_iternext(f: Future | None) -> cython.pointer[PyObject]:
+    """tp_iternext: yield the future once, then end with its result."""
+    if f.state == PENDING:
+        if not f.blocking:
+            f.blocking = True
+            Py_INCREF(ref(f))
+            return ref(f)
+        raise_in_slot(RuntimeError("await wasn't used with future"))
+        return cython.NULL
+    if f.state == FINISHED and f.error is None:
+        return hoop_iter_return(ref(f.outcome))
+    raise_result(f)
+    return cython.NULL
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def raise_result(f: Future | None) -> cython.void:
+    """Leave the future's exception raised, without a line of ours in its traceback."""
+    try:
+        f.get_result()
+    except BaseException as exc:
+        raise_in_slot(exc)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def raise_in_slot(exc) -> cython.void:
+    PyErr_SetObject(type(exc), exc)
+
+
+_future_traverse = cython.declare(traverseproc, cython.NULL)
+_future_clear = cython.declare(inquiry, cython.NULL)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def future_traverse(f: Future | None, visit: visitproc, arg: cython.p_void) -> cython.int:
+    error: cython.int = hoop_visit(f.attributes, visit, arg)
+    if error:
+        return error
+    return _future_traverse(ref(f), visit, arg)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def future_clear(f: Future | None) -> cython.int:
+    attributes: Ref = f.attributes
+    f.attributes = cython.NULL
+    Py_XDECREF(attributes)
+    return _future_clear(ref(f))
+
+
+@cython.cfunc
+def _attributes_offset() -> cython.Py_ssize_t:
+    f: Future = Future.__new__(Future)
+    return cython.cast(cython.Py_ssize_t, cython.address(f.attributes)) - cython.cast(
+        cython.Py_ssize_t, ref(f)
+    )
+
+
+ATTRIBUTES_OFFSET = _attributes_offset()
+hoop_set_dictoffset(Future, ATTRIBUTES_OFFSET)
+hoop_set_iternext(Future, cython.cast(iternextfunc, future_iternext))
+_future_traverse = hoop_swap_traverse(Future, cython.cast(traverseproc, future_traverse))
+_future_clear = hoop_swap_clear(Future, cython.cast(inquiry, future_clear))

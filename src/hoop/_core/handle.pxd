@@ -1,0 +1,32 @@
+from hoop._core.c.python cimport Ref, Py_INCREF
+
+# What the ready ring holds: anything with a turn to take.
+cdef class Runnable:
+    # True for native tasks: the loop leaves the current task before it runs anything else.
+    cdef bint is_task
+    cdef int run(self) except -1
+
+# The loop's queue of runnables: a power-of-two ring of owned references.
+cdef class ReadyRing:
+    cdef Ref *ring
+    cdef unsigned long head, tail, mask
+    cdef int grow_ring(self) except -1
+    cdef int drop_ready(self) except -1
+    cdef inline int push(self, Runnable r) except -1:
+        if self.tail - self.head > self.mask:
+            self.grow_ring()
+        Py_INCREF(<Ref>r)
+        self.ring[self.tail & self.mask] = <Ref>r
+        self.tail += 1
+        return 0
+
+cdef class Handle(Runnable):
+    cdef object callback            # None once cancelled
+    cdef tuple args
+    cdef object context
+    cdef object loop
+    cdef object source_traceback    # where it was made: only in debug mode
+    cdef object saved_repr          # kept by cancel() in debug mode
+    cdef bint is_cancelled
+    cdef object __weakref__
+    cdef list info(self)

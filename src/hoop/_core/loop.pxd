@@ -1,0 +1,21 @@
+from hoop._core.base cimport LoopBase
+from hoop._core.handle cimport Handle, Runnable
+
+cdef class Loop(LoopBase):
+    cdef object task_factory
+    cdef unsigned long unpolled         # how much ran since the driver was last asked
+    cdef long long tick                 # the coarse clock when the driver was last asked
+    cdef list flushing                  # the dirty list of the turn before, used again
+    cdef int run_once(self) except -1
+    cdef int sleep(self) except -1
+    cdef int look(self) except -1
+    cdef int queue_due_timers(self) except -1
+    cdef int run_ready(self, unsigned long count) except -1
+    cdef int run_ready_watched(self, unsigned long count) except -1
+    cdef int flush_dirty(self) except -1
+    cdef int report(self, Runnable failed, object exc) except -1
+    cdef object add_timer(self, double deadline, object when_given, object callback, tuple args, object context)
+    cdef object call_task_factory(self, object coro, object name, object context, object eager_start)
+    cdef int check_callback(self, object callback, str method) except -1
+    cdef object watch(self, int fd, int interest, object callback, tuple args)
+    cdef bint unwatch(self, int fd, int interest) except -1

@@ -1,0 +1,558 @@
+"""The loop's turn, and the calls that feed it.
+
+One turn (`run_once`): flush what was written, ask the driver, queue the timers that are due, run exactly
+what the ring holds. The driver is asked every turn only when there is nothing to run; while callbacks
+keep the loop busy it is asked every few turns, since on epoll each look is a system call.
+
+`hoop.loop.EventLoop` adds the rest of asyncio's interface in ordinary Python.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import base_events, coroutines, format_helpers, log
+
+import cython
+from cython.cimports.hoop._core.base import LoopBase
+from cython.cimports.hoop._core.c.linux import hoop_now, hoop_now_ns, hoop_tick
+from cython.cimports.hoop._core.c.python import (
+    PyContext_CopyCurrent,
+    PyThread_get_thread_ident,
+    Ref,
+    hoop_swap_clear,
+    hoop_swap_traverse,
+    hoop_visit,
+    inquiry,
+    ref,
+    take,
+    traverseproc,
+    visitproc,
+)
+from cython.cimports.hoop._core.driver import Driver
+from cython.cimports.hoop._core.future import Future
+from cython.cimports.hoop._core.handle import Handle, Runnable
+from cython.cimports.hoop._core.op import READABLE, WRITABLE, Op
+from cython.cimports.hoop._core.task import Task
+from cython.cimports.hoop._core.timers import TimerHandle
+from cython.cimports.hoop._core.watch import WatchOp
+
+# The driver is asked at the latest after this much: each turn counts 3, each runnable 1.
+LOOK_AFTER = cython.declare(cython.ulong, 64)
+# asyncio's own: a timer is due this many seconds early, and no wait is longer than a day.
+CLOCK_RESOLUTION = cython.declare(cython.double, 1e-9)
+LONGEST_WAIT = cython.declare(cython.double, 24 * 3600.0)
+
+EAGER_TASK_FACTORY = cython.declare(object, getattr(asyncio, "eager_task_factory", None))
+FACTORY_TAKES_ALL = cython.declare(cython.bint, sys.version_info >= (3, 13, 3))
+_extract_stack = cython.declare(object, format_helpers.extract_stack)
+
+
+@cython.cclass
+class Loop(LoopBase):
+    """The compiled half of an event loop."""
+
+    def __cinit__(self):
+        self.flushing = []
+
+    def _set_driver(self, driver: Driver):
+        """Give the loop its driver. Once, before anything else."""
+        if self.driver is not None:
+            raise RuntimeError("the loop has a driver already")
+        self.driver = driver
+
+    def _driver_name(self):
+        return None if self.driver is None else self.driver.name
+
+    # ---- one turn ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def run_once(self) -> cython.int:
+        count: cython.ulong
+        self.turns += 1
+        if self.dirty:
+            self.flush_dirty()
+        if self.head == self.tail and not self.stopping and not self.dirty:
+            self.sleep()
+        else:
+            self.look()
+        if self.timers.count:
+            self.queue_due_timers()
+        # What these put onto the ring waits for the next turn.
+        count = self.tail - self.head
+        if count > self.ready_max:
+            self.ready_max = count
+        self.unpolled += count + 3
+        if self.debug or self.measuring:
+            return self.run_ready_watched(count)
+        return self.run_ready(count)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def sleep(self) -> cython.int:
+        """Wait in the kernel until there is something to do."""
+        timeout_ns: cython.longlong = -1
+        wait: cython.double
+        self.leave()
+        if self.timers.cancelled:
+            self.timers.drop_cancelled()
+        # What came before may have run finalisers, and those anything: look again. From here until
+        # the driver lets go of the GIL nothing else can run, so no wake-up is lost.
+        if self.head != self.tail or self.stopping:
+            return 0
+        if self.timers.count:
+            wait = self.timers.heap[0].deadline - hoop_now()
+            if wait > LONGEST_WAIT:
+                wait = LONGEST_WAIT
+            timeout_ns = cython.cast(cython.longlong, wait * 1e9) + 1 if wait > 0 else 0
+        self.asleep = timeout_ns != 0
+        try:
+            self.driver.poll(self, timeout_ns)
+        finally:
+            self.asleep = False
+        self.unpolled = 0
+        self.tick = hoop_tick()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def look(self) -> cython.int:
+        """Ask the driver without waiting, if it was not asked for a while."""
+        tick: cython.longlong = hoop_tick()
+        if self.unpolled >= LOOK_AFTER or self.stopping or tick != self.tick:
+            self.unpolled = 0
+            self.tick = tick
+            return self.driver.poll(self, 0)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def queue_due_timers(self) -> cython.int:
+        handle: TimerHandle
+        now: cython.double = hoop_now()
+        late: cython.double = now - self.timers.heap[0].deadline
+        while self.timers.count and self.timers.heap[0].deadline <= now + CLOCK_RESOLUTION:
+            handle = self.timers.pop()
+            if handle.is_cancelled:
+                self.timers.cancelled -= 1
+            else:
+                self.push(handle)
+                late = now - handle.deadline
+                if late > self.lag_max:
+                    self.lag_max = late
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def run_ready(self, count: cython.ulong) -> cython.int:
+        """Run the next `count` runnables. The only place where anything is run."""
+        r: Runnable
+        while count:
+            try:
+                while count:
+                    count -= 1
+                    r = take(self.ring[self.head & self.mask])
+                    self.head += 1
+                    self.callbacks += 1
+                    if self.entered is not cython.NULL and not r.is_task:
+                        self.leave_task()
+                    r.run()
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as exc:
+                self.report(r, exc)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def run_ready_watched(self, count: cython.ulong) -> cython.int:
+        """run_ready with a clock read around each turn: in debug mode, or while measuring."""
+        r: Runnable
+        began: cython.longlong
+        seconds: cython.double
+        while count:
+            count -= 1
+            r = take(self.ring[self.head & self.mask])
+            self.head += 1
+            self.callbacks += 1
+            if self.entered is not cython.NULL and not r.is_task:
+                self.leave_task()
+            self._current_handle = r if r.is_task or isinstance(r, Handle) else None
+            began = hoop_now_ns()
+            try:
+                r.run()
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as exc:
+                self.report(r, exc)
+            finally:
+                self._current_handle = None
+            seconds = (hoop_now_ns() - began) * 1e-9
+            if self.debug and seconds >= self.slow_callback_duration:
+                what = repr(r) if r.is_task else base_events._format_handle(r)
+                log.logger.warning("Executing %s took %.3f seconds", what, seconds)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush_dirty(self) -> cython.int:
+        """Let every op with something to send, send it. What they write meanwhile is the next turn's."""
+        op: Op
+        ops: list = self.dirty
+        self.dirty = self.flushing
+        self.flushing = ops
+        done: cython.Py_ssize_t = 0
+        try:
+            for op in ops:
+                done += 1
+                op.flush()
+        finally:
+            if done < len(ops):  # a BaseException: the others are flushed next turn
+                self.dirty.extend(ops[done:])
+            ops.clear()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def report(self, failed: Runnable, exc) -> cython.int:
+        self.call_exception_handler(failed.failure(exc))
+        return 0
+
+    def _run_once(self):
+        """One turn, for those who drive the loop by hand."""
+        self.run_once()
+
+    def _run_turns(self):
+        """Take turns until stop()."""
+        if self.driver.inherited():
+            raise RuntimeError("This event loop was made before a fork and cannot run in the child")
+        self.thread = PyThread_get_thread_ident()
+        try:
+            while True:
+                self.run_once()
+                if self.stopping:
+                    break
+        finally:
+            self.stopping = False
+            self.thread = 0
+            self.leave()
+
+    def stop(self):
+        """Stop running after this turn."""
+        self.stopping = True
+
+    # ---- feeding the ring ----
+
+    def call_soon(self, callback, *args, context=None):
+        """Call callback(*args) next turn. Returns a Handle. See asyncio.loop.call_soon."""
+        if self.closed:
+            self.check_open()
+        if self.debug:
+            self.check_thread()
+            self.check_callback(callback, "call_soon")
+            handle = self.soon(callback, args, context)
+            handle.source_traceback = _extract_stack(sys._getframe(0))
+            return handle
+        return self.soon(callback, args, context)
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        """call_soon from any thread. Wakes the loop at most once per sleep."""
+        if self.closed:
+            self.check_open()
+        if self.debug:
+            self.check_callback(callback, "call_soon_threadsafe")
+        handle = self.soon(callback, args, context)
+        if self.debug:
+            handle.source_traceback = _extract_stack(sys._getframe(0))
+        self._write_to_self()
+        return handle
+
+    def call_later(self, delay, callback, *args, context=None):
+        """Call callback(*args) after `delay` seconds. Returns a TimerHandle."""
+        if type(delay) is float:
+            return self.add_timer(hoop_now() + cython.cast(float, delay), None, callback, args, context)
+        if delay is None:
+            raise TypeError("delay must not be None")
+        when = self.time() + delay
+        return self.add_timer(when, None if type(when) is float else when, callback, args, context)
+
+    def call_at(self, when, callback, *args, context=None):
+        """Call callback(*args) when loop.time() reaches `when`. Returns a TimerHandle."""
+        if when is None:
+            raise TypeError("when cannot be None")
+        return self.add_timer(when, None if type(when) is float else when, callback, args, context)
+
+    @cython.cfunc
+    def add_timer(
+        self, deadline: cython.double, when_given, callback, args: tuple, context
+    ) -> object:
+        if self.closed:
+            self.check_open()
+        if self.debug:
+            self.check_thread()
+            self.check_callback(callback, "call_at")
+        handle: TimerHandle = TimerHandle.__new__(TimerHandle)
+        handle.callback = callback
+        handle.args = args
+        handle.context = PyContext_CopyCurrent() if context is None else context
+        handle.loop = self
+        handle.deadline = deadline
+        handle.when_given = when_given
+        if self.debug:
+            handle.source_traceback = _extract_stack(sys._getframe(0))
+        self.timers.add(handle)
+        return handle
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def check_callback(self, callback, method: str) -> cython.int:
+        if coroutines.iscoroutine(callback) or coroutines.iscoroutinefunction(callback):
+            raise TypeError(f"coroutines cannot be used with {method}()")
+        if not callable(callback):
+            raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")
+        return 0
+
+    def create_future(self):
+        """A Future of this loop."""
+        future: Future = Future.__new__(Future)
+        future.loop = self
+        if self.debug:
+            future.source_traceback = _extract_stack(sys._getframe(0))
+        return future
+
+    def create_task(self, coro, *, name=None, context=None, eager_start=None):
+        """Drive a coroutine as a Task (or what the task factory makes of it)."""
+        if self.closed:
+            self.check_open()
+        eager: cython.bint = False
+        if self.task_factory is not None:
+            if self.task_factory is not EAGER_TASK_FACTORY:
+                return self.call_task_factory(coro, name, context, eager_start)
+            eager = True
+        if eager_start is not None:
+            eager = eager_start
+        task: Task = Task.__new__(Task)
+        task.loop = self
+        if self.debug:
+            task.source_traceback = _extract_stack(sys._getframe(0))
+        task.start(coro, name, context, eager)
+        return task
+
+    @cython.cfunc
+    def call_task_factory(self, coro, name, context, eager_start) -> object:
+        keywords = {}
+        if context is not None:
+            keywords["context"] = context
+        if eager_start is not None:
+            keywords["eager_start"] = eager_start
+        if FACTORY_TAKES_ALL and name is not None:
+            keywords["name"] = name
+        task = self.task_factory(self, coro, **keywords)
+        if not FACTORY_TAKES_ALL and name is not None:
+            set_name = getattr(task, "set_name", None)
+            if set_name is not None:
+                set_name(name)
+        return task
+
+    @property
+    def _task_factory(self):
+        return self.task_factory
+
+    @_task_factory.setter
+    def _task_factory(self, factory):
+        self.task_factory = factory
+
+    # ---- watching descriptors ----
+
+    @cython.cfunc
+    def watch(self, fd: cython.int, interest: cython.int, callback, args: tuple) -> object:
+        self.check_open()
+        handle: Handle = Handle.__new__(Handle)
+        handle.callback = callback
+        handle.args = args
+        handle.context = PyContext_CopyCurrent()
+        handle.loop = self
+        op = self.driver.armed(fd, interest)
+        if op is not None:
+            if not isinstance(op, WatchOp):
+                raise RuntimeError(f"File descriptor {fd} is used by a transport")
+            watch: WatchOp = op
+            watch.handle.cancel()
+            watch.handle = handle
+            return handle
+        watch = WatchOp.__new__(WatchOp)
+        watch.fd = fd
+        watch.interest = interest
+        watch.handle = handle
+        self.driver.submit(watch)
+        return handle
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def unwatch(self, fd: cython.int, interest: cython.int) -> cython.bint:
+        if self.closed:
+            return False
+        op = self.driver.armed(fd, interest)
+        if op is None or not isinstance(op, WatchOp):
+            return False
+        self.driver.cancel(op)
+        cython.cast(WatchOp, op).handle.cancel()
+        return True
+
+    def _add_reader(self, fd, callback, *args):
+        return self.watch(fd, READABLE, callback, args)
+
+    def _remove_reader(self, fd):
+        return self.unwatch(fd, READABLE)
+
+    def _add_writer(self, fd, callback, *args):
+        return self.watch(fd, WRITABLE, callback, args)
+
+    def _remove_writer(self, fd):
+        return self.unwatch(fd, WRITABLE)
+
+    # ---- state ----
+
+    def time(self):
+        """Seconds on the loop's clock: time.monotonic()."""
+        return hoop_now()
+
+    def is_running(self):
+        """Whether the loop is running, in any thread."""
+        return self.thread != 0
+
+    def is_closed(self):
+        """Whether close() was called."""
+        return self.closed
+
+    def get_debug(self):
+        """Whether debug mode is on."""
+        return self.debug
+
+    def _unfinished_tasks(self) -> list:
+        """The native tasks that have not ended. From any thread."""
+        found = []
+        t: Ref = self.first_task
+        while t is not cython.NULL:
+            found.append(cython.cast(object, t))
+            t = cython.cast(Task, t).next_task
+        return found
+
+    def _release(self):
+        """The last part of close(): let go of everything queued, watched and kept."""
+        self.closed = True
+        self.drop_ready()
+        self.timers.drop_all()
+        self.dirty.clear()
+        if self.driver is not None:
+            self.driver.close()
+        # Transports left open are dropped, and each closes its descriptor and complains.
+        self.transports.clear()
+        while self.first_task is not cython.NULL:
+            task: Task = cython.cast(Task, self.first_task)
+            task.unlink()
+
+    # ---- the names that asyncio's own code and others read ----
+
+    @property
+    def _thread_id(self):
+        return self.thread or None
+
+    @_thread_id.setter
+    def _thread_id(self, value):
+        self.thread = 0 if value is None else value
+
+    @property
+    def _stopping(self):
+        return self.stopping
+
+    @_stopping.setter
+    def _stopping(self, value):
+        self.stopping = value
+
+    @property
+    def _closed(self):
+        return self.closed
+
+    @_closed.setter
+    def _closed(self, value):
+        self.closed = value
+
+    @property
+    def _debug(self):
+        return self.debug
+
+    @_debug.setter
+    def _debug(self, value):
+        self.debug = bool(value)
+
+    @property
+    def _ready(self):
+        """A copy of the queue. Changing it changes nothing."""
+        i: cython.ulong = self.head
+        found = []
+        while i != self.tail:
+            found.append(cython.cast(object, self.ring[i & self.mask]))
+            i += 1
+        return found
+
+    @_ready.setter
+    def _ready(self, value):
+        """asyncio's constructor makes a queue of its own; ours is the ring."""
+
+    @property
+    def _scheduled(self):
+        """A copy of the timers. Changing it changes nothing."""
+        return list(self.timers)
+
+    @_scheduled.setter
+    def _scheduled(self, value):
+        """asyncio's constructor makes a heap of its own."""
+
+    def _write_to_self(self):
+        """Wake the loop if it sleeps. From any thread."""
+        if self.asleep:
+            self.asleep = False
+            self.driver.wake()
+
+    def _add_callback(self, handle):
+        """Queue a handle, ours or asyncio's."""
+        if isinstance(handle, Handle):
+            self.push(handle)
+        elif not handle._cancelled:
+            self.soon(handle._run, (), None)
+
+    def _timer_handle_cancelled(self, handle):
+        """Called by asyncio's own TimerHandle; ours tells the heap itself."""
+
+
+# ---- the list of tasks, shown to the garbage collector ------------------------------------------------
+
+_loop_traverse = cython.declare(traverseproc, cython.NULL)
+_loop_clear = cython.declare(inquiry, cython.NULL)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def loop_traverse(loop: Loop | None, visit: visitproc, arg: cython.p_void) -> cython.int:
+    error: cython.int
+    t: Ref = loop.first_task
+    while t is not cython.NULL:
+        error = hoop_visit(t, visit, arg)
+        if error:
+            return error
+        t = cython.cast(Task, t).next_task
+    return _loop_traverse(ref(loop), visit, arg)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def loop_clear(loop: Loop | None) -> cython.int:
+    while loop.first_task is not cython.NULL:
+        cython.cast(Task, loop.first_task).unlink()
+    return _loop_clear(ref(loop))
+
+
+_loop_traverse = hoop_swap_traverse(Loop, cython.cast(traverseproc, loop_traverse))
+_loop_clear = hoop_swap_clear(Loop, cython.cast(inquiry, loop_clear))

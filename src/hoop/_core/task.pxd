@@ -1,0 +1,39 @@
+from hoop._core.c.python cimport PySendResult, Ref
+from hoop._core.future cimport Future
+
+cdef class Task(Future):
+    cdef object coro
+    cdef object context
+    cdef object name                    # None until somebody asks: then "Task-<number>"
+    cdef unsigned long number
+    # What it waits for: set while suspended on a future. Owned.
+    cdef Ref fut_waiter
+    cdef object pending_error           # to be thrown into the coroutine at its next step
+    cdef bint must_cancel
+    cdef bint silent                    # do not complain when dropped while pending
+    cdef unsigned int cancel_requests
+    # The loop's list of unfinished tasks; see link().
+    cdef Ref next_task, previous_task
+    cdef bint listed
+    # For whoever looks on.
+    cdef readonly unsigned long polls   # steps taken
+    cdef readonly long long busy_ns     # time spent in steps while the loop was measuring
+    cdef readonly object created_at     # (file, line), if the loop was measuring then
+
+    cdef int start(self, object coro, object name, object context, bint eager) except -1
+    cdef int start_eagerly(self) except -1
+    cdef int link(self) except -1
+    cdef int unlink(self) except -1
+    cdef int step(self) except -1
+    cdef int step_foreign(self) except -1
+    cdef int step_again(self) except -1
+    cdef int drop_waited(self) except -1
+    cdef int throw_next(self, object error) except -1
+    cdef PySendResult advance(self, Ref *result) noexcept
+    cdef PySendResult interrupt(self, Ref waited, Ref *result) noexcept
+    cdef int settle(self, PySendResult status, Ref result) except -1
+    cdef int returned(self, object result) except -1
+    cdef int raised(self) except -1
+    cdef int yielded(self, object o) except -1
+    cdef int wait_for(self, Future f) except -1
+    cdef int wait_for_foreign(self, object o) except -1

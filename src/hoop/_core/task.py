@@ -1,0 +1,609 @@
+"""Tasks: coroutines driven step by step. See asyncio.Task, whose behaviour this follows.
+
+A step sends None into the coroutine. What it yields says what to do: a future of this loop makes the task
+that future's waiter; None means "again next turn". A woken task goes onto the ready ring itself.
+
+A loop owns its unfinished tasks, so a task that nobody else holds still finishes. Dropping the loop drops
+them, and each complains.
+
+On a loop that is not ours a task steps through `call_soon`, as asyncio's own does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import types
+from asyncio import base_tasks, coroutines, events, tasks
+
+import cython
+from cython.cimports.cpython.object import PyTypeObject
+from cython.cimports.hoop._core.base import LoopBase
+from cython.cimports.hoop._core.c.linux import hoop_now_ns
+from cython.cimports.hoop._core.c.python import (
+    PYGEN_ERROR,
+    PYGEN_NEXT,
+    PYGEN_RETURN,
+    Py_DECREF,
+    Py_None,
+    Py_TYPE,
+    Py_XDECREF,
+    PyContext_CopyCurrent,
+    PyContext_Enter,
+    PyContext_Exit,
+    PyIter_Send,
+    PyObject_CallMethodOneArg,
+    PySendResult,
+    Ref,
+    hoop_set_dictoffset,
+    hoop_set_iternext,
+    hoop_swap_clear,
+    hoop_swap_traverse,
+    hoop_take_exception,
+    hoop_visit,
+    inquiry,
+    iternextfunc,
+    own,
+    ref,
+    traverseproc,
+    visitproc,
+)
+from cython.cimports.hoop._core.future import (
+    FINISHED,
+    PENDING,
+    Future,
+    future_iternext,
+    is_exact_future,
+)
+
+from hoop._core.future import ATTRIBUTES_OFFSET
+
+CancelledError = cython.declare(object, asyncio.CancelledError)
+InvalidStateError = cython.declare(object, asyncio.InvalidStateError)
+CoroutineType = cython.declare(object, types.CoroutineType)
+GeneratorType = cython.declare(object, types.GeneratorType)
+_asyncio_task = cython.declare(object, asyncio.Task)
+_iscoroutine = cython.declare(object, coroutines.iscoroutine)
+_throw = cython.declare(object, "throw")
+UNCANCEL_CLEARS = cython.declare(cython.bint, sys.version_info >= (3, 13))
+ASYNCIO_FOLDER = os.path.dirname(asyncio.__file__)
+
+tasks_made = cython.declare(cython.ulong, 0)
+
+
+@cython.cclass
+class Task(Future):
+    """A coroutine that the loop drives to its end. See asyncio.Task.
+
+    `polls` counts the steps taken so far; `busy_ns` (nanoseconds spent in them) and `created_at` (file
+    and line) are kept while the loop's `measuring` is on.
+    """
+
+    def __init__(self, coro, *, loop=None, name=None, context=None, eager_start=False):
+        self.attach(events.get_event_loop() if loop is None else loop)
+        self.start(coro, name, context, eager_start)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def start(self, coro, name, context, eager: cython.bint) -> cython.int:
+        global tasks_made
+        if type(coro) is not CoroutineType and not _iscoroutine(coro):
+            self.silent = True
+            raise TypeError(f"a coroutine was expected, got {coro!r}")
+        self.is_task = True
+        self.context = PyContext_CopyCurrent() if context is None else context
+        self.coro = coro
+        if name is None:
+            tasks_made += 1
+            self.number = tasks_made
+        else:
+            self.name = name if type(name) is str else str(name)
+        if self.loop is None:
+            if eager and self.foreign_loop.is_running():
+                return self.start_eagerly()
+            self.foreign_loop.call_soon(self._step, context=self.context)
+            tasks._register_task(self)
+            return 0
+        if self.loop.debug:
+            self.loop.check_thread()
+        if self.loop.measuring:
+            self.created_at = _caller()
+        self.link()
+        if eager and events._get_running_loop() is self.loop:
+            return self.start_eagerly()
+        return self.loop.push(self)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def start_eagerly(self) -> cython.int:
+        """Take the first step now, inside whatever is running."""
+        entered: Ref = cython.NULL
+        status: PySendResult
+        result: Ref = cython.NULL
+        loop = self.get_loop()
+        if self.loop is None:
+            tasks._register_task(self)
+        else:
+            entered = self.loop.entered
+        previous = swap_current_task(loop, self)
+        try:
+            if self.loop is not None:
+                self.loop.entered = ref(self)
+            if PyContext_Enter(ref(self.context)) < 0:
+                self.silent = True
+                return -1
+            status = self.advance(cython.address(result))
+            PyContext_Exit(ref(self.context))
+            self.settle(status, result)
+        finally:
+            swap_current_task(loop, previous)
+            if self.loop is not None:
+                self.loop.entered = entered
+            if self.state != PENDING:
+                self.coro = None
+        return 0
+
+    # ---- the loop's list of unfinished tasks ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def link(self) -> cython.int:
+        loop: LoopBase = self.loop
+        self.next_task = loop.first_task
+        self.previous_task = cython.NULL
+        if loop.first_task is not cython.NULL:
+            cython.cast(Task, loop.first_task).previous_task = ref(self)
+        loop.first_task = own(self)
+        self.listed = True
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def unlink(self) -> cython.int:
+        """Leave the list; the list's reference goes with it."""
+        if self.listed:
+            self.listed = False
+            if self.previous_task is not cython.NULL:
+                cython.cast(Task, self.previous_task).next_task = self.next_task
+            else:
+                self.loop.first_task = self.next_task
+            if self.next_task is not cython.NULL:
+                cython.cast(Task, self.next_task).previous_task = self.previous_task
+            self.next_task = self.previous_task = cython.NULL
+            Py_DECREF(ref(self))
+        return 0
+
+    def __dealloc__(self):
+        Py_XDECREF(self.fut_waiter)
+        self.fut_waiter = cython.NULL
+
+    def __del__(self):
+        if self.state == PENDING and not self.silent:
+            loop = self._loop
+            if loop is not None:
+                context = {"task": self, "message": "Task was destroyed but it is pending!"}
+                if self.source_traceback:
+                    context["source_traceback"] = self.source_traceback
+                loop.call_exception_handler(context)
+        Future.__del__(self)
+
+    # ---- a step ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def run(self) -> cython.int:
+        if self.state != PENDING:
+            return 0
+        return self.step()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def step(self) -> cython.int:
+        status: PySendResult
+        result: Ref = cython.NULL
+        context: Ref = ref(self.context)
+        self.loop.enter(self)
+        if PyContext_Enter(context) < 0:
+            return -1
+        self.polls += 1
+        if cython.unlikely(self.loop.measuring):
+            began: cython.longlong = hoop_now_ns()
+            status = self.advance(cython.address(result))
+            self.busy_ns += hoop_now_ns() - began
+        else:
+            status = self.advance(cython.address(result))
+        PyContext_Exit(context)
+        if cython.likely(status == PYGEN_NEXT and is_exact(result)):
+            future: Future = cython.cast(Future, result)
+            Py_DECREF(result)
+            return self.wait_for(future)
+        return self.settle(status, result)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def advance(self, result: cython.pointer[Ref]) -> PySendResult:
+        """Resume the coroutine: send None, or throw what it has coming. Nothing is raised here."""
+        waited: Ref = self.fut_waiter
+        status: PySendResult
+        if waited is cython.NULL:
+            if self.must_cancel or self.pending_error is not None:
+                return self.interrupt(cython.NULL, result)
+            return PyIter_Send(ref(self.coro), Py_None, result)
+        self.fut_waiter = cython.NULL
+        if (
+            self.must_cancel
+            or cython.cast(Future, waited).state != FINISHED
+            or cython.cast(Future, waited).error is not None
+        ):
+            status = self.interrupt(waited, result)
+        else:
+            status = PyIter_Send(ref(self.coro), Py_None, result)
+        Py_DECREF(waited)
+        return status
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def interrupt(self, waited: Ref, result: cython.pointer[Ref]) -> PySendResult:
+        """Throw into the coroutine: its cancellation, or how the future it waited for ended."""
+        error = self.pending_error
+        self.pending_error = None
+        if waited is not cython.NULL:
+            try:
+                cython.cast(Future, waited).get_result()
+            except BaseException as exc:
+                error = exc
+        if self.must_cancel:
+            if not isinstance(error, CancelledError):
+                error = self.cancelled_exception()
+            self.must_cancel = False
+        if error is None:
+            return PyIter_Send(ref(self.coro), Py_None, result)
+        result[0] = PyObject_CallMethodOneArg(self.coro, _throw, error)
+        return PYGEN_ERROR if result[0] is cython.NULL else PYGEN_NEXT
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def settle(self, status: PySendResult, result: Ref) -> cython.int:
+        """Act on how a step ended. Takes over the reference."""
+        if status == PYGEN_ERROR:
+            return self.raised()
+        o = cython.cast(object, result)
+        Py_DECREF(result)
+        if status == PYGEN_RETURN:
+            return self.returned(o)
+        if is_exact(ref(o)) and self.loop is not None:
+            return self.wait_for(cython.cast(Future, o))
+        return self.yielded(o)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def returned(self, result) -> cython.int:
+        if self.must_cancel:
+            self.must_cancel = False
+            self.cancel_future(self.cancel_message)
+        else:
+            self.outcome = result
+            self.state = FINISHED
+            self.schedule()
+        self.coro = None
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def raised(self) -> cython.int:
+        exc = hoop_take_exception()
+        if type(exc) is StopIteration:  # a coroutine that was thrown into, and returned
+            return self.returned(exc.value)
+        self.coro = None
+        if isinstance(exc, CancelledError):
+            self.cancelled_error = exc
+            self.cancel_future(self.cancel_message)
+            return 0
+        self.fail(exc)
+        if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+            raise exc
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def yielded(self, o) -> cython.int:
+        """Act on anything but a future of ours: None, another's future, or a mistake."""
+        if o is None:
+            return self.step_again()
+        blocking = getattr(o, "_asyncio_future_blocking", None)
+        if blocking is not None:
+            return self.wait_for_foreign(o)
+        if type(o) is GeneratorType:
+            return self.throw_next(
+                RuntimeError(
+                    "yield was used instead of yield from for "
+                    f"generator in task {self!r} with {o!r}"
+                )
+            )
+        return self.throw_next(RuntimeError(f"Task got bad yield: {o!r}"))
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wait_for(self, f: Future | None) -> cython.int:
+        """Suspend until a future of our own type is done."""
+        if cython.unlikely(not f.blocking or f.loop is not self.loop or f is self):
+            return self.wait_for_foreign(f)
+        f.blocking = False
+        self.fut_waiter = own(f)
+        if f.state != PENDING:
+            self.loop.push(self)
+        elif f.waiter is None and f.callbacks is None:
+            f.waiter = self
+        else:
+            f.add_listed(self)
+        if cython.unlikely(self.must_cancel):
+            if f.cancel(self.cancel_message):
+                self.must_cancel = False
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wait_for_foreign(self, o) -> cython.int:
+        """Suspend until anything that speaks asyncio's future protocol is done."""
+        loop = self.get_loop()
+        if _future_loop(o) is not loop:
+            return self.throw_next(
+                RuntimeError(f"Task {self!r} got Future {o!r} attached to a different loop")
+            )
+        if not o._asyncio_future_blocking:
+            return self.throw_next(
+                RuntimeError(
+                    f"yield was used instead of yield from in task {self!r} with {o!r}"
+                )
+            )
+        if o is self:
+            return self.throw_next(RuntimeError(f"Task cannot await on itself: {self!r}"))
+        o._asyncio_future_blocking = False
+        # A step enters the task's context itself, so on our loop the callback gets another one.
+        context = self.context if self.loop is None else self.loop.wake_context
+        o.add_done_callback(self._wakeup, context=context)
+        self.fut_waiter = own(o)
+        if self.must_cancel:
+            if o.cancel(msg=self.cancel_message):
+                self.must_cancel = False
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def throw_next(self, error) -> cython.int:
+        self.pending_error = error
+        return self.step_again()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def step_again(self) -> cython.int:
+        if self.loop is not None:
+            return self.loop.push(self)
+        self.foreign_loop.call_soon(self._step, context=self.context)
+        return 0
+
+    def _step(self):
+        """Take a step: the callback on loops that are not ours."""
+        if self.state != PENDING:
+            raise InvalidStateError(f"_step(): already done: {self!r}, {self.pending_error!r}")
+        if self.fut_waiter is not cython.NULL and not is_exact(self.fut_waiter):
+            self.drop_waited()  # called by hand while it waits for another's future
+        if self.loop is not None:
+            self.step()
+        else:
+            self.step_foreign()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def drop_waited(self) -> cython.int:
+        waited: Ref = self.fut_waiter
+        self.fut_waiter = cython.NULL
+        Py_XDECREF(waited)
+        return 0
+
+    def _wakeup(self, future):
+        """Take a step because `future` is done: the callback on futures that are not ours."""
+        try:
+            future.result()
+        except BaseException as exc:  # thrown into the coroutine by the step
+            self.pending_error = exc
+        self.drop_waited()
+        self._step()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def step_foreign(self) -> cython.int:
+        """A step on a loop that is not ours, which has entered the context already."""
+        result: Ref = cython.NULL
+        status: PySendResult
+        loop = self.foreign_loop
+        tasks._enter_task(loop, self)
+        try:
+            self.polls += 1
+            status = self.advance(cython.address(result))
+            self.settle(status, result)
+        finally:
+            tasks._leave_task(loop, self)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def finished(self) -> cython.int:
+        if self.listed:
+            self.unlink()
+        return 0
+
+    # ---- cancelling ----
+
+    def cancel(self, msg=None):
+        """Throw CancelledError into the coroutine at its next step. False if it is done already.
+
+        The coroutine may catch it; see asyncio.Task.cancel.
+        """
+        self.log_traceback = False
+        if self.state != PENDING:
+            return False
+        self.check_ready()
+        self.cancel_requests += 1
+        if self.fut_waiter is not cython.NULL:
+            waited = cython.cast(object, self.fut_waiter)
+            # It stays our waiter: it may be a task that ignores this, to be cancelled again later.
+            if waited.cancel(msg=msg):
+                return True
+        self.must_cancel = True
+        self.cancel_message = msg
+        return True
+
+    def cancelling(self):
+        """How many cancellations were requested and not taken back by uncancel()."""
+        return self.cancel_requests
+
+    def uncancel(self):
+        """Take back one request to cancel. Returns how many remain."""
+        if self.cancel_requests > 0:
+            self.cancel_requests -= 1
+            if self.cancel_requests == 0 and UNCANCEL_CLEARS:
+                self.must_cancel = False
+        return self.cancel_requests
+
+    # ---- asking ----
+
+    def get_name(self):
+        """The task's name."""
+        if self.name is None:
+            self.name = f"Task-{self.number}"
+        return self.name
+
+    def set_name(self, value, /):
+        """Give the task a name: str(value)."""
+        self.name = value if type(value) is str else str(value)
+
+    def get_coro(self):
+        """The coroutine; None once it has ended."""
+        return self.coro
+
+    def get_context(self):
+        """The contextvars.Context of the coroutine."""
+        return self.context
+
+    def get_stack(self, *, limit=None):
+        """The stack frames of the coroutine; see asyncio.Task.get_stack."""
+        return base_tasks._task_get_stack(self, limit)
+
+    def print_stack(self, *, limit=None, file=None):
+        """Print the stack of the coroutine; see asyncio.Task.print_stack."""
+        return base_tasks._task_print_stack(self, limit, file)
+
+    def set_result(self, result, /):
+        """Not for tasks: RuntimeError."""
+        raise RuntimeError("Task does not support set_result operation")
+
+    def set_exception(self, exception, /):
+        """Not for tasks: RuntimeError."""
+        raise RuntimeError("Task does not support set_exception operation")
+
+    @property
+    def __class__(self):
+        return _asyncio_task
+
+    def _repr_info(self):
+        return base_tasks._task_repr_info(self)
+
+    # ---- the names that asyncio's own code and its debuggers read ----
+
+    @property
+    def _coro(self):
+        return self.coro
+
+    @property
+    def _context(self):
+        return self.context
+
+    @property
+    def _fut_waiter(self):
+        return None if self.fut_waiter is cython.NULL else cython.cast(object, self.fut_waiter)
+
+    @property
+    def _must_cancel(self):
+        return self.must_cancel
+
+    @property
+    def _log_destroy_pending(self):
+        return not self.silent
+
+    @_log_destroy_pending.setter
+    def _log_destroy_pending(self, value):
+        self.silent = not value
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def is_exact(o: Ref) -> cython.bint:
+    """Whether it is a Future or Task of ours, and of no subclass that may have overridden things."""
+    return Py_TYPE(o) == cython.cast(cython.pointer[PyTypeObject], Task) or is_exact_future(o)
+
+
+@cython.cfunc
+def swap_current_task(loop, task) -> object:
+    """Make `task` (or None) the current one; returns the one before."""
+    if _current_tasks is None:
+        return tasks._swap_current_task(loop, task)
+    previous = _current_tasks.get(loop)
+    if task is None:
+        _current_tasks.pop(loop, None)
+    else:
+        _current_tasks[loop] = task
+    return previous
+
+
+_current_tasks = cython.declare(
+    object, tasks._current_tasks if sys.version_info < (3, 14) else None
+)
+
+
+@cython.cfunc
+def _future_loop(future) -> object:
+    get_loop = getattr(future, "get_loop", None)
+    return future._loop if get_loop is None else get_loop()
+
+
+@cython.cfunc
+def _caller() -> object:
+    """The file and line of the nearest frame outside asyncio."""
+    frame = sys._getframe(0)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(ASYNCIO_FOLDER):
+        frame = frame.f_back
+    return (frame.f_code.co_filename, frame.f_lineno)
+
+
+# ---- slots that Cython cannot spell -------------------------------------------------------------------
+
+_task_traverse = cython.declare(traverseproc, cython.NULL)
+_task_clear = cython.declare(inquiry, cython.NULL)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def task_traverse(t: Task | None, visit: visitproc, arg: cython.p_void) -> cython.int:
+    error: cython.int = hoop_visit(t.fut_waiter, visit, arg)
+    if error:
+        return error
+    return _task_traverse(ref(t), visit, arg)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def task_clear(t: Task | None) -> cython.int:
+    waited: Ref = t.fut_waiter
+    t.unlink()  # while t.loop is still there
+    t.fut_waiter = cython.NULL
+    Py_XDECREF(waited)
+    return _task_clear(ref(t))
+
+
+hoop_set_dictoffset(Task, ATTRIBUTES_OFFSET)
+hoop_set_iternext(Task, cython.cast(iternextfunc, future_iternext))
+_task_traverse = hoop_swap_traverse(Task, cython.cast(traverseproc, task_traverse))
+_task_clear = hoop_swap_clear(Task, cython.cast(inquiry, task_clear))

@@ -1,0 +1,27 @@
+from hoop._core.c.python cimport Ref
+from hoop._core.handle cimport Handle
+
+cdef class TimerHandle(Handle):
+    cdef double deadline            # loop.time() at which it is due
+    cdef object when_given          # the object given to call_at, if it was not a float
+    cdef Timers timers              # the heap it waits in; None once it left it
+
+cdef struct Entry:
+    double deadline                 # NaN is stored as "due since ever"
+    unsigned long number            # first come, first served among equal deadlines
+    Ref handle                      # owned
+
+cdef class Timers:
+    cdef object gc_marker           # an object field, so that the type is garbage-collected
+    cdef Entry *heap
+    cdef Py_ssize_t count, capacity
+    cdef Py_ssize_t cancelled       # how many of them are cancelled
+    cdef unsigned long next_number
+    cdef int add(self, TimerHandle handle) except -1
+    cdef int on_cancel(self, TimerHandle handle) except -1
+    cdef TimerHandle pop(self)
+    cdef int drop_cancelled(self) except -1
+    cdef int compact(self) except -1
+    cdef int sift_up(self, Py_ssize_t i, Entry entry) noexcept
+    cdef int sift_down(self, Py_ssize_t i, Entry entry) noexcept
+    cdef int drop_all(self) noexcept

@@ -1,0 +1,288 @@
+"""Timers: handles with a deadline, in a heap.
+
+A deadline is a float of seconds on the loop's clock and is never rounded. Timers with equal deadlines
+run in the order in which they were made. Cancelling marks the handle; the entry stays in the heap until
+it comes to the top, or until more than half of the entries are dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import cython
+from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
+from cython.cimports.hoop._core.c.python import (
+    Py_DECREF,
+    Ref,
+    hoop_swap_clear,
+    hoop_swap_traverse,
+    hoop_visit,
+    inquiry,
+    own,
+    ref,
+    take,
+    traverseproc,
+    visitproc,
+)
+from cython.cimports.hoop._core.handle import Handle
+
+ARITY = cython.declare(cython.Py_ssize_t, 4)  # a flat heap: fewer cache misses than a binary one
+# Fewer dead entries than this are not worth a sweep.
+COMPACT_FROM = cython.declare(cython.Py_ssize_t, 64)
+NEVER_WAIT = cython.declare(cython.double, float("-inf"))
+
+_asyncio_timer_handle = cython.declare(object, asyncio.TimerHandle)
+
+
+@cython.cclass
+class TimerHandle(Handle):
+    """A callback that will run once, not before its deadline. See asyncio.TimerHandle."""
+
+    @property
+    def __class__(self):
+        return _asyncio_timer_handle
+
+    def when(self):
+        """The deadline, in seconds on the loop's clock (loop.time())."""
+        return self.deadline if self.when_given is None else self.when_given
+
+    @property
+    def _when(self):
+        return self.when()
+
+    @property
+    def _scheduled(self):
+        return self.timers is not None
+
+    def cancel(self):
+        """Do not run the callback."""
+        if not self.is_cancelled:
+            Handle.cancel(self)
+            if self.timers is not None:
+                self.timers.on_cancel(self)
+
+    @cython.cfunc
+    def info(self) -> list:
+        info = Handle.info(self)
+        info.insert(2 if self.is_cancelled else 1, f"when={self.when()}")
+        return info
+
+    def __hash__(self):
+        return hash(self.when())
+
+    def __lt__(self, other):
+        if isinstance(other, _asyncio_timer_handle):
+            return self.when() < other.when()
+        return NotImplemented
+
+    def __le__(self, other):
+        if isinstance(other, _asyncio_timer_handle):
+            return self.when() < other.when() or self == other
+        return NotImplemented
+
+    def __gt__(self, other):
+        if isinstance(other, _asyncio_timer_handle):
+            return self.when() > other.when()
+        return NotImplemented
+
+    def __ge__(self, other):
+        if isinstance(other, _asyncio_timer_handle):
+            return self.when() > other.when() or self == other
+        return NotImplemented
+
+    def __eq__(self, other):
+        if isinstance(other, _asyncio_timer_handle):
+            return (
+                self.when() == other.when()
+                and self.callback == other._callback
+                and self.args == other._args
+                and self.is_cancelled == other._cancelled
+            )
+        return NotImplemented
+
+
+@cython.final
+@cython.cclass
+class Timers:
+    """A heap of timer handles, the next one due on top."""
+
+    def __dealloc__(self):
+        self.drop_all()
+        PyMem_Free(self.heap)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def add(self, handle: TimerHandle | None) -> cython.int:
+        entry: Entry
+        if self.count == self.capacity:
+            capacity: cython.Py_ssize_t = self.capacity * 2 or 64
+            heap = cython.cast(
+                cython.pointer[Entry],
+                PyMem_Realloc(self.heap, capacity * cython.sizeof(Entry)),
+            )
+            if heap is cython.NULL:
+                raise MemoryError
+            self.heap = heap
+            self.capacity = capacity
+        entry.deadline = handle.deadline
+        if entry.deadline != entry.deadline:  # NaN compares with nothing: run it at once
+            entry.deadline = NEVER_WAIT
+        entry.number = self.next_number
+        entry.handle = own(handle)
+        self.next_number += 1
+        handle.timers = self
+        self.count += 1
+        self.sift_up(self.count - 1, entry)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_cancel(self, handle: TimerHandle | None) -> cython.int:
+        """Count a dead entry; take it out at once where that is free, sweep when most are dead."""
+        if self.count > 0 and self.heap[self.count - 1].handle == ref(handle):
+            self.count -= 1
+            handle.timers = None
+            Py_DECREF(ref(handle))
+            return 0
+        self.cancelled += 1
+        if self.cancelled > COMPACT_FROM and self.cancelled * 2 > self.count:
+            self.compact()
+        return 0
+
+    @cython.cfunc
+    def pop(self) -> TimerHandle:
+        """Take the top out. There must be one."""
+        handle: TimerHandle = take(self.heap[0].handle)
+        self.count -= 1
+        if self.count:
+            self.sift_down(0, self.heap[self.count])
+        handle.timers = None
+        return handle
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def drop_cancelled(self) -> cython.int:
+        """Take cancelled handles off the top, so that the top's deadline is worth waiting for."""
+        while self.cancelled and self.count:
+            if not cython.cast(TimerHandle, self.heap[0].handle).is_cancelled:
+                break
+            self.cancelled -= 1
+            self.pop()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def compact(self) -> cython.int:
+        """Take all cancelled handles out."""
+        kept: cython.Py_ssize_t = 0
+        i: cython.Py_ssize_t
+        dead = []
+        for i in range(self.count):
+            if cython.cast(TimerHandle, self.heap[i].handle).is_cancelled:
+                handle: TimerHandle = take(self.heap[i].handle)
+                handle.timers = None
+                dead.append(handle)  # freed when the heap is whole again
+            else:
+                self.heap[kept] = self.heap[i]
+                kept += 1
+        self.count = kept
+        self.cancelled = 0
+        i = (kept - 2) // ARITY if kept > 1 else -1
+        while i >= 0:
+            self.sift_down(i, self.heap[i])
+            i -= 1
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def sift_up(self, i: cython.Py_ssize_t, entry: Entry) -> cython.int:
+        parent: cython.Py_ssize_t
+        while i > 0:
+            parent = (i - 1) // ARITY
+            if not _before(entry, self.heap[parent]):
+                break
+            self.heap[i] = self.heap[parent]
+            i = parent
+        self.heap[i] = entry
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def sift_down(self, i: cython.Py_ssize_t, entry: Entry) -> cython.int:
+        child: cython.Py_ssize_t
+        last: cython.Py_ssize_t
+        best: cython.Py_ssize_t
+        while True:
+            child = i * ARITY + 1
+            if child >= self.count:
+                break
+            last = min(child + ARITY, self.count)
+            best = child
+            child += 1
+            while child < last:
+                if _before(self.heap[child], self.heap[best]):
+                    best = child
+                child += 1
+            if not _before(self.heap[best], entry):
+                break
+            self.heap[i] = self.heap[best]
+            i = best
+        self.heap[i] = entry
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def drop_all(self) -> cython.int:
+        """Forget every timer."""
+        handle: Ref
+        while self.count:
+            self.count -= 1
+            handle = self.heap[self.count].handle
+            cython.cast(TimerHandle, handle).timers = None
+            Py_DECREF(handle)
+        self.cancelled = 0
+        return 0
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        """The handles in the heap, cancelled ones too, in no particular order."""
+        i: cython.Py_ssize_t
+        return iter([cython.cast(object, self.heap[i].handle) for i in range(self.count)])
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _before(a: Entry, b: Entry) -> cython.bint:
+    if a.deadline != b.deadline:
+        return a.deadline < b.deadline
+    return a.number < b.number
+
+
+_timers_traverse = cython.declare(traverseproc, cython.NULL)
+_timers_clear = cython.declare(inquiry, cython.NULL)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def timers_traverse(t: Timers | None, visit: visitproc, arg: cython.p_void) -> cython.int:
+    i: cython.Py_ssize_t
+    error: cython.int
+    for i in range(t.count):
+        error = hoop_visit(t.heap[i].handle, visit, arg)
+        if error:
+            return error
+    return _timers_traverse(ref(t), visit, arg)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def timers_clear(t: Timers | None) -> cython.int:
+    t.drop_all()
+    return _timers_clear(ref(t))
+
+
+_timers_traverse = hoop_swap_traverse(Timers, cython.cast(traverseproc, timers_traverse))
+_timers_clear = hoop_swap_clear(Timers, cython.cast(inquiry, timers_clear))

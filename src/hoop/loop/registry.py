@@ -1,0 +1,42 @@
+"""Lets asyncio.all_tasks() see native tasks.
+
+A loop keeps its unfinished tasks in a list of its own, because a weak set costs more than the task itself.
+asyncio looks for tasks in a WeakSet: that set gets a subclass whose iteration adds the tasks of every hoop
+loop. This is the one thing in asyncio that importing hoop changes.
+"""
+
+from __future__ import annotations
+
+import asyncio.tasks
+import gc
+import sys
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+loops: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+class TaskSet(weakref.WeakSet[Any]):
+    """asyncio's set of tasks, followed by the unfinished tasks of every hoop loop."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from super().__iter__()
+        for loop in list(loops):
+            yield from loop._unfinished_tasks()
+
+
+def _asyncio_task_set() -> weakref.WeakSet[Any]:
+    if sys.version_info >= (3, 14):
+        # Kept in the C module's state; not under any name.
+        import _asyncio
+
+        return next(o for o in gc.get_referents(_asyncio) if isinstance(o, weakref.WeakSet))
+    if sys.version_info >= (3, 12):
+        return asyncio.tasks._scheduled_tasks  # type: ignore[attr-defined, no-any-return]
+    return asyncio.tasks._all_tasks  # type: ignore[attr-defined, no-any-return]
+
+
+def install() -> None:
+    """Make asyncio.all_tasks() see native tasks. Doing it again changes nothing."""
+    _asyncio_task_set().__class__ = TaskSet
