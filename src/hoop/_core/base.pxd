@@ -20,7 +20,8 @@ cdef class LoopBase(ReadyRing):
     cdef Ref entered
     cdef dict current_tasks             # asyncio's {loop: task}; None from Python 3.14 on
     cdef Ref first_task                 # unfinished native tasks, linked through them; all owned
-    cdef Ref running                    # the runnable whose turn it is; borrowed
+    cdef Ref running                    # the runnable whose turn it is; owned
+    cdef unsigned long left             # how many more this turn will run
 
     # Where transports receive: one hot buffer for all of them.
     cdef char *scratch

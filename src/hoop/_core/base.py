@@ -11,7 +11,6 @@ import contextvars
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.hoop._core.c.python import (
-    PyContext_CopyCurrent,
     PyDict_DelItem,
     PyErr_Clear,
     PyThread_get_thread_ident,
@@ -24,7 +23,7 @@ from cython.cimports.hoop._core.c.python import (
     traverseproc,
     visitproc,
 )
-from cython.cimports.hoop._core.handle import Handle, ReadyRing, Runnable
+from cython.cimports.hoop._core.handle import Handle, ReadyRing, Runnable, new_handle
 from cython.cimports.hoop._core.op import Op
 from cython.cimports.hoop._core.timers import Timers
 
@@ -81,11 +80,7 @@ class LoopBase(ReadyRing):
     @cython.cfunc
     def soon(self, callback, args: tuple, context) -> Handle:
         """call_soon without its checks; `context` None means a copy of the current one."""
-        handle: Handle = Handle.__new__(Handle)
-        handle.callback = callback
-        handle.args = args
-        handle.context = PyContext_CopyCurrent() if context is None else context
-        handle.loop = self
+        handle: Handle = new_handle(callback, args, context, self)
         self.push(handle)
         return handle
 
@@ -119,6 +114,11 @@ class LoopBase(ReadyRing):
             if self.scratch is cython.NULL:
                 raise MemoryError
         return self.scratch
+
+    @property
+    def current_runnable(self):
+        """What the loop is running now: a task, a handle or an op; None between two of them."""
+        return None if self.running is cython.NULL else cython.cast(object, self.running)
 
     def counters(self) -> dict:
         """Plain counters of what the loop did since it was made.

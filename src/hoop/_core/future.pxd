@@ -13,20 +13,19 @@ cdef class Future(Runnable):
     cdef bint log_traceback         # an exception that nobody has seen yet
     cdef LoopBase loop              # set if the loop is ours ...
     cdef object foreign_loop        # ... else this is
-    cdef object outcome             # the result
-    cdef object error               # or the exception
-    cdef object error_traceback     # as it was when the exception was set
+    cdef object outcome             # the result; beside an exception, the traceback it was set with
+    cdef object error               # the exception; of a cancelled task, the CancelledError to raise
     # Who is told. The first native task to wait is held in C and pushed itself; everything after it
     # is in the list: a Task, or a tuple (callback, context).
     cdef Runnable waiter
     cdef list callbacks
     cdef object cancel_message
-    cdef object cancelled_error     # the CancelledError that ended a task, to be raised again
     cdef object source_traceback    # where it was made: only in debug mode
     cdef Ref attributes             # __dict__, made when first asked for; owned
     cdef object __weakref__
 
     cdef int attach(self, object loop) except -1
+    cdef int complain(self) except -1
     cdef int check_ready(self) except -1
     cdef int finished(self) except -1               # virtual: runs before anybody is told
     cdef int schedule(self) except -1
@@ -38,5 +37,6 @@ cdef class Future(Runnable):
     cdef int fail(self, object exception) except -1
     cdef int cancel_future(self, object message) except -1
 
+cdef Future new_future(LoopBase loop)
 cdef bint is_exact_future(Ref o) noexcept
 cdef Ref future_iternext(Future f) noexcept

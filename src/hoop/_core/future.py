@@ -82,15 +82,22 @@ class Future(Runnable):
 
     def __del__(self):
         if self.log_traceback:
-            self.log_traceback = False
-            context = {
-                "message": f"{type(self).__name__} exception was never retrieved",
-                "exception": self.error,
-                "future": self,
-            }
-            if self.source_traceback:
-                context["source_traceback"] = self.source_traceback
-            self.get_loop().call_exception_handler(context)
+            self.complain()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def complain(self) -> cython.int:
+        """Dropped with an exception that nobody has seen: say so."""
+        self.log_traceback = False
+        context = {
+            "message": f"{type(self).__name__} exception was never retrieved",
+            "exception": self.error,
+            "future": self,
+        }
+        if self.source_traceback:
+            context["source_traceback"] = self.source_traceback
+        self.get_loop().call_exception_handler(context)
+        return 0
 
     # ---- asking ----
 
@@ -129,7 +136,7 @@ class Future(Runnable):
             if self.error is None:
                 return self.outcome
             self.log_traceback = False
-            raise self.error.with_traceback(self.error_traceback)
+            raise self.error.with_traceback(self.outcome)
         if self.state == CANCELLED:
             raise self.cancelled_exception()
         raise InvalidStateError("Result is not set.")
@@ -148,9 +155,9 @@ class Future(Runnable):
 
     @cython.cfunc
     def cancelled_exception(self) -> object:
-        exc = self.cancelled_error
+        exc = self.error
         if exc is not None:
-            self.cancelled_error = None  # once: it would gather a traceback each time it is raised
+            self.error = None  # once: it would gather a traceback each time it is raised
             return exc
         if self.cancel_message is None:
             return CancelledError()
@@ -204,7 +211,7 @@ class Future(Runnable):
             wrapped.__context__ = exception
             exception = wrapped
         self.error = exception
-        self.error_traceback = exception.__traceback__
+        self.outcome = exception.__traceback__
         self.state = FINISHED
         self.log_traceback = True
         return self.schedule()
@@ -327,7 +334,7 @@ class Future(Runnable):
 
     @property
     def _result(self):
-        return self.outcome
+        return self.outcome if self.error is None else None
 
     @property
     def _exception(self):
@@ -381,6 +388,14 @@ class Future(Runnable):
 @reprlib.recursive_repr()
 def _repr(future):
     return f"<{type(future).__name__} {' '.join(future._repr_info())}>"
+
+
+@cython.cfunc
+def new_future(loop: LoopBase) -> Future:
+    """A pending future, without the checks of the constructor."""
+    future: Future = Future.__new__(Future)
+    future.loop = loop
+    return future
 
 
 @cython.cfunc

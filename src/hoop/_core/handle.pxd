@@ -30,3 +30,5 @@ cdef class Handle(Runnable):
     cdef bint is_cancelled
     cdef object __weakref__
     cdef list info(self)
+
+cdef Handle new_handle(object callback, tuple args, object context, object loop)

@@ -20,6 +20,7 @@ import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
+    PyContext_CopyCurrent,
     PyContext_Enter,
     PyContext_Exit,
     Ref,
@@ -157,6 +158,7 @@ class Handle(Runnable):
         return self.context
 
     @cython.cfunc
+    @cython.wraparound(True)
     def info(self) -> list:
         info = [type(self).__name__]
         if self.is_cancelled:
@@ -197,3 +199,14 @@ class Handle(Runnable):
     @property
     def _source_traceback(self):
         return self.source_traceback
+
+
+@cython.cfunc
+def new_handle(callback, args: tuple, context, loop) -> Handle:
+    """A handle; `context` None means a copy of the current one."""
+    handle: Handle = Handle.__new__(Handle)
+    handle.callback = callback
+    handle.args = args
+    handle.context = PyContext_CopyCurrent() if context is None else context
+    handle.loop = loop
+    return handle

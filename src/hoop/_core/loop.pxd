@@ -10,10 +10,13 @@ cdef class Loop(LoopBase):
     cdef int sleep(self) except -1
     cdef int look(self) except -1
     cdef int queue_due_timers(self) except -1
-    cdef int run_ready(self, unsigned long count) except -1
-    cdef int run_ready_watched(self, unsigned long count) except -1
+    cdef int run_ready(self) except -1
+    cdef int run_ready_watched(self) except -1
+    cdef int recover(self, object exc) except -1
+    cdef int end_running(self) except -1
+    cdef int report_slow(self, double seconds) except -1
+    cdef int take_turns(self, bint only_one) except -1
     cdef int flush_dirty(self) except -1
-    cdef int report(self, Runnable failed, object exc) except -1
     cdef object add_timer(self, double deadline, object when_given, object callback, tuple args, object context)
     cdef object call_task_factory(self, object coro, object name, object context, object eager_start)
     cdef int check_callback(self, object callback, str method) except -1

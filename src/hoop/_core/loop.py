@@ -17,7 +17,8 @@ import cython
 from cython.cimports.hoop._core.base import LoopBase
 from cython.cimports.hoop._core.c.linux import hoop_now, hoop_now_ns, hoop_tick
 from cython.cimports.hoop._core.c.python import (
-    PyContext_CopyCurrent,
+    Py_DECREF,
+    Py_XDECREF,
     PyThread_get_thread_ident,
     Ref,
     hoop_swap_clear,
@@ -25,16 +26,15 @@ from cython.cimports.hoop._core.c.python import (
     hoop_visit,
     inquiry,
     ref,
-    take,
     traverseproc,
     visitproc,
 )
 from cython.cimports.hoop._core.driver import Driver
-from cython.cimports.hoop._core.future import Future
-from cython.cimports.hoop._core.handle import Handle, Runnable
+from cython.cimports.hoop._core.future import new_future
+from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
 from cython.cimports.hoop._core.op import READABLE, WRITABLE, Op
-from cython.cimports.hoop._core.task import Task
-from cython.cimports.hoop._core.timers import TimerHandle
+from cython.cimports.hoop._core.task import Task, new_task
+from cython.cimports.hoop._core.timers import TimerHandle, new_timer
 from cython.cimports.hoop._core.watch import WatchOp
 
 # The driver is asked at the latest after this much: each turn counts 3, each runnable 1.
@@ -84,9 +84,11 @@ class Loop(LoopBase):
         if count > self.ready_max:
             self.ready_max = count
         self.unpolled += count + 3
+        self.callbacks += count
+        self.left = count
         if self.debug or self.measuring:
-            return self.run_ready_watched(count)
-        return self.run_ready(count)
+            return self.run_ready_watched()
+        return self.run_ready()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -145,54 +147,84 @@ class Loop(LoopBase):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def run_ready(self, count: cython.ulong) -> cython.int:
-        """Run the next `count` runnables. The only place where anything is run."""
-        r: Runnable
-        while count:
-            try:
-                while count:
-                    count -= 1
-                    r = take(self.ring[self.head & self.mask])
-                    self.head += 1
-                    self.callbacks += 1
-                    if self.entered is not cython.NULL and not r.is_task:
-                        self.leave_task()
-                    r.run()
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as exc:
-                self.report(r, exc)
+    def run_ready(self) -> cython.int:
+        """Run the next `left` runnables. The only place where anything is run.
+
+        What one raises leaves it in `running` and the rest in `left`: see recover().
+        """
+        r: Ref
+        while self.left:
+            self.left -= 1
+            r = self.ring[self.head & self.mask]
+            self.head += 1
+            self.running = r
+            if self.entered is not cython.NULL and not cython.cast(Runnable, r).is_task:
+                self.leave_task()
+            cython.cast(Runnable, r).run()
+            self.running = cython.NULL
+            Py_DECREF(r)
         return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def run_ready_watched(self, count: cython.ulong) -> cython.int:
-        """run_ready with a clock read around each turn: in debug mode, or while measuring."""
-        r: Runnable
+    def run_ready_watched(self) -> cython.int:
+        """run_ready with a clock read around each one: in debug mode, or while measuring."""
+        r: Ref
         began: cython.longlong
         seconds: cython.double
-        while count:
-            count -= 1
-            r = take(self.ring[self.head & self.mask])
+        while self.left:
+            self.left -= 1
+            r = self.ring[self.head & self.mask]
             self.head += 1
-            self.callbacks += 1
-            if self.entered is not cython.NULL and not r.is_task:
+            self.running = r
+            if self.entered is not cython.NULL and not cython.cast(Runnable, r).is_task:
                 self.leave_task()
-            self._current_handle = r if r.is_task or isinstance(r, Handle) else None
             began = hoop_now_ns()
-            try:
-                r.run()
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as exc:
-                self.report(r, exc)
-            finally:
-                self._current_handle = None
+            cython.cast(Runnable, r).run()
             seconds = (hoop_now_ns() - began) * 1e-9
             if self.debug and seconds >= self.slow_callback_duration:
-                what = repr(r) if r.is_task else base_events._format_handle(r)
-                log.logger.warning("Executing %s took %.3f seconds", what, seconds)
+                self.report_slow(seconds)
+            self.running = cython.NULL
+            Py_DECREF(r)
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def recover(self, exc) -> cython.int:
+        """After an exception in a turn: report it if a runnable raised it, and go on."""
+        if self.running is cython.NULL:
+            raise exc  # the driver's, or our own
+        failed: Runnable = cython.cast(Runnable, self.running)
+        try:
+            self.call_exception_handler(failed.failure(exc))
+        finally:
+            self.end_running()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def end_running(self) -> cython.int:
+        r: Ref = self.running
+        self.running = cython.NULL
+        Py_XDECREF(r)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def report_slow(self, seconds: cython.double) -> cython.int:
+        what = cython.cast(object, self.running)
+        what = repr(what) if isinstance(what, Task) else base_events._format_handle(what)
+        log.logger.warning("Executing %s took %.3f seconds", what, seconds)
+        return 0
+
+    @property
+    def _current_handle(self):
+        """What the default exception handler asks for its creation traceback, in debug mode."""
+        return self.current_runnable if self.debug else None
+
+    @_current_handle.setter
+    def _current_handle(self, value):
+        """asyncio's constructor sets it to None."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -215,13 +247,29 @@ class Loop(LoopBase):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def report(self, failed: Runnable, exc) -> cython.int:
-        self.call_exception_handler(failed.failure(exc))
-        return 0
+    def take_turns(self, only_one: cython.bint) -> cython.int:
+        """Take turns until stop(), or just one. Keeps going when a runnable raises."""
+        try:
+            while True:
+                try:
+                    self.run_ready()  # what an exception has cut short
+                    while True:
+                        self.run_once()
+                        if self.stopping or only_one:
+                            return 0
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as exc:
+                    self.recover(exc)
+                if self.left == 0 and (self.stopping or only_one):
+                    return 0
+        finally:
+            self.left = 0
+            self.end_running()
 
     def _run_once(self):
         """One turn, for those who drive the loop by hand."""
-        self.run_once()
+        self.take_turns(True)
 
     def _run_turns(self):
         """Take turns until stop()."""
@@ -229,10 +277,7 @@ class Loop(LoopBase):
             raise RuntimeError("This event loop was made before a fork and cannot run in the child")
         self.thread = PyThread_get_thread_ident()
         try:
-            while True:
-                self.run_once()
-                if self.stopping:
-                    break
+            self.take_turns(False)
         finally:
             self.stopping = False
             self.thread = 0
@@ -292,13 +337,7 @@ class Loop(LoopBase):
         if self.debug:
             self.check_thread()
             self.check_callback(callback, "call_at")
-        handle: TimerHandle = TimerHandle.__new__(TimerHandle)
-        handle.callback = callback
-        handle.args = args
-        handle.context = PyContext_CopyCurrent() if context is None else context
-        handle.loop = self
-        handle.deadline = deadline
-        handle.when_given = when_given
+        handle: TimerHandle = new_timer(deadline, when_given, callback, args, context, self)
         if self.debug:
             handle.source_traceback = _extract_stack(sys._getframe(0))
         self.timers.add(handle)
@@ -315,8 +354,7 @@ class Loop(LoopBase):
 
     def create_future(self):
         """A Future of this loop."""
-        future: Future = Future.__new__(Future)
-        future.loop = self
+        future = new_future(self)
         if self.debug:
             future.source_traceback = _extract_stack(sys._getframe(0))
         return future
@@ -332,12 +370,7 @@ class Loop(LoopBase):
             eager = True
         if eager_start is not None:
             eager = eager_start
-        task: Task = Task.__new__(Task)
-        task.loop = self
-        if self.debug:
-            task.source_traceback = _extract_stack(sys._getframe(0))
-        task.start(coro, name, context, eager)
-        return task
+        return new_task(self, coro, name, context, eager)
 
     @cython.cfunc
     def call_task_factory(self, coro, name, context, eager_start) -> object:
@@ -368,11 +401,7 @@ class Loop(LoopBase):
     @cython.cfunc
     def watch(self, fd: cython.int, interest: cython.int, callback, args: tuple) -> object:
         self.check_open()
-        handle: Handle = Handle.__new__(Handle)
-        handle.callback = callback
-        handle.args = args
-        handle.context = PyContext_CopyCurrent()
-        handle.loop = self
+        handle: Handle = new_handle(callback, args, None, self)
         op = self.driver.armed(fd, interest)
         if op is not None:
             if not isinstance(op, WatchOp):

@@ -1,3 +1,4 @@
+from hoop._core.base cimport LoopBase
 from hoop._core.c.python cimport PySendResult, Ref
 from hoop._core.future cimport Future
 
@@ -37,3 +38,5 @@ cdef class Task(Future):
     cdef int yielded(self, object o) except -1
     cdef int wait_for(self, Future f) except -1
     cdef int wait_for_foreign(self, object o) except -1
+
+cdef Task new_task(LoopBase loop, object coro, object name, object context, bint eager)

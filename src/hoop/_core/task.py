@@ -15,7 +15,7 @@ import asyncio
 import os
 import sys
 import types
-from asyncio import base_tasks, coroutines, events, tasks
+from asyncio import base_tasks, coroutines, events, format_helpers, tasks
 
 import cython
 from cython.cimports.cpython.object import PyTypeObject
@@ -186,7 +186,8 @@ class Task(Future):
                 if self.source_traceback:
                     context["source_traceback"] = self.source_traceback
                 loop.call_exception_handler(context)
-        Future.__del__(self)
+        if self.log_traceback:
+            self.complain()
 
     # ---- a step ----
 
@@ -297,7 +298,7 @@ class Task(Future):
             return self.returned(exc.value)
         self.coro = None
         if isinstance(exc, CancelledError):
-            self.cancelled_error = exc
+            self.error = exc
             self.cancel_future(self.cancel_message)
             return 0
         self.fail(exc)
@@ -535,6 +536,17 @@ class Task(Future):
     @_log_destroy_pending.setter
     def _log_destroy_pending(self, value):
         self.silent = not value
+
+
+@cython.cfunc
+def new_task(loop: LoopBase, coro, name, context, eager: cython.bint) -> Task:
+    """A started task, without the checks of the constructor."""
+    task: Task = Task.__new__(Task)
+    task.loop = loop
+    if loop.debug:
+        task.source_traceback = format_helpers.extract_stack(sys._getframe(0))
+    task.start(coro, name, context, eager)
+    return task
 
 
 @cython.cfunc

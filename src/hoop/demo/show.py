@@ -1,0 +1,72 @@
+"""The demonstration from start to end: serve, drive, tell what happened, leave the page open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from hoop.demo.chat import PAGE, create_application, describe_loop
+from hoop.demo.clients import Outcome, drive
+
+HOST = "127.0.0.1"
+SHUTDOWN_TIMEOUT_S = 2.0
+FAULTS_SHOWN_MAX = 10
+
+
+@asynccontextmanager
+async def serving(app: web.Application, port: int) -> AsyncIterator[str]:
+    """Serve the application on the port, 0 for one the kernel chooses, and give its address."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, HOST, port).start()
+        yield f"http://{HOST}:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+def summary(outcome: Outcome, page_bytes: int) -> str:
+    """Return what happened and what it cost, as lines to print."""
+    lines = [
+        f"{outcome.clients} clients said {outcome.messages:,} messages over WebSockets",
+        f"  delivered  {outcome.deliveries:,} of {outcome.deliveries_expected:,} messages",
+        f"  page       {outcome.page_requests} of {outcome.page_requests_expected} requests "
+        f"answered with all {page_bytes:,} bytes",
+        f"  time       {outcome.wall_s:.2f} s wall, {outcome.cpu_s:.2f} s CPU",
+    ]
+    if outcome.deliveries:
+        lines.append(
+            f"  cost       {outcome.cpu_s * 1e6 / outcome.deliveries:.1f} µs CPU per delivered "
+            "message, its sending and its checking included"
+        )
+    faults = [f"  FAULT      {fault}" for fault in outcome.faults[:FAULTS_SHOWN_MAX]]
+    if len(outcome.faults) > FAULTS_SHOWN_MAX:
+        faults.append(f"  and {len(outcome.faults) - FAULTS_SHOWN_MAX:,} more faults")
+    verdict = (
+        "Every client got every message once, in the same order."
+        if outcome.complete
+        else "NOT everything was delivered as it should."
+    )
+    return "\n".join([*lines, *faults, verdict])
+
+
+async def show(
+    port: int, clients_count: int, messages_each: int, page_requests: int, once: bool
+) -> bool:
+    """Run the demonstration and return whether everything was delivered.
+
+    Unless it is to run once only, it then serves the page until it is cancelled.
+    """
+    app = create_application()
+    async with serving(app, port) as url:
+        loop = describe_loop(asyncio.get_running_loop())
+        print(f"A chat room on {url} served by aiohttp on {loop}", flush=True)
+        outcome = await drive(url, app[PAGE], clients_count, messages_each, page_requests)
+        print(summary(outcome, len(app[PAGE])), flush=True)
+        if not once:
+            print(f"The room stays open at {url} until you press Ctrl-C.", flush=True)
+            await asyncio.Event().wait()
+    return outcome.complete
