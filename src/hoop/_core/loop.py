@@ -441,6 +441,17 @@ class Loop(LoopBase):
     def _remove_writer(self, fd):
         return self.unwatch(fd, WRITABLE)
 
+    def _transport_of(self, fd):
+        """The open transport that owns a descriptor, or None."""
+        return self.transports.get(fd)
+
+    def _set_transport(self, fd, transport):
+        """Note who owns a descriptor; None while it is lent out."""
+        if transport is None:
+            self.transports.pop(fd, None)
+        elif transport._sock_fd == fd:
+            self.transports[fd] = transport
+
     # ---- state ----
 
     def time(self):

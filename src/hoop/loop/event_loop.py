@@ -9,17 +9,20 @@ the running Python's asyncio does. No selector exists; what reached for it goes 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import signal
+import socket
 import sys
 import threading
 import weakref
-from asyncio import base_events, events
-from collections.abc import Callable
+from asyncio import base_events, constants, events, sslproto
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hoop._core.epoll import EpollDriver
+from hoop._core.listener import AcceptOp
 from hoop._core.loop import Loop
+from hoop._core.stream import open_stream
 from hoop.loop import registry
 
 registry.install()
@@ -41,6 +44,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):  # type: ignore[misc]
         "_exception_handler",
         "_executor_shutdown_called",
         "_internal_fds",
+        "_listeners",
         "_old_agen_hooks",
         "_selector",
         "_signal_handlers",
@@ -61,6 +65,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._signal_handlers: dict[int, events.Handle] = {}
         self._unix_server_sockets: dict[Any, int] = {}
         self._ssock = self._csock = None
+        self._listeners: dict[int, AcceptOp] = {}
         self._wakeup_fd_before: int | None = None
         registry.loops.add(self)
 
@@ -114,7 +119,118 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):  # type: ignore[misc]
         if self.is_closed():
             return
         super().close()
+        self._listeners.clear()
         self._release()
+
+    # ---- connections: asyncio chooses addresses and makes servers, the core moves the bytes ----
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> Any:
+        self._ensure_fd_no_transport(sock)
+        return open_stream(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+    ) -> Any:
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        open_stream(self, rawsock, ssl_protocol, None, extra, server)
+        return ssl_protocol._app_transport
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+    ) -> None:
+        def accept_tls(connection: socket.socket) -> None:
+            self.create_task(
+                self._accept_connection2(
+                    protocol_factory,
+                    connection,
+                    {},
+                    sslcontext,
+                    server,
+                    ssl_handshake_timeout,
+                    ssl_shutdown_timeout,
+                )
+            )
+
+        accepting = AcceptOp(
+            self, sock, protocol_factory, server, backlog, accept_tls if sslcontext else None
+        )
+        accepting.start()
+        self._listeners[sock.fileno()] = accepting
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        accepting = self._listeners.pop(sock.fileno(), None)
+        if accepting is not None:
+            accepting.stop()
+        sock.close()
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        number = fd
+        if not isinstance(number, int):
+            try:
+                number = int(number.fileno())
+            except (AttributeError, TypeError, ValueError):
+                raise ValueError(f"Invalid file object: {fd!r}") from None
+        transport = self._transport_of(number) or self._transports.get(number)
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        was_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        try:
+            with self._lend_descriptor(transp):
+                return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+        finally:
+            transp._reset_empty_waiter()
+            if was_reading:
+                transp.resume_reading()
+
+    @contextlib.contextmanager
+    def _lend_descriptor(self, transport: Any) -> Iterator[None]:
+        """Let the sock_* methods use the descriptor of a transport that has nothing to do with it."""
+        number = transport._sock_fd
+        self._set_transport(number, None)
+        try:
+            yield
+        finally:
+            self._set_transport(number, transport)
 
     # ---- signals ----
     # Python's C handler only sets a flag. So that a signal can never slip in just before the loop goes

@@ -5,14 +5,11 @@ cdef extern from "shim.h" nogil:
     struct epoll_event:
         uint32_t events
         uint64_t data "data.u64"
-    struct sockaddr:
+    ctypedef struct hoop_address:                             # an IPv4 or IPv6 address, or none
         pass
-    struct sockaddr_storage:
-        unsigned short ss_family
     struct iovec:
         void *iov_base
         size_t iov_len
-    ctypedef unsigned int socklen_t
     enum:
         EPOLLIN
         EPOLLOUT
@@ -24,6 +21,11 @@ cdef extern from "shim.h" nogil:
         EPOLL_CTL_MOD
         EPOLL_CTL_DEL
         SHUT_WR
+        AF_INET
+        AF_INET6
+        SO_DOMAIN
+        SO_TYPE
+        SO_PROTOCOL
 
     double hoop_now() noexcept                          # CLOCK_MONOTONIC in seconds
     long long hoop_now_ns() noexcept
@@ -40,6 +42,11 @@ cdef extern from "shim.h" nogil:
     Py_ssize_t hoop_recv(int fd, void *buf, size_t n) noexcept
     Py_ssize_t hoop_send(int fd, const void *buf, size_t n) noexcept
     Py_ssize_t hoop_sendv(int fd, iovec *vec, size_t n) noexcept
-    int hoop_accept(int fd, sockaddr_storage *address, socklen_t *length) noexcept
+    int hoop_accept(int fd) noexcept
     int hoop_shutdown(int fd, int how) noexcept
-    int hoop_fd_is_open(int fd) noexcept
+    int hoop_sockopt(int fd, int option) noexcept       # a SOL_SOCKET option
+    int hoop_tcp_nodelay(int fd) noexcept
+    int hoop_name(int fd, bint of_peer, hoop_address *out) noexcept
+
+cdef extern from "shim.h":
+    object hoop_address_tuple(hoop_address *address)    # as the socket module would say it, or None

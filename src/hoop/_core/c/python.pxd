@@ -37,6 +37,7 @@ cdef extern from "Python.h":
     int PyDict_SetItem(Ref d, Ref key, Ref value) except -1
     int PyDict_DelItem(Ref d, Ref key) noexcept
     object PyObject_GenericGetDict(object o, void *context)
+    Ref PyList_GET_ITEM(object list, Py_ssize_t i) noexcept      # borrowed
     void PyErr_Clear() noexcept
     void PyErr_SetObject(object type, object value) noexcept
     int PyErr_CheckSignals() except -1

@@ -7,9 +7,11 @@
 #define _GNU_SOURCE
 #endif
 #include <Python.h>
+#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -193,11 +195,48 @@ static inline Py_ssize_t hoop_sendv(int fd, struct iovec *vec, size_t n) {
     struct msghdr message = {.msg_iov = vec, .msg_iovlen = n};
     return HOOP_RESULT(sendmsg(fd, &message, MSG_NOSIGNAL));
 }
-static inline int hoop_accept(int fd, struct sockaddr_storage *address, socklen_t *length) {
-    *length = sizeof *address;
-    return (int)HOOP_RESULT(accept4(fd, (struct sockaddr *)address, length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+static inline int hoop_accept(int fd) {
+    return (int)HOOP_RESULT(accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
 }
 static inline int hoop_shutdown(int fd, int how) { return (int)HOOP_RESULT(shutdown(fd, how)); }
-static inline int hoop_fd_is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
+static inline int hoop_sockopt(int fd, int option) {
+    int value = 0;
+    socklen_t n = sizeof value;
+    int r = (int)HOOP_RESULT(getsockopt(fd, SOL_SOCKET, option, &value, &n));
+    return r < 0 ? r : value;
+}
+static inline int hoop_tcp_nodelay(int fd) {
+    int one = 1;
+    return (int)HOOP_RESULT(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one));
+}
+
+/* ---- addresses --------------------------------------------------------------------------------------- */
+
+typedef union {
+    sa_family_t family; /* AF_UNSPEC: none */
+    struct sockaddr_in ipv4;
+    struct sockaddr_in6 ipv6;
+} hoop_address;
+
+static inline int hoop_name(int fd, int of_peer, hoop_address *out) {
+    socklen_t n = sizeof *out;
+    struct sockaddr *address = (struct sockaddr *)out;
+    int r = (int)HOOP_RESULT(of_peer ? getpeername(fd, address, &n) : getsockname(fd, address, &n));
+    if (r < 0 || n > sizeof *out) out->family = AF_UNSPEC;
+    return r;
+}
+static inline PyObject *hoop_address_tuple(const hoop_address *a) {
+    char text[INET6_ADDRSTRLEN];
+    if (a->family == AF_INET) {
+        inet_ntop(AF_INET, &a->ipv4.sin_addr, text, sizeof text);
+        return Py_BuildValue("(si)", text, ntohs(a->ipv4.sin_port));
+    }
+    if (a->family == AF_INET6) {
+        inet_ntop(AF_INET6, &a->ipv6.sin6_addr, text, sizeof text);
+        return Py_BuildValue("(siII)", text, ntohs(a->ipv6.sin6_port), ntohl(a->ipv6.sin6_flowinfo),
+                             a->ipv6.sin6_scope_id);
+    }
+    Py_RETURN_NONE;
+}
 
 #endif

@@ -1,0 +1,15 @@
+from hoop._core.op cimport Op
+from hoop._core.base cimport LoopBase
+
+cdef class AcceptOp(Op):
+    cdef LoopBase loop
+    cdef object sock                # the listening socket; its Server owns it
+    cdef object protocol_factory
+    cdef object server
+    cdef object context             # copied for each connection
+    cdef object on_socket           # takes each accepted Python socket instead, if not None
+    cdef unsigned int burst         # how many to accept before the loop goes on
+    cdef unsigned int backlog
+    cdef object retry               # the timer that arms it again after the system ran out
+    cdef int out_of_resources(self, object exc) except -1
+    cdef int connected(self, int fd) except -1

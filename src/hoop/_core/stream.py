@@ -1,0 +1,819 @@
+"""The stream transport: a connected socket and its protocol.
+
+A byte in:   driver.poll -> RecvOp on the ready ring -> on_readable -> protocol.data_received
+A byte out:  write() only queues -> SendOp on the loop's dirty list -> one send before the loop sleeps;
+             what the kernel does not take waits for the descriptor to become writable.
+
+The transport owns the descriptor until connection_lost was called, and the loop owns the transport until
+then. Every callback to the protocol runs in one context: the one the connection was made in.
+Behaviour follows asyncio's _SelectorSocketTransport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import warnings
+from asyncio import constants, log, trsock
+
+import cython
+from cython.cimports.cpython.buffer import (
+    PyBUF_WRITABLE,
+    Py_buffer,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cython.cimports.cpython.bytes import (
+    PyBytes_AS_STRING,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cython.cimports.hoop._core.base import SCRATCH_BYTES, LoopBase
+from cython.cimports.hoop._core.c.linux import (
+    AF_INET,
+    AF_INET6,
+    hoop_address_tuple,
+    hoop_close,
+    hoop_name,
+    hoop_recv,
+    hoop_send,
+    hoop_sendv,
+    hoop_shutdown,
+    hoop_sockopt,
+    hoop_tcp_nodelay,
+    iovec,
+    SHUT_WR,
+    SO_DOMAIN,
+    SO_PROTOCOL,
+    SO_TYPE,
+)
+from cython.cimports.hoop._core.c.python import (
+    Py_DECREF,
+    PyContext_CopyCurrent,
+    PyContext_Enter,
+    PyContext_Exit,
+    PyErr_Clear,
+    PyList_GET_ITEM,
+    Ref,
+    call_one_quiet,
+    hoop_take_exception,
+    ref,
+)
+from cython.cimports.hoop._core.errors import os_error, raise_errno
+from cython.cimports.hoop._core.op import IDLE, READABLE, WRITABLE, Op
+
+EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
+EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
+HIGH_WATER = cython.declare(cython.Py_ssize_t, 64 * 1024)
+LOW_WATER = cython.declare(cython.Py_ssize_t, 16 * 1024)
+LOG_LOST_WRITES_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
+
+_asyncio_transport = cython.declare(object, asyncio.Transport)
+_buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
+
+
+@cython.final
+@cython.cclass
+class RecvOp(Op):
+    """Receives for a stream for as long as it reads."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_ready(self) -> cython.int:
+        return self.stream.on_readable()
+
+
+@cython.final
+@cython.cclass
+class SendOp(Op):
+    """Sends what a stream has queued: at the end of the turn, or when the descriptor takes more."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_ready(self) -> cython.int:
+        return self.stream.on_writable()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush(self) -> cython.int:
+        return 0 if self.stream is None else self.stream.flush()
+
+
+@cython.cclass
+class StreamTransport:
+    """A connection. See asyncio.Transport."""
+
+    @property
+    def __class__(self):
+        return _asyncio_transport
+
+    def __cinit__(self):
+        self.fd = -1
+        self.high_water = HIGH_WATER
+        self.low_water = LOW_WATER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def attach(
+        self, loop: LoopBase, fd: cython.int, sock, protocol, context, extra, server
+    ) -> cython.int:
+        """Take over a connected, non-blocking descriptor; from `sock`, if that is given."""
+        self.loop = loop
+        self.fd = fd
+        self.sock = sock
+        self.context = PyContext_CopyCurrent() if context is None else context
+        self.extra = extra
+        self.family = hoop_sockopt(fd, SO_DOMAIN)
+        self.kind = hoop_sockopt(fd, SO_TYPE)
+        self.proto = hoop_sockopt(fd, SO_PROTOCOL)
+        if self.family == AF_INET or self.family == AF_INET6:
+            hoop_name(fd, False, cython.address(self.local))
+            hoop_name(fd, True, cython.address(self.peer))
+            hoop_tcp_nodelay(fd)
+        else:
+            self.extra = dict(extra or ())
+            for name in ("sockname", "peername"):
+                if name not in self.extra:
+                    try:
+                        self.extra[name] = getattr(self.python_socket(), f"get{name}")()
+                    except OSError:
+                        self.extra[name] = None
+        self.bind_protocol(protocol)
+        self.recv_op = RecvOp.__new__(RecvOp)
+        self.recv_op.fd = fd
+        self.recv_op.interest = READABLE
+        self.recv_op.stream = self
+        self.send_op = SendOp.__new__(SendOp)
+        self.send_op.fd = fd
+        self.send_op.interest = WRITABLE
+        self.send_op.stream = self
+        loop.transports[fd] = self
+        self.server = server
+        if server is not None:
+            if ATTACH_TAKES_TRANSPORT:
+                server._attach(self)
+            else:
+                server._attach()
+        return 0
+
+    def __del__(self):
+        if self.fd >= 0:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            self.release()
+
+    def __dealloc__(self):
+        if self.fd >= 0 and self.sock is None:
+            hoop_close(self.fd)  # no finaliser ran: the interpreter is going down
+
+    # ---- protocol ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def bind_protocol(self, protocol) -> cython.int:
+        if isinstance(protocol, _buffered_protocol):
+            self.get_buffer = protocol.get_buffer
+            self.buffer_updated = protocol.buffer_updated
+            self.data_received = None
+        else:
+            self.get_buffer = self.buffer_updated = None
+            self.data_received = getattr(protocol, "data_received", None)
+        self.protocol = protocol
+        return 0
+
+    def set_protocol(self, protocol):
+        """Give the connection to another protocol."""
+        self.bind_protocol(protocol)
+
+    def get_protocol(self):
+        """The protocol; None once the connection is lost."""
+        return self.protocol
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self) -> cython.int:
+        """Call connection_made, then read."""
+        protocol = self.protocol
+        self.connected = True
+        try:
+            self.context.run(protocol.connection_made, self)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler(
+                {
+                    "message": "Exception in callback protocol.connection_made()",
+                    "exception": exc,
+                    "transport": self,
+                    "protocol": protocol,
+                }
+            )
+        if not self.closing and not self.reading_paused:
+            self.start_reading()
+        return 0
+
+    def _begin(self, waiter):
+        """What asyncio does in three callbacks: connection_made, start reading, wake the waiter."""
+        self.begin()
+        if waiter is not None and not waiter.cancelled():
+            waiter.set_result(None)
+
+    # ---- receiving ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def start_reading(self) -> cython.int:
+        if self.recv_op.phase == IDLE and self.fd >= 0 and not self.loop.closed:
+            self.loop.driver.submit(self.recv_op)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def stop_reading(self) -> cython.int:
+        if self.recv_op.phase != IDLE and not self.loop.closed:
+            self.loop.driver.cancel(self.recv_op)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_readable(self) -> cython.int:
+        n: cython.Py_ssize_t
+        scratch: cython.p_char
+        if self.lost:
+            return 0
+        if self.data_received is None:
+            return self.receive_into_protocol()
+        scratch = self.loop.scratch
+        if scratch is cython.NULL:
+            scratch = self.loop.scratch_buffer()
+        n = hoop_recv(self.fd, scratch, SCRATCH_BYTES)
+        if n > 0:
+            return self.deliver(
+                self.data_received, PyBytes_FromStringAndSize(scratch, n), "data_received"
+            )
+        if n == 0:
+            return self.on_eof()
+        if n == -EAGAIN or n == -EINTR:
+            return 0
+        return self.fail(os_error(n), "Fatal read error on socket transport")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def receive_into_protocol(self) -> cython.int:
+        """Receive straight into a BufferedProtocol's own buffer."""
+        view: Py_buffer
+        n: cython.Py_ssize_t
+        if self.get_buffer is None:
+            return self.fail(
+                AttributeError(f"{self.protocol!r} has no data_received()"),
+                "Fatal error: protocol.data_received() call failed.",
+            )
+        try:
+            buffer = self.context.run(self.get_buffer, -1)
+            PyObject_GetBuffer(buffer, cython.address(view), PyBUF_WRITABLE)
+            if view.len == 0:
+                PyBuffer_Release(cython.address(view))
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            return self.fail(exc, "Fatal error: protocol.get_buffer() call failed.")
+        if self.lost or self.fd < 0:  # get_buffer() aborted the connection
+            PyBuffer_Release(cython.address(view))
+            return 0
+        n = hoop_recv(self.fd, view.buf, view.len)
+        PyBuffer_Release(cython.address(view))
+        if n > 0:
+            return self.deliver(self.buffer_updated, n, "buffer_updated")
+        if n == 0:
+            return self.on_eof()
+        if n == -EAGAIN or n == -EINTR:
+            return 0
+        return self.fail(os_error(n), "Fatal read error on socket transport")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def deliver(self, callback, argument, name: str) -> cython.int:
+        """Call the protocol, in the connection's context."""
+        context: Ref = ref(self.context)
+        if PyContext_Enter(context) < 0:
+            return -1
+        result: Ref = call_one_quiet(ref(callback), ref(argument))
+        PyContext_Exit(context)
+        if result is not cython.NULL:
+            Py_DECREF(result)
+            return 0
+        exc = hoop_take_exception()
+        if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+            raise exc
+        return self.fail(exc, f"Fatal error: protocol.{name}() call failed.")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_eof(self) -> cython.int:
+        if self.loop.debug:
+            log.logger.debug("%r received EOF", self)
+        try:
+            keep_open = self.context.run(self.protocol.eof_received)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            return self.fail(exc, "Fatal error: protocol.eof_received() call failed.")
+        if keep_open:
+            self.stop_reading()  # there is nothing more to read, but the protocol may still write
+        else:
+            self.close()
+        return 0
+
+    def is_reading(self):
+        """Whether the transport is receiving."""
+        return not self.closing and not self.reading_paused
+
+    def pause_reading(self):
+        """Stop calling data_received until resume_reading()."""
+        if self.closing or self.reading_paused:
+            return
+        self.reading_paused = True
+        self.stop_reading()
+        if self.loop.debug:
+            log.logger.debug("%r pauses reading", self)
+
+    def resume_reading(self):
+        """Undo pause_reading()."""
+        if self.closing or not self.reading_paused:
+            return
+        self.reading_paused = False
+        self.start_reading()
+        if self.loop.debug:
+            log.logger.debug("%r resumes reading", self)
+
+    # ---- sending ----
+
+    def write(self, data, /):
+        """Queue data to be sent. It leaves at the end of this turn of the loop, if the kernel takes it.
+
+        A mutable buffer is copied. Raises TypeError for what is no buffer of bytes, and RuntimeError
+        after write_eof().
+        """
+        if type(data) is not bytes:
+            data = _as_bytes(data)
+        if self.eof_written or self.empty_waiter is not None:
+            self.check_writable("write")
+        self.queue(data)
+
+    def writelines(self, list_of_data, /):
+        """Queue several pieces of data; see write()."""
+        self.check_writable("writelines")
+        for data in list_of_data:
+            self.queue(data if type(data) is bytes else _as_bytes(data))
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def check_writable(self, method: str) -> cython.int:
+        if self.eof_written:
+            raise RuntimeError(f"Cannot call {method}() after write_eof()")
+        if self.empty_waiter is not None:
+            raise RuntimeError(f"unable to {method}; sendfile is in progress")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def queue(self, chunk: bytes) -> cython.int:
+        n: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk)
+        if n == 0:
+            return 0
+        if self.lost:
+            if self.lost >= LOG_LOST_WRITES_FROM:
+                log.logger.warning("socket.send() raised exception.")
+            self.lost += 1
+            return 0
+        if self.head is None:
+            self.head = chunk
+        elif self.rest is None:
+            self.rest = [chunk]
+        else:
+            self.rest.append(chunk)
+        self.buffered += n
+        if not self.is_dirty and self.send_op.phase == IDLE:
+            self.is_dirty = True
+            self.loop.mark_dirty(self.send_op)
+        if self.buffered > self.high_water:
+            # Too much to keep: what the kernel takes now need not be waited for.
+            if self.send_op.phase == IDLE:
+                self.flush()
+            self.maybe_pause()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush(self) -> cython.int:
+        """Send what is queued, as far as the kernel takes it; wait for the rest."""
+        n: cython.Py_ssize_t
+        self.is_dirty = False
+        if self.lost or self.head is None or self.fd < 0:
+            return 0
+        if self.send_op.phase != IDLE:
+            return 0
+        n = self.send_some()
+        if n < 0:
+            return self.fail(os_error(n), "Fatal write error on socket transport")
+        self.consume(n)
+        if self.head is not None:
+            if not self.loop.closed:
+                self.loop.driver.submit(self.send_op)
+            return self.maybe_resume()
+        return self.on_drained()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_writable(self) -> cython.int:
+        n: cython.Py_ssize_t
+        if self.lost or self.head is None:
+            return 0
+        n = self.send_some()
+        if n < 0:
+            return self.fail(os_error(n), "Fatal write error on socket transport")
+        self.consume(n)
+        if self.head is not None:
+            return self.maybe_resume()
+        self.loop.driver.cancel(self.send_op)
+        return self.on_drained()
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def send_some(self) -> cython.Py_ssize_t:
+        """One system call. The bytes sent, 0 if the kernel takes none now, or -errno."""
+        vec: iovec[IOV_BATCH]
+        count: cython.size_t = 1
+        i: cython.Py_ssize_t
+        chunk: Ref
+        n: cython.Py_ssize_t
+        start: cython.p_char = PyBytes_AS_STRING(self.head) + self.head_offset
+        length: cython.Py_ssize_t = PyBytes_GET_SIZE(self.head) - self.head_offset
+        if self.rest is None:
+            n = hoop_send(self.fd, start, length)
+        else:
+            vec[0].iov_base = start
+            vec[0].iov_len = length
+            for i in range(min(len(self.rest), IOV_BATCH - 1)):
+                chunk = PyList_GET_ITEM(self.rest, i)
+                vec[count].iov_base = PyBytes_AS_STRING(cython.cast(object, chunk))
+                vec[count].iov_len = PyBytes_GET_SIZE(cython.cast(object, chunk))
+                count += 1
+            n = hoop_sendv(self.fd, vec, count)
+        if n == -EAGAIN or n == -EINTR:
+            return 0
+        return n
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def consume(self, n: cython.Py_ssize_t) -> cython.int:
+        """Forget the first n bytes of the queue."""
+        gone: cython.Py_ssize_t = 0
+        left: cython.Py_ssize_t
+        self.buffered -= n
+        left = PyBytes_GET_SIZE(self.head) - self.head_offset
+        if n < left:
+            self.head_offset += n
+            return 0
+        n -= left
+        self.head = None
+        self.head_offset = 0
+        if self.rest is None:
+            return 0
+        for chunk in self.rest:
+            left = PyBytes_GET_SIZE(chunk)
+            gone += 1
+            if n < left:
+                self.head = chunk
+                self.head_offset = n
+                break
+            n -= left
+        self.rest = self.rest[gone:] if gone < len(self.rest) else None
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_drained(self) -> cython.int:
+        """Everything queued was sent."""
+        self.maybe_resume()  # may queue more
+        if self.head is not None or self.lost:
+            return 0
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_result(None)
+        if self.closing:
+            return self.lose(None)
+        if self.eof_written:
+            hoop_shutdown(self.fd, SHUT_WR)  # fails only if the peer is gone, which reading will tell
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def drop_chunks(self) -> cython.int:
+        self.head = None
+        self.rest = None
+        self.head_offset = 0
+        self.buffered = 0
+        return 0
+
+    def write_eof(self):
+        """Close the sending half once everything written was sent."""
+        if self.closing or self.eof_written:
+            return
+        self.eof_written = True
+        if self.head is None and not self.lost:
+            result: cython.int = hoop_shutdown(self.fd, SHUT_WR)
+            if result < 0:
+                raise_errno(result)
+
+    def can_write_eof(self):
+        """True: sockets can be closed by halves."""
+        return True
+
+    # ---- flow control ----
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Set the sizes, in bytes, at which the protocol is told to pause and to resume writing."""
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self.high_water = high
+        self.low_water = low
+        self.maybe_pause()
+
+    def get_write_buffer_limits(self):
+        """The (low, high) water marks in bytes."""
+        return (self.low_water, self.high_water)
+
+    def get_write_buffer_size(self):
+        """How many bytes wait to be sent."""
+        return self.buffered
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def maybe_pause(self) -> cython.int:
+        if self.buffered > self.high_water and not self.writing_paused:
+            self.writing_paused = True
+            return self.tell("pause_writing")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def maybe_resume(self) -> cython.int:
+        if self.writing_paused and self.buffered <= self.low_water:
+            self.writing_paused = False
+            return self.tell("resume_writing")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def tell(self, method: str) -> cython.int:
+        """Call pause_writing or resume_writing: in our context, unless the caller is in it already."""
+        context: Ref = ref(self.context)
+        protocol = self.protocol
+        entered: cython.bint = PyContext_Enter(context) == 0
+        if not entered:
+            PyErr_Clear()
+        try:
+            getattr(protocol, method)()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler(
+                {
+                    "message": f"protocol.{method}() failed",
+                    "exception": exc,
+                    "transport": self,
+                    "protocol": protocol,
+                }
+            )
+        finally:
+            if entered:
+                PyContext_Exit(context)
+        return 0
+
+    # ---- closing ----
+
+    def is_closing(self):
+        """Whether the transport is closing or closed."""
+        return self.closing
+
+    def close(self):
+        """Send what was written, then close. connection_lost(None) is called when that is done."""
+        if self.closing:
+            return
+        self.closing = True
+        self.stop_reading()
+        if self.head is not None and self.send_op.phase == IDLE:
+            self.flush()
+        if self.head is None and not self.lost:
+            self.lose(None)
+
+    def abort(self):
+        """Close at once. What was not sent is dropped."""
+        self._force_close(None)
+
+    def _force_close(self, exc):
+        if self.lost:
+            return
+        self.drop_chunks()
+        if not self.loop.closed:
+            self.loop.driver.cancel(self.send_op)
+        if not self.closing:
+            self.closing = True
+            self.stop_reading()
+        self.lose(exc)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def fail(self, exc, message: str) -> cython.int:
+        """The connection is broken, or its protocol is."""
+        if not isinstance(exc, OSError):
+            self.loop.call_exception_handler(
+                {
+                    "message": message,
+                    "exception": exc,
+                    "transport": self,
+                    "protocol": self.protocol,
+                }
+            )
+        elif self.loop.debug:
+            log.logger.debug("%r: %s", self, message, exc_info=exc)
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_exception(exc)
+        self._force_close(exc)
+        return 0
+
+    def _fatal_error(self, exc, message="Fatal error on transport"):
+        self.fail(exc, message)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def lose(self, exc) -> cython.int:
+        """Schedule connection_lost."""
+        self.lost += 1
+        self.loop.check_open()
+        self.loop.soon(self._connection_lost, (exc,), self.context)
+        return 0
+
+    def _connection_lost(self, exc):
+        try:
+            if self.connected and self.protocol is not None:
+                self.protocol.connection_lost(exc)
+        finally:
+            self.release()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def release(self) -> cython.int:
+        """Close the descriptor and let go of everything."""
+        fd: cython.int = self.fd
+        if fd < 0:
+            return 0
+        if not self.loop.closed:
+            self.loop.driver.cancel(self.recv_op)
+            self.loop.driver.cancel(self.send_op)
+            if self.loop.transports.get(fd) is self:
+                del self.loop.transports[fd]
+        self.fd = -1
+        self.closing = True
+        self.recv_op.enter_dead()
+        self.send_op.enter_dead()
+        self.recv_op.stream = None
+        self.send_op.stream = None
+        self.drop_chunks()
+        self.protocol = self.data_received = self.get_buffer = self.buffer_updated = None
+        try:
+            if self.sock is None:
+                hoop_close(fd)
+            else:
+                self.sock.close()
+        finally:
+            server = self.server
+            self.server = None
+            if server is not None:
+                if ATTACH_TAKES_TRANSPORT:
+                    server._detach(self)
+                else:
+                    server._detach()
+        return 0
+
+    # ---- asking ----
+
+    @cython.cfunc
+    def python_socket(self) -> object:
+        """The socket object, made when it is first asked for; from then on it owns the descriptor."""
+        if self.sock is None and self.fd >= 0:
+            self.sock = socket.socket(self.family, self.kind, self.proto, self.fd)
+        return self.sock
+
+    def get_extra_info(self, name, default=None):
+        """What is known of the connection: "socket", "sockname", "peername".
+
+        See asyncio.BaseTransport.get_extra_info.
+        """
+        if name == "socket":
+            if self.socket_view is None:
+                sock = self.python_socket()
+                if sock is None:
+                    return default
+                self.socket_view = trsock.TransportSocket(sock)
+            return self.socket_view
+        if self.extra is not None and name in self.extra:
+            return self.extra[name]
+        if name == "sockname":
+            return hoop_address_tuple(cython.address(self.local))
+        if name == "peername":
+            return hoop_address_tuple(cython.address(self.peer))
+        return default
+
+    def __repr__(self):
+        info = [type(self).__name__]
+        if self.fd < 0:
+            info.append("closed")
+        else:
+            if self.closing:
+                info.append("closing")
+            info.append(f"fd={self.fd}")
+            info.append("read=polling" if self.recv_op.phase != IDLE else "read=idle")
+            state = "polling" if self.send_op.phase != IDLE else "idle"
+            info.append(f"write=<{state}, bufsize={self.buffered}>")
+        return f"<{' '.join(info)}>"
+
+    # ---- the names that asyncio's own code (sendfile, start_tls, sslproto) reads ----
+
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+
+    @property
+    def _sock(self):
+        return self.python_socket() if self.fd >= 0 else None
+
+    @property
+    def _sock_fd(self):
+        return self.fd
+
+    @property
+    def _loop(self):
+        return self.loop
+
+    @property
+    def _protocol(self):
+        return self.protocol
+
+    @property
+    def _protocol_paused(self):
+        return self.writing_paused
+
+    @property
+    def _extra(self):
+        if self.extra is None:
+            self.extra = {}
+        return self.extra
+
+    def _make_empty_waiter(self):
+        """A future that is done when everything written was sent. Until it is reset nothing can be."""
+        if self.empty_waiter is not None:
+            raise RuntimeError("Empty waiter is already set")
+        self.empty_waiter = self.loop.create_future()
+        if self.head is None:
+            self.empty_waiter.set_result(None)
+        return self.empty_waiter
+
+    def _reset_empty_waiter(self):
+        self.empty_waiter = None
+
+
+ATTACH_TAKES_TRANSPORT = cython.declare(
+    cython.bint, asyncio.base_events.Server._attach.__code__.co_argcount == 2
+)
+
+
+@cython.cfunc
+def _as_bytes(data) -> bytes:
+    """An immutable copy of any buffer of bytes."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(
+            f"data argument must be a bytes-like object, not {type(data).__name__!r}"
+        )
+    return bytes(data)
+
+
+@cython.cfunc
+def new_stream(
+    loop: LoopBase, fd: cython.int, sock, protocol, context, extra, server
+) -> StreamTransport:
+    """A transport on a connected, non-blocking descriptor that it will own. begin() starts it."""
+    stream: StreamTransport = StreamTransport.__new__(StreamTransport)
+    stream.attach(loop, fd, sock, protocol, context, extra, server)
+    return stream
+
+
+def open_stream(loop: LoopBase, sock, protocol, waiter=None, extra=None, server=None):
+    """What asyncio's _make_socket_transport makes: connection_made is called in a later turn."""
+    stream = new_stream(loop, sock.fileno(), sock, protocol, None, extra, server)
+    loop.soon(stream._begin, (waiter,), stream.context)
+    return stream
