@@ -815,5 +815,6 @@ def new_stream(
 def open_stream(loop: LoopBase, sock, protocol, waiter=None, extra=None, server=None):
     """What asyncio's _make_socket_transport makes: connection_made is called in a later turn."""
     stream = new_stream(loop, sock.fileno(), sock, protocol, None, extra, server)
-    loop.soon(stream._begin, (waiter,), stream.context)
+    # begin() enters the connection's context itself.
+    loop.soon(stream._begin, (waiter,), loop.wake_context)
     return stream
