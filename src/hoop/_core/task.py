@@ -140,8 +140,8 @@ class Task(Future):
             swap_current_task(loop, previous)
             if self.loop is not None:
                 self.loop.entered = entered
-            if self.state != PENDING:
-                self.coro = None
+            if self.state != PENDING and sys.version_info >= (3, 12):
+                self.coro = None  # as asyncio does; 3.11's repr could not bear it
         return 0
 
     # ---- the loop's list of unfinished tasks ----
@@ -287,7 +287,6 @@ class Task(Future):
             self.outcome = result
             self.state = FINISHED
             self.schedule()
-        self.coro = None
         return 0
 
     @cython.cfunc
@@ -296,7 +295,6 @@ class Task(Future):
         exc = hoop_take_exception()
         if type(exc) is StopIteration:  # a coroutine that was thrown into, and returned
             return self.returned(exc.value)
-        self.coro = None
         if isinstance(exc, CancelledError):
             self.error = exc
             self.cancel_future(self.cancel_message)
@@ -481,7 +479,7 @@ class Task(Future):
         self.name = value if type(value) is str else str(value)
 
     def get_coro(self):
-        """The coroutine; None once it has ended."""
+        """The coroutine; None if it ended in an eager start."""
         return self.coro
 
     def get_context(self):
