@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 
-class Runner(asyncio.Runner):
+class Runner(asyncio.Runner):  # type: ignore[misc]  # final only to typeshed
     """asyncio.Runner on a hoop loop, unless another `loop_factory` is given."""
 
     def __init__(
@@ -60,8 +60,8 @@ class Runner(asyncio.Runner):
             loop_factory = new_event_loop
             if sys.platform != "linux":
                 warnings.warn(
-                    f"hoop's own event loop needs Linux; on {sys.platform} hoop.run() and hoop.Runner "
-                    "use asyncio's",
+                    "hoop's own event loop needs Linux; "
+                    f"on {sys.platform} hoop.run() and hoop.Runner use asyncio's",
                     RuntimeWarning,
                     stacklevel=2,
                 )

@@ -25,18 +25,15 @@ cdef class Task(Future):
     cdef int start_eagerly(self) except -1
     cdef int link(self) except -1
     cdef int unlink(self) except -1
-    cdef int step(self) except -1
     cdef int step_foreign(self) except -1
     cdef int step_again(self) except -1
     cdef int drop_waited(self) except -1
     cdef int throw_next(self, object error) except -1
-    cdef PySendResult advance(self, Ref *result) noexcept
     cdef PySendResult interrupt(self, Ref waited, Ref *result) noexcept
     cdef int settle(self, PySendResult status, Ref result) except -1
     cdef int returned(self, object result) except -1
     cdef int raised(self) except -1
     cdef int yielded(self, object o) except -1
-    cdef int wait_for(self, Future f) except -1
     cdef int wait_for_foreign(self, object o) except -1
 
 cdef Task new_task(LoopBase loop, object coro, object name, object context, bint eager)

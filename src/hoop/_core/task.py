@@ -33,12 +33,15 @@ from cython.cimports.hoop._core.c.python import (
     PyContext_Enter,
     PyContext_Exit,
     PyIter_Send,
+    PyObject_CallFinalizerFromDealloc,
     PyObject_CallMethodOneArg,
     PySendResult,
     Ref,
+    destructor,
     hoop_set_dictoffset,
     hoop_set_iternext,
     hoop_swap_clear,
+    hoop_swap_dealloc,
     hoop_swap_traverse,
     hoop_take_exception,
     hoop_visit,
@@ -133,7 +136,7 @@ class Task(Future):
             if PyContext_Enter(ref(self.context)) < 0:
                 self.silent = True
                 return -1
-            status = self.advance(cython.address(result))
+            status = _advance(self, cython.address(result))
             PyContext_Exit(ref(self.context))
             self.settle(status, result)
         finally:
@@ -174,10 +177,6 @@ class Task(Future):
             Py_DECREF(ref(self))
         return 0
 
-    def __dealloc__(self):
-        Py_XDECREF(self.fut_waiter)
-        self.fut_waiter = cython.NULL
-
     def __del__(self):
         if self.state == PENDING and not self.silent:
             loop = self._loop
@@ -194,54 +193,26 @@ class Task(Future):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def run(self) -> cython.int:
-        if self.state != PENDING:
-            return 0
-        return self.step()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def step(self) -> cython.int:
+        """Take a step, in the task's context."""
         status: PySendResult
         result: Ref = cython.NULL
         context: Ref = ref(self.context)
+        if self.state != PENDING:
+            return 0
         self.loop.enter(self)
         if PyContext_Enter(context) < 0:
             return -1
         self.polls += 1
         if cython.unlikely(self.loop.measuring):
             began: cython.longlong = hoop_now_ns()
-            status = self.advance(cython.address(result))
+            status = _advance(self, cython.address(result))
             self.busy_ns += hoop_now_ns() - began
         else:
-            status = self.advance(cython.address(result))
+            status = _advance(self, cython.address(result))
         PyContext_Exit(context)
         if cython.likely(status == PYGEN_NEXT and is_exact(result)):
-            future: Future = cython.cast(Future, result)
-            Py_DECREF(result)
-            return self.wait_for(future)
+            return _wait_for(self, result)
         return self.settle(status, result)
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def advance(self, result: cython.pointer[Ref]) -> PySendResult:
-        """Resume the coroutine: send None, or throw what it has coming. Nothing is raised here."""
-        waited: Ref = self.fut_waiter
-        status: PySendResult
-        if waited is cython.NULL:
-            if self.must_cancel or self.pending_error is not None:
-                return self.interrupt(cython.NULL, result)
-            return PyIter_Send(ref(self.coro), Py_None, result)
-        self.fut_waiter = cython.NULL
-        if (
-            self.must_cancel
-            or cython.cast(Future, waited).state != FINISHED
-            or cython.cast(Future, waited).error is not None
-        ):
-            status = self.interrupt(waited, result)
-        else:
-            status = PyIter_Send(ref(self.coro), Py_None, result)
-        Py_DECREF(waited)
-        return status
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -274,7 +245,7 @@ class Task(Future):
         if status == PYGEN_RETURN:
             return self.returned(o)
         if is_exact(ref(o)) and self.loop is not None:
-            return self.wait_for(cython.cast(Future, o))
+            return _wait_for(self, own(o))
         return self.yielded(o)
 
     @cython.cfunc
@@ -324,25 +295,6 @@ class Task(Future):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def wait_for(self, f: Future | None) -> cython.int:
-        """Suspend until a future of our own type is done."""
-        if cython.unlikely(not f.blocking or f.loop is not self.loop or f is self):
-            return self.wait_for_foreign(f)
-        f.blocking = False
-        self.fut_waiter = own(f)
-        if f.state != PENDING:
-            self.loop.push(self)
-        elif f.waiter is None and f.callbacks is None:
-            f.waiter = self
-        else:
-            f.add_listed(self)
-        if cython.unlikely(self.must_cancel):
-            if f.cancel(self.cancel_message):
-                self.must_cancel = False
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
     def wait_for_foreign(self, o) -> cython.int:
         """Suspend until anything that speaks asyncio's future protocol is done."""
         loop = self.get_loop()
@@ -389,7 +341,7 @@ class Task(Future):
         if self.fut_waiter is not cython.NULL and not is_exact(self.fut_waiter):
             self.drop_waited()  # called by hand while it waits for another's future
         if self.loop is not None:
-            self.step()
+            self.run()
         else:
             self.step_foreign()
 
@@ -420,7 +372,7 @@ class Task(Future):
         tasks._enter_task(loop, self)
         try:
             self.polls += 1
-            status = self.advance(cython.address(result))
+            status = _advance(self, cython.address(result))
             self.settle(status, result)
         finally:
             tasks._leave_task(loop, self)
@@ -550,6 +502,53 @@ def new_task(loop: LoopBase, coro, name, context, eager: cython.bint) -> Task:
 @cython.cfunc
 @cython.inline
 @cython.exceptval(check=False)
+def _advance(task: Task | None, result: cython.pointer[Ref]) -> PySendResult:
+    """Resume the coroutine: send None, or throw what it has coming. Nothing is raised here."""
+    waited: Ref = task.fut_waiter
+    status: PySendResult
+    if waited is cython.NULL:
+        if task.must_cancel or task.pending_error is not None:
+            return task.interrupt(cython.NULL, result)
+        return PyIter_Send(ref(task.coro), Py_None, result)
+    task.fut_waiter = cython.NULL
+    if (
+        task.must_cancel
+        or cython.cast(Future, waited).state != FINISHED
+        or cython.cast(Future, waited).error is not None
+    ):
+        status = task.interrupt(waited, result)
+    else:
+        status = PyIter_Send(ref(task.coro), Py_None, result)
+    Py_DECREF(waited)
+    return status
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(-1, check=False)
+def _wait_for(task: Task | None, o: Ref) -> cython.int:
+    """Suspend until a future of exactly our own type is done. Takes over the reference."""
+    f: Future = cython.cast(Future, o)
+    if cython.unlikely(not f.blocking or f.loop is not task.loop or o == ref(task)):
+        Py_DECREF(o)
+        return task.wait_for_foreign(f)
+    f.blocking = False
+    task.fut_waiter = o
+    if f.state != PENDING:
+        task.loop.push(task)
+    elif f.waiter is None and f.callbacks is None:
+        f.waiter = task
+    else:
+        f.add_listed(task)
+    if cython.unlikely(task.must_cancel):
+        if f.cancel(task.cancel_message):
+            task.must_cancel = False
+    return 0
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
 def is_exact(o: Ref) -> cython.bint:
     """Whether it is a Future or Task of ours, and of no subclass that may have overridden things."""
     return Py_TYPE(o) == cython.cast(cython.pointer[PyTypeObject], Task) or is_exact_future(o)
@@ -592,6 +591,7 @@ def _caller() -> object:
 
 _task_traverse = cython.declare(traverseproc, cython.NULL)
 _task_clear = cython.declare(inquiry, cython.NULL)
+_task_dealloc = cython.declare(destructor, cython.NULL)
 
 
 @cython.cfunc
@@ -613,7 +613,22 @@ def task_clear(t: Task | None) -> cython.int:
     return _task_clear(ref(t))
 
 
+@cython.cfunc
+@cython.exceptval(check=False)
+def task_dealloc(o: Ref) -> cython.void:
+    """tp_dealloc; see future_dealloc."""
+    if (
+        cython.cast(Task, o).state == PENDING or cython.cast(Task, o).log_traceback
+    ) and PyObject_CallFinalizerFromDealloc(o) < 0:
+        return  # somebody kept it
+    waited: Ref = cython.cast(Task, o).fut_waiter
+    cython.cast(Task, o).fut_waiter = cython.NULL
+    Py_XDECREF(waited)
+    _task_dealloc(o)
+
+
 hoop_set_dictoffset(Task, ATTRIBUTES_OFFSET)
 hoop_set_iternext(Task, cython.cast(iternextfunc, future_iternext))
 _task_traverse = hoop_swap_traverse(Task, cython.cast(traverseproc, task_traverse))
 _task_clear = hoop_swap_clear(Task, cython.cast(inquiry, task_clear))
+_task_dealloc = hoop_swap_dealloc(Task, cython.cast(destructor, task_dealloc))

@@ -17,7 +17,7 @@ import threading
 import weakref
 from asyncio import base_events, constants, events, sslproto
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 from hoop._core.epoll import EpollDriver
 from hoop._core.listener import AcceptOp
@@ -25,10 +25,12 @@ from hoop._core.loop import Loop
 from hoop._core.stream import open_stream
 from hoop.loop import registry
 
+_Ts = TypeVarTuple("_Ts")
+
 registry.install()
 
 
-class EventLoop(Loop, asyncio.SelectorEventLoop):  # type: ignore[misc]
+class EventLoop(Loop, asyncio.SelectorEventLoop):
     """An asyncio event loop. See asyncio.AbstractEventLoop."""
 
     # asyncio's attributes get slots: as long as an instance has no __dict__, CPython calls its methods
@@ -55,6 +57,18 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):  # type: ignore[misc]
         "_wakeup_fd_before",
         "slow_callback_duration",
     )
+
+    if TYPE_CHECKING:  # what asyncio's loops have, and typeshed does not know
+        _accept_connection2: Any
+        _asyncgen_finalizer_hook: Any
+        _asyncgen_firstiter_hook: Any
+        _check_closed: Any
+        _check_running: Any
+        _csock: Any
+        _make_self_pipe: Any
+        _old_agen_hooks: Any
+        _set_coroutine_origin_tracking: Any
+        _ssock: Any
 
     def __init__(self) -> None:
         self._set_driver(EpollDriver())
@@ -155,10 +169,10 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):  # type: ignore[misc]
             self,
             protocol,
             sslcontext,
-            waiter,
+            waiter,  # type: ignore[arg-type]  # None is allowed
             server_side,
             server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_handshake_timeout=ssl_handshake_timeout,  # type: ignore[arg-type]
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
         open_stream(self, rawsock, ssl_protocol, None, extra, server)
@@ -257,9 +271,11 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     def _close_self_pipe(self) -> None:
         if self._ssock is not None:
-            super()._close_self_pipe()
+            super()._close_self_pipe()  # type: ignore[misc]
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(
+        self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts
+    ) -> None:
         """Call callback(*args) in the loop when a signal arrives. See asyncio.loop.add_signal_handler."""
         self._check_closed()
         self._need_self_pipe()

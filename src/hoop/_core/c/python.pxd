@@ -15,6 +15,7 @@ cdef extern from "Python.h":
     ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
     ctypedef int (*inquiry)(PyObject *) noexcept
     ctypedef PySendResult (*sendfunc)(PyObject *, PyObject *, PyObject **) noexcept
+    ctypedef void (*destructor)(PyObject *) noexcept
     ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
     enum: PY_VECTORCALL_ARGUMENTS_OFFSET
 
@@ -42,6 +43,7 @@ cdef extern from "Python.h":
     void PyErr_SetObject(object type, object value) noexcept
     int PyErr_CheckSignals() except -1
     int PyErr_ExceptionMatches(object type) noexcept
+    int PyObject_CallFinalizerFromDealloc(Ref o) noexcept
     unsigned long PyThread_get_thread_ident() noexcept nogil
 
 cdef extern from "shim.h":
@@ -52,6 +54,7 @@ cdef extern from "shim.h":
     int hoop_set_dictoffset(object type, Py_ssize_t offset) noexcept
     traverseproc hoop_swap_traverse(object type, traverseproc f) noexcept
     inquiry hoop_swap_clear(object type, inquiry f) noexcept
+    destructor hoop_swap_dealloc(object type, destructor f) noexcept
     int hoop_visit(Ref o, visitproc visit, void *arg) noexcept
     Ref hoop_call(Ref callable, Ref args_tuple) noexcept
 

@@ -132,6 +132,11 @@ static inline inquiry hoop_swap_clear(PyObject *type, inquiry f) {
     ((PyTypeObject *)type)->tp_clear = f;
     return old;
 }
+static inline destructor hoop_swap_dealloc(PyObject *type, destructor f) {
+    destructor old = ((PyTypeObject *)type)->tp_dealloc;
+    ((PyTypeObject *)type)->tp_dealloc = f;
+    return old;
+}
 static inline int hoop_visit(PyObject *o, visitproc visit, void *arg) { return o ? visit(o, arg) : 0; }
 
 /* ---- clocks ---------------------------------------------------------------------------------------- */

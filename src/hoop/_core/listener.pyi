@@ -1,0 +1,21 @@
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, final
+
+from hoop._core.base import LoopBase
+from hoop._core.op import Op
+
+@final
+class AcceptOp(Op):
+    def __init__(
+        self,
+        loop: LoopBase,
+        sock: socket.socket,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        server: Any = None,
+        backlog: int = 100,
+        on_socket: Callable[[socket.socket], object] | None = None,
+    ) -> None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...

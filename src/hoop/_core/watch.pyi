@@ -1,0 +1,6 @@
+from typing import final
+
+from hoop._core.op import Op
+
+@final
+class WatchOp(Op): ...
