@@ -195,6 +195,7 @@ class Echo:
 ECHO = (
     Echo("echo_1", "protocol", 1, 64),
     Echo("echo_10", "protocol", 10, 64),
+    Echo("echo_50_1k", "protocol", 50, 1024),
     Echo("echo_100", "protocol", 100, 64),
     Echo("echo_10_16k", "protocol", 10, 16 * 1024),
 )
