@@ -36,6 +36,7 @@ FLAGS = {
     ),
 }
 CFLAGS, LDFLAGS = FLAGS[MODE]
+C_FILES = Path(f"build/cython-{MODE}")
 
 
 class BuildExt(build_ext):
@@ -48,14 +49,14 @@ class BuildExt(build_ext):
 
 
 def core_extensions() -> list[Extension]:
-    """One extension per module of the core; each is rebuilt when a shared header changes."""
-    headers = [str(path) for path in sorted(CORE.glob("c/*.h"))]
+    """One extension per module of the core; all are rebuilt when a header or this file changes."""
+    shared = ["setup.py", *(str(path) for path in sorted(CORE.glob("c/*.h")))]
     return [
         Extension(
             f"hoop._core.{path.stem}",
             [str(path)],
             include_dirs=[str(CORE / "c")],
-            depends=headers,
+            depends=shared,
             extra_compile_args=CFLAGS + WARNINGS,
             extra_link_args=LDFLAGS,
         )
@@ -64,14 +65,24 @@ def core_extensions() -> list[Extension]:
     ]
 
 
+def directives_changed() -> bool:
+    """Whether C files are left that an older version of this file made: Cython would keep them."""
+    changed = Path(__file__).stat().st_mtime
+    made = [C_FILES / path.with_suffix(".c") for path in CORE.glob("*.py")]
+    return any(path.exists() and path.stat().st_mtime < changed for path in made)
+
+
 setup(
     cmdclass={"build_ext": BuildExt},
+    # One folder per mode, or an installation would take extensions of another mode for its own.
+    options={"build": {"build_base": f"build/{MODE}"}},
     ext_modules=cythonize(
         core_extensions(),
         include_path=["src"],
         nthreads=JOBS,
         compiler_directives=DIRECTIVES,
-        build_dir=f"build/cython-{MODE}",
+        build_dir=str(C_FILES),
+        force=directives_changed(),
         annotate=bool(os.environ.get("HOOP_ANNOTATE")),
         emit_linenums=False,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio  # first: whoever imports _asyncio before it gets a second set of current tasks
 import sys
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -86,7 +86,7 @@ def run(
 
 def eager_task_factory(
     loop: asyncio.AbstractEventLoop,
-    coro: Coroutine[Any, Any, _T],
+    coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
     *,
     name: str | None = None,
     context: Any = None,

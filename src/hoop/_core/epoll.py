@@ -49,6 +49,9 @@ from cython.cimports.hoop._core.op import ARMED, READABLE, Op
 from cython.cimports.libc.stdint import uint32_t
 from cython.cimports.libc.string import memset
 
+# No kernel allows more (fs.nr_open); a larger number is a mistake, not a reason to take memory.
+FD_MAX = cython.declare(cython.int, 1 << 24)
+EBADF = cython.declare(cython.int, errno.EBADF)
 EEXIST = cython.declare(cython.int, errno.EEXIST)
 EINTR = cython.declare(cython.int, errno.EINTR)
 ENOENT = cython.declare(cython.int, errno.ENOENT)
@@ -221,7 +224,9 @@ class EpollDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def grow_slots(self, fd: cython.int) -> cython.int:
-        n: cython.int = self.n_slots or 64
+        n: cython.longlong = self.n_slots or 64
+        if fd >= FD_MAX:
+            raise_errno(-EBADF)
         while n <= fd:
             n *= 2
         slots = cython.cast(

@@ -27,6 +27,7 @@ cdef class Future(Runnable):
     cdef int attach(self, object loop) except -1
     cdef int complain(self) except -1
     cdef int check_ready(self) except -1
+    cdef int check_new(self) except -1
     cdef int finished(self) except -1               # virtual: runs before anybody is told
     cdef int schedule(self) except -1
     cdef int schedule_listed(self) except -1
@@ -37,6 +38,11 @@ cdef class Future(Runnable):
     cdef int fail(self, object exception) except -1
     cdef int cancel_future(self, object message) except -1
 
+cdef class FutureIterator:
+    cdef Future future
+    cdef object advance(self)
+
 cdef Future new_future(LoopBase loop)
 cdef bint is_exact_future(Ref o) noexcept
 cdef Ref future_iternext(Future f) noexcept
+cdef Ref future_await(Ref f) noexcept

@@ -14,6 +14,7 @@ import asyncio
 import reprlib
 import sys
 import types
+import warnings
 from asyncio import base_futures, events, format_helpers
 
 import cython
@@ -30,6 +31,7 @@ from cython.cimports.hoop._core.c.python import (
     Ref,
     destructor,
     hoop_iter_return,
+    hoop_set_await,
     hoop_set_dictoffset,
     hoop_set_iternext,
     hoop_swap_clear,
@@ -40,6 +42,7 @@ from cython.cimports.hoop._core.c.python import (
     iternextfunc,
     ref,
     traverseproc,
+    unaryfunc,
     visitproc,
 )
 from cython.cimports.hoop._core.handle import Runnable
@@ -47,7 +50,25 @@ from cython.cimports.hoop._core.handle import Runnable
 CancelledError = cython.declare(object, asyncio.CancelledError)
 InvalidStateError = cython.declare(object, asyncio.InvalidStateError)
 _asyncio_future = cython.declare(object, asyncio.Future)
-STOP_ITERATION_IS_WRAPPED = cython.declare(cython.bint, sys.version_info >= (3, 12))
+
+
+def _wraps_stop_iteration():
+    """Whether this Python's futures wrap a StopIteration in a RuntimeError; else it is a TypeError."""
+
+    class NoLoop:
+        def get_debug(self):
+            return False
+
+    future = asyncio.Future(loop=NoLoop())
+    try:
+        future.set_exception(StopIteration())
+    except TypeError:
+        return False
+    return future.exception() is not None
+
+
+STOP_ITERATION_IS_WRAPPED = cython.declare(cython.bint, _wraps_stop_iteration())
+THROW_WITH_TYPE_IS_DEPRECATED = cython.declare(cython.bint, sys.version_info >= (3, 12))
 STATE_NAMES = cython.declare(tuple, ("PENDING", "FINISHED", "CANCELLED"))
 
 
@@ -56,7 +77,15 @@ class Future(Runnable):
     """A result that will be set later. See asyncio.Future."""
 
     def __init__(self, *, loop=None):
+        self.check_new()
         self.attach(events.get_event_loop() if loop is None else loop)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def check_new(self) -> cython.int:
+        if self.loop is not None or self.foreign_loop is not None:
+            raise RuntimeError(f"{type(self).__name__} object is initialized already.")
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -111,7 +140,7 @@ class Future(Runnable):
     @cython.exceptval(-1, check=False)
     def check_ready(self) -> cython.int:
         if self.loop is None and self.foreign_loop is None:
-            raise RuntimeError(f"{type(self).__name__} object is not initialized.")
+            raise RuntimeError("Future object is not initialized.")
         return 0
 
     def done(self):
@@ -155,7 +184,7 @@ class Future(Runnable):
     @cython.cfunc
     def cancelled_exception(self) -> object:
         exc = self.error
-        if exc is not None:
+        if exc is not None and self.state == CANCELLED:
             self.error = None  # once: it would gather a traceback each time it is raised
             return exc
         if self.cancel_message is None:
@@ -306,12 +335,13 @@ class Future(Runnable):
     # ---- awaiting ----
 
     def __await__(self):
+        # For Python subclasses and for callers by name; `await` itself finds the slot below.
         self.check_ready()
-        return self
+        return FutureIterator(self)
 
     def __iter__(self):
         self.check_ready()
-        return self
+        return FutureIterator(self)
 
     # ---- the names that asyncio's own code, its debuggers and its users read ----
 
@@ -322,6 +352,10 @@ class Future(Runnable):
     @_asyncio_future_blocking.setter
     def _asyncio_future_blocking(self, value: cython.bint):
         self.blocking = value
+
+    @_asyncio_future_blocking.deleter
+    def _asyncio_future_blocking(self):
+        raise AttributeError("cannot delete attribute")
 
     @property
     def _loop(self):
@@ -376,6 +410,10 @@ class Future(Runnable):
             raise ValueError("_log_traceback can only be set to False")
         self.log_traceback = False
 
+    @_log_traceback.deleter
+    def _log_traceback(self):
+        raise AttributeError("cannot delete attribute")
+
     def _repr_info(self):
         return base_futures._future_repr_info(self)
 
@@ -387,6 +425,68 @@ class Future(Runnable):
 @reprlib.recursive_repr()
 def _repr(future):
     return f"<{type(future).__name__} {' '.join(future._repr_info())}>"
+
+
+@cython.final
+@cython.cclass
+class FutureIterator:
+    """What iter(future) gives: a future has no send, throw and close, or it would be a coroutine."""
+
+    def __init__(self, future: Future):
+        self.future = future
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.advance()
+
+    @cython.cfunc
+    def advance(self) -> object:
+        future = self.future
+        if future is None:
+            raise StopIteration
+        if future.state == PENDING:
+            if future.blocking:
+                raise RuntimeError("await wasn't used with future")
+            future.blocking = True
+            return future
+        self.future = None
+        raise StopIteration(future.get_result())
+
+    def send(self, value, /):
+        """Go on; the value is ignored."""
+        return self.advance()
+
+    def throw(self, typ, val=None, tb=None):
+        """Raise an exception where the future is awaited."""
+        self.future = None
+        if THROW_WITH_TYPE_IS_DEPRECATED and (val is not None or tb is not None):
+            warnings.warn(
+                "the (type, exc, tb) signature of throw() is deprecated, "
+                "use the single-arg signature instead.",
+                DeprecationWarning,
+                stacklevel=1,
+            )
+        if tb is not None and not isinstance(tb, types.TracebackType):
+            raise TypeError("throw() third argument must be a traceback")
+        if isinstance(typ, type) and issubclass(typ, BaseException):
+            if not isinstance(val, typ):
+                val = typ() if val is None else typ(*val) if isinstance(val, tuple) else typ(val)
+        elif isinstance(typ, BaseException):
+            if val is not None:
+                raise TypeError("instance exception may not have a separate value")
+            val = typ
+        else:
+            raise TypeError(
+                "exceptions must be classes or instances deriving from BaseException, "
+                f"not {type(typ).__name__}"
+            )
+        raise val if tb is None else val.with_traceback(tb)
+
+    def close(self):
+        """Forget the future."""
+        self.future = None
 
 
 @cython.cfunc
@@ -422,6 +522,17 @@ def future_iternext(f: Future | None) -> cython.pointer[PyObject]:
         return hoop_iter_return(ref(f.outcome))
     raise_result(f)
     return cython.NULL
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def future_await(f: Ref) -> Ref:
+    """am_await: a future is its own iterator, so that an await makes no object."""
+    if cython.cast(Future, f).loop is None and cython.cast(Future, f).foreign_loop is None:
+        raise_in_slot(RuntimeError("Future object is not initialized."))
+        return cython.NULL
+    Py_INCREF(f)
+    return f
 
 
 @cython.cfunc
@@ -486,6 +597,7 @@ def _attributes_offset() -> cython.Py_ssize_t:
 
 ATTRIBUTES_OFFSET = _attributes_offset()
 hoop_set_dictoffset(Future, ATTRIBUTES_OFFSET)
+hoop_set_await(Future, cython.cast(unaryfunc, future_await))
 hoop_set_iternext(Future, cython.cast(iternextfunc, future_iternext))
 _future_traverse = hoop_swap_traverse(Future, cython.cast(traverseproc, future_traverse))
 _future_clear = hoop_swap_clear(Future, cython.cast(inquiry, future_clear))

@@ -18,6 +18,7 @@ from cython.cimports.hoop._core.c.python import PyContext_CopyCurrent
 from cython.cimports.hoop._core.errors import os_error
 from cython.cimports.hoop._core.op import DEAD, IDLE, READABLE, Op
 from cython.cimports.hoop._core.stream import new_stream
+from cython.cimports.hoop._core.watch import descriptor
 
 # Nobody there after all, or gone already.
 NO_CONNECTION = cython.declare(
@@ -38,7 +39,7 @@ class AcceptOp(Op):
     ):
         self.loop = loop
         self.sock = sock
-        self.fd = sock.fileno()
+        self.fd = descriptor(sock)
         self.interest = READABLE
         self.protocol_factory = protocol_factory
         self.server = server
@@ -86,22 +87,23 @@ class AcceptOp(Op):
     @cython.exceptval(-1, check=False)
     def connected(self, fd: cython.int) -> cython.int:
         """Make the transport for a new connection and call connection_made."""
-        sock = None
+        owned: cython.bint = True  # whether the descriptor is still ours to close
         try:
+            context = self.context.copy()
             if self.on_socket is not None:
                 sock = socket.socket(self.sock.family, self.sock.type, self.sock.proto, fd)
-                self.context.copy().run(self.on_socket, sock)
+                owned = False
+                context.run(self.on_socket, sock)
                 return 0
-            context = self.context.copy()
             protocol = context.run(self.protocol_factory)
+            owned = False
             stream = new_stream(self.loop, fd, None, protocol, context, None, self.server)
-            sock = stream  # from here on the descriptor is the transport's
         except (KeyboardInterrupt, SystemExit):
-            if sock is None:
+            if owned:
                 hoop_close(fd)
             raise
         except BaseException as exc:
-            if sock is None:
+            if owned:
                 hoop_close(fd)
             self.loop.call_exception_handler(
                 {

@@ -5,6 +5,8 @@ cdef class Loop(LoopBase):
     cdef object task_factory
     cdef unsigned long unpolled         # how much ran since the driver was last asked
     cdef long long tick                 # the coarse clock when the driver was last asked
+    cdef bint own_clock                 # a subclass overrides time()
+    cdef double now(self) except? -1
     cdef list flushing                  # the dirty list of the turn before, used again
     cdef int run_once(self) except -1
     cdef int sleep(self) except -1
@@ -21,4 +23,4 @@ cdef class Loop(LoopBase):
     cdef object call_task_factory(self, object coro, object name, object context, object eager_start)
     cdef int check_callback(self, object callback, str method) except -1
     cdef object watch(self, int fd, int interest, object callback, tuple args)
-    cdef bint unwatch(self, int fd, int interest) except -1
+    cdef bint unwatch(self, object fd, int interest) except -1

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio import base_events, coroutines, format_helpers, log
+from asyncio import base_events, coroutines, format_helpers
 
 import cython
 from cython.cimports.hoop._core.base import LoopBase
@@ -35,7 +35,8 @@ from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
 from cython.cimports.hoop._core.op import READABLE, WRITABLE, Op
 from cython.cimports.hoop._core.task import Task, new_task
 from cython.cimports.hoop._core.timers import TimerHandle, new_timer
-from cython.cimports.hoop._core.watch import WatchOp
+from cython.cimports.libc.limits import INT_MAX
+from cython.cimports.hoop._core.watch import WatchOp, descriptor
 
 # The driver is asked at the latest after this much: each turn counts 3, each runnable 1.
 LOOK_AFTER = cython.declare(cython.ulong, 64)
@@ -54,6 +55,7 @@ class Loop(LoopBase):
 
     def __cinit__(self):
         self.flushing = []
+        self.own_clock = type(self).time is not Loop.time
 
     def _set_driver(self, driver: Driver):
         """Give the loop its driver. Once, before anything else."""
@@ -104,7 +106,7 @@ class Loop(LoopBase):
         if self.head != self.tail or self.stopping:
             return 0
         if self.timers.count:
-            wait = self.timers.heap[0].deadline - hoop_now()
+            wait = self.timers.heap[0].deadline - self.now()
             if wait > LONGEST_WAIT:
                 wait = LONGEST_WAIT
             timeout_ns = cython.cast(cython.longlong, wait * 1e9) + 1 if wait > 0 else 0
@@ -132,7 +134,7 @@ class Loop(LoopBase):
     @cython.exceptval(-1, check=False)
     def queue_due_timers(self) -> cython.int:
         handle: TimerHandle
-        now: cython.double = hoop_now()
+        now: cython.double = self.now()
         late: cython.double = now - self.timers.heap[0].deadline
         while self.timers.count and self.timers.heap[0].deadline <= now + CLOCK_RESOLUTION:
             handle = self.timers.pop()
@@ -180,12 +182,16 @@ class Loop(LoopBase):
             if self.entered is not cython.NULL and not cython.cast(Runnable, r).is_task:
                 self.leave_task()
             began = hoop_now_ns()
-            cython.cast(Runnable, r).run()
+            try:
+                cython.cast(Runnable, r).run()
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as exc:
+                self.call_exception_handler(cython.cast(Runnable, r).failure(exc))
             seconds = (hoop_now_ns() - began) * 1e-9
             if self.debug and seconds >= self.slow_callback_duration:
                 self.report_slow(seconds)
-            self.running = cython.NULL
-            Py_DECREF(r)
+            self.end_running()
         return 0
 
     @cython.cfunc
@@ -214,7 +220,7 @@ class Loop(LoopBase):
     def report_slow(self, seconds: cython.double) -> cython.int:
         what = cython.cast(object, self.running)
         what = repr(what) if isinstance(what, Task) else base_events._format_handle(what)
-        log.logger.warning("Executing %s took %.3f seconds", what, seconds)
+        base_events.logger.warning("Executing %s took %.3f seconds", what, seconds)
         return 0
 
     @property
@@ -249,6 +255,7 @@ class Loop(LoopBase):
     @cython.exceptval(-1, check=False)
     def take_turns(self, only_one: cython.bint) -> cython.int:
         """Take turns until stop(), or just one. Keeps going when a runnable raises."""
+        self.unpolled = LOOK_AFTER  # the first turn asks the driver, whatever waits
         try:
             while True:
                 try:
@@ -271,10 +278,12 @@ class Loop(LoopBase):
         """One turn, for those who drive the loop by hand."""
         self.take_turns(True)
 
-    def _run_turns(self):
-        """Take turns until stop()."""
+    def _check_inherited(self):
         if self.driver.inherited():
             raise RuntimeError("This event loop was made before a fork and cannot run in the child")
+
+    def _run_turns(self):
+        """Take turns until stop()."""
         self.thread = PyThread_get_thread_ident()
         try:
             self.take_turns(False)
@@ -316,7 +325,7 @@ class Loop(LoopBase):
     def call_later(self, delay, callback, *args, context=None):
         """Call callback(*args) after `delay` seconds. Returns a TimerHandle."""
         if type(delay) is float:
-            return self.add_timer(hoop_now() + cython.cast(float, delay), None, callback, args, context)
+            return self.add_timer(self.now() + cython.cast(float, delay), None, callback, args, context)
         if delay is None:
             raise TypeError("delay must not be None")
         when = self.time() + delay
@@ -419,8 +428,11 @@ class Loop(LoopBase):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def unwatch(self, fd: cython.int, interest: cython.int) -> cython.bint:
+    def unwatch(self, fd, interest: cython.int) -> cython.bint:
         if self.closed:
+            return False
+        fd = descriptor(fd)
+        if fd > INT_MAX:
             return False
         op = self.driver.armed(fd, interest)
         if op is None or not isinstance(op, WatchOp):
@@ -430,16 +442,24 @@ class Loop(LoopBase):
         return True
 
     def _add_reader(self, fd, callback, *args):
-        return self.watch(fd, READABLE, callback, args)
+        return self.watch(descriptor(fd), READABLE, callback, args)
 
     def _remove_reader(self, fd):
         return self.unwatch(fd, READABLE)
 
     def _add_writer(self, fd, callback, *args):
-        return self.watch(fd, WRITABLE, callback, args)
+        return self.watch(descriptor(fd), WRITABLE, callback, args)
 
     def _remove_writer(self, fd):
         return self.unwatch(fd, WRITABLE)
+
+    def _watched(self, fd):
+        """The handles that wait for a descriptor to become readable and writable, or None."""
+        found = []
+        for interest in (READABLE, WRITABLE):
+            op = self.driver.armed(fd, interest)
+            found.append(cython.cast(WatchOp, op).handle if isinstance(op, WatchOp) else op)
+        return tuple(found)
 
     def _transport_of(self, fd):
         """The open transport that owns a descriptor, or None."""
@@ -455,8 +475,13 @@ class Loop(LoopBase):
     # ---- state ----
 
     def time(self):
-        """Seconds on the loop's clock: time.monotonic()."""
+        """Seconds on the loop's clock: time.monotonic(), unless a subclass overrides this."""
         return hoop_now()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=True)
+    def now(self) -> cython.double:
+        return self.time() if self.own_clock else hoop_now()
 
     def is_running(self):
         """Whether the loop is running, in any thread."""

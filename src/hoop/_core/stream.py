@@ -15,7 +15,7 @@ import asyncio
 import errno
 import socket
 import warnings
-from asyncio import constants, log, trsock
+from asyncio import constants, log, transports, trsock
 
 import cython
 from cython.cimports.cpython.buffer import (
@@ -69,7 +69,10 @@ HIGH_WATER = cython.declare(cython.Py_ssize_t, 64 * 1024)
 LOW_WATER = cython.declare(cython.Py_ssize_t, 16 * 1024)
 LOG_LOST_WRITES_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
 
-_asyncio_transport = cython.declare(object, asyncio.Transport)
+# What isinstance() sees: asyncio's sendfile fallback insists on its flow control mixin.
+_asyncio_transport = cython.declare(
+    object, type("StreamTransport", (transports._FlowControlMixin, asyncio.Transport), {})
+)
 _buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
 
 
@@ -122,6 +125,14 @@ class StreamTransport:
         self.loop = loop
         self.fd = fd
         self.sock = sock
+        self.recv_op = RecvOp.__new__(RecvOp)
+        self.recv_op.fd = fd
+        self.recv_op.interest = READABLE
+        self.recv_op.stream = self
+        self.send_op = SendOp.__new__(SendOp)
+        self.send_op.fd = fd
+        self.send_op.interest = WRITABLE
+        self.send_op.stream = self
         self.context = PyContext_CopyCurrent() if context is None else context
         self.extra = extra
         self.family = hoop_sockopt(fd, SO_DOMAIN)
@@ -140,21 +151,13 @@ class StreamTransport:
                     except OSError:
                         self.extra[name] = None
         self.bind_protocol(protocol)
-        self.recv_op = RecvOp.__new__(RecvOp)
-        self.recv_op.fd = fd
-        self.recv_op.interest = READABLE
-        self.recv_op.stream = self
-        self.send_op = SendOp.__new__(SendOp)
-        self.send_op.fd = fd
-        self.send_op.interest = WRITABLE
-        self.send_op.stream = self
-        loop.transports[fd] = self
-        self.server = server
         if server is not None:
             if ATTACH_TAKES_TRANSPORT:
                 server._attach(self)
             else:
                 server._attach()
+            self.server = server
+        loop.transports[fd] = self
         return 0
 
     def __del__(self):
@@ -208,15 +211,18 @@ class StreamTransport:
                     "protocol": protocol,
                 }
             )
-        if not self.closing and not self.reading_paused:
-            self.start_reading()
+        finally:
+            if not self.closing and not self.reading_paused:
+                self.start_reading()
         return 0
 
     def _begin(self, waiter):
         """What asyncio does in three callbacks: connection_made, start reading, wake the waiter."""
-        self.begin()
-        if waiter is not None and not waiter.cancelled():
-            waiter.set_result(None)
+        try:
+            self.begin()
+        finally:
+            if waiter is not None and not waiter.cancelled():
+                waiter.set_result(None)
 
     # ---- receiving ----
 
@@ -270,14 +276,19 @@ class StreamTransport:
             )
         try:
             buffer = self.context.run(self.get_buffer, -1)
-            PyObject_GetBuffer(buffer, cython.address(view), PyBUF_WRITABLE)
-            if view.len == 0:
-                PyBuffer_Release(cython.address(view))
+            if not len(buffer):
                 raise RuntimeError("get_buffer() returned an empty buffer")
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:
             return self.fail(exc, "Fatal error: protocol.get_buffer() call failed.")
+        try:
+            PyObject_GetBuffer(buffer, cython.address(view), PyBUF_WRITABLE)
+        except BufferError as exc:
+            error = TypeError(f"a read-write bytes-like object is required: {exc}")
+            return self.fail(error, "Fatal read error on socket transport")
+        except TypeError as exc:
+            return self.fail(exc, "Fatal read error on socket transport")
         if self.lost or self.fd < 0:  # get_buffer() aborted the connection
             PyBuffer_Release(cython.address(view))
             return 0
@@ -349,7 +360,7 @@ class StreamTransport:
 
     # ---- sending ----
 
-    def write(self, data, /):
+    def write(self, data):
         """Queue data to be sent. It leaves at the end of this turn of the loop, if the kernel takes it.
 
         A mutable buffer is copied. Raises TypeError for what is no buffer of bytes, and RuntimeError
@@ -361,11 +372,12 @@ class StreamTransport:
             self.check_writable("write")
         self.queue(data)
 
-    def writelines(self, list_of_data, /):
-        """Queue several pieces of data; see write()."""
+    def writelines(self, list_of_data):
+        """Queue several pieces of data; see write(). All of them or, if one is no data, none."""
         self.check_writable("writelines")
-        for data in list_of_data:
-            self.queue(data if type(data) is bytes else _as_bytes(data))
+        chunks = [data if type(data) is bytes else bytes(memoryview(data)) for data in list_of_data]
+        for chunk in chunks:
+            self.queue(chunk)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -394,6 +406,8 @@ class StreamTransport:
         else:
             self.rest.append(chunk)
         self.buffered += n
+        if self.loop.closed:
+            return self.flush()  # no turn will come: the kernel takes it now or never
         if not self.is_dirty and self.send_op.phase == IDLE:
             self.is_dirty = True
             self.loop.mark_dirty(self.send_op)
@@ -542,6 +556,8 @@ class StreamTransport:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self.high_water = high
         self.low_water = low
+        if self.buffered > self.high_water and self.send_op.phase == IDLE:
+            self.flush()
         self.maybe_pause()
 
     def get_write_buffer_limits(self):
@@ -685,6 +701,8 @@ class StreamTransport:
         self.recv_op.stream = None
         self.send_op.stream = None
         self.drop_chunks()
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
         self.protocol = self.data_received = self.get_buffer = self.buffer_updated = None
         try:
             if self.sock is None:
@@ -706,8 +724,13 @@ class StreamTransport:
     @cython.cfunc
     def python_socket(self) -> object:
         """The socket object, made when it is first asked for; from then on it owns the descriptor."""
-        if self.sock is None and self.fd >= 0:
-            self.sock = socket.socket(self.family, self.kind, self.proto, self.fd)
+        if self.sock is None:
+            if self.fd >= 0:
+                self.sock = socket.socket(self.family, self.kind, self.proto, self.fd)
+            else:
+                self.sock = socket.socket.__new__(socket.socket)  # one that is closed
+                self.sock._closed = True
+                self.sock._io_refs = 0
         return self.sock
 
     def get_extra_info(self, name, default=None):
@@ -717,10 +740,7 @@ class StreamTransport:
         """
         if name == "socket":
             if self.socket_view is None:
-                sock = self.python_socket()
-                if sock is None:
-                    return default
-                self.socket_view = trsock.TransportSocket(sock)
+                self.socket_view = trsock.TransportSocket(self.python_socket())
             return self.socket_view
         if self.extra is not None and name in self.extra:
             return self.extra[name]
@@ -808,7 +828,11 @@ def new_stream(
 ) -> StreamTransport:
     """A transport on a connected, non-blocking descriptor that it will own. begin() starts it."""
     stream: StreamTransport = StreamTransport.__new__(StreamTransport)
-    stream.attach(loop, fd, sock, protocol, context, extra, server)
+    try:
+        stream.attach(loop, fd, sock, protocol, context, extra, server)
+    except BaseException:
+        stream.release()  # it is the owner of the descriptor already
+        raise
     return stream
 
 

@@ -38,6 +38,8 @@ from cython.cimports.hoop._core.c.python import (
     PySendResult,
     Ref,
     destructor,
+    enter_context,
+    hoop_set_await,
     hoop_set_dictoffset,
     hoop_set_iternext,
     hoop_swap_clear,
@@ -50,12 +52,14 @@ from cython.cimports.hoop._core.c.python import (
     own,
     ref,
     traverseproc,
+    unaryfunc,
     visitproc,
 )
 from cython.cimports.hoop._core.future import (
     FINISHED,
     PENDING,
     Future,
+    future_await,
     future_iternext,
     is_exact_future,
 )
@@ -84,6 +88,7 @@ class Task(Future):
     """
 
     def __init__(self, coro, *, loop=None, name=None, context=None, eager_start=False):
+        self.check_new()
         self.attach(events.get_event_loop() if loop is None else loop)
         self.start(coro, name, context, eager_start)
 
@@ -108,6 +113,9 @@ class Task(Future):
             self.foreign_loop.call_soon(self._step, context=self.context)
             tasks._register_task(self)
             return 0
+        if self.loop.closed:
+            self.silent = True
+            self.loop.check_open()
         if self.loop.debug:
             self.loop.check_thread()
         if self.loop.measuring:
@@ -133,12 +141,21 @@ class Task(Future):
         try:
             if self.loop is not None:
                 self.loop.entered = ref(self)
-            if PyContext_Enter(ref(self.context)) < 0:
-                self.silent = True
-                return -1
-            status = _advance(self, cython.address(result))
-            PyContext_Exit(ref(self.context))
+            enter_context(ref(self.context))
+            try:
+                self.polls += 1
+                began: cython.longlong = hoop_now_ns() if self.created_at is not None else 0
+                status = _advance(self, cython.address(result))
+                if began:
+                    self.busy_ns += hoop_now_ns() - began
+            finally:
+                PyContext_Exit(ref(self.context))
             self.settle(status, result)
+        except BaseException:
+            if self.state == PENDING:  # it never started
+                self.silent = True
+                self.unlink()
+            raise
         finally:
             swap_current_task(loop, previous)
             if self.loop is not None:
@@ -267,8 +284,8 @@ class Task(Future):
         if type(exc) is StopIteration:  # a coroutine that was thrown into, and returned
             return self.returned(exc.value)
         if isinstance(exc, CancelledError):
-            self.error = exc
-            self.cancel_future(self.cancel_message)
+            self.error = exc  # raised again once; whoever asks later gets one without a message
+            self.cancel_future(None)
             return 0
         self.fail(exc)
         if isinstance(exc, (KeyboardInterrupt, SystemExit)):
@@ -487,6 +504,10 @@ class Task(Future):
     def _log_destroy_pending(self, value):
         self.silent = not value
 
+    @_log_destroy_pending.deleter
+    def _log_destroy_pending(self):
+        raise AttributeError("cannot delete attribute")
+
 
 @cython.cfunc
 def new_task(loop: LoopBase, coro, name, context, eager: cython.bint) -> Task:
@@ -628,6 +649,7 @@ def task_dealloc(o: Ref) -> cython.void:
 
 
 hoop_set_dictoffset(Task, ATTRIBUTES_OFFSET)
+hoop_set_await(Task, cython.cast(unaryfunc, future_await))
 hoop_set_iternext(Task, cython.cast(iternextfunc, future_iternext))
 _task_traverse = hoop_swap_traverse(Task, cython.cast(traverseproc, task_traverse))
 _task_clear = hoop_swap_clear(Task, cython.cast(inquiry, task_clear))

@@ -3,3 +3,5 @@ from hoop._core.op cimport Op
 
 cdef class WatchOp(Op):
     cdef Handle handle
+
+cdef object descriptor(object fileobj)

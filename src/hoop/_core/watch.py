@@ -6,6 +6,21 @@ import cython
 from cython.cimports.hoop._core.op import Op
 
 
+@cython.cfunc
+def descriptor(fileobj) -> object:
+    """The number of a descriptor, given itself or as an object with fileno(); as selectors has it."""
+    if isinstance(fileobj, int):
+        fd = fileobj
+    else:
+        try:
+            fd = int(fileobj.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {fileobj!r}") from None
+    if fd < 0:
+        raise ValueError(f"Invalid file descriptor: {fd}")
+    return fd
+
+
 @cython.final
 @cython.cclass
 class WatchOp(Op):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import selectors
 import signal
 import socket
 import sys
@@ -74,7 +75,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._set_driver(EpollDriver())
         base_events.BaseEventLoop.__init__(self)
         # What the selector loop's constructor would have made, less the selector.
-        self._selector = None
+        self._selector = DriverSelector(self)
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._signal_handlers: dict[int, events.Handle] = {}
         self._unix_server_sockets: dict[Any, int] = {}
@@ -100,6 +101,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     def _run_forever_setup(self) -> None:
         self._check_closed()
+        self._check_inherited()
         self._check_running()
         self._set_coroutine_origin_tracking(self._debug)
         self._old_agen_hooks = sys.get_asyncgen_hooks()
@@ -211,7 +213,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         accepting = self._listeners.pop(sock.fileno(), None)
         if accepting is not None:
             accepting.stop()
-        sock.close()
+        super()._stop_serving(sock)  # type: ignore[misc]
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         number = fd
@@ -273,9 +275,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         if self._ssock is not None:
             super()._close_self_pipe()  # type: ignore[misc]
 
-    def add_signal_handler(
-        self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts
-    ) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """Call callback(*args) in the loop when a signal arrives. See asyncio.loop.add_signal_handler."""
         self._check_closed()
         self._need_self_pipe()
@@ -287,6 +287,26 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         if removed and self._wakeup_fd_before is not None:
             signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         return removed
+
+
+class DriverSelector:
+    """What is left of a selector: asyncio's transports ask it what is watched, for their repr."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = weakref.ref(loop)
+
+    def get_key(self, fd: int) -> selectors.SelectorKey:
+        """What is watched on a descriptor, as selectors has it. KeyError if nothing is."""
+        loop = self._loop()
+        handles = (None, None) if loop is None else loop._watched(fd)
+        if handles == (None, None):
+            raise KeyError(f"{fd!r} is not registered")
+        events = selectors.EVENT_READ * (handles[0] is not None)
+        events |= selectors.EVENT_WRITE * (handles[1] is not None)
+        return selectors.SelectorKey(fd, fd, events, handles)
+
+    def close(self) -> None:
+        """Nothing to close: the driver is the loop's."""
 
 
 class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):

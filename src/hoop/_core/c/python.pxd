@@ -14,7 +14,7 @@ cdef extern from "Python.h":
     ctypedef int (*visitproc)(PyObject *, void *) noexcept
     ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
     ctypedef int (*inquiry)(PyObject *) noexcept
-    ctypedef PySendResult (*sendfunc)(PyObject *, PyObject *, PyObject **) noexcept
+    ctypedef PyObject *(*unaryfunc)(PyObject *) noexcept
     ctypedef void (*destructor)(PyObject *) noexcept
     ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
     enum: PY_VECTORCALL_ARGUMENTS_OFFSET
@@ -33,6 +33,7 @@ cdef extern from "Python.h":
 
     object PyContext_CopyCurrent()
     int PyContext_Enter(Ref context) noexcept
+    int enter_context "PyContext_Enter"(Ref context) except -1
     int PyContext_Exit(Ref context) noexcept
 
     int PyDict_SetItem(Ref d, Ref key, Ref value) except -1
@@ -49,7 +50,7 @@ cdef extern from "Python.h":
 cdef extern from "shim.h":
     object hoop_take_exception()                        # the raised exception, no longer raised
     Ref hoop_iter_return(Ref value) noexcept            # end an iterator with a value
-    int hoop_set_am_send(object type, sendfunc f) except -1
+    int hoop_set_await(object type, unaryfunc f) except -1
     int hoop_set_iternext(object type, iternextfunc f) noexcept
     int hoop_set_dictoffset(object type, Py_ssize_t offset) noexcept
     traverseproc hoop_swap_traverse(object type, traverseproc f) noexcept

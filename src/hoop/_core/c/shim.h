@@ -57,9 +57,43 @@ static inline PyObject *hoop_stop_with(PyObject *value) {
     return NULL;
 }
 
-/* End an iterator with `value` (borrowed). NULL with nothing raised already means "returned None".
- * Other values need a StopIteration: before 3.12 it is built only if somebody looks; since 3.12 one
- * object is used again for as long as nobody else holds it or has marked it. */
+#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
+/* A StopIteration whose memory is used again: the one that ends an await lives for some nanoseconds, and
+ * making it costs more than everything else about the await. It is dead, and holds nothing, in between. */
+static PyTypeObject hoop_stop_type = {PyVarObject_HEAD_INIT(NULL, 0)};
+static PyStopIterationObject *hoop_spare_stop = NULL;
+
+static PyObject *hoop_no_args = NULL;
+
+static void hoop_stop_dealloc(PyObject *self) {
+    PyStopIterationObject *stop = (PyStopIterationObject *)self;
+    if (hoop_spare_stop || stop->traceback || stop->context || stop->cause || stop->dict || stop->notes) {
+        hoop_stop_type.tp_base->tp_dealloc(self);
+        return;
+    }
+    PyObject *value = stop->value;
+    stop->value = NULL;
+    hoop_spare_stop = stop;
+    Py_XDECREF(value);
+}
+
+static int hoop_make_stop_type(void) {
+    hoop_stop_type.tp_name = "StopIteration";
+    hoop_stop_type.tp_base = (PyTypeObject *)PyExc_StopIteration;
+    hoop_stop_type.tp_basicsize = sizeof(PyStopIterationObject);
+    hoop_stop_type.tp_flags = Py_TPFLAGS_DEFAULT;
+    hoop_stop_type.tp_dealloc = hoop_stop_dealloc;
+    hoop_no_args = PyTuple_New(0);
+    if (hoop_no_args == NULL || PyType_Ready(&hoop_stop_type) < 0) {
+        hoop_stop_type.tp_base = NULL;
+        return -1;
+    }
+    return 0;
+}
+#endif
+
+/* End an iterator with `value` (borrowed). NULL with nothing raised already means "returned None". Before
+ * 3.12 a StopIteration is built only if somebody looks. */
 static inline PyObject *hoop_iter_return(PyObject *value) {
     if (value == Py_None) return NULL;
 #if PY_VERSION_HEX < 0x030C0000
@@ -71,19 +105,18 @@ static inline PyObject *hoop_iter_return(PyObject *value) {
 #elif defined(Py_GIL_DISABLED)
     return hoop_stop_with(value);
 #else
-    static PyStopIterationObject *stop = NULL;
-    if (stop == NULL) {
-        stop = (PyStopIterationObject *)PyObject_CallNoArgs(PyExc_StopIteration);
+    PyStopIterationObject *stop = hoop_spare_stop;
+    if (stop != NULL) {
+        hoop_spare_stop = NULL;
+        _Py_NewReference((PyObject *)stop);
+    } else {
+        if (hoop_stop_type.tp_base == NULL && hoop_make_stop_type() < 0) return NULL;
+        stop = (PyStopIterationObject *)hoop_stop_type.tp_new(&hoop_stop_type, hoop_no_args, NULL);
         if (stop == NULL) return NULL;
+        PyObject_GC_UnTrack(stop); /* alive for less than any collection */
     }
-    if (Py_REFCNT(stop) != 1 || stop->traceback || stop->context || stop->cause || stop->dict ||
-        stop->notes)
-        return hoop_stop_with(value);
-    PyObject *old = stop->value;
     Py_INCREF(value);
-    stop->value = value;
-    Py_INCREF(stop);
-    Py_XDECREF(old);
+    Py_XSETREF(stop->value, value);
     PyErr_SetRaisedException((PyObject *)stop);
     return NULL;
 #endif
@@ -102,13 +135,13 @@ static inline PyObject *hoop_call(PyObject *callable, PyObject *args) {
 
 /* ---- type slots, set before the type is first used ------------------------------------------------ */
 
-static inline int hoop_set_am_send(PyObject *type, sendfunc f) {
+static inline int hoop_set_await(PyObject *type, unaryfunc f) {
     PyTypeObject *tp = (PyTypeObject *)type;
     if (tp->tp_as_async == NULL) {
         PyErr_SetString(PyExc_SystemError, "the type has no tp_as_async");
         return -1;
     }
-    tp->tp_as_async->am_send = f;
+    tp->tp_as_async->am_await = f;
     PyType_Modified(tp);
     return 0;
 }

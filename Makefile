@@ -1,0 +1,115 @@
+# Everything here sets up what it needs: a virtual environment per Python and build mode, in .venv/.
+# `make test PYTHON=python3.13` does the same on another Python. ARGS is handed to what is run, and TESTS
+# are the files or folders for pytest.
+
+PYTHON ?= python3
+ARGS ?=
+TESTS ?= tests
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3] + sys.abiflags)')
+ifeq ($(VERSION),)
+$(error "$(PYTHON)" does not run; choose a Python with `make PYTHON=...`)
+endif
+
+ENV := .venv/$(VERSION)-release
+ASAN := .venv/$(VERSION)-asan
+DEBUG := .venv/$(VERSION)-debug
+RUN := $(ENV)/bin/python
+
+CORE := $(wildcard src/hoop/_core/*.py src/hoop/_core/*.pxd src/hoop/_core/c/*)
+SOURCES := $(CORE) $(shell find src/hoop -name '*.py' -o -name '*.pyi' -o -name '*.html')
+PIP := -m pip --disable-pip-version-check
+RUN_CONFORMANCE := $(if $(wildcard tests/conformance/run.py),tests/conformance/run.py)
+
+SANITIZERS = $(shell gcc -print-file-name=libasan.so) $(shell gcc -print-file-name=libubsan.so)
+SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
+	PYTHONMALLOC=malloc
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: help demo test bench lint format asan debug conformance build clean
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: $(ENV)/.built $(ENV)/.with-demo ## serve and drive a chat room with aiohttp on hoop (ONCE=1: then stop)
+	$(RUN) -m hoop.demo $(if $(ONCE),--once) $(ARGS)
+
+test: $(ENV)/.built $(ENV)/.with-test ## all tests, and CPython's own for the core modules
+	@status=0; $(RUN) -m pytest $(TESTS) $(ARGS) || status=1; \
+	$(if $(RUN_CONFORMANCE),$(RUN) $(RUN_CONFORMANCE) || status=1;) \
+	exit $$status
+
+bench: $(ENV)/.built $(ENV)/.with-bench ## compare with uvloop, asyncio and bare C (ARGS=--quick: does it run?)
+	$(RUN) benchmarks/compare.py $(ARGS)
+
+lint: $(ENV)/.built $(ENV)/.with-demo $(ENV)/.with-lint ## ruff, mypy on the package and on the core, stubtest
+	@status=0; check() { echo "$$*"; "$$@" || status=1; }; \
+	check $(ENV)/bin/ruff check --output-format=concise .; \
+	check $(ENV)/bin/ruff format --check --output-format=concise .; \
+	check $(RUN) -m mypy; \
+	check $(RUN) tools/check_core.py; \
+	check env MYPYPATH=typings:src $(RUN) -m mypy.stubtest hoop --concise \
+		--ignore-disjoint-bases --allowlist tests/typing/stubtest-allowlist.txt; \
+	exit $$status
+
+format: $(ENV)/.with-lint ## let ruff format everything, and mend what it can
+	$(ENV)/bin/ruff check --fix-only .
+	$(ENV)/bin/ruff format .
+
+asan: $(ASAN)/.built $(ASAN)/.with-test ## the tests on a build with address and undefined-behaviour checks
+	$(SANITIZED) $(ASAN)/bin/python -m pytest $(TESTS) -p no:cacheprovider $(ARGS)
+
+debug: $(DEBUG)/.built $(DEBUG)/.with-test ## the tests on a build with C assertions and no optimisation
+	$(DEBUG)/bin/python -m pytest $(TESTS) -p no:cacheprovider $(ARGS)
+
+conformance: $(ENV)/.built $(ENV)/.with-test ## CPython's own asyncio tests, every module, on hoop
+	$(RUN) tests/conformance/run.py --all $(ARGS)
+
+build: $(ENV)/.built ## compile the core in place, for PYTHON, into an editable installation
+
+clean: ## remove everything that was built, with the virtual environments
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find src -name '*.so' -delete
+	find src tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- environments ----
+# `python -m venv` needs ensurepip, which some distributions split off: then pip installs itself there.
+
+.venv/$(VERSION)-%/.env: pyproject.toml
+	@echo "setting up .venv/$(VERSION)-$*"
+	@$(PYTHON) -m venv .venv/$(VERSION)-$* >/dev/null 2>&1 || { \
+		$(PYTHON) -m venv --clear --without-pip .venv/$(VERSION)-$* && \
+		$(PYTHON) $(PIP) --python .venv/$(VERSION)-$*/bin/python install -q pip; }
+	@.venv/$(VERSION)-$*/bin/python $(PIP) install -q --upgrade 'pip>=25.1'
+	@.venv/$(VERSION)-$*/bin/python $(PIP) install -q --group build
+	@touch $@
+
+$(ENV)/.installed: $(ENV)/.env setup.py
+	@echo "building hoop for Python $(VERSION)"
+	@$(RUN) $(PIP) install -q --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(ENV)/.built: $(ENV)/.installed $(CORE)
+	@$(RUN) setup.py -q build_ext --inplace
+	@touch $@
+
+# Not editable: extensions of another mode must never lie beside the sources.
+$(ASAN)/.built $(DEBUG)/.built: .venv/$(VERSION)-%/.built: .venv/$(VERSION)-%/.env setup.py $(SOURCES)
+	@echo "building hoop for Python $(VERSION), $*"
+	@HOOP_BUILD=$* .venv/$(VERSION)-$*/bin/python $(PIP) install -q --no-build-isolation --no-deps \
+		--force-reinstall .
+	@touch $@
+
+$(ENV)/.with-demo: $(ENV)/.installed
+	@$(RUN) $(PIP) install -q --no-build-isolation -e '.[demo]'
+	@touch $@
+
+$(ENV)/.with-%: $(ENV)/.env
+	@$(RUN) $(PIP) install -q --group $*
+	@touch $@
+
+$(ASAN)/.with-test $(DEBUG)/.with-test: %/.with-test: %/.env
+	@$*/bin/python $(PIP) install -q --group test
+	@touch $@

@@ -1,0 +1,135 @@
+"""Adds to CPython's test modules the classes that exercise hoop's own Task, Future and loop.
+
+CPython writes its task and future tests once, in base classes, and applies them to its C and its
+Python implementation in subclasses such as ``CTask_CFuture_Tests``. ``add`` does the same for the
+task and future under test, under names with ``Hoop`` in them. Where the C subclass has tests of its
+own (they are about what native code gets wrong) it is the C subclass that is extended. The tests of
+``BaseEventLoop`` are applied to the loop under test in the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import unittest
+from asyncio import futures, tasks
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+from bind import Subject
+
+PY_TASK: type = tasks._PyTask  # type: ignore[attr-defined]
+PY_FUTURE: type = futures._PyFuture  # type: ignore[attr-defined]
+
+
+def add(module: Any, subject: Subject) -> None:
+    """Add to a test module the classes for what is under test, if it is a module that has any."""
+    adder = _ADDERS.get(module.__name__.rpartition(".")[2])
+    if adder is not None:
+        adder(module, subject)
+
+
+def _define(module: ModuleType, name: str, bases: tuple[type, ...], **namespace: Any) -> type:
+    namespace |= {"__module__": module.__name__, "__qualname__": name}
+    cls = type(name, bases, namespace)
+    setattr(module, name, cls)
+    return cls
+
+
+def _add_to_test_tasks(module: Any, subject: Subject) -> None:
+    task, future = subject.task, subject.future
+    base = (module.BaseTaskTests, module.test_utils.TestCase)
+
+    def define(name: str, bases: tuple[type, ...], task: type, future: type) -> type:
+        return _define(module, name, bases, Task=task, Future=future)
+
+    define("HoopTask_HoopFuture_Tests", (module.CTask_CFuture_Tests,), task, future)
+    define("HoopTask_CFuture_Tests", base, task, asyncio.Future)
+    define("HoopTask_PyFuture_Tests", base, task, PY_FUTURE)
+    define("CTask_HoopFuture_Tests", base, asyncio.Task, future)
+    define("PyTask_HoopFuture_Tests", base, PY_TASK, future)
+    for cls in (
+        define("HoopTask_HoopFuture_SubclassTests", base, task, future),
+        define("HoopTaskSubclass_PyFuture_Tests", base, task, PY_FUTURE),
+        define("PyTask_HoopFutureSubclass_Tests", base, PY_TASK, future),
+    ):
+        module.add_subclass_tests(cls)
+
+    def new_task(self: Any, coro: Any) -> Any:
+        return task(coro, loop=self.loop)
+
+    _define(
+        module,
+        "HoopCurrentLoopTests",
+        (module.BaseCurrentLoopTests, module.test_utils.TestCase),
+        current_task=staticmethod(asyncio.current_task),
+        new_task=new_task,
+    )
+    for kind in ("Future", "Coroutine"):
+        stock = getattr(module, f"{kind}GatherTests")
+        _define(module, f"Hoop{kind}GatherTests", (stock,), setUp=_gather_set_up(stock, subject))
+
+
+def _gather_set_up(stock: Any, subject: Subject) -> Callable[[Any], None]:
+    def set_up(self: Any) -> None:
+        stock.setUp(self)
+        for loop in (self.one_loop, self.other_loop):
+            loop.create_future = lambda loop=loop: subject.future(loop=loop)
+            loop.set_task_factory(
+                lambda loop, coro, **options: subject.task(coro, loop=loop, **options)
+            )
+
+    return set_up
+
+
+def _add_to_test_futures(module: Any, subject: Subject) -> None:
+    future = subject.future
+    sub_future = type("HoopSubFuture", (future,), {})
+    test_case = module.test_utils.TestCase
+
+    def new(cls: Any) -> Callable[[Any], Any]:
+        return lambda self: cls(loop=self.loop)
+
+    _define(module, "HoopFutureTests", (module.CFutureTests,), cls=future)
+    _define(module, "HoopSubFutureTests", (module.BaseFutureTests, test_case), cls=sub_future)
+    base = (module.BaseFutureDoneCallbackTests, test_case)
+    _define(module, "HoopFutureDoneCallbackTests", base, _new_future=new(future))
+    _define(module, "HoopSubFutureDoneCallbackTests", base, _new_future=new(sub_future))
+    base = (module.BaseFutureInheritanceTests, test_case)
+    _define(module, "HoopFutureInheritanceTests", base, _get_future_cls=lambda self: future)
+
+
+def _add_to_test_futures2(module: Any, subject: Subject) -> None:
+    base = (module.FutureTests, unittest.IsolatedAsyncioTestCase)
+    _define(module, "HoopFutureTests", base, cls=subject.task)
+
+
+def _add_to_test_eager_task_factory(module: Any, subject: Subject) -> None:
+    task = subject.task
+    loop_tests = module.CEagerTaskFactoryLoopTests
+    _define(module, "HoopEagerTaskFactoryLoopTests", (loop_tests,), Task=task)
+    for kind in ("NonEager", "Eager"):
+        base = (getattr(module, f"Base{kind}TaskFactoryTests"), module.test_utils.TestCase)
+        _define(module, f"{kind}HoopTaskTests", base, Task=task)
+
+
+def _add_to_test_base_events(module: Any, subject: Subject) -> None:
+    def set_up(self: Any) -> None:
+        module.test_utils.TestCase.setUp(self)
+        # The subject's loop, by bind.py, with the attributes the tests expect to have set.
+        self.loop = asyncio.BaseEventLoop()
+        self.loop._selector = mock.Mock()
+        self.loop._selector.select.return_value = ()
+        self.set_event_loop(self.loop)
+
+    _define(module, "HoopEventLoopTests", (module.BaseEventLoopTests,), setUp=set_up)
+
+
+_ADDERS: dict[str, Callable[[Any, Subject], None]] = {
+    "test_tasks": _add_to_test_tasks,
+    "test_futures": _add_to_test_futures,
+    "test_futures2": _add_to_test_futures2,
+    "test_eager_task_factory": _add_to_test_eager_task_factory,
+    "test_base_events": _add_to_test_base_events,
+}

@@ -1,0 +1,234 @@
+"""Forks: the child never disturbs the parent's loop, and can run a loop of its own.
+
+Each test forks in a process of its own, which has no other threads.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+HEAD = """
+import asyncio, os, signal, socket, sys
+import hoop
+
+def in_child(function):
+    # Run function in a fork and return its exit status.
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+        except BaseException as exc:
+            print(type(exc).__name__, exc, file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+CHILD_RUNS_ITS_OWN_LOOP = """
+def child():
+    assert asyncio._get_running_loop() is None
+    assert hoop.run(asyncio.sleep(0.001, "x")) == "x"
+
+async def main():
+    assert in_child(child) == 0
+    return await asyncio.sleep(0.001, "parent")
+
+print(hoop.run(main()))
+"""
+
+INHERITED_RUNNING_LOOP = """
+async def main():
+    loop = asyncio.get_running_loop()
+
+    def child():
+        for run in (loop.run_forever, lambda: loop.run_until_complete(loop.create_future())):
+            try:
+                run()
+            except RuntimeError:
+                continue
+            raise AssertionError("it ran")
+
+    assert in_child(child) == 0
+    return await asyncio.sleep(0.001, "parent")
+
+print(hoop.run(main()))
+"""
+
+INHERITED_IDLE_LOOP = """
+loop = hoop.new_event_loop()
+loop.run_until_complete(asyncio.sleep(0))
+
+def child():
+    try:
+        loop.run_forever()
+    except RuntimeError as exc:
+        assert "fork" in str(exc), exc
+    else:
+        raise AssertionError("it ran")
+    assert asyncio._get_running_loop() is None
+    assert hoop.run(asyncio.sleep(0.001, "x")) == "x"
+
+assert in_child(child) == 0
+print(loop.run_until_complete(asyncio.sleep(0.001, "parent")))
+loop.close()
+"""
+
+CHILD_CLOSES_THE_INHERITED_LOOP = """
+loop = hoop.new_event_loop()
+a, b = socket.socketpair()
+seen = []
+loop.add_reader(a.fileno(), lambda: (seen.append(a.recv(9)), loop.stop()))
+
+def child():
+    loop.remove_reader(a.fileno())
+    loop.close()
+
+assert in_child(child) == 0
+b.send(b"x")
+loop.run_forever()
+print(seen)
+loop.remove_reader(a.fileno())
+loop.close()
+"""
+
+CHILD_REMOVES_A_READER_OF_A_RUNNING_LOOP = """
+async def main():
+    loop = asyncio.get_running_loop()
+    a, b = socket.socketpair()
+    got = loop.create_future()
+    loop.add_reader(a.fileno(), lambda: (got.set_result(a.recv(9)), loop.remove_reader(a.fileno())))
+
+    def child():
+        loop.remove_reader(a.fileno())
+        a.close()
+        b.close()
+
+    assert in_child(child) == 0
+    b.send(b"x")
+    return await got
+
+print(hoop.run(main()))
+"""
+
+CHILD_WAKES_THE_INHERITED_LOOP = """
+loop = hoop.new_event_loop()
+seen = []
+
+async def main():
+    def child():
+        loop.call_soon_threadsafe(print, "in the child")
+        loop.call_soon_threadsafe(loop.stop)
+
+    sleeping = loop.create_task(asyncio.sleep(0.02))
+    await asyncio.sleep(0)
+    assert in_child(child) == 0
+    await sleeping
+    return "parent"
+
+print(loop.run_until_complete(main()))
+loop.close()
+"""
+
+SIGNAL_IN_THE_CHILD = """
+async def main():
+    loop = asyncio.get_running_loop()
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+
+    def child():
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    assert in_child(child) == 0
+    await asyncio.sleep(0.02)
+    return seen
+
+print(hoop.run(main()))
+"""
+
+CHILD_DROPS_EVERYTHING = """
+import gc, warnings
+
+async def main():
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    def child():
+        warnings.simplefilter("ignore")
+        for transport in list(loop._transports.values()):
+            transport.abort()
+        server.close()
+        gc.collect()
+
+    in_child(child)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    data = await reader.read()
+    writer.close()
+    server.close()
+    await server.wait_closed()
+    return data
+
+print(hoop.run(main()))
+"""
+
+MULTIPROCESSING = """
+import multiprocessing
+
+def child(queue):
+    queue.put(hoop.run(asyncio.sleep(0.001, "child")))
+
+async def main():
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    process = context.Process(target=child, args=(queue,))
+    process.start()
+    text = await asyncio.to_thread(queue.get)
+    process.join()
+    assert process.exitcode == 0
+    return text
+
+print(hoop.run(main()))
+"""
+
+CHILD_OF_A_THREAD = """
+import threading
+
+def child():
+    assert hoop.run(asyncio.sleep(0.001, "x")) == "x"
+
+async def main():
+    return await asyncio.to_thread(in_child, child)
+
+print(hoop.run(main()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        (CHILD_RUNS_ITS_OWN_LOOP, "parent"),
+        (INHERITED_RUNNING_LOOP, "parent"),
+        (INHERITED_IDLE_LOOP, "parent"),
+        (CHILD_CLOSES_THE_INHERITED_LOOP, "[b'x']"),
+        (CHILD_REMOVES_A_READER_OF_A_RUNNING_LOOP, "b'x'"),
+        (CHILD_WAKES_THE_INHERITED_LOOP, "parent"),
+        (SIGNAL_IN_THE_CHILD, "[]"),
+        (CHILD_DROPS_EVERYTHING, "b''"),
+        (MULTIPROCESSING, "child"),
+        (CHILD_OF_A_THREAD, "0"),
+    ],
+    ids=[
+        "child runs its own loop",
+        "child cannot run the inherited running loop",
+        "child cannot run the inherited idle loop",
+        "child closes the inherited loop",
+        "child removes a reader",
+        "child wakes the inherited loop",
+        "signal in the child",
+        "child drops everything",
+        "multiprocessing",
+        "child of a thread",
+    ],
+)
+def test_fork(python, code, printed):
+    assert python(HEAD + code, "-W", "ignore::DeprecationWarning") == printed + "\n"

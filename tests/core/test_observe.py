@@ -1,0 +1,247 @@
+"""What the loop and its tasks count, for whoever looks on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+import hoop
+
+
+def turn(loop) -> None:
+    """Let the loop take one turn."""
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+class YieldsNone:
+    """Awaits a number of bare yields."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def __await__(self):
+        for _ in range(self.n):
+            yield
+
+
+async def steps(n):
+    """Take n + 1 steps."""
+    await YieldsNone(n)
+
+
+def test_counters_of_a_new_loop(loop):
+    counters = loop.counters()
+    assert set(counters) == {
+        "turns", "callbacks", "ready", "ready_max", "sleeps", "wakes", "lag_max", "timers", "transports",
+    }  # fmt: skip
+    assert set(counters.values()) == {0}
+
+
+def test_turns(loop):
+    before = loop.counters()["turns"]
+    for _ in range(5):
+        turn(loop)
+    assert loop.counters()["turns"] - before == 5
+
+
+def test_callbacks_and_queue(loop):
+    turn(loop)
+    before = loop.counters()["callbacks"]
+    for _ in range(10):
+        loop.call_soon(int)
+    assert loop.counters()["ready"] == 10
+    turn(loop)
+    counters = loop.counters()
+    assert (counters["callbacks"] - before, counters["ready"], counters["ready_max"]) == (11, 0, 11)
+
+
+def test_timers(loop):
+    handles = [loop.call_later(100, int) for _ in range(3)]
+    assert loop.counters()["timers"] == 3
+    for handle in reversed(handles):
+        handle.cancel()
+    assert loop.counters()["timers"] == 0
+
+
+def test_lag_is_that_of_the_latest_timer(loop):
+    loop.call_at(loop.time() - 3, int)
+    loop.call_at(loop.time() - 1, int)
+    turn(loop)
+    assert 3 <= loop.counters()["lag_max"] < 13
+
+
+def test_sleeps(loop):
+    before = loop.counters()["sleeps"]
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert loop.counters()["sleeps"] > before
+
+
+def test_no_sleep_while_something_is_ready(loop):
+    before = loop.counters()["sleeps"]
+    for _ in range(20):
+        turn(loop)
+    assert loop.counters()["sleeps"] == before
+
+
+def test_sleeps_once_for_a_distant_timer(loop):
+    loop.call_later(0.05, loop.stop)
+    before = loop.counters()["sleeps"]
+    loop.run_forever()
+    assert loop.counters()["sleeps"] - before <= 2
+
+
+@pytest.mark.parametrize("n", [0, 1, 7])
+def test_polls_counts_the_steps_of_a_task(loop, n):
+    task = loop.create_task(steps(n))
+    assert task.polls == 0
+    loop.run_until_complete(task)
+    assert task.polls == n + 1
+
+
+def test_polls_counts_an_eager_first_step(run):
+    async def main():
+        task = hoop.Task(steps(2), loop=asyncio.get_running_loop(), eager_start=True)
+        assert task.polls == 1
+        await task
+        assert task.polls == 3
+
+    run(main())
+
+
+def test_polls_counts_steps_after_asyncios_futures(loop):
+    async def main():
+        for _ in range(3):
+            future = asyncio.Future()
+            asyncio.get_running_loop().call_soon(future.set_result, None)
+            await future
+
+    task = loop.create_task(main())
+    loop.run_until_complete(task)
+    assert task.polls == 4
+
+
+def test_polls_counts_steps_on_asyncios_loop():
+    stock = asyncio.new_event_loop()
+    task = hoop.Task(steps(2), loop=stock)
+    stock.run_until_complete(task)
+    stock.close()
+    assert task.polls == 3
+
+
+def test_measuring_is_off_at_first(loop):
+    assert not loop.measuring
+
+
+def test_busy_ns_is_kept_while_measuring(loop):
+    async def busy(ns):
+        end = time.perf_counter_ns() + ns
+        while time.perf_counter_ns() < end:
+            pass
+        await asyncio.sleep(0.002)
+
+    loop.measuring = True
+    task = loop.create_task(busy(3_000_000))
+    loop.run_until_complete(task)
+    assert 3_000_000 <= task.busy_ns < 1_000_000_000
+
+
+def test_waiting_is_not_busy(loop):
+    loop.measuring = True
+    task = loop.create_task(asyncio.sleep(0.05))
+    loop.run_until_complete(task)
+    assert 0 < task.busy_ns < 50_000_000
+
+
+def test_busy_ns_is_zero_without_measuring(loop):
+    task = loop.create_task(steps(3))
+    loop.run_until_complete(task)
+    assert task.busy_ns == 0
+
+
+def test_busy_ns_of_an_eager_first_step(loop):
+    async def main():
+        return hoop.Task(steps(0), loop=asyncio.get_running_loop(), eager_start=True)
+
+    loop.measuring = True
+    assert loop.run_until_complete(main()).busy_ns > 0
+
+
+def test_created_at_is_the_callers_line(loop):
+    loop.measuring = True
+
+    async def main():
+        return [asyncio.create_task(steps(0)), asyncio.ensure_future(steps(0))]
+
+    line = main.__code__.co_firstlineno + 1
+    tasks = loop.run_until_complete(main())
+    assert [task.created_at for task in tasks] == [(__file__, line)] * 2
+    direct = loop.create_task(steps(0))
+    assert direct.created_at == (
+        __file__,
+        test_created_at_is_the_callers_line.__code__.co_firstlineno + 9,
+    )
+    loop.run_until_complete(asyncio.wait([direct, *tasks]))
+
+
+def test_created_at_of_a_member_of_a_group(loop):
+    loop.measuring = True
+
+    async def main():
+        async with asyncio.TaskGroup() as group:
+            return group.create_task(steps(0))
+
+    task = loop.run_until_complete(main())
+    assert task.created_at == (__file__, main.__code__.co_firstlineno + 2)
+
+
+def test_created_at_is_none_without_measuring(loop):
+    task = loop.create_task(steps(0))
+    assert task.created_at is None
+    loop.run_until_complete(task)
+
+
+def test_measuring_can_be_turned_on_and_off_while_running(loop):
+    async def main():
+        here = asyncio.get_running_loop()
+        task = asyncio.create_task(steps(50))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert task.busy_ns == 0
+        here.measuring = True
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        here.measuring = False
+        measured = task.busy_ns
+        assert measured > 0
+        await task
+        assert task.busy_ns == measured
+
+    loop.run_until_complete(main())
+
+
+def test_current_runnable(loop):
+    seen = []
+    assert loop.current_runnable is None
+    handle = loop.call_soon(lambda: seen.append(loop.current_runnable))
+
+    async def main():
+        seen.append(loop.current_runnable)
+
+    task = loop.create_task(main())
+    turn(loop)
+    assert seen[0] is handle
+    assert seen[1] is task
+    assert loop.current_runnable is None
+
+
+def test_failures_are_counted_as_callbacks(loop, logged):
+    turn(loop)
+    before = loop.counters()["callbacks"]
+    loop.call_soon(lambda: 1 / 0)
+    loop.call_soon(int)
+    turn(loop)
+    assert loop.counters()["callbacks"] - before == 3

@@ -1,0 +1,368 @@
+"""Signals: Ctrl-C as on asyncio's loop, signal handlers, and sleeping loops that notice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+
+import pytest
+
+import hoop
+
+HEAD = """
+import asyncio, os, signal, sys, threading, time
+import hoop
+
+def interrupt_later(seconds=0.05):
+    timer = threading.Timer(seconds, os.kill, [os.getpid(), signal.SIGINT])
+    timer.daemon = True
+    timer.start()
+"""
+
+IDLE = """
+async def main():
+    interrupt_later()
+    try:
+        await asyncio.get_running_loop().create_future()
+    except asyncio.CancelledError:
+        print("cancelled")
+        raise
+
+try:
+    RUN(main())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+BUSY = """
+async def main():
+    interrupt_later()
+    while True:
+        await asyncio.sleep(0)
+
+try:
+    RUN(main())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+WITHIN_A_CALLBACK = """
+async def main():
+    interrupt_later()  # only asks the task to cancel itself
+    interrupt_later(0.1)
+    while True:
+        time.sleep(0.001)
+
+try:
+    RUN(main())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+SECOND_RUN = """
+RUN(asyncio.sleep(0))
+
+async def main():
+    interrupt_later()
+    await asyncio.sleep(1000)
+
+for _ in range(3):
+    try:
+        RUN(main())
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+RUN_FOREVER = """
+loop = LOOP()
+for _ in range(2):
+    interrupt_later()
+    try:
+        loop.run_forever()
+    except KeyboardInterrupt:
+        print("interrupted")
+print(loop.run_until_complete(asyncio.sleep(0, "runs again")))
+loop.close()
+"""
+
+BUSY_RUN_FOREVER = """
+loop = LOOP()
+def again():
+    loop.call_soon(again)
+again()
+interrupt_later()
+try:
+    loop.run_forever()
+except KeyboardInterrupt:
+    print("interrupted")
+loop.close()
+"""
+
+SWALLOWED = """
+async def main():
+    interrupt_later()
+    try:
+        await asyncio.sleep(1000)
+    except asyncio.CancelledError:
+        return "swallowed"
+
+try:
+    print(RUN(main()))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+CLEANED_UP = """
+async def worker():
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        await asyncio.sleep(0)
+        print("cleaned up")
+
+async def main():
+    interrupt_later()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker())
+
+try:
+    RUN(main())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+UNCAUGHT = """
+async def main():
+    interrupt_later()
+    await asyncio.sleep(1000)
+
+RUN(main())
+"""
+
+SYSTEM_EXIT = """
+async def main():
+    sys.exit(7)
+
+RUN(main())
+"""
+
+SYSTEM_EXIT_IN_A_CALLBACK = """
+async def main():
+    asyncio.get_running_loop().call_soon(sys.exit, 8)
+    await asyncio.sleep(1000)
+
+RUN(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        IDLE, BUSY, WITHIN_A_CALLBACK, SECOND_RUN, RUN_FOREVER, BUSY_RUN_FOREVER, SWALLOWED, CLEANED_UP,
+    ],
+    ids=[
+        "idle", "busy", "within a callback", "second run", "run_forever", "busy run_forever",
+        "swallowed", "cleaned up",
+    ],
+)  # fmt: skip
+def test_interrupt_as_on_asyncio(python, code):
+    ours = python(HEAD + code.replace("RUN", "hoop.run").replace("LOOP", "hoop.new_event_loop"))
+    theirs = python(
+        HEAD + code.replace("RUN", "asyncio.run").replace("LOOP", "asyncio.new_event_loop")
+    )
+    assert ours == theirs != ""
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(UNCAUGHT, -signal.SIGINT), (SYSTEM_EXIT, 7), (SYSTEM_EXIT_IN_A_CALLBACK, 8)],
+    ids=["uncaught", "system exit", "system exit in a callback"],
+)
+def test_exit_status(python, code, status):
+    assert python(HEAD + code.replace("RUN", "hoop.run"), status=status) == ""
+    assert python(HEAD + code.replace("RUN", "asyncio.run"), status=status) == ""
+
+
+INTERRUPTED_200_TIMES = """
+loop = hoop.new_event_loop()
+count = 0
+for i in range(200):
+    # Some come while it sleeps, some while it goes to sleep, some while it runs.
+    timer = threading.Timer(0.0001 * (i % 11), os.kill, [os.getpid(), signal.SIGINT])
+    try:
+        timer.start()
+        loop.run_until_complete(asyncio.sleep(10 if i % 2 else 10.5))
+    except KeyboardInterrupt:
+        count += 1
+    timer.join()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+loop.close()
+print(count)
+"""
+
+
+def test_no_interrupt_is_lost(python):
+    assert python(HEAD + INTERRUPTED_200_TIMES) == "200\n"
+
+
+def test_signal_handler(loop):
+    seen = []
+
+    def handler(*args):
+        seen.append((args, asyncio.current_task(), threading.current_thread()))
+        loop.stop()
+
+    loop.add_signal_handler(signal.SIGUSR1, handler, 1, 2)
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+    loop.run_forever()
+    assert seen == [((1, 2), None, threading.main_thread())]
+    assert loop.remove_signal_handler(signal.SIGUSR1) is True
+    assert loop.remove_signal_handler(signal.SIGUSR1) is False
+
+
+def test_signal_handler_wakes_a_sleeping_loop(loop):
+    loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+    timer = threading.Timer(0.02, os.kill, [os.getpid(), signal.SIGUSR1])
+    timer.start()
+    loop.run_forever()
+    timer.join()
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_signal_handler_is_replaced(loop):
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "first")
+    loop.add_signal_handler(signal.SIGUSR1, lambda: (seen.append("second"), loop.stop()))
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+    loop.run_forever()
+    assert seen == ["second"]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_signal_handler_works_in_a_second_run(loop):
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, lambda: (seen.append(1), loop.stop()))
+    for _ in range(3):
+        loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        loop.run_forever()
+    assert seen == [1, 1, 1]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_signal_that_came_before_the_run(loop):
+    loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    loop.run_forever()
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_several_signals(loop):
+    seen = []
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(number, seen.append, number)
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR2)
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+    loop.call_later(0.02, loop.stop)
+    loop.run_forever()
+    assert sorted(seen) == [signal.SIGUSR1, signal.SIGUSR2]
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        loop.remove_signal_handler(number)
+
+
+def test_closing_removes_signal_handlers(new_loop):
+    loop = new_loop()
+    loop.add_signal_handler(signal.SIGUSR1, pytest.fail, "was called")
+    loop.close()
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+def test_removing_the_last_handler_restores_what_was(loop):
+    loop.add_signal_handler(signal.SIGINT, loop.stop)
+    loop.remove_signal_handler(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_handlers_are_for_the_main_thread_only(new_loop):
+    errors = []
+
+    def run():
+        loop = new_loop()
+        try:
+            loop.add_signal_handler(signal.SIGUSR1, print)
+        except (RuntimeError, ValueError) as exc:
+            errors.append(type(exc))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert errors == [RuntimeError]
+
+
+@pytest.mark.parametrize("number", [-1, 0, 1000, "text", signal.SIGKILL])
+def test_wrong_signals_are_refused_as_by_asyncio(loop, number):
+    stock = asyncio.new_event_loop()
+    messages = []
+    for each in (loop, stock):
+        with pytest.raises((TypeError, ValueError, RuntimeError, OSError)) as caught:
+            each.add_signal_handler(number, print)
+        messages.append(repr(caught.value))
+    stock.close()
+    assert messages[0] == messages[1]
+
+
+def test_a_wakeup_descriptor_of_somebody_else_is_left_alone(loop):
+    a, b = socket.socketpair()
+    with a, b:
+        for each in (a, b):
+            each.setblocking(False)
+        signal.set_wakeup_fd(a.fileno())
+        loop.run_until_complete(asyncio.sleep(0.001))
+        assert signal.set_wakeup_fd(-1) == a.fileno()
+
+
+def test_loop_in_another_thread_while_the_main_thread_is_interrupted(new_loop):
+    loop = new_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    future = asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "still runs"), loop)
+    assert future.result(10) == "still runs"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+def test_python_signal_handler_that_raises_ends_the_run(loop):
+    def handler(number, frame):
+        raise ZeroDivisionError
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    timer = threading.Timer(0.02, os.kill, [os.getpid(), signal.SIGUSR1])
+    timer.start()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            loop.run_until_complete(asyncio.sleep(15))
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def test_interrupt_in_a_runner_cancels_the_main_task():
+    async def main():
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(15)
+
+    with hoop.Runner() as runner:
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(main())
+        assert runner.run(asyncio.sleep(0, "again")) == "again"

@@ -1,0 +1,141 @@
+"""What importing hoop does: alone, uncompiled, off Linux, and to asyncio. Each in a fresh process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hoop
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(hoop.__file__).parent
+
+
+def modules() -> list[str]:
+    sources = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
+    names = [".".join(("hoop", *path.parts)) for path in sources]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+def python(program: str, *, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program in a fresh interpreter; with `path`, look for modules there first."""
+    environment = dict(os.environ)
+    environment.pop("PYTHONPATH", None)
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("module", modules())
+def test_module_can_be_imported_alone(module):
+    if module.startswith("hoop.demo."):
+        pytest.importorskip("aiohttp")
+    done = python(f"import {module}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_import_changes_nothing_in_asyncio_but_the_set_of_tasks():
+    done = python(
+        """
+import asyncio, importlib, pkgutil, sys, weakref
+for found in pkgutil.iter_modules(asyncio.__path__):
+    if "windows" not in found.name and found.name != "__main__":
+        importlib.import_module(f"asyncio.{found.name}")
+import _asyncio
+
+def state():
+    seen = {}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in ("asyncio", "_asyncio"):
+            for key, value in vars(module).items():
+                seen[name, key] = id(value)
+                if isinstance(value, type):
+                    for attribute, its in vars(value).items():
+                        seen[name, key, attribute] = id(its)
+                if isinstance(value, (dict, list, set)) and not key.startswith("__"):
+                    seen[name, key, "content"] = repr(value)
+    return seen
+
+def classes():
+    return {
+        id(value): type(value)
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in ("asyncio", "_asyncio")
+        for value in vars(module).values()
+    }
+
+policy = asyncio.get_event_loop_policy() if sys.version_info < (3, 14) else None
+before, classes_before = state(), classes()
+import hoop
+from hoop.loop import registry
+after = state()
+assert after == before, {k for k in before.keys() | after.keys() if before.get(k) != after.get(k)}
+tasks = registry._asyncio_task_set()
+changed = {i: c for i, c in classes().items() if c is not classes_before.get(i)}
+assert changed in ({}, {id(tasks): registry.TaskSet}), changed
+assert type(tasks) is registry.TaskSet and isinstance(tasks, weakref.WeakSet)
+if policy is not None:
+    assert asyncio.get_event_loop_policy() is policy
+    assert not isinstance(asyncio.new_event_loop(), hoop.EventLoop)
+"""
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def uncompiled(tmp_path):
+    """A folder with hoop's Python sources and no extension."""
+    ignored = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(PACKAGE, tmp_path / "hoop", ignore=ignored)
+    return tmp_path
+
+
+@pytest.mark.parametrize("module", ["hoop", "hoop.loop", "hoop._core.task", "hoop._core.loop"])
+def test_uncompiled_core_says_how_to_build_it(uncompiled, module):
+    done = python(f"import {module}", path=uncompiled)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: hoop's core is not compiled for this Python.")
+    assert "pip install ." in last
+    assert "make build" in last
+
+
+def test_off_linux_stock_asyncio_runs_it_with_one_warning(uncompiled):
+    """Nothing compiled is reached: the copy has no extension."""
+    done = python(
+        """
+import sys
+sys.platform = "darwin"
+import asyncio, warnings
+import hoop
+
+async def main():
+    task = asyncio.create_task(asyncio.sleep(0, "slept"))
+    assert type(asyncio.get_running_loop()) is hoop.EventLoop
+    return await task, hoop.Task is asyncio.Task
+
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    assert hoop.run(main()) == ("slept", True)
+assert [w.category for w in seen] == [RuntimeWarning], seen
+print(seen[0].message)
+with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    assert hoop.run(main(), loop_factory=asyncio.SelectorEventLoop) == ("slept", True)
+assert not any(name.startswith(("hoop._core", "hoop.loop")) for name in sys.modules)
+missing = [name for name in hoop.__all__ if not hasattr(hoop, name)]
+assert missing == [], missing
+""",
+        path=uncompiled,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "needs Linux" in done.stdout
+    assert "darwin" in done.stdout
+    assert "asyncio" in done.stdout

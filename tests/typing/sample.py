@@ -1,0 +1,67 @@
+"""Ordinary uses of hoop, as a type checker must see them. Only mypy reads this file (`make lint`)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, assert_type
+
+import hoop
+
+
+async def answer() -> int:
+    return 42
+
+
+async def ask() -> str:
+    loop = asyncio.get_running_loop()
+    future: hoop.Future[bytes] = hoop.Future(loop=loop)
+    loop.call_soon(future.set_result, b"x")
+    assert_type(await future, bytes)
+    assert_type(future.result(), bytes)
+
+    task = hoop.Task(answer(), loop=loop, name="asked")
+    assert_type(task, hoop.Task[int])
+    assert_type(await task, int)
+    assert_type(task.polls, int)
+    assert_type(task.get_name(), str)
+
+    either: asyncio.Future[int] = task  # a hoop task goes wherever asyncio's do
+    as_asyncio: asyncio.Task[int] = task
+    done, _pending = await asyncio.wait([task, as_asyncio])
+    assert_type(await asyncio.gather(task, future), tuple[int, bytes])
+    assert_type(await asyncio.wait_for(either, 1), int)
+    return f"{len(done)}"
+
+
+def named(task: hoop.Task[int]) -> hoop.Task[int]:
+    task.set_name("a name")
+    wrong: hoop.Task[str] = task  # type: ignore[assignment]
+    del wrong
+    return task
+
+
+def on_a_loop(loop: hoop.EventLoop) -> None:
+    assert_type(loop.create_task(answer()), hoop.Task[int])
+    assert_type(loop.create_future(), hoop.Future[Any])
+    assert_type(loop.run_until_complete(answer()), int)
+    handle: hoop.Handle = loop.call_soon(print, "now")
+    handle.cancel()
+    timer: hoop.TimerHandle = loop.call_later(0.5, print, "later")
+    assert_type(timer.when(), float)
+    loop.call_soon(named, 1)  # type: ignore[arg-type]
+    assert_type(loop.driver, str)
+    accepted: asyncio.AbstractEventLoop = loop
+    accepted.stop()
+
+
+def main() -> None:
+    assert_type(hoop.run(ask()), str)
+    assert_type(asyncio.run(ask(), debug=True), str)
+    with hoop.Runner(debug=False) as runner:
+        assert_type(runner.run(answer()), int)
+    with asyncio.Runner(loop_factory=hoop.new_event_loop) as stock:
+        stock.get_loop().set_task_factory(hoop.eager_task_factory)
+    with asyncio.Runner(loop_factory=hoop.EventLoop) as stock:
+        assert_type(stock.run(answer()), int)
+    asyncio.set_event_loop_policy(hoop.EventLoopPolicy())
+    hoop.run(answer)  # type: ignore[arg-type]

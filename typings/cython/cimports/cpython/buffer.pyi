@@ -1,0 +1,15 @@
+from typing import Any
+
+PyBUF_SIMPLE: int
+PyBUF_WRITABLE: int
+
+class Py_buffer:
+    buf: Any
+    obj: Any
+    len: int
+    itemsize: int
+    readonly: bool
+
+def PyObject_CheckBuffer(o: object) -> bool: ...
+def PyObject_GetBuffer(o: object, view: Any, flags: int) -> int: ...
+def PyBuffer_Release(view: Any) -> None: ...

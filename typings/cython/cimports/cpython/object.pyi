@@ -1,0 +1,4 @@
+from typing import Any, TypeAlias
+
+PyObject: TypeAlias = Any
+PyTypeObject: TypeAlias = Any
