@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import itertools
 import random
 import re
 from collections.abc import Callable, Coroutine
@@ -408,7 +409,7 @@ class Program:
         """All tasks but this one, in an order that does not depend on the loop."""
         me = asyncio.current_task()
         found = [task for task in asyncio.all_tasks() if task is not me]
-        return sorted(found, key=lambda task: by_number(task.get_name()))
+        return sorted(found, key=lambda t: (getattr(t, "born", 0), by_number(t.get_name())))
 
     def report(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """The loop's exception handler. What is noticed when an object dies is not an event."""
@@ -423,8 +424,13 @@ def with_tasks(task_class: type, *, eager: bool = False) -> Callable[[Program], 
     """What to do to a program so that all its tasks are of a class, and perhaps start eagerly."""
     options = {"eager_start": True} if eager else {}
 
+    count = itertools.count()
+
     def factory(loop, coro, **keywords):
-        return task_class(coro, loop=loop, **options, **keywords)
+        born = next(count)
+        task = task_class(coro, loop=loop, **options, **keywords)
+        task.born = born  # Python 3.13.0 names tasks of a factory "None"
+        return task
 
     def prepare(program: Program) -> None:
         # The program names its tasks itself: old create_task()s do it only after the eager start.

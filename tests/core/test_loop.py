@@ -301,11 +301,11 @@ def test_reader_and_writer_of_one_descriptor(loop, pair):
     loop.add_writer(fd, seen.append, "writer")
     pair[1].send(b"x")
     look(loop)
-    assert sorted(seen) == ["reader", "writer"]
+    assert set(seen) == {"reader", "writer"}
     loop.remove_writer(fd)
     seen.clear()
     look(loop)
-    assert seen == ["reader"]
+    assert set(seen) == {"reader"}
     loop.remove_reader(fd)
 
 

@@ -23,7 +23,7 @@ from cython.cimports.hoop._core.c.python import (
     traverseproc,
     visitproc,
 )
-from cython.cimports.hoop._core.handle import Handle, ReadyRing, Runnable, new_handle
+from cython.cimports.hoop._core.handle import Handle, ReadyRing, new_handle
 from cython.cimports.hoop._core.op import Op
 from cython.cimports.hoop._core.timers import Timers
 

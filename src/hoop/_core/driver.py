@@ -23,7 +23,6 @@ import cython
 from cython.cimports.hoop._core.handle import ReadyRing
 from cython.cimports.hoop._core.op import Op
 
-
 forks = cython.declare(cython.ulong, 0)
 
 

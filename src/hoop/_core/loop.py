@@ -35,8 +35,8 @@ from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
 from cython.cimports.hoop._core.op import READABLE, WRITABLE, Op
 from cython.cimports.hoop._core.task import Task, new_task
 from cython.cimports.hoop._core.timers import TimerHandle, new_timer
-from cython.cimports.libc.limits import INT_MAX
 from cython.cimports.hoop._core.watch import WatchOp, descriptor
+from cython.cimports.libc.limits import INT_MAX
 
 # The driver is asked at the latest after this much: each turn counts 3, each runnable 1.
 LOOK_AFTER = cython.declare(cython.ulong, 64)
@@ -325,7 +325,9 @@ class Loop(LoopBase):
     def call_later(self, delay, callback, *args, context=None):
         """Call callback(*args) after `delay` seconds. Returns a TimerHandle."""
         if type(delay) is float:
-            return self.add_timer(self.now() + cython.cast(float, delay), None, callback, args, context)
+            return self.add_timer(
+                self.now() + cython.cast(float, delay), None, callback, args, context
+            )
         if delay is None:
             raise TypeError("delay must not be None")
         when = self.time() + delay

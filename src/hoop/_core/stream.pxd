@@ -1,6 +1,6 @@
 from hoop._core.base cimport LoopBase
-from hoop._core.c.linux cimport hoop_address
 from hoop._core.c.python cimport Ref
+from hoop._core.endpoint cimport Endpoint
 from hoop._core.op cimport Op
 
 cdef enum:
@@ -12,15 +12,8 @@ cdef class RecvOp(Op):
 cdef class SendOp(Op):
     cdef StreamTransport stream         # None once the connection is lost
 
-cdef class StreamTransport:
+cdef class StreamTransport(Endpoint):
     cdef LoopBase loop
-    # The descriptor's owner is this transport, unless `sock` was given or asked for: then it is `sock`.
-    cdef int fd
-    cdef int family, kind, proto
-    cdef object sock
-    cdef object socket_view             # asyncio's TransportSocket on `sock`
-    cdef hoop_address local, peer       # for AF_INET and AF_INET6; other families keep them in `extra`
-    cdef object extra                   # a dict, or None
     cdef object server                  # told when the connection is lost
     cdef object context                 # the one context of every callback
 
@@ -59,6 +52,7 @@ cdef class StreamTransport:
     cdef int on_eof(self) except -1
     cdef int on_writable(self) except -1
     cdef int flush(self) except -1
+    cdef int write_to_nobody(self) except -1
     cdef Py_ssize_t send_some(self) noexcept
     cdef int consume(self, Py_ssize_t n) except -1
     cdef int drop_chunks(self) except -1
@@ -71,7 +65,6 @@ cdef class StreamTransport:
     cdef int fail(self, object exc, str message) except -1
     cdef int lose(self, object exc) except -1
     cdef int release(self) except -1
-    cdef object python_socket(self)
 
 cdef StreamTransport new_stream(
     LoopBase loop, int fd, object sock, object protocol, object context, object extra, object server

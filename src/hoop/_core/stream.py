@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
 import warnings
-from asyncio import constants, log, transports, trsock
+from asyncio import constants, log, transports
 
 import cython
 from cython.cimports.cpython.buffer import (
-    PyBUF_WRITABLE,
     Py_buffer,
+    PyBUF_WRITABLE,
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
@@ -31,22 +30,12 @@ from cython.cimports.cpython.bytes import (
 )
 from cython.cimports.hoop._core.base import SCRATCH_BYTES, LoopBase
 from cython.cimports.hoop._core.c.linux import (
-    AF_INET,
-    AF_INET6,
-    hoop_address_tuple,
-    hoop_close,
-    hoop_name,
+    SHUT_WR,
     hoop_recv,
     hoop_send,
     hoop_sendv,
     hoop_shutdown,
-    hoop_sockopt,
-    hoop_tcp_nodelay,
     iovec,
-    SHUT_WR,
-    SO_DOMAIN,
-    SO_PROTOCOL,
-    SO_TYPE,
 )
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
@@ -60,6 +49,7 @@ from cython.cimports.hoop._core.c.python import (
     hoop_take_exception,
     ref,
 )
+from cython.cimports.hoop._core.endpoint import Endpoint
 from cython.cimports.hoop._core.errors import os_error, raise_errno
 from cython.cimports.hoop._core.op import IDLE, READABLE, WRITABLE, Op
 
@@ -104,7 +94,7 @@ class SendOp(Op):
 
 
 @cython.cclass
-class StreamTransport:
+class StreamTransport(Endpoint):
     """A connection. See asyncio.Transport."""
 
     @property
@@ -112,7 +102,6 @@ class StreamTransport:
         return _asyncio_transport
 
     def __cinit__(self):
-        self.fd = -1
         self.high_water = HIGH_WATER
         self.low_water = LOW_WATER
 
@@ -123,7 +112,7 @@ class StreamTransport:
     ) -> cython.int:
         """Take over a connected, non-blocking descriptor; from `sock`, if that is given."""
         self.loop = loop
-        self.fd = fd
+        self.fd = fd  # from here on a failure closes it
         self.sock = sock
         self.recv_op = RecvOp.__new__(RecvOp)
         self.recv_op.fd = fd
@@ -134,22 +123,7 @@ class StreamTransport:
         self.send_op.interest = WRITABLE
         self.send_op.stream = self
         self.context = PyContext_CopyCurrent() if context is None else context
-        self.extra = extra
-        self.family = hoop_sockopt(fd, SO_DOMAIN)
-        self.kind = hoop_sockopt(fd, SO_TYPE)
-        self.proto = hoop_sockopt(fd, SO_PROTOCOL)
-        if self.family == AF_INET or self.family == AF_INET6:
-            hoop_name(fd, False, cython.address(self.local))
-            hoop_name(fd, True, cython.address(self.peer))
-            hoop_tcp_nodelay(fd)
-        else:
-            self.extra = dict(extra or ())
-            for name in ("sockname", "peername"):
-                if name not in self.extra:
-                    try:
-                        self.extra[name] = getattr(self.python_socket(), f"get{name}")()
-                    except OSError:
-                        self.extra[name] = None
+        self.own(fd, sock, extra)
         self.bind_protocol(protocol)
         if server is not None:
             if ATTACH_TAKES_TRANSPORT:
@@ -164,10 +138,6 @@ class StreamTransport:
         if self.fd >= 0:
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self.release()
-
-    def __dealloc__(self):
-        if self.fd >= 0 and self.sock is None:
-            hoop_close(self.fd)  # no finaliser ran: the interpreter is going down
 
     # ---- protocol ----
 
@@ -395,10 +365,7 @@ class StreamTransport:
         if n == 0:
             return 0
         if self.lost:
-            if self.lost >= LOG_LOST_WRITES_FROM:
-                log.logger.warning("socket.send() raised exception.")
-            self.lost += 1
-            return 0
+            return self.write_to_nobody()
         if self.head is None:
             self.head = chunk
         elif self.rest is None:
@@ -416,6 +383,15 @@ class StreamTransport:
             if self.send_op.phase == IDLE:
                 self.flush()
             self.maybe_pause()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def write_to_nobody(self) -> cython.int:
+        """The connection is lost: data is dropped, and a program that goes on writing is told."""
+        if self.lost >= LOG_LOST_WRITES_FROM:
+            log.logger.warning("socket.send() raised exception.")
+        self.lost += 1
         return 0
 
     @cython.cfunc
@@ -518,7 +494,9 @@ class StreamTransport:
         if self.closing:
             return self.lose(None)
         if self.eof_written:
-            hoop_shutdown(self.fd, SHUT_WR)  # fails only if the peer is gone, which reading will tell
+            hoop_shutdown(
+                self.fd, SHUT_WR
+            )  # fails only if the peer is gone, which reading will tell
         return 0
 
     @cython.cfunc
@@ -694,7 +672,6 @@ class StreamTransport:
             self.loop.driver.cancel(self.send_op)
             if self.loop.transports.get(fd) is self:
                 del self.loop.transports[fd]
-        self.fd = -1
         self.closing = True
         self.recv_op.enter_dead()
         self.send_op.enter_dead()
@@ -705,10 +682,7 @@ class StreamTransport:
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
         self.protocol = self.data_received = self.get_buffer = self.buffer_updated = None
         try:
-            if self.sock is None:
-                hoop_close(fd)
-            else:
-                self.sock.close()
+            self.disown()
         finally:
             server = self.server
             self.server = None
@@ -720,35 +694,6 @@ class StreamTransport:
         return 0
 
     # ---- asking ----
-
-    @cython.cfunc
-    def python_socket(self) -> object:
-        """The socket object, made when it is first asked for; from then on it owns the descriptor."""
-        if self.sock is None:
-            if self.fd >= 0:
-                self.sock = socket.socket(self.family, self.kind, self.proto, self.fd)
-            else:
-                self.sock = socket.socket.__new__(socket.socket)  # one that is closed
-                self.sock._closed = True
-                self.sock._io_refs = 0
-        return self.sock
-
-    def get_extra_info(self, name, default=None):
-        """What is known of the connection: "socket", "sockname", "peername".
-
-        See asyncio.BaseTransport.get_extra_info.
-        """
-        if name == "socket":
-            if self.socket_view is None:
-                self.socket_view = trsock.TransportSocket(self.python_socket())
-            return self.socket_view
-        if self.extra is not None and name in self.extra:
-            return self.extra[name]
-        if name == "sockname":
-            return hoop_address_tuple(cython.address(self.local))
-        if name == "peername":
-            return hoop_address_tuple(cython.address(self.peer))
-        return default
 
     def __repr__(self):
         info = [type(self).__name__]
@@ -769,14 +714,6 @@ class StreamTransport:
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     @property
-    def _sock(self):
-        return self.python_socket() if self.fd >= 0 else None
-
-    @property
-    def _sock_fd(self):
-        return self.fd
-
-    @property
     def _loop(self):
         return self.loop
 
@@ -787,12 +724,6 @@ class StreamTransport:
     @property
     def _protocol_paused(self):
         return self.writing_paused
-
-    @property
-    def _extra(self):
-        if self.extra is None:
-            self.extra = {}
-        return self.extra
 
     def _make_empty_waiter(self):
         """A future that is done when everything written was sent. Until it is reset nothing can be."""
@@ -816,9 +747,7 @@ ATTACH_TAKES_TRANSPORT = cython.declare(
 def _as_bytes(data) -> bytes:
     """An immutable copy of any buffer of bytes."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(
-            f"data argument must be a bytes-like object, not {type(data).__name__!r}"
-        )
+        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
     return bytes(data)
 
 

@@ -321,9 +321,7 @@ class Task(Future):
             )
         if not o._asyncio_future_blocking:
             return self.throw_next(
-                RuntimeError(
-                    f"yield was used instead of yield from in task {self!r} with {o!r}"
-                )
+                RuntimeError(f"yield was used instead of yield from in task {self!r} with {o!r}")
             )
         if o is self:
             return self.throw_next(RuntimeError(f"Task cannot await on itself: {self!r}"))

@@ -1,0 +1,12 @@
+from hoop._core.c.linux cimport hoop_address
+
+cdef class Endpoint:
+    cdef int fd                         # -1 once closed
+    cdef int family, kind, proto
+    cdef object sock                    # if not None, the owner of the descriptor
+    cdef object socket_view             # asyncio's TransportSocket on `sock`
+    cdef hoop_address local, peer       # for AF_INET and AF_INET6; other families keep them in `extra`
+    cdef object extra                   # a dict, or None
+    cdef int own(self, int fd, object sock, object extra) except -1
+    cdef int disown(self) except -1
+    cdef object python_socket(self)

@@ -1,0 +1,117 @@
+"""The end of a connection: a descriptor, the socket object for those who ask, and the addresses.
+
+The descriptor's one owner is the endpoint, unless a Python socket was given or asked for: then it is that
+socket, and the endpoint owns the socket.
+"""
+
+from __future__ import annotations
+
+import socket
+from asyncio import trsock
+
+import cython
+from cython.cimports.hoop._core.c.linux import (
+    AF_INET,
+    AF_INET6,
+    SO_DOMAIN,
+    SO_PROTOCOL,
+    SO_TYPE,
+    hoop_address_tuple,
+    hoop_close,
+    hoop_name,
+    hoop_sockopt,
+    hoop_tcp_nodelay,
+)
+
+
+@cython.cclass
+class Endpoint:
+    """A connected, non-blocking descriptor and what is known of it."""
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        if self.fd >= 0 and self.sock is None:
+            hoop_close(self.fd)  # no finaliser ran: the interpreter is going down
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def own(self, fd: cython.int, sock, extra) -> cython.int:
+        """Take over a descriptor; from `sock`, if that is given."""
+        self.fd = fd
+        self.sock = sock
+        self.extra = extra
+        self.family = hoop_sockopt(fd, SO_DOMAIN)
+        self.kind = hoop_sockopt(fd, SO_TYPE)
+        self.proto = hoop_sockopt(fd, SO_PROTOCOL)
+        if self.family == AF_INET or self.family == AF_INET6:
+            hoop_name(fd, False, cython.address(self.local))
+            hoop_name(fd, True, cython.address(self.peer))
+            hoop_tcp_nodelay(fd)
+            return 0
+        self.extra = dict(extra or ())
+        for name in ("sockname", "peername"):
+            if name not in self.extra:
+                try:
+                    self.extra[name] = getattr(self.python_socket(), f"get{name}")()
+                except OSError:
+                    self.extra[name] = None
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def disown(self) -> cython.int:
+        """Close the descriptor. Whoever watched it has stopped."""
+        fd: cython.int = self.fd
+        self.fd = -1
+        if fd < 0:
+            return 0
+        if self.sock is None:
+            hoop_close(fd)
+        else:
+            self.sock.close()
+        return 0
+
+    @cython.cfunc
+    def python_socket(self) -> object:
+        """The socket object, made when it is first asked for; from then on it owns the descriptor."""
+        if self.sock is None:
+            if self.fd >= 0:
+                self.sock = socket.socket(self.family, self.kind, self.proto, self.fd)
+            else:
+                self.sock = socket.socket.__new__(socket.socket)  # one that is closed
+                self.sock._closed = True
+                self.sock._io_refs = 0
+        return self.sock
+
+    def get_extra_info(self, name, default=None):
+        """What is known of the connection: "socket", "sockname", "peername".
+
+        See asyncio.BaseTransport.get_extra_info.
+        """
+        if name == "socket":
+            if self.socket_view is None:
+                self.socket_view = trsock.TransportSocket(self.python_socket())
+            return self.socket_view
+        if self.extra is not None and name in self.extra:
+            return self.extra[name]
+        if name == "sockname":
+            return hoop_address_tuple(cython.address(self.local))
+        if name == "peername":
+            return hoop_address_tuple(cython.address(self.peer))
+        return default
+
+    @property
+    def _sock(self):
+        return self.python_socket() if self.fd >= 0 else None
+
+    @property
+    def _sock_fd(self):
+        return self.fd
+
+    @property
+    def _extra(self):
+        if self.extra is None:
+            self.extra = {}
+        return self.extra
