@@ -49,7 +49,9 @@ failed_key = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the real standard error, for what faulthandler has to say."""
+    """Keep the real standard error, for what faulthandler has to say; take SIGINT, even if started with
+    it ignored, as what runs in the background is."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[stderr_key] = os.dup(2)
 
 

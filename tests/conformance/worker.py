@@ -21,6 +21,7 @@ import faulthandler
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -170,6 +171,8 @@ def main() -> None:
     events_fd = request["events_fd"]
     os.set_inheritable(events_fd, False)
     faulthandler.enable()
+    # Some tests interrupt themselves, which a run started in the background would ignore.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     plan: list[str] = []
     reporter = Reporter(events_fd, request["timeout"], plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -233,7 +234,7 @@ hoop.run(main(), debug=True)
 def test_never_awaited_coroutine_shows_where_it_was_made():
     done = subprocess.run(
         [sys.executable, "-c", NEVER_AWAITED],
-        env={"PYTHONPATH": ":".join(sys.path)},
+        env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,
         timeout=15,

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 
 import pytest
@@ -187,17 +188,19 @@ def test_exit_status(python, code, status):
 
 
 INTERRUPTED_200_TIMES = """
+async def main(seconds):
+    # Some come while the loop sleeps, some while it goes to sleep, some while it runs.
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    await asyncio.sleep(10)
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)  # an interrupt without another thread
 loop = hoop.new_event_loop()
 count = 0
 for i in range(200):
-    # Some come while it sleeps, some while it goes to sleep, some while it runs.
-    timer = threading.Timer(0.0001 * (i % 11), os.kill, [os.getpid(), signal.SIGINT])
     try:
-        timer.start()
-        loop.run_until_complete(asyncio.sleep(10 if i % 2 else 10.5))
+        loop.run_until_complete(main(0.00002 * (1 + i % 23)))
     except KeyboardInterrupt:
         count += 1
-    timer.join()
     for task in asyncio.all_tasks(loop):
         task.cancel()
     loop.call_soon(loop.stop)
@@ -209,6 +212,36 @@ print(count)
 
 def test_no_interrupt_is_lost(python):
     assert python(HEAD + INTERRUPTED_200_TIMES) == "200\n"
+
+
+def test_interrupt_while_a_run_is_being_set_up(loop):
+    # At each line of the preparations in turn, until none is left to interrupt.
+    interrupts = lines = 0
+    setting_up = {"_run_forever_setup", "_watch_signals", "_need_self_pipe"}
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        if frame.f_code.co_name in setting_up and event == "line":
+            lines += 1
+            if lines > interrupts:
+                raise KeyboardInterrupt
+        return trace
+
+    while True:
+        lines = 0
+        loop.call_soon(loop.stop)
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            loop.run_forever()
+            break
+        except KeyboardInterrupt:
+            interrupts += 1
+        finally:
+            sys.settrace(before)
+        state = (loop.is_running(), asyncio._get_running_loop(), sys.get_asyncgen_hooks().firstiter)
+        assert state == (False, None, None), f"after an interrupt at line {interrupts}"
+    assert interrupts > 5
 
 
 def test_signal_handler(loop):

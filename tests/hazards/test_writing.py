@@ -130,6 +130,7 @@ def test_a_read_of_ten_times_the_limit(loop):
     loop.run_until_complete(main())
 
 
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="asan keeps freed memory")
 def test_write_buffers_are_released_after_connection_lost(loop):
     """uvloop#548: kept for as long as somebody kept the transport."""
 

@@ -31,9 +31,13 @@ from cython.cimports.hoop._core.c.python import (
     Ref,
     destructor,
     hoop_iter_return,
+    hoop_may_spare,
+    hoop_revive,
     hoop_set_await,
     hoop_set_dictoffset,
     hoop_set_iternext,
+    hoop_spare,
+    hoop_spares,
     hoop_swap_clear,
     hoop_swap_dealloc,
     hoop_swap_traverse,
@@ -41,6 +45,7 @@ from cython.cimports.hoop._core.c.python import (
     inquiry,
     iternextfunc,
     ref,
+    take,
     traverseproc,
     unaryfunc,
     visitproc,
@@ -492,7 +497,8 @@ class FutureIterator:
 @cython.cfunc
 def new_future(loop: LoopBase) -> Future:
     """A pending future, without the checks of the constructor."""
-    future: Future = Future.__new__(Future)
+    spare: Ref = hoop_revive(cython.address(spare_futures))
+    future: Future = Future.__new__(Future) if spare is cython.NULL else take(spare)
     future.loop = loop
     return future
 
@@ -554,6 +560,7 @@ def raise_in_slot(exc) -> cython.void:
 _future_traverse = cython.declare(traverseproc, cython.NULL)
 _future_clear = cython.declare(inquiry, cython.NULL)
 _future_dealloc = cython.declare(destructor, cython.NULL)
+spare_futures = cython.declare(hoop_spares)
 
 
 @cython.cfunc
@@ -584,6 +591,20 @@ def future_dealloc(o: Ref) -> cython.void:
     attributes: Ref = cython.cast(Future, o).attributes
     cython.cast(Future, o).attributes = cython.NULL
     Py_XDECREF(attributes)
+    if hoop_may_spare(cython.address(spare_futures), Future, o):
+        cython.cast(Future, o).loop = None
+        cython.cast(Future, o).foreign_loop = None
+        cython.cast(Future, o).outcome = None
+        cython.cast(Future, o).error = None
+        cython.cast(Future, o).waiter = None
+        cython.cast(Future, o).callbacks = None
+        cython.cast(Future, o).cancel_message = None
+        cython.cast(Future, o).source_traceback = None
+        cython.cast(Future, o).state = PENDING
+        cython.cast(Future, o).blocking = False
+        cython.cast(Future, o).log_traceback = False
+        if hoop_spare(cython.address(spare_futures), o):
+            return
     _future_dealloc(o)
 
 

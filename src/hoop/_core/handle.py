@@ -24,8 +24,15 @@ from cython.cimports.hoop._core.c.python import (
     PyContext_Enter,
     PyContext_Exit,
     Ref,
+    destructor,
     hoop_call,
+    hoop_may_spare,
+    hoop_revive,
+    hoop_spare,
+    hoop_spares,
+    hoop_swap_dealloc,
     ref,
+    take,
 )
 
 FIRST_RING_SIZE = cython.declare(cython.ulong, 256)
@@ -204,9 +211,34 @@ class Handle(Runnable):
 @cython.cfunc
 def new_handle(callback, args: tuple, context, loop) -> Handle:
     """A handle; `context` None means a copy of the current one."""
-    handle: Handle = Handle.__new__(Handle)
+    spare: Ref = hoop_revive(cython.address(spare_handles))
+    handle: Handle = Handle.__new__(Handle) if spare is cython.NULL else take(spare)
     handle.callback = callback
     handle.args = args
     handle.context = PyContext_CopyCurrent() if context is None else context
     handle.loop = loop
     return handle
+
+
+spare_handles = cython.declare(hoop_spares)
+_handle_dealloc = cython.declare(destructor, cython.NULL)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def handle_dealloc(o: Ref) -> cython.void:
+    """tp_dealloc: keep the memory for the next handle. Nothing here may count references to `o`."""
+    if hoop_may_spare(cython.address(spare_handles), Handle, o):
+        cython.cast(Handle, o).callback = None
+        cython.cast(Handle, o).args = None
+        cython.cast(Handle, o).context = None
+        cython.cast(Handle, o).loop = None
+        cython.cast(Handle, o).source_traceback = None
+        cython.cast(Handle, o).saved_repr = None
+        cython.cast(Handle, o).is_cancelled = False
+        if hoop_spare(cython.address(spare_handles), o):
+            return
+    _handle_dealloc(o)
+
+
+_handle_dealloc = hoop_swap_dealloc(Handle, cython.cast(destructor, handle_dealloc))

@@ -39,9 +39,13 @@ from cython.cimports.hoop._core.c.python import (
     Ref,
     destructor,
     enter_context,
+    hoop_may_spare,
+    hoop_revive,
     hoop_set_await,
     hoop_set_dictoffset,
     hoop_set_iternext,
+    hoop_spare,
+    hoop_spares,
     hoop_swap_clear,
     hoop_swap_dealloc,
     hoop_swap_traverse,
@@ -51,6 +55,7 @@ from cython.cimports.hoop._core.c.python import (
     iternextfunc,
     own,
     ref,
+    take,
     traverseproc,
     unaryfunc,
     visitproc,
@@ -510,7 +515,8 @@ class Task(Future):
 @cython.cfunc
 def new_task(loop: LoopBase, coro, name, context, eager: cython.bint) -> Task:
     """A started task, without the checks of the constructor."""
-    task: Task = Task.__new__(Task)
+    spare: Ref = hoop_revive(cython.address(spare_tasks))
+    task: Task = Task.__new__(Task) if spare is cython.NULL else take(spare)
     task.loop = loop
     if loop.debug:
         task.source_traceback = format_helpers.extract_stack(sys._getframe(0))
@@ -611,6 +617,7 @@ def _caller() -> object:
 _task_traverse = cython.declare(traverseproc, cython.NULL)
 _task_clear = cython.declare(inquiry, cython.NULL)
 _task_dealloc = cython.declare(destructor, cython.NULL)
+spare_tasks = cython.declare(hoop_spares)
 
 
 @cython.cfunc
@@ -643,6 +650,33 @@ def task_dealloc(o: Ref) -> cython.void:
     waited: Ref = cython.cast(Task, o).fut_waiter
     cython.cast(Task, o).fut_waiter = cython.NULL
     Py_XDECREF(waited)
+    attributes: Ref = cython.cast(Task, o).attributes
+    cython.cast(Task, o).attributes = cython.NULL
+    Py_XDECREF(attributes)
+    if hoop_may_spare(cython.address(spare_tasks), Task, o):
+        cython.cast(Task, o).loop = None
+        cython.cast(Task, o).foreign_loop = None
+        cython.cast(Task, o).outcome = None
+        cython.cast(Task, o).error = None
+        cython.cast(Task, o).waiter = None
+        cython.cast(Task, o).callbacks = None
+        cython.cast(Task, o).cancel_message = None
+        cython.cast(Task, o).source_traceback = None
+        cython.cast(Task, o).coro = None
+        cython.cast(Task, o).context = None
+        cython.cast(Task, o).name = None
+        cython.cast(Task, o).pending_error = None
+        cython.cast(Task, o).created_at = None
+        cython.cast(Task, o).state = PENDING
+        cython.cast(Task, o).blocking = False
+        cython.cast(Task, o).log_traceback = False
+        cython.cast(Task, o).must_cancel = False
+        cython.cast(Task, o).silent = False
+        cython.cast(Task, o).cancel_requests = 0
+        cython.cast(Task, o).polls = 0
+        cython.cast(Task, o).busy_ns = 0
+        if hoop_spare(cython.address(spare_tasks), o):
+            return
     _task_dealloc(o)
 
 

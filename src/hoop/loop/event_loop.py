@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import selectors
 import signal
 import socket
@@ -29,6 +30,21 @@ from hoop.loop import registry
 _Ts = TypeVarTuple("_Ts")
 
 registry.install()
+
+# The descriptors to which Python's C signal handler writes for a loop. A forked child shares them with
+# its parent, whose loop would take the child's signals for its own.
+_wakeup_fds: set[int] = set()
+
+
+def _forget_wakeup_fds() -> None:
+    if _wakeup_fds:
+        before = signal.set_wakeup_fd(-1)
+        if before not in _wakeup_fds:
+            signal.set_wakeup_fd(before)
+        _wakeup_fds.clear()
+
+
+os.register_at_fork(after_in_child=_forget_wakeup_fds)
 
 
 class EventLoop(Loop, asyncio.SelectorEventLoop):
@@ -55,7 +71,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         "_timer_cancelled_count",
         "_transports",
         "_unix_server_sockets",
-        "_wakeup_fd_before",
+        "_watches_signals",
         "slow_callback_duration",
     )
 
@@ -81,7 +97,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._unix_server_sockets: dict[Any, int] = {}
         self._ssock = self._csock = None
         self._listeners: dict[int, AcceptOp] = {}
-        self._wakeup_fd_before: int | None = None
+        self._watches_signals = False
         registry.loops.add(self)
 
     @property
@@ -93,16 +109,24 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     def run_forever(self) -> None:
         """Run until stop() is called."""
-        self._run_forever_setup()
+        self._check_may_run()
         try:
+            self._prepare_run()
             self._run_turns()
         finally:
             self._run_forever_cleanup()
 
     def _run_forever_setup(self) -> None:
+        self._check_may_run()
+        self._prepare_run()
+
+    def _check_may_run(self) -> None:
         self._check_closed()
         self._check_inherited()
         self._check_running()
+
+    def _prepare_run(self) -> None:
+        """All of it can be undone by _run_forever_cleanup(), wherever an interrupt cuts it short."""
         self._set_coroutine_origin_tracking(self._debug)
         self._old_agen_hooks = sys.get_asyncgen_hooks()
         self._thread_id = threading.get_ident()
@@ -256,16 +280,23 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         if threading.current_thread() is not threading.main_thread():
             return
         self._need_self_pipe()
-        before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
-        if before not in (-1, self._csock.fileno()):
+        ours = self._csock.fileno()
+        self._watches_signals = True
+        _wakeup_fds.add(ours)
+        before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        if before not in (-1, ours):
             signal.set_wakeup_fd(before)  # somebody else's; they will wake us by their own means
-        else:
-            self._wakeup_fd_before = before
+            self._watches_signals = False
 
     def _unwatch_signals(self) -> None:
-        if self._wakeup_fd_before is not None:
-            self._wakeup_fd_before = None
-            signal.set_wakeup_fd(self._csock.fileno() if self._signal_handlers else -1)
+        if self._watches_signals:
+            self._watches_signals = False
+            ours = self._csock.fileno()
+            before = signal.set_wakeup_fd(-1)
+            if before != ours or self._signal_handlers:
+                signal.set_wakeup_fd(before)
+            else:
+                _wakeup_fds.discard(ours)
 
     def _need_self_pipe(self) -> None:
         if self._ssock is None:
@@ -284,7 +315,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
     def remove_signal_handler(self, sig: int) -> bool:
         """Give a signal its default action back. True if it had a handler."""
         removed: bool = super().remove_signal_handler(sig)
-        if removed and self._wakeup_fd_before is not None:
+        if removed and self._watches_signals:
             signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         return removed
 

@@ -57,6 +57,11 @@ cdef extern from "shim.h":
     inquiry hoop_swap_clear(object type, inquiry f) noexcept
     destructor hoop_swap_dealloc(object type, destructor f) noexcept
     int hoop_visit(Ref o, visitproc visit, void *arg) noexcept
+    ctypedef struct hoop_spares:
+        pass
+    Ref hoop_revive(hoop_spares *spares) noexcept
+    bint hoop_may_spare(hoop_spares *spares, object type, Ref o) noexcept
+    bint hoop_spare(hoop_spares *spares, Ref o) noexcept
     Ref hoop_call(Ref callable, Ref args_tuple) noexcept
 
 cdef inline Ref ref(object o) noexcept:                 # borrowed

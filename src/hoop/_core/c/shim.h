@@ -172,6 +172,43 @@ static inline destructor hoop_swap_dealloc(PyObject *type, destructor f) {
 }
 static inline int hoop_visit(PyObject *o, visitproc visit, void *arg) { return o ? visit(o, arg) : 0; }
 
+/* ---- spare objects ---------------------------------------------------------------------------------
+ * Handles, futures and tasks live short lives in great numbers. A few dead ones are kept, emptied, to be
+ * used again. Not in debug builds, which are to see every use of the dead. */
+
+#if defined(HOOP_DEBUG) || defined(Py_GIL_DISABLED)
+#define HOOP_SPARES 0
+#else
+#define HOOP_SPARES 128
+#endif
+typedef struct {
+    PyObject *objects[HOOP_SPARES + 1];
+    int count;
+} hoop_spares;
+
+/* A spare, alive again, as a new reference; NULL if there is none. */
+static inline PyObject *hoop_revive(hoop_spares *spares) {
+    if (spares->count == 0) return NULL;
+    PyObject *o = spares->objects[--spares->count];
+    _Py_NewReference(o);
+    PyObject_GC_Track(o);
+    return o;
+}
+/* Whether a dying object of exactly this type may become a spare. Then it is untracked, and without weak
+ * references; its fields are for the caller to empty. */
+static inline int hoop_may_spare(hoop_spares *spares, PyObject *type, PyObject *o) {
+    if (spares->count >= HOOP_SPARES || (PyObject *)Py_TYPE(o) != type || PyObject_GC_IsFinalized(o)) return 0;
+    PyObject_GC_UnTrack(o);
+    if (*(PyObject **)((char *)o + Py_TYPE(o)->tp_weaklistoffset)) PyObject_ClearWeakRefs(o);
+    return 1;
+}
+/* Keep it. False if its place was taken while it was emptied. */
+static inline int hoop_spare(hoop_spares *spares, PyObject *o) {
+    if (spares->count >= HOOP_SPARES) return 0;
+    spares->objects[spares->count++] = o;
+    return 1;
+}
+
 /* ---- clocks ---------------------------------------------------------------------------------------- */
 
 static inline long long hoop_now_ns(void) {
