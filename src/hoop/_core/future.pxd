@@ -43,6 +43,5 @@ cdef class FutureIterator:
     cdef object advance(self)
 
 cdef Future new_future(LoopBase loop)
-cdef bint is_exact_future(Ref o) noexcept
 cdef Ref future_iternext(Future f) noexcept
 cdef Ref future_await(Ref f) noexcept

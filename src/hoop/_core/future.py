@@ -18,11 +18,10 @@ import warnings
 from asyncio import base_futures, events, format_helpers
 
 import cython
-from cython.cimports.cpython.object import PyObject, PyTypeObject
+from cython.cimports.cpython.object import PyObject
 from cython.cimports.hoop._core.base import LoopBase, as_native
 from cython.cimports.hoop._core.c.python import (
     Py_INCREF,
-    Py_TYPE,
     Py_XDECREF,
     PyContext_CopyCurrent,
     PyErr_SetObject,
@@ -501,12 +500,6 @@ def new_future(loop: LoopBase) -> Future:
     future: Future = Future.__new__(Future) if spare is cython.NULL else take(spare)
     future.loop = loop
     return future
-
-
-@cython.cfunc
-@cython.exceptval(check=False)
-def is_exact_future(o: Ref) -> cython.bint:
-    return Py_TYPE(o) == cython.cast(cython.pointer[PyTypeObject], Future)
 
 
 # ---- slots that Cython cannot spell -----------------------------------------------------------------

@@ -38,7 +38,8 @@ from cython.cimports.hoop._core.timers import TimerHandle, new_timer
 from cython.cimports.hoop._core.watch import WatchOp, descriptor
 from cython.cimports.libc.limits import INT_MAX
 
-# The driver is asked at the latest after this much: each turn counts 3, each runnable 1.
+# The driver is asked at the latest after this much (each turn counts 3, each runnable 1), and when every
+# fourth turn finds that the coarse clock has moved on.
 LOOK_AFTER = cython.declare(cython.ulong, 64)
 # asyncio's own: a timer is due this many seconds early, and no wait is longer than a day.
 CLOCK_RESOLUTION = cython.declare(cython.double, 1e-9)
@@ -116,19 +117,22 @@ class Loop(LoopBase):
         finally:
             self.asleep = False
         self.unpolled = 0
-        self.tick = hoop_tick()
         return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def look(self) -> cython.int:
         """Ask the driver without waiting, if it was not asked for a while."""
-        tick: cython.longlong = hoop_tick()
-        if self.unpolled >= LOOK_AFTER or self.stopping or tick != self.tick:
-            self.unpolled = 0
+        tick: cython.longlong
+        if self.unpolled < LOOK_AFTER and not self.stopping:
+            if self.turns & 3:
+                return 0
+            tick = hoop_tick()
+            if tick == self.tick:
+                return 0
             self.tick = tick
-            return self.driver.poll(self, 0)
-        return 0
+        self.unpolled = 0
+        return self.driver.poll(self, 0)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -305,10 +309,12 @@ class Loop(LoopBase):
         if self.debug:
             self.check_thread()
             self.check_callback(callback, "call_soon")
-            handle = self.soon(callback, args, context)
+            handle: Handle = self.soon(callback, args, context)
             handle.source_traceback = _extract_stack(sys._getframe(0))
             return handle
-        return self.soon(callback, args, context)
+        handle = new_handle(callback, args, context, self)
+        self.push(handle)
+        return handle
 
     def call_soon_threadsafe(self, callback, *args, context=None):
         """call_soon from any thread. Wakes the loop at most once per sleep."""

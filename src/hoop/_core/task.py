@@ -66,7 +66,6 @@ from cython.cimports.hoop._core.future import (
     Future,
     future_await,
     future_iternext,
-    is_exact_future,
 )
 
 from hoop._core.future import ATTRIBUTES_OFFSET
@@ -232,8 +231,12 @@ class Task(Future):
         else:
             status = _advance(self, cython.address(result))
         PyContext_Exit(context)
-        if cython.likely(status == PYGEN_NEXT and is_exact(result)):
-            return _wait_for(self, result)
+        if cython.likely(status == PYGEN_NEXT):
+            if is_exact(result):
+                return _wait_for(self, result)
+            if result == Py_None:
+                Py_DECREF(result)
+                return self.loop.push(self)
         return self.settle(status, result)
 
     @cython.cfunc
@@ -576,7 +579,7 @@ def _wait_for(task: Task | None, o: Ref) -> cython.int:
 @cython.exceptval(check=False)
 def is_exact(o: Ref) -> cython.bint:
     """Whether it is a Future or Task of ours, and of no subclass that may have overridden things."""
-    return Py_TYPE(o) == cython.cast(cython.pointer[PyTypeObject], Task) or is_exact_future(o)
+    return Py_TYPE(o) == FUTURE_TYPE or Py_TYPE(o) == cython.cast(cython.pointer[PyTypeObject], Task)
 
 
 @cython.cfunc
@@ -592,6 +595,9 @@ def swap_current_task(loop, task) -> object:
     return previous
 
 
+FUTURE_TYPE = cython.declare(
+    cython.pointer[PyTypeObject], cython.cast(cython.pointer[PyTypeObject], Future)
+)
 _current_tasks = cython.declare(
     object, tasks._current_tasks if sys.version_info < (3, 14) else None
 )

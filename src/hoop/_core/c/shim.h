@@ -190,14 +190,15 @@ typedef struct {
 static inline PyObject *hoop_revive(hoop_spares *spares) {
     if (spares->count == 0) return NULL;
     PyObject *o = spares->objects[--spares->count];
-    _Py_NewReference(o);
+    Py_SET_REFCNT(o, 1);
     PyObject_GC_Track(o);
     return o;
 }
 /* Whether a dying object of exactly this type may become a spare. Then it is untracked, and without weak
  * references; its fields are for the caller to empty. */
 static inline int hoop_may_spare(hoop_spares *spares, PyObject *type, PyObject *o) {
-    if (spares->count >= HOOP_SPARES || (PyObject *)Py_TYPE(o) != type || PyObject_GC_IsFinalized(o)) return 0;
+    if (spares->count >= HOOP_SPARES || (PyObject *)Py_TYPE(o) != type) return 0;
+    if (Py_TYPE(o)->tp_finalize && PyObject_GC_IsFinalized(o)) return 0;
     PyObject_GC_UnTrack(o);
     if (*(PyObject **)((char *)o + Py_TYPE(o)->tp_weaklistoffset)) PyObject_ClearWeakRefs(o);
     return 1;
