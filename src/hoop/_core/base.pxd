@@ -1,4 +1,4 @@
-from hoop._core.c.python cimport PyDict_SetItem, Ref
+from hoop._core.c.python cimport Ref
 from hoop._core.driver cimport Driver
 from hoop._core.handle cimport Handle, ReadyRing, Runnable
 from hoop._core.op cimport Op
@@ -15,9 +15,11 @@ cdef class LoopBase(ReadyRing):
     cdef bint asleep                    # in a blocking poll, and nobody has woken it yet
     cdef unsigned long thread           # that runs the loop; 0 when it is not running
 
-    # The task that asyncio.current_task() names, put down lazily: it stays until something that is
-    # not a native task is about to run. Borrowed from `current_tasks`.
+    # The task that asyncio.current_task() names, and its context, in which the thread is. Both are put
+    # down lazily: they stay until something that is not this task is about to run. Borrowed from
+    # `current_tasks` and from the thread.
     cdef Ref entered
+    cdef Ref entered_context
     cdef dict current_tasks             # asyncio's {loop: task}; None from Python 3.14 on
     cdef Ref first_task                 # unfinished native tasks, linked through them; all owned
     cdef Ref running                    # the runnable whose turn it is; owned
@@ -32,19 +34,16 @@ cdef class LoopBase(ReadyRing):
     # Measure the time that each task keeps the loop busy.
     cdef public bint measuring
 
-    cdef inline int enter(self, Runnable task) except -1:
-        if self.entered != <Ref>task:
-            if self.current_tasks is None:
-                return self.swap_current(<Ref>task)
-            self.entered = <Ref>task
-            return PyDict_SetItem(<Ref>self.current_tasks, <Ref>self, <Ref>task)
+    cdef inline int enter(self, Ref task, Ref context) except -1:
+        if self.entered != task:
+            return self.enter_task(task, context)
         return 0
     cdef inline int leave(self) except -1:
         if self.entered != NULL:
             return self.leave_task()
         return 0
+    cdef int enter_task(self, Ref task, Ref context) except -1
     cdef int leave_task(self) except -1
-    cdef int swap_current(self, Ref task) except -1
 
     cdef Handle soon(self, object callback, tuple args, object context)
     cdef int mark_dirty(self, Op op) except -1

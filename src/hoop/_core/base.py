@@ -11,10 +11,13 @@ import contextvars
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.hoop._core.c.python import (
+    PyContext_Exit,
     PyDict_DelItem,
+    PyDict_SetItem,
     PyErr_Clear,
     PyThread_get_thread_ident,
     Ref,
+    enter_context,
     hoop_swap_clear,
     hoop_swap_traverse,
     hoop_visit,
@@ -62,19 +65,30 @@ class LoopBase(ReadyRing):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def leave_task(self) -> cython.int:
-        self.entered = cython.NULL
+    def enter_task(self, task: Ref, context: Ref) -> cython.int:
+        """Make another task the current one, and its context the thread's."""
+        if self.entered is not cython.NULL:
+            self.entered = cython.NULL
+            PyContext_Exit(self.entered_context)
         if self.current_tasks is None:
-            return self.swap_current(cython.NULL)
-        if PyDict_DelItem(ref(self.current_tasks), ref(self)) < 0:
-            PyErr_Clear()  # somebody called asyncio's _leave_task() by hand: it is gone already
+            _swap_current_task(self, cython.cast(object, task))
+        else:
+            PyDict_SetItem(ref(self.current_tasks), ref(self), task)
+        enter_context(context)
+        self.entered = task
+        self.entered_context = context
         return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def swap_current(self, task: Ref) -> cython.int:
-        self.entered = task
-        _swap_current_task(self, None if task is cython.NULL else cython.cast(object, task))
+    def leave_task(self) -> cython.int:
+        """Put the current task down."""
+        self.entered = cython.NULL
+        PyContext_Exit(self.entered_context)
+        if self.current_tasks is None:
+            _swap_current_task(self, None)
+        elif PyDict_DelItem(ref(self.current_tasks), ref(self)) < 0:
+            PyErr_Clear()  # somebody called asyncio's _leave_task() by hand: it is gone already
         return 0
 
     @cython.cfunc

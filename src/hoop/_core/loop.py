@@ -40,7 +40,7 @@ from cython.cimports.libc.limits import INT_MAX
 
 # The driver is asked at the latest after this much (each turn counts 3, each runnable 1), and when every
 # fourth turn finds that the coarse clock has moved on.
-LOOK_AFTER = cython.declare(cython.ulong, 64)
+LOOK_AFTER = cython.declare(cython.ulong, 256)
 # asyncio's own: a timer is due this many seconds early, and no wait is longer than a day.
 CLOCK_RESOLUTION = cython.declare(cython.double, 1e-9)
 LONGEST_WAIT = cython.declare(cython.double, 24 * 3600.0)
@@ -78,7 +78,7 @@ class Loop(LoopBase):
             self.flush_dirty()
         if self.head == self.tail and not self.stopping and not self.dirty:
             self.sleep()
-        else:
+        elif self.unpolled >= LOOK_AFTER or self.stopping or not self.turns & 3:
             self.look()
         if self.timers.count:
             self.queue_due_timers()
@@ -125,8 +125,6 @@ class Loop(LoopBase):
         """Ask the driver without waiting, if it was not asked for a while."""
         tick: cython.longlong
         if self.unpolled < LOOK_AFTER and not self.stopping:
-            if self.turns & 3:
-                return 0
             tick = hoop_tick()
             if tick == self.tick:
                 return 0
@@ -202,6 +200,7 @@ class Loop(LoopBase):
     @cython.exceptval(-1, check=False)
     def recover(self, exc) -> cython.int:
         """After an exception in a turn: report it if a runnable raised it, and go on."""
+        self.leave()
         if self.running is cython.NULL:
             raise exc  # the driver's, or our own
         failed: Runnable = cython.cast(Runnable, self.running)
@@ -277,6 +276,7 @@ class Loop(LoopBase):
         finally:
             self.left = 0
             self.end_running()
+            self.leave()
 
     def _run_once(self):
         """One turn, for those who drive the loop by hand."""
@@ -294,7 +294,6 @@ class Loop(LoopBase):
         finally:
             self.stopping = False
             self.thread = 0
-            self.leave()
 
     def stop(self):
         """Stop running after this turn."""

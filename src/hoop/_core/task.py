@@ -30,7 +30,6 @@ from cython.cimports.hoop._core.c.python import (
     Py_TYPE,
     Py_XDECREF,
     PyContext_CopyCurrent,
-    PyContext_Enter,
     PyContext_Exit,
     PyIter_Send,
     PyObject_CallFinalizerFromDealloc,
@@ -217,12 +216,9 @@ class Task(Future):
         """Take a step, in the task's context."""
         status: PySendResult
         result: Ref = cython.NULL
-        context: Ref = ref(self.context)
         if self.state != PENDING:
             return 0
-        self.loop.enter(self)
-        if PyContext_Enter(context) < 0:
-            return -1
+        self.loop.enter(ref(self), ref(self.context))
         self.polls += 1
         if cython.unlikely(self.loop.measuring):
             began: cython.longlong = hoop_now_ns()
@@ -230,7 +226,6 @@ class Task(Future):
             self.busy_ns += hoop_now_ns() - began
         else:
             status = _advance(self, cython.address(result))
-        PyContext_Exit(context)
         if cython.likely(status == PYGEN_NEXT):
             if is_exact(result):
                 return _wait_for(self, result)
@@ -364,7 +359,10 @@ class Task(Future):
         if self.fut_waiter is not cython.NULL and not is_exact(self.fut_waiter):
             self.drop_waited()  # called by hand while it waits for another's future
         if self.loop is not None:
-            self.run()
+            try:
+                self.run()
+            finally:
+                self.loop.leave()  # the handle that called this leaves its own context next
         else:
             self.step_foreign()
 
@@ -579,7 +577,9 @@ def _wait_for(task: Task | None, o: Ref) -> cython.int:
 @cython.exceptval(check=False)
 def is_exact(o: Ref) -> cython.bint:
     """Whether it is a Future or Task of ours, and of no subclass that may have overridden things."""
-    return Py_TYPE(o) == FUTURE_TYPE or Py_TYPE(o) == cython.cast(cython.pointer[PyTypeObject], Task)
+    return Py_TYPE(o) == FUTURE_TYPE or Py_TYPE(o) == cython.cast(
+        cython.pointer[PyTypeObject], Task
+    )
 
 
 @cython.cfunc
