@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import subprocess
 import sys
 import threading
@@ -335,7 +336,7 @@ def test_module_exports():
     assert set(hoop.__all__) <= set(dir(hoop))
     done = subprocess.run(
         [sys.executable, "-c", "from hoop import *; print(run, Task)"],
-        env={"PYTHONPATH": ":".join(sys.path)},
+        env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         check=True,
     )

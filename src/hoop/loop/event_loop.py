@@ -25,7 +25,7 @@ from hoop._core.epoll import EpollDriver
 from hoop._core.listener import AcceptOp
 from hoop._core.loop import Loop
 from hoop._core.stream import open_stream
-from hoop.loop import registry
+from hoop.loop import dns, registry
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -65,6 +65,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         "_internal_fds",
         "_listeners",
         "_old_agen_hooks",
+        "_resolver",
         "_selector",
         "_signal_handlers",
         "_ssock",
@@ -97,6 +98,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._unix_server_sockets: dict[Any, int] = {}
         self._ssock = self._csock = None
         self._listeners: dict[int, AcceptOp] = {}
+        self._resolver = dns.Resolver()
         self._watches_signals = False
         registry.loops.add(self)
 
@@ -160,6 +162,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             return
         super().close()
         self._listeners.clear()
+        self._resolver.close()
         self._release()
 
     # ---- connections: asyncio chooses addresses and makes servers, the core moves the bytes ----
@@ -271,6 +274,33 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             yield
         finally:
             self._set_transport(number, transport)
+
+    # ---- names ----
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        """socket.getaddrinfo() without blocking. See asyncio.loop.getaddrinfo."""
+        found = dns.resolve_literal(host, port, family, type, proto, flags)
+        if found is not None:
+            return found
+        resolve = self._getaddrinfo_debug if self._debug else socket.getaddrinfo
+        return await self._look_up(resolve, host, port, family, type, proto, flags)
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> Any:
+        """socket.getnameinfo() without blocking. See asyncio.loop.getnameinfo."""
+        return await self._look_up(socket.getnameinfo, sockaddr, flags)
+
+    async def _look_up(self, call: Callable[..., Any], *args: Any) -> Any:
+        self._check_closed()
+        return await asyncio.wrap_future(self._resolver.submit(call, *args), loop=self)
 
     # ---- signals ----
     # Python's C handler only sets a flag. So that a signal can never slip in just before the loop goes
