@@ -83,6 +83,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         _check_closed: Any
         _check_running: Any
         _csock: Any
+        _getaddrinfo_debug: Any
         _make_self_pipe: Any
         _old_agen_hooks: Any
         _set_coroutine_origin_tracking: Any
