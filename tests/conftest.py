@@ -151,6 +151,9 @@ def nothing_left(request):
     assert [task for task in pending_tasks() if task not in tasks] == [], "tasks were left pending"
     assert count_live_ops() == ops, "ops were left alive"
     assert descriptors() == fds, "descriptors were left open, or closed"
+    for thread in threading.enumerate():
+        if thread not in threads:
+            thread.join(5)  # an executor that was shut down may still be ending
     assert [t for t in threading.enumerate() if t not in threads] == [], "threads were left"
     assert asyncio._get_running_loop() is None
     assert signal.getsignal(signal.SIGINT) is interrupt

@@ -90,6 +90,7 @@ def eager_task_factory(
     *,
     name: str | None = None,
     context: Any = None,
+    eager_start: bool = True,
 ) -> Task[_T]:
     """A task factory whose tasks take their first step at once. See asyncio.eager_task_factory."""
-    return Task(coro, loop=loop, name=name, context=context, eager_start=True)
+    return Task(coro, loop=loop, name=name, context=context, eager_start=eager_start)

@@ -95,6 +95,9 @@ def test_a_lookup_can_be_cancelled(run, monkeypatch):
         release.set()
 
     run(main())
+    for thread in threading.enumerate():
+        if thread.name.startswith("hoop-dns"):
+            thread.join()
 
 
 def test_a_lookup_on_a_closed_loop_is_refused(new_loop):

@@ -271,3 +271,35 @@ def test_stress(seed, closed, silent, eager_collector):
     gone = weakref.ref(loop)
     del loop
     freed(gone)
+
+
+DYING = """
+    import asyncio, gc, hoop
+
+    class Collects:
+        def __del__(self):
+            gc.collect()
+
+    async def job():
+        await asyncio.sleep(0)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        for _ in range(50):
+            task = asyncio.create_task(job())
+            task.kept = Collects()
+            await task
+            del task
+            future = loop.create_future()
+            future.kept = Collects()
+            del future
+            await asyncio.sleep(0)
+        print("alive")
+
+    hoop.run(main())
+    """
+
+
+def test_collection_while_a_task_and_a_future_die(python):
+    # Their attributes go first, and may run code: by then no collection may see them.
+    assert python(DYING) == "alive\n"

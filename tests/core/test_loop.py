@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import socket
 import sys
 import weakref
@@ -496,3 +497,54 @@ def test_exception_handler_gets_the_loop_and_the_context(loop):
 def test_default_exception_handler_logs(loop, logged):
     loop.call_exception_handler({"message": "it", "future": 5})
     assert logged.messages == ["it\nfuture: 5"]
+
+
+def test_turn_within_a_turn_is_refused(loop):
+    seen = []
+    loop.call_soon(lambda: seen.append(said(loop._run_once)))
+    turn(loop)
+    assert seen == ["RuntimeError: The loop is in the middle of a turn"]
+
+
+def test_loop_without_its_constructor_is_refused():
+    class Unmade(hoop.EventLoop):
+        def __init__(self):
+            pass
+
+        def __del__(self):
+            pass
+
+    unmade = Unmade()
+    for call in (unmade.run_forever, unmade._run_once, lambda: unmade._add_reader(0, print)):
+        assert said(call) == "RuntimeError: EventLoop.__init__() was not called"
+
+
+def test_stop_after_an_exception_takes_no_further_turn(loop, logged):
+    seen = []
+    loop.call_soon(lambda: 1 / 0)
+    loop.call_soon(loop.stop)
+    loop.call_soon(lambda: loop.call_soon(seen.append, "one turn too many"))
+    loop.run_forever()
+    assert seen == []
+    turn(loop)
+    assert seen == ["one turn too many"]
+
+
+def test_current_task_after_a_context_could_not_be_entered(loop, logged):
+    context = contextvars.copy_context()
+    seen = []
+
+    async def nothing():
+        pass
+
+    def run_inside():
+        task = loop.create_task(nothing(), context=context)
+        loop.call_soon(lambda: seen.append(asyncio.current_task()))
+        turn(loop)
+        return task
+
+    task = context.run(run_inside)
+    assert seen == [None]
+    assert asyncio.current_task(loop) is None
+    task.get_coro().close()
+    task._log_destroy_pending = False

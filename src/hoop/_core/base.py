@@ -11,15 +11,16 @@ import contextvars
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.hoop._core.c.python import (
+    PyContext_Enter,
     PyContext_Exit,
     PyDict_DelItem,
     PyDict_SetItem,
     PyErr_Clear,
     PyThread_get_thread_ident,
     Ref,
-    enter_context,
     hoop_swap_clear,
     hoop_swap_traverse,
+    hoop_take_exception,
     hoop_visit,
     inquiry,
     ref,
@@ -70,13 +71,16 @@ class LoopBase(ReadyRing):
         if self.entered is not cython.NULL:
             self.entered = cython.NULL
             PyContext_Exit(self.entered_context)
+        if PyContext_Enter(context) < 0:
+            exc = hoop_take_exception()
+            self.forget_current()
+            raise exc
+        self.entered = task
+        self.entered_context = context
         if self.current_tasks is None:
             _swap_current_task(self, cython.cast(object, task))
         else:
             PyDict_SetItem(ref(self.current_tasks), ref(self), task)
-        enter_context(context)
-        self.entered = task
-        self.entered_context = context
         return 0
 
     @cython.cfunc
@@ -85,6 +89,11 @@ class LoopBase(ReadyRing):
         """Put the current task down."""
         self.entered = cython.NULL
         PyContext_Exit(self.entered_context)
+        return self.forget_current()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def forget_current(self) -> cython.int:
         if self.current_tasks is None:
             _swap_current_task(self, None)
         elif PyDict_DelItem(ref(self.current_tasks), ref(self)) < 0:

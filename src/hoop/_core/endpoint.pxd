@@ -3,7 +3,8 @@ from hoop._core.c.linux cimport hoop_address
 cdef class Endpoint:
     cdef int fd                         # -1 once closed
     cdef int family, kind, proto
-    cdef object sock                    # if not None, the owner of the descriptor
+    cdef bint owns_fd                   # else `sock` does
+    cdef object sock
     cdef object socket_view             # asyncio's TransportSocket on `sock`
     cdef hoop_address local, peer       # for AF_INET and AF_INET6; other families keep them in `extra`
     cdef object extra                   # a dict, or None

@@ -32,7 +32,7 @@ class Endpoint:
         self.fd = -1
 
     def __dealloc__(self):
-        if self.fd >= 0 and self.sock is None:
+        if self.fd >= 0 and self.owns_fd:
             hoop_close(self.fd)  # no finaliser ran: the interpreter is going down
 
     @cython.cfunc
@@ -41,6 +41,7 @@ class Endpoint:
         """Take over a descriptor; from `sock`, if that is given."""
         self.fd = fd
         self.sock = sock
+        self.owns_fd = sock is None
         self.extra = extra
         self.family = hoop_sockopt(fd, SO_DOMAIN)
         self.kind = hoop_sockopt(fd, SO_TYPE)
@@ -67,9 +68,9 @@ class Endpoint:
         self.fd = -1
         if fd < 0:
             return 0
-        if self.sock is None:
+        if self.owns_fd:
             hoop_close(fd)
-        else:
+        elif self.sock is not None:
             self.sock.close()
         return 0
 
@@ -79,6 +80,8 @@ class Endpoint:
         if self.sock is None:
             if self.fd >= 0:
                 self.sock = socket.socket(self.family, self.kind, self.proto, self.fd)
+                self.owns_fd = False
+                self.sock.setblocking(False)
             else:
                 self.sock = socket.socket.__new__(socket.socket)  # one that is closed
                 self.sock._closed = True

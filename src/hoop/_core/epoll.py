@@ -208,9 +208,9 @@ class EpollDriver(Driver):
             slot = cython.address(self.slots[fd])
             # Errors and hang-ups are reported to whoever waits: the system call will say what it is.
             if slot.reader is not cython.NULL and seen & (EPOLLIN | EPOLLERR | EPOLLHUP):
-                push_ready(ready, cython.cast(Op, slot.reader), seen)
+                push_ready(ready, cython.cast(Op, slot.reader))
             if slot.writer is not cython.NULL and seen & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-                push_ready(ready, cython.cast(Op, slot.writer), seen)
+                push_ready(ready, cython.cast(Op, slot.writer))
         return 0
 
     @cython.cfunc
@@ -276,9 +276,8 @@ class EpollDriver(Driver):
 @cython.cfunc
 @cython.inline
 @cython.exceptval(-1, check=False)
-def push_ready(ready: ReadyRing | None, op: Op | None, seen: uint32_t) -> cython.int:
+def push_ready(ready: ReadyRing | None, op: Op | None) -> cython.int:
     if op.phase == ARMED:  # else it still waits for the turn it was given before
-        op.events = seen
         op.enter_ready()
         ready.push(op)
     return 0

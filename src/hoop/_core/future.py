@@ -1,7 +1,7 @@
 """Futures: a result that is not there yet. See asyncio.Future, whose behaviour this follows.
 
-A future is its own iterator, so that `await future` makes no object, and it ends the await without a
-StopIteration. Most futures have one waiter, a native task: it is kept in a C field and pushed onto the
+A future is its own iterator, so that `await future` makes no object, and the StopIteration that ends the
+await is used again. Most futures have one waiter, a native task: it is kept in a C field and pushed onto the
 ready ring itself when the future is done.
 
 A future belongs to the thread that runs its loop. The loop may be any asyncio loop: `loop` is set if it
@@ -26,6 +26,7 @@ from cython.cimports.hoop._core.c.python import (
     PyContext_CopyCurrent,
     PyErr_SetObject,
     PyObject_CallFinalizerFromDealloc,
+    PyObject_GC_UnTrack,
     PyObject_GenericGetDict,
     Ref,
     destructor,
@@ -581,6 +582,7 @@ def future_dealloc(o: Ref) -> cython.void:
     than the future. Nothing here may count references to `o`."""
     if cython.cast(Future, o).log_traceback and PyObject_CallFinalizerFromDealloc(o) < 0:
         return  # somebody kept it
+    PyObject_GC_UnTrack(o)  # before anything is let go: that may run code, and that a collection
     attributes: Ref = cython.cast(Future, o).attributes
     cython.cast(Future, o).attributes = cython.NULL
     Py_XDECREF(attributes)

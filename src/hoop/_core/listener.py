@@ -93,6 +93,7 @@ class AcceptOp(Op):
             if self.on_socket is not None:
                 sock = socket.socket(self.sock.family, self.sock.type, self.sock.proto, fd)
                 owned = False
+                sock.setblocking(False)
                 context.run(self.on_socket, sock)
                 return 0
             protocol = context.run(self.protocol_factory)

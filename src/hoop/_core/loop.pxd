@@ -16,7 +16,8 @@ cdef class Loop(LoopBase):
     cdef int run_ready_watched(self) except -1
     cdef int recover(self, object exc) except -1
     cdef int end_running(self) except -1
-    cdef int report_slow(self, double seconds) except -1
+    cdef int report_slow(self, object what, double seconds) except -1
+    cdef int check_driver(self) except -1
     cdef int take_turns(self, bint only_one) except -1
     cdef int flush_dirty(self) except -1
     cdef object add_timer(self, double deadline, object when_given, object callback, tuple args, object context)

@@ -102,15 +102,15 @@ class Loop(LoopBase):
         self.leave()
         if self.timers.cancelled:
             self.timers.drop_cancelled()
-        # What came before may have run finalisers, and those anything: look again. From here until
-        # the driver lets go of the GIL nothing else can run, so no wake-up is lost.
-        if self.head != self.tail or self.stopping:
-            return 0
         if self.timers.count:
             wait = self.timers.heap[0].deadline - self.now()
             if wait > LONGEST_WAIT:
                 wait = LONGEST_WAIT
             timeout_ns = cython.cast(cython.longlong, wait * 1e9) + 1 if wait > 0 else 0
+        # What came before may have run finalisers, and those anything: look again. From here until
+        # the driver lets go of the GIL nothing else can run, so no wake-up is lost.
+        if self.head != self.tail or self.stopping:
+            return 0
         self.asleep = timeout_ns != 0
         try:
             self.driver.poll(self, timeout_ns)
@@ -192,7 +192,7 @@ class Loop(LoopBase):
                 self.call_exception_handler(cython.cast(Runnable, r).failure(exc))
             seconds = (hoop_now_ns() - began) * 1e-9
             if self.debug and seconds >= self.slow_callback_duration:
-                self.report_slow(seconds)
+                self.report_slow(cython.cast(object, r), seconds)
             self.end_running()
         return 0
 
@@ -220,8 +220,7 @@ class Loop(LoopBase):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def report_slow(self, seconds: cython.double) -> cython.int:
-        what = cython.cast(object, self.running)
+    def report_slow(self, what, seconds: cython.double) -> cython.int:
         what = repr(what) if isinstance(what, Task) else base_events._format_handle(what)
         base_events.logger.warning("Executing %s took %.3f seconds", what, seconds)
         return 0
@@ -258,11 +257,17 @@ class Loop(LoopBase):
     @cython.exceptval(-1, check=False)
     def take_turns(self, only_one: cython.bint) -> cython.int:
         """Take turns until stop(), or just one. Keeps going when a runnable raises."""
+        if self.running is not cython.NULL:
+            raise RuntimeError("The loop is in the middle of a turn")
+        self.check_driver()
         self.unpolled = LOOK_AFTER  # the first turn asks the driver, whatever waits
         try:
             while True:
                 try:
-                    self.run_ready()  # what an exception has cut short
+                    if self.left:  # what an exception has cut short
+                        self.run_ready()
+                        if self.stopping or only_one:
+                            return 0
                     while True:
                         self.run_once()
                         if self.stopping or only_one:
@@ -282,7 +287,15 @@ class Loop(LoopBase):
         """One turn, for those who drive the loop by hand."""
         self.take_turns(True)
 
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def check_driver(self) -> cython.int:
+        if self.driver is None:
+            raise RuntimeError("EventLoop.__init__() was not called")
+        return 0
+
     def _check_inherited(self):
+        self.check_driver()
         if self.driver.inherited():
             raise RuntimeError("This event loop was made before a fork and cannot run in the child")
 
@@ -417,14 +430,16 @@ class Loop(LoopBase):
     @cython.cfunc
     def watch(self, fd: cython.int, interest: cython.int, callback, args: tuple) -> object:
         self.check_open()
+        self.check_driver()
         handle: Handle = new_handle(callback, args, None, self)
         op = self.driver.armed(fd, interest)
         if op is not None:
             if not isinstance(op, WatchOp):
                 raise RuntimeError(f"File descriptor {fd} is used by a transport")
             watch: WatchOp = op
-            watch.handle.cancel()
+            replaced = watch.handle
             watch.handle = handle
+            replaced.cancel()
             return handle
         watch = WatchOp.__new__(WatchOp)
         watch.fd = fd
@@ -438,6 +453,7 @@ class Loop(LoopBase):
     def unwatch(self, fd, interest: cython.int) -> cython.bint:
         if self.closed:
             return False
+        self.check_driver()
         fd = descriptor(fd)
         if fd > INT_MAX:
             return False
@@ -519,7 +535,10 @@ class Loop(LoopBase):
         self.dirty.clear()
         if self.driver is not None:
             self.driver.close()
-        # Transports left open are dropped, and each closes its descriptor and complains.
+        # Transports left open are let go of: unless somebody else keeps one, it closes its descriptor
+        # and complains.
+        for transport in list(self.transports.values()):
+            transport._let_go()
         self.transports.clear()
         while self.first_task is not cython.NULL:
             task: Task = cython.cast(Task, self.first_task)

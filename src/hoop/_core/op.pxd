@@ -14,7 +14,6 @@ cdef class Op(Runnable):
     cdef int fd                     # the descriptor, owned by the op's owner while the op is armed
     cdef unsigned char interest     # what a readiness driver waits for
     cdef unsigned char phase        # moved only by the enter_* methods
-    cdef unsigned int events        # what the readiness driver saw
     cdef int enter_armed(self) except -1
     cdef int enter_ready(self) except -1
     cdef int enter_idle(self) except -1

@@ -114,6 +114,7 @@ class StreamTransport(Endpoint):
         self.loop = loop
         self.fd = fd  # from here on a failure closes it
         self.sock = sock
+        self.owns_fd = sock is None
         self.recv_op = RecvOp.__new__(RecvOp)
         self.recv_op.fd = fd
         self.recv_op.interest = READABLE
@@ -136,8 +137,15 @@ class StreamTransport(Endpoint):
 
     def __del__(self):
         if self.fd >= 0:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-            self.release()
+            try:
+                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            finally:
+                self.release()
+
+    def _let_go(self):
+        """The loop was closed: be freed as soon as nobody else keeps this."""
+        self.recv_op.stream = None
+        self.send_op.stream = None
 
     # ---- protocol ----
 
@@ -479,7 +487,10 @@ class StreamTransport(Endpoint):
                 self.head_offset = n
                 break
             n -= left
-        self.rest = self.rest[gone:] if gone < len(self.rest) else None
+        if gone < len(self.rest):
+            del self.rest[:gone]
+        else:
+            self.rest = None
         return 0
 
     @cython.cfunc

@@ -34,6 +34,7 @@ from cython.cimports.hoop._core.c.python import (
     PyIter_Send,
     PyObject_CallFinalizerFromDealloc,
     PyObject_CallMethodOneArg,
+    PyObject_GC_UnTrack,
     PySendResult,
     Ref,
     destructor,
@@ -242,7 +243,7 @@ class Task(Future):
         self.pending_error = None
         if waited is not cython.NULL:
             try:
-                cython.cast(Future, waited).get_result()
+                cython.cast(object, waited).result()
             except BaseException as exc:
                 error = exc
         if self.must_cancel:
@@ -539,6 +540,7 @@ def _advance(task: Task | None, result: cython.pointer[Ref]) -> PySendResult:
     task.fut_waiter = cython.NULL
     if (
         task.must_cancel
+        or not is_exact(waited)
         or cython.cast(Future, waited).state != FINISHED
         or cython.cast(Future, waited).error is not None
     ):
@@ -653,6 +655,7 @@ def task_dealloc(o: Ref) -> cython.void:
         cython.cast(Task, o).state == PENDING or cython.cast(Task, o).log_traceback
     ) and PyObject_CallFinalizerFromDealloc(o) < 0:
         return  # somebody kept it
+    PyObject_GC_UnTrack(o)
     waited: Ref = cython.cast(Task, o).fut_waiter
     cython.cast(Task, o).fut_waiter = cython.NULL
     Py_XDECREF(waited)

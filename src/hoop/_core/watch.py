@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cython
+from cython.cimports.hoop._core.handle import Handle
 from cython.cimports.hoop._core.op import Op
 
 
@@ -29,8 +30,11 @@ class WatchOp(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
-        return self.handle.run()
-
-    def failure(self, exc):
-        """The handle's own report."""
-        return self.handle.failure(exc)
+        handle: Handle = self.handle  # the callback may put another in its place
+        try:
+            handle.run()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            handle.loop.call_exception_handler(handle.failure(exc))
+        return 0

@@ -15,7 +15,6 @@ cdef extern from "shim.h" nogil:
         EPOLLOUT
         EPOLLERR
         EPOLLHUP
-        EPOLLRDHUP
         EPOLLET
         EPOLL_CTL_ADD
         EPOLL_CTL_MOD
@@ -36,7 +35,6 @@ cdef extern from "shim.h" nogil:
     int hoop_epoll_wait(int epfd, epoll_event *events, int n, long long timeout_ns) noexcept
     int hoop_eventfd() noexcept
     int hoop_eventfd_write(int fd) noexcept
-    int hoop_eventfd_drain(int fd) noexcept
     int hoop_close(int fd) noexcept
 
     Py_ssize_t hoop_recv(int fd, void *buf, size_t n) noexcept

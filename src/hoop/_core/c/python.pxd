@@ -17,18 +17,15 @@ cdef extern from "Python.h":
     ctypedef PyObject *(*unaryfunc)(PyObject *) noexcept
     ctypedef void (*destructor)(PyObject *) noexcept
     ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
-    enum: PY_VECTORCALL_ARGUMENTS_OFFSET
 
     Ref Py_None
     void Py_INCREF(Ref)
     void Py_DECREF(Ref)
     void Py_XDECREF(Ref)
     PyTypeObject *Py_TYPE(Ref)
-    bint PyUnicode_CheckExact(object)
 
     PySendResult PyIter_Send(Ref iterator, Ref value, Ref *result) noexcept
     Ref PyObject_CallMethodOneArg(object o, object name, object arg) noexcept
-    object PyObject_CallOneArg(object callable, object arg)
     Ref call_one_quiet "PyObject_CallOneArg"(Ref callable, Ref arg) noexcept
 
     object PyContext_CopyCurrent()
@@ -43,7 +40,7 @@ cdef extern from "Python.h":
     void PyErr_Clear() noexcept
     void PyErr_SetObject(object type, object value) noexcept
     int PyErr_CheckSignals() except -1
-    int PyErr_ExceptionMatches(object type) noexcept
+    void PyObject_GC_UnTrack(Ref o) noexcept
     int PyObject_CallFinalizerFromDealloc(Ref o) noexcept
     unsigned long PyThread_get_thread_ident() noexcept nogil
 

@@ -257,10 +257,6 @@ static inline int hoop_eventfd_write(int fd) {
     uint64_t one = 1;
     return (int)HOOP_RESULT(write(fd, &one, sizeof one));
 }
-static inline int hoop_eventfd_drain(int fd) {
-    uint64_t count;
-    return (int)HOOP_RESULT(read(fd, &count, sizeof count));
-}
 static inline int hoop_close(int fd) { return (int)HOOP_RESULT(close(fd)); }
 
 static inline Py_ssize_t hoop_recv(int fd, void *buf, size_t n) { return HOOP_RESULT(recv(fd, buf, n, 0)); }
