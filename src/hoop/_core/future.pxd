@@ -45,3 +45,4 @@ cdef class FutureIterator:
 cdef Future new_future(LoopBase loop)
 cdef Ref future_iternext(Future f) noexcept
 cdef Ref future_await(Ref f) noexcept
+cdef void empty_future(Ref o) noexcept

@@ -577,6 +577,23 @@ def future_clear(f: Future | None) -> cython.int:
 
 @cython.cfunc
 @cython.exceptval(check=False)
+def empty_future(o: Ref) -> cython.void:
+    """Let go of what a dying future holds, so that it can be used again."""
+    cython.cast(Future, o).loop = None
+    cython.cast(Future, o).foreign_loop = None
+    cython.cast(Future, o).outcome = None
+    cython.cast(Future, o).error = None
+    cython.cast(Future, o).waiter = None
+    cython.cast(Future, o).callbacks = None
+    cython.cast(Future, o).cancel_message = None
+    cython.cast(Future, o).source_traceback = None
+    cython.cast(Future, o).state = PENDING
+    cython.cast(Future, o).blocking = False
+    cython.cast(Future, o).log_traceback = False
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
 def future_dealloc(o: Ref) -> cython.void:
     """tp_dealloc, in place of __dealloc__ and of the finaliser's call for every future: both cost more
     than the future. Nothing here may count references to `o`."""
@@ -587,17 +604,7 @@ def future_dealloc(o: Ref) -> cython.void:
     cython.cast(Future, o).attributes = cython.NULL
     Py_XDECREF(attributes)
     if hoop_may_spare(cython.address(spare_futures), Future, o):
-        cython.cast(Future, o).loop = None
-        cython.cast(Future, o).foreign_loop = None
-        cython.cast(Future, o).outcome = None
-        cython.cast(Future, o).error = None
-        cython.cast(Future, o).waiter = None
-        cython.cast(Future, o).callbacks = None
-        cython.cast(Future, o).cancel_message = None
-        cython.cast(Future, o).source_traceback = None
-        cython.cast(Future, o).state = PENDING
-        cython.cast(Future, o).blocking = False
-        cython.cast(Future, o).log_traceback = False
+        empty_future(o)
         if hoop_spare(cython.address(spare_futures), o):
             return
     _future_dealloc(o)

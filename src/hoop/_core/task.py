@@ -64,6 +64,7 @@ from cython.cimports.hoop._core.future import (
     FINISHED,
     PENDING,
     Future,
+    empty_future,
     future_await,
     future_iternext,
 )
@@ -663,22 +664,12 @@ def task_dealloc(o: Ref) -> cython.void:
     cython.cast(Task, o).attributes = cython.NULL
     Py_XDECREF(attributes)
     if hoop_may_spare(cython.address(spare_tasks), Task, o):
-        cython.cast(Task, o).loop = None
-        cython.cast(Task, o).foreign_loop = None
-        cython.cast(Task, o).outcome = None
-        cython.cast(Task, o).error = None
-        cython.cast(Task, o).waiter = None
-        cython.cast(Task, o).callbacks = None
-        cython.cast(Task, o).cancel_message = None
-        cython.cast(Task, o).source_traceback = None
+        empty_future(o)
         cython.cast(Task, o).coro = None
         cython.cast(Task, o).context = None
         cython.cast(Task, o).name = None
         cython.cast(Task, o).pending_error = None
         cython.cast(Task, o).created_at = None
-        cython.cast(Task, o).state = PENDING
-        cython.cast(Task, o).blocking = False
-        cython.cast(Task, o).log_traceback = False
         cython.cast(Task, o).must_cancel = False
         cython.cast(Task, o).silent = False
         cython.cast(Task, o).cancel_requests = 0
