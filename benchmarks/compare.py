@@ -80,9 +80,12 @@ def run_scheduling(row: Scheduling, loops: list[str], settings: Settings) -> Cos
     costs: Costs = {name: [] for name in loops}
     # A loop that hangs must not hang the benchmark: say where it was, and stop.
     faulthandler.dump_traceback_later(SCHEDULING_TIMEOUT_S, exit=True)
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})  # moving between CPUs is most of the noise
     for _ in range(settings.rounds * SCHEDULING_ROUNDS_PER_ROUND):
         for name in loops:
             costs[name].append(time_scheduling(row, name, settings.scheduling_operations))
+    os.sched_setaffinity(0, allowed)
     faulthandler.cancel_dump_traceback_later()
     return costs
 

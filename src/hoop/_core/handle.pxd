@@ -32,3 +32,4 @@ cdef class Handle(Runnable):
     cdef list info(self)
 
 cdef Handle new_handle(object callback, tuple args, object context, object loop)
+cdef void empty_handle(Ref o) noexcept

@@ -226,16 +226,23 @@ _handle_dealloc = cython.declare(destructor, cython.NULL)
 
 @cython.cfunc
 @cython.exceptval(check=False)
+def empty_handle(o: Ref) -> cython.void:
+    """Let go of what a dying handle holds, so that it can be used again."""
+    cython.cast(Handle, o).callback = None
+    cython.cast(Handle, o).args = None
+    cython.cast(Handle, o).context = None
+    cython.cast(Handle, o).loop = None
+    cython.cast(Handle, o).source_traceback = None
+    cython.cast(Handle, o).saved_repr = None
+    cython.cast(Handle, o).is_cancelled = False
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
 def handle_dealloc(o: Ref) -> cython.void:
     """tp_dealloc: keep the memory for the next handle. Nothing here may count references to `o`."""
     if hoop_may_spare(cython.address(spare_handles), Handle, o):
-        cython.cast(Handle, o).callback = None
-        cython.cast(Handle, o).args = None
-        cython.cast(Handle, o).context = None
-        cython.cast(Handle, o).loop = None
-        cython.cast(Handle, o).source_traceback = None
-        cython.cast(Handle, o).saved_repr = None
-        cython.cast(Handle, o).is_cancelled = False
+        empty_handle(o)
         if hoop_spare(cython.address(spare_handles), o):
             return
     _handle_dealloc(o)

@@ -15,7 +15,13 @@ from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
     PyContext_CopyCurrent,
     Ref,
+    destructor,
+    hoop_may_spare,
+    hoop_revive,
+    hoop_spare,
+    hoop_spares,
     hoop_swap_clear,
+    hoop_swap_dealloc,
     hoop_swap_traverse,
     hoop_visit,
     inquiry,
@@ -25,7 +31,7 @@ from cython.cimports.hoop._core.c.python import (
     traverseproc,
     visitproc,
 )
-from cython.cimports.hoop._core.handle import Handle
+from cython.cimports.hoop._core.handle import Handle, empty_handle
 
 ARITY = cython.declare(cython.Py_ssize_t, 4)  # a flat heap: fewer cache misses than a binary one
 # Fewer dead entries than this are not worth a sweep.
@@ -258,7 +264,8 @@ def new_timer(
     deadline: cython.double, when_given, callback, args: tuple, context, loop
 ) -> TimerHandle:
     """A timer handle that is in no heap yet; `context` None means a copy of the current one."""
-    handle: TimerHandle = TimerHandle.__new__(TimerHandle)
+    spare: Ref = hoop_revive(cython.address(spare_timers))
+    handle: TimerHandle = TimerHandle.__new__(TimerHandle) if spare is cython.NULL else take(spare)
     handle.callback = callback
     handle.args = args
     handle.context = PyContext_CopyCurrent() if context is None else context
@@ -302,3 +309,23 @@ def timers_clear(t: Timers | None) -> cython.int:
 
 _timers_traverse = hoop_swap_traverse(Timers, cython.cast(traverseproc, timers_traverse))
 _timers_clear = hoop_swap_clear(Timers, cython.cast(inquiry, timers_clear))
+
+
+spare_timers = cython.declare(hoop_spares)
+_timer_dealloc = cython.declare(destructor, cython.NULL)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def timer_dealloc(o: Ref) -> cython.void:
+    """tp_dealloc; see handle_dealloc."""
+    if hoop_may_spare(cython.address(spare_timers), TimerHandle, o):
+        empty_handle(o)
+        cython.cast(TimerHandle, o).when_given = None
+        cython.cast(TimerHandle, o).timers = None
+        if hoop_spare(cython.address(spare_timers), o):
+            return
+    _timer_dealloc(o)
+
+
+_timer_dealloc = hoop_swap_dealloc(TimerHandle, cython.cast(destructor, timer_dealloc))
