@@ -2,7 +2,6 @@ from hoop._core.handle cimport ReadyRing
 from hoop._core.op cimport Op
 
 cdef class Driver:
-    cdef bint is_open
     cdef unsigned long generation       # of forks: the kernel's side belongs to the process that made it
     cdef bint inherited(self) noexcept
     cdef unsigned long waits, wakes     # how often it slept; how often it was woken by wake()

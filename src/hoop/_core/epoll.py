@@ -81,7 +81,6 @@ class EpollDriver(Driver):
         )
         if result < 0:
             raise_errno(result, "epoll_ctl")
-        self.is_open = True
 
     def __dealloc__(self):
         self.close()
@@ -262,7 +261,6 @@ class EpollDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def close(self) -> cython.int:
-        self.is_open = False
         if self.epfd >= 0:
             hoop_close(self.epfd)
             self.epfd = -1
