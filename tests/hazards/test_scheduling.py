@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 import weakref
+from unittest import mock
 
 import pytest
 from peers import Recorder, end, same_as_asyncio, turns, until
@@ -312,3 +313,29 @@ def test_a_storm_of_callbacks_runs_in_order(loop):
         assert done == list(range(20_000))
 
     loop.run_until_complete(main())
+
+
+def test_timers_go_by_a_patched_clock(loop):
+    class Clock:
+        now = 1000.0
+
+        def __call__(self):
+            return self.now
+
+    async def main():
+        called = []
+        deadline = loop.call_later(60, called.append, "a minute has passed").when()
+        assert deadline == 1060.0
+        await asyncio.sleep(0)
+        assert called == []
+        clock.now = 1060.5
+        loop.call_soon_threadsafe(lambda: None)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return called
+
+    clock = Clock()
+    with mock.patch.object(loop, "time", clock):
+        assert loop.run_until_complete(main()) == ["a minute has passed"]
+    assert loop.time() == pytest.approx(time.monotonic(), abs=5)
+    assert loop.call_later(0, print).when() == pytest.approx(time.monotonic(), abs=5)

@@ -5,7 +5,7 @@ cdef class AcceptOp(Op):
     cdef LoopBase loop
     cdef object sock                # the listening socket; its Server owns it
     cdef object protocol_factory
-    cdef object server
+    cdef readonly object server
     cdef object context             # copied for each connection
     cdef object on_socket           # takes each accepted Python socket instead, if not None
     cdef unsigned int burst         # how many to accept before the loop goes on

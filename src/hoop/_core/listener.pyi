@@ -8,6 +8,8 @@ from hoop._core.op import Op
 
 @final
 class AcceptOp(Op):
+    @property
+    def server(self) -> Any: ...
     def __init__(
         self,
         loop: LoopBase,

@@ -5,7 +5,7 @@ cdef class Loop(LoopBase):
     cdef object task_factory
     cdef unsigned long unpolled         # how much ran since the driver was last asked
     cdef long long tick                 # the coarse clock when the driver was last asked
-    cdef bint own_clock                 # a subclass overrides time()
+    cdef bint own_clock                 # time() is not ours
     cdef double now(self) except? -1
     cdef list flushing                  # the dirty list of the turn before, used again
     cdef int run_once(self) except -1

@@ -64,6 +64,10 @@ class Loop(LoopBase):
             raise RuntimeError("the loop has a driver already")
         self.driver = driver
 
+    def _follow_clock(self):
+        """Go by time() from now on: somebody put another in its place."""
+        self.own_clock = True
+
     def _driver_name(self):
         return None if self.driver is None else self.driver.name
 
@@ -488,6 +492,10 @@ class Loop(LoopBase):
         """The open transport that owns a descriptor, or None."""
         return self.transports.get(fd)
 
+    def _open_transports(self):
+        """The open native transports."""
+        return list(self.transports.values())
+
     def _set_transport(self, fd, transport):
         """Note who owns a descriptor; None while it is lent out."""
         if transport is None:
@@ -498,7 +506,10 @@ class Loop(LoopBase):
     # ---- state ----
 
     def time(self):
-        """Seconds on the loop's clock: time.monotonic(), unless a subclass overrides this."""
+        """Seconds on the loop's clock: time.monotonic().
+
+        Timers go by whatever takes the place of this method, in a subclass or on one loop.
+        """
         return hoop_now()
 
     @cython.cfunc
@@ -537,7 +548,7 @@ class Loop(LoopBase):
             self.driver.close()
         # Transports left open are let go of: unless somebody else keeps one, it closes its descriptor
         # and complains.
-        for transport in list(self.transports.values()):
+        for transport in self._open_transports():
             transport._let_go()
         self.transports.clear()
         while self.first_task is not cython.NULL:

@@ -36,6 +36,8 @@ cdef class StreamTransport(Endpoint):
     cdef bint reading_paused
     cdef bint writing_paused            # the protocol was told to pause
     cdef bint eof_written               # write_eof() was called
+    cdef bint unanswered                # something was received after the last write
+    cdef unsigned int activity          # reads and writes so far
     cdef bint is_dirty                  # on the loop's list of what to flush
     cdef unsigned int lost              # connection_lost is scheduled; then counts writes to nobody
     cdef object empty_waiter            # a future of sendfile, done when all was sent

@@ -284,6 +284,8 @@ class StreamTransport(Endpoint):
     @cython.exceptval(-1, check=False)
     def deliver(self, callback, argument, name: str) -> cython.int:
         """Call the protocol, in the connection's context."""
+        self.unanswered = True
+        self.activity += 1
         context: Ref = ref(self.context)
         if PyContext_Enter(context) < 0:
             return -1
@@ -374,6 +376,8 @@ class StreamTransport(Endpoint):
             return 0
         if self.lost:
             return self.write_to_nobody()
+        self.unanswered = False
+        self.activity += 1
         if self.head is None:
             self.head = chunk
         elif self.rest is None:
@@ -735,6 +739,14 @@ class StreamTransport(Endpoint):
     @property
     def _protocol_paused(self):
         return self.writing_paused
+
+    def _idle_mark(self):
+        """None while data waits to be sent or answered; else a number that each read and write changes."""
+        return None if self.unanswered or self.head is not None else self.activity
+
+    def _is_accepted(self):
+        """Whether a server accepted the connection."""
+        return self.server is not None
 
     def _make_empty_waiter(self):
         """A future that is done when everything written was sent. Until it is reset nothing can be."""

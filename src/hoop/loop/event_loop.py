@@ -26,6 +26,7 @@ from hoop._core.listener import AcceptOp
 from hoop._core.loop import Loop
 from hoop._core.stream import open_stream
 from hoop.loop import dns, registry
+from hoop.loop.drain import Drain, Drained, check
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -60,6 +61,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         "_coroutine_origin_tracking_saved_depth",
         "_csock",
         "_default_executor",
+        "_drain",
         "_exception_handler",
         "_executor_shutdown_called",
         "_internal_fds",
@@ -100,8 +102,14 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._ssock = self._csock = None
         self._listeners: dict[int, AcceptOp] = {}
         self._resolver = dns.Resolver()
+        self._drain: Drain | None = None
         self._watches_signals = False
         registry.loops.add(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "time":
+            self._follow_clock()
 
     @property
     def driver(self) -> str:
@@ -165,6 +173,34 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._listeners.clear()
         self._resolver.close()
         self._release()
+
+    async def drain(self, deadline: float, *, quiet: float = 0.25) -> Drained:
+        """End what this loop does within `deadline` seconds, and tell what it took. Not in asyncio.
+
+        Servers stop accepting. Each accepted connection is closed as soon as it is idle: everything
+        written was sent, nothing was received since the last write, and neither happened for `quiet`
+        seconds. When no accepted connection is left, or three quarters of the time have passed, every
+        task is cancelled but the caller and those that wait for it. At the deadline, or as soon as the
+        tasks have ended, whatever connection or datagram endpoint is still open is aborted.
+
+        Called again while it runs, it only brings the deadline forward, and gives the same answer.
+        Raises ValueError if a time is negative or no number.
+        """
+        check(deadline, quiet)
+        if self._drain is not None:
+            self._drain.hasten(deadline)
+            return await self._drain.join()
+        self._drain = Drain(self, deadline, quiet)
+        try:
+            return await self._drain.run()
+        finally:
+            self._drain = None
+
+    def _servers(self) -> list[Any]:
+        """The servers that accept connections now."""
+        return list(
+            {id(op.server): op.server for op in self._listeners.values() if op.server}.values()
+        )
 
     # ---- connections: asyncio chooses addresses and makes servers, the core moves the bytes ----
 
