@@ -47,6 +47,9 @@ HOT = [
     ("stream", "stream", "StreamTransport", "queue"),
     ("stream", "stream", "StreamTransport", "flush"),
     ("stream", "stream", "StreamTransport", "send_some"),
+    ("datagram", "datagram", "DatagramTransport", "receive"),
+    ("datagram", "datagram", "DatagramTransport", "queue"),
+    ("datagram", "datagram", "DatagramTransport", "gather"),
     ("epoll", "epoll", "EpollDriver", "poll"),
     ("epoll", "epoll", None, "push_ready"),
 ]

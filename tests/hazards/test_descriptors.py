@@ -204,7 +204,7 @@ def test_mass_connects_whose_peer_closes_at_once(loop):
                 except ConnectionError:
                     return b""
 
-        for _ in range(10):
+        for _ in range(25):
             assert await asyncio.gather(*[connect() for _ in range(200)]) == [b""] * 200
         await end(server)
         assert found == []

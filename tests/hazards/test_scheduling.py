@@ -107,7 +107,7 @@ def test_ctrl_c_arrives_every_time(loop, busy):
                 await asyncio.sleep(0)
         await loop.create_future()
 
-    for _ in range(50):
+    for _ in range(200):
         task = loop.create_task(main())
         with pytest.raises(KeyboardInterrupt):
             loop.run_until_complete(task)

@@ -27,6 +27,7 @@ cdef class LoopBase(ReadyRing):
 
     # Where transports receive: one hot buffer for all of them.
     cdef char *scratch
+    cdef void *datagrams                # the same for datagram transports, by the batch
 
     # Counters for whoever looks on. Plain fields, never reset.
     cdef readonly unsigned long turns, callbacks, ready_max
@@ -51,6 +52,7 @@ cdef class LoopBase(ReadyRing):
     cdef int check_open(self) except -1
     cdef int check_thread(self) except -1
     cdef char *scratch_buffer(self)
+    cdef void *datagram_buffer(self, size_t size)
 
 cdef enum:
     SCRATCH_BYTES = 262144              # as much as asyncio's transports receive at once

@@ -63,6 +63,7 @@ class LoopBase(ReadyRing):
 
     def __dealloc__(self):
         PyMem_Free(self.scratch)
+        PyMem_Free(self.datagrams)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -137,6 +138,14 @@ class LoopBase(ReadyRing):
             if self.scratch is cython.NULL:
                 raise MemoryError
         return self.scratch
+
+    @cython.cfunc
+    def datagram_buffer(self, size: cython.size_t) -> cython.p_void:
+        if self.datagrams is cython.NULL:
+            self.datagrams = PyMem_Malloc(size)
+            if self.datagrams is cython.NULL:
+                raise MemoryError
+        return self.datagrams
 
     @property
     def current_runnable(self):

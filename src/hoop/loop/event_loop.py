@@ -21,6 +21,7 @@ from asyncio import base_events, constants, events, sslproto
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVarTuple
 
+from hoop._core.datagram import open_datagram
 from hoop._core.epoll import EpollDriver
 from hoop._core.listener import AcceptOp
 from hoop._core.loop import Loop
@@ -215,6 +216,17 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
     ) -> Any:
         self._ensure_fd_no_transport(sock)
         return open_stream(self, sock, protocol, waiter, extra, server)
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        self._ensure_fd_no_transport(sock)
+        return open_datagram(self, sock, protocol, address, waiter, extra)
 
     def _make_ssl_transport(
         self,

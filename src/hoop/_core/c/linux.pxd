@@ -20,6 +20,7 @@ cdef extern from "shim.h" nogil:
         EPOLL_CTL_MOD
         EPOLL_CTL_DEL
         SHUT_WR
+        AF_UNSPEC
         AF_INET
         AF_INET6
         SO_DOMAIN
@@ -44,6 +45,7 @@ cdef extern from "shim.h" nogil:
     int hoop_shutdown(int fd, int how) noexcept
     int hoop_sockopt(int fd, int option) noexcept       # a SOL_SOCKET option
     int hoop_tcp_nodelay(int fd) noexcept
+    int hoop_address_family(hoop_address *address) noexcept
     int hoop_name(int fd, bint of_peer, hoop_address *out) noexcept
 
 cdef extern from "shim.h":

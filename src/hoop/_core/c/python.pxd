@@ -61,6 +61,8 @@ cdef extern from "shim.h":
     bint hoop_spare(hoop_spares *spares, Ref o) noexcept
     Ref hoop_call(Ref callable, Ref args_tuple) noexcept
 
+    Ref call_two_quiet "hoop_call_two"(Ref callable, Ref first, Ref second) noexcept
+
 cdef inline Ref ref(object o) noexcept:                 # borrowed
     return <Ref>o
 

@@ -133,6 +133,11 @@ static inline PyObject *hoop_call(PyObject *callable, PyObject *args) {
     return result;
 }
 
+static inline PyObject *hoop_call_two(PyObject *callable, PyObject *first, PyObject *second) {
+    PyObject *args[] = {NULL, first, second};
+    return PyObject_Vectorcall(callable, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
 /* ---- type slots, set before the type is first used ------------------------------------------------ */
 
 static inline int hoop_set_await(PyObject *type, unaryfunc f) {
@@ -290,6 +295,7 @@ typedef union {
     struct sockaddr_in6 ipv6;
 } hoop_address;
 
+static inline int hoop_address_family(const hoop_address *a) { return a->family; }
 static inline int hoop_name(int fd, int of_peer, hoop_address *out) {
     socklen_t n = sizeof *out;
     struct sockaddr *address = (struct sockaddr *)out;

@@ -1,0 +1,23 @@
+# Datagrams by the batch. Counts or -errno; none raises.
+from hoop._core.c.linux cimport hoop_address
+
+cdef extern from "datagram.h" nogil:
+    enum:
+        HOOP_DATAGRAMS                                  # in one system call
+        HOOP_DATAGRAM_BYTES                             # the longest
+    ctypedef struct hoop_inbox:
+        hoop_address *senders
+    ctypedef struct hoop_letter:
+        const char *data
+        size_t length
+        hoop_address *to
+    int hoop_receive_batch(int fd, hoop_inbox *inbox, int n) noexcept
+    char *hoop_received(hoop_inbox *inbox, int i) noexcept
+    Py_ssize_t hoop_received_bytes(const hoop_inbox *inbox, int i) noexcept
+    int hoop_send_batch(int fd, const hoop_letter *letters, int n) noexcept
+    bint hoop_same_address(const hoop_address *a, const hoop_address *b) noexcept
+    unsigned int hoop_port(const hoop_address *a) noexcept
+
+cdef extern from "datagram.h":
+    bint hoop_parse_address(int family, object address, hoop_address *out) noexcept
+    unsigned int hoop_tuple_port(object address) noexcept       # 0 if it has none
