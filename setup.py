@@ -72,18 +72,24 @@ def directives_changed() -> bool:
     return any(path.exists() and path.stat().st_mtime < changed for path in made)
 
 
-setup(
-    cmdclass={"build_ext": BuildExt},
-    # One folder per mode, or an installation would take extensions of another mode for its own.
-    options={"build": {"build_base": f"build/{MODE}"}},
-    ext_modules=cythonize(
-        core_extensions(),
-        include_path=["src"],
-        nthreads=JOBS,
-        compiler_directives=DIRECTIVES,
-        build_dir=str(C_FILES),
-        force=directives_changed(),
-        annotate=bool(os.environ.get("HOOP_ANNOTATE")),
-        emit_linenums=False,
-    ),
-)
+def main() -> None:
+    """Build, as pip or the command line asks."""
+    setup(
+        cmdclass={"build_ext": BuildExt},
+        # One folder per mode, or an installation would take extensions of another mode for its own.
+        options={"build": {"build_base": f"build/{MODE}"}},
+        ext_modules=cythonize(
+            core_extensions(),
+            include_path=["src"],
+            nthreads=JOBS,
+            compiler_directives=DIRECTIVES,
+            build_dir=str(C_FILES),
+            force=directives_changed(),
+            annotate=bool(os.environ.get("HOOP_ANNOTATE")),
+            emit_linenums=False,
+        ),
+    )
+
+
+if __name__ == "__main__":  # cythonize's processes import this file, from Python 3.14 on
+    main()
