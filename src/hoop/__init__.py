@@ -6,7 +6,7 @@ import asyncio  # first: whoever imports _asyncio before it gets a second set of
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 _T = TypeVar("_T")
 
@@ -17,11 +17,8 @@ if sys.platform == "linux":
     from hoop._core.handle import Handle
     from hoop._core.task import Task
     from hoop._core.timers import TimerHandle
-    from hoop.loop import EventLoop, EventLoopPolicy, new_event_loop
+    from hoop.loop import EventLoop, new_event_loop
 else:
-    from asyncio import (
-        DefaultEventLoopPolicy as EventLoopPolicy,
-    )
     from asyncio import (
         Future,
         Handle,
@@ -32,6 +29,9 @@ else:
     from asyncio import (
         SelectorEventLoop as EventLoop,
     )
+
+if TYPE_CHECKING:
+    from hoop.loop.policy import EventLoopPolicy
 
 __all__ = [
     "EventLoop",
@@ -45,6 +45,16 @@ __all__ = [
     "new_event_loop",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "EventLoopPolicy":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if sys.platform == "linux":
+        from hoop.loop.policy import EventLoopPolicy as policy
+    else:
+        from asyncio import DefaultEventLoopPolicy as policy
+    return policy
 
 
 class Runner(asyncio.Runner):  # type: ignore[misc]  # final only to typeshed

@@ -1,5 +1,5 @@
 """The event loop that users hold: the compiled core with the rest of asyncio's interface around it."""
 
-from hoop.loop.event_loop import EventLoop, EventLoopPolicy, new_event_loop
+from hoop.loop.event_loop import EventLoop, new_event_loop
 
-__all__ = ["EventLoop", "EventLoopPolicy", "new_event_loop"]
+__all__ = ["EventLoop", "new_event_loop"]

@@ -419,12 +419,6 @@ class DriverSelector:
         """Nothing to close: the driver is the loop's."""
 
 
-class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
-    """For code that still chooses its loop by policy: new_event_loop() gives a hoop loop."""
-
-    _loop_factory = EventLoop
-
-
 def new_event_loop() -> EventLoop:
     """A new hoop event loop: what `loop_factory=` wants."""
     return EventLoop()
