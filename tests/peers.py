@@ -199,6 +199,7 @@ def make_certificate(folder: Any) -> tuple[str, str]:
     """Paths of a self-signed certificate for localhost and of its key, made by openssl."""
     cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
     words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    words += f" -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout {key} -out {cert}"
+    words += " -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    words += f" -keyout {key} -out {cert}"
     subprocess.run(words.split(), check=True, capture_output=True)
     return cert, key

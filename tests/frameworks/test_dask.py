@@ -1,0 +1,161 @@
+"""dask.distributed on hoop loops: a scheduler and two workers in processes of their own, and a client."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import hoop
+
+distributed = pytest.importorskip("distributed")
+import cluster  # noqa: E402
+
+HERE = Path(__file__).parent
+SOURCE = Path(hoop.__file__).parent.parent
+EVENT_LOOP = "hoop.loop.event_loop.EventLoop"
+
+
+@contextlib.contextmanager
+def member(folder: Path, security, role: str, *args: str):
+    """A process that runs cluster.py, and must end well by itself. Gives its standard output."""
+    env = os.environ | {"PYTHONPATH": f"{SOURCE}:{HERE}"}
+    if security.certificate:
+        env["HOOP_TEST_CERT"], env["HOOP_TEST_KEY"] = security.certificate
+    log = folder / f"{'-'.join([role, *args[1:]])}.log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / "cluster.py"), role, *args],
+            env=env,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        yield process.stdout
+        assert process.wait(10) == 0, log.read_text()
+    except BaseException as exc:
+        exc.add_note(log.read_text())
+        raise
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_two_workers_compute_together(run, security, tmp_path):
+    async def main(address):
+        secure = cluster.security(*(security.certificate or (None, None)))
+        async with distributed.Client(address, asynchronous=True, security=secure) as client:
+            await client.wait_for_workers(2, timeout=10)
+            loops = [
+                await client.run_on_scheduler(cluster.loop_here),
+                *(await client.run(cluster.loop_here)).values(),
+            ]
+            assert [kind for kind, _ in loops] == [EVENT_LOOP] * 3
+            assert len({pid for _, pid in loops} | {os.getpid()}) == 4
+            await compute(client)
+            await hand_over(client)
+            await talk(client)
+            await client.shutdown()
+
+    with member(tmp_path, security, "scheduler") as output:
+        address = output.readline().strip()
+        assert address.startswith("tls://" if security.certificate else "tcp://")
+        with (
+            member(tmp_path, security, "worker", address, "a"),
+            member(tmp_path, security, "worker", address, "b"),
+        ):
+            run(main(address))
+
+
+async def compute(client) -> None:
+    """Many small tasks, a sum over them, and a failing one."""
+    starts = range(0, 20_000, 500)
+    parts = client.map(cluster.count_primes, starts, [start + 500 for start in starts])
+    total = client.submit(sum, parts)
+    assert await total == 2262  # primes below 20 000
+    assert await client.gather(parts[:3]) == [95, 73, 71]
+    failing = client.submit(cluster.count_primes, "a", "b")
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        await failing
+
+
+async def hand_over(client) -> None:
+    """Megabytes from us to a worker, and from worker to worker; async tasks in the workers' loops."""
+    for here, there in ("ab", "ba"):
+        blob = client.submit(cluster.make_blob, 3, workers=here, pure=False)
+        ours = await client.scatter(cluster.make_blob(2), workers=[there], direct=True)
+        weight = client.submit(cluster.weigh, blob, ours, workers=there, pure=False)
+        assert await weight == 5 << 20
+        assert set(map(len, (await client.who_has([blob])).values())) == {2}
+    found = await client.gather(
+        [client.submit(cluster.loop_of_worker, workers=name, pure=False) for name in "ab"]
+    )
+    assert [kind for kind, _ in found] == [EVENT_LOOP] * 2
+    assert found[0][1] != found[1][1]
+
+
+async def talk(client) -> None:
+    """Two tasks, one on each worker, play ping-pong through queues of the scheduler."""
+    left, right = await distributed.Queue("left"), await distributed.Queue("right")
+    players = [
+        client.submit(cluster.play, "left", "right", 20, workers="a"),
+        client.submit(cluster.play, "right", "left", 20, workers="b"),
+    ]
+    await left.put(0)
+    assert await client.gather(players) == [list(range(0, 40, 2)), list(range(1, 40, 2))]
+    assert await left.get() == 40
+    assert await right.qsize() == 0
+
+
+PROGRAM = """
+    import asyncio, operator, os
+    import hoop
+
+    asyncio.set_event_loop_policy(hoop.EventLoopPolicy())  # here, and in the workers, which import this
+
+    import dask, dask.bag
+    import distributed
+
+    def loop_here():
+        loop = asyncio.get_running_loop()
+        return type(loop) is hoop.EventLoop, os.getpid()
+
+    if __name__ == "__main__":
+        with distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster, distributed.Client(cluster) as client:
+            assert type(client.loop.asyncio_loop) is hoop.EventLoop
+            loops = [client.run_on_scheduler(loop_here), *client.run(loop_here).values()]
+            assert [ours for ours, _ in loops] == [True] * 3, loops
+            assert len({pid for _, pid in loops}) == 3, loops
+            words = dask.bag.from_sequence("to be or not to be".split() * 1000, npartitions=8)
+            print(sorted(words.frequencies().compute()))
+            squares = [dask.delayed(operator.pow)(n, 2) for n in range(100)]
+            print(dask.delayed(sum)(squares).compute())
+"""
+
+
+def test_a_local_cluster_takes_its_loops_from_the_policy(tmp_path):
+    """The scheduler in a thread, nannies, and worker processes that multiprocessing spawned."""
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(PROGRAM))
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=18,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "[('be', 2000), ('not', 1000), ('or', 1000), ('to', 2000)]",
+        "328350",
+    ]
