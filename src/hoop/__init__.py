@@ -57,6 +57,10 @@ def __getattr__(name: str) -> Any:
     return policy
 
 
+def __dir__() -> list[str]:
+    return [*globals(), "EventLoopPolicy"]
+
+
 class Runner(asyncio.Runner):  # type: ignore[misc]  # final only to typeshed
     """asyncio.Runner on a hoop loop, unless another `loop_factory` is given."""
 

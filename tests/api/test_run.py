@@ -256,10 +256,13 @@ def test_isolated_asyncio_test_case():
     result = unittest.TestResult()
     Case("test").run(result)
     assert (result.errors, result.failures) == ([], [])
-    asyncio.set_event_loop_policy(None)
+    if sys.version_info < (3, 14):
+        asyncio.set_event_loop_policy(None)  # it had one set
 
 
 # ---- the policy ----
+
+IGNORE_DEPRECATION = "ignore:'asyncio.*[pP]olicy' is deprecated:DeprecationWarning"
 
 
 @pytest.fixture
@@ -270,6 +273,7 @@ def policy():
     asyncio.set_event_loop_policy(None)
 
 
+@pytest.mark.filterwarnings(IGNORE_DEPRECATION)
 def test_policy_makes_hoop_loops(policy):
     assert asyncio.run(kind_of_loop()) is hoop.EventLoop
     loop = asyncio.new_event_loop()
@@ -277,6 +281,7 @@ def test_policy_makes_hoop_loops(policy):
     loop.close()
 
 
+@pytest.mark.filterwarnings(IGNORE_DEPRECATION)
 def test_policy_current_loop(policy):
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

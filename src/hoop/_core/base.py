@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio.tasks
 import contextvars
+import sys
 
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
@@ -36,9 +37,8 @@ _swap_current_task = cython.declare(object, getattr(asyncio.tasks, "_swap_curren
 
 
 def _current_tasks_dict():
-    """asyncio's own {loop: task}, or None where it has none (Python 3.14 on)."""
-    tasks = getattr(asyncio.tasks, "_current_tasks", None)
-    return tasks if type(tasks) is dict else None
+    """asyncio's own {loop: task}; None from Python 3.14 on, where only its Python half goes by it."""
+    return asyncio.tasks._current_tasks if sys.version_info < (3, 14) else None
 
 
 _current_tasks = cython.declare(dict, _current_tasks_dict())

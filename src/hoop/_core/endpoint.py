@@ -105,6 +105,10 @@ class Endpoint:
             return hoop_address_tuple(cython.address(self.peer))
         return default
 
+    def _is_accepted(self):
+        """Whether a server accepted this connection."""
+        return False
+
     @property
     def _sock(self):
         return self.python_socket() if self.fd >= 0 else None

@@ -10,6 +10,7 @@ keep the loop busy it is asked every few turns, since on epoll each look is a sy
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from asyncio import base_events, coroutines, format_helpers
 
@@ -47,6 +48,13 @@ LONGEST_WAIT = cython.declare(cython.double, 24 * 3600.0)
 
 EAGER_TASK_FACTORY = cython.declare(object, getattr(asyncio, "eager_task_factory", None))
 FACTORY_TAKES_ALL = cython.declare(cython.bint, sys.version_info >= (3, 13, 3))
+# asyncio.iscoroutinefunction, which Python 3.14 deprecates, also took what types.coroutine had made.
+_is_coroutine_function = cython.declare(
+    object,
+    inspect.iscoroutinefunction
+    if sys.version_info >= (3, 14)
+    else coroutines.iscoroutinefunction,
+)
 _extract_stack = cython.declare(object, format_helpers.extract_stack)
 
 
@@ -379,7 +387,7 @@ class Loop(LoopBase):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def check_callback(self, callback, method: str) -> cython.int:
-        if coroutines.iscoroutine(callback) or coroutines.iscoroutinefunction(callback):
+        if coroutines.iscoroutine(callback) or _is_coroutine_function(callback):
             raise TypeError(f"coroutines cannot be used with {method}()")
         if not callable(callback):
             raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")

@@ -745,7 +745,6 @@ class StreamTransport(Endpoint):
         return None if self.unanswered or self.head is not None else self.activity
 
     def _is_accepted(self):
-        """Whether a server accepted the connection."""
         return self.server is not None
 
     def _make_empty_waiter(self):
