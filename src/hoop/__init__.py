@@ -98,13 +98,23 @@ def run(
         return runner.run(main)
 
 
-def eager_task_factory(
-    loop: asyncio.AbstractEventLoop,
-    coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
-    *,
-    name: str | None = None,
-    context: Any = None,
-    eager_start: bool = True,
-) -> Task[_T]:
-    """A task factory whose tasks take their first step at once. See asyncio.eager_task_factory."""
-    return Task(coro, loop=loop, name=name, context=context, eager_start=eager_start)
+if sys.version_info >= (3, 12):
+    # Made as asyncio makes its own: anyio looks into a factory to see that it is an eager one.
+    eager_task_factory = asyncio.create_eager_task_factory(Task)
+else:
+
+    def eager_task_factory(
+        loop: asyncio.AbstractEventLoop,
+        coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
+        *,
+        name: str | None = None,
+        context: Any = None,
+        eager_start: bool = True,
+    ) -> Task[_T]:
+        """Make tasks that take their first step at once."""
+        return Task(coro, loop=loop, name=name, context=context, eager_start=eager_start)
+
+
+eager_task_factory.__doc__ = (
+    "A task factory whose tasks take their first step at once. See asyncio.eager_task_factory."
+)

@@ -1,5 +1,6 @@
 """WatchOp: what add_reader and add_writer take for a descriptor, and what they refuse."""
 
+import os
 import socket
 import warnings
 
@@ -65,6 +66,55 @@ def test_a_regular_file_cannot_be_watched(loop, method, tmp_path):
         "PermissionError",
         "[Errno 1] Operation not permitted",
     )
+
+
+@pytest.mark.parametrize("kind", ["reader", "writer"])
+def test_a_closed_object_still_names_what_it_was_watched_for(loop, kind):
+    """anyio wakes who waits, closes the socket, and has a callback stop the watching afterwards."""
+
+    async def script(loop):
+        add, remove = getattr(loop, f"add_{kind}"), getattr(loop, f"remove_{kind}")
+        a, b = socket.socketpair()
+        with a, b:
+            add(a, len)
+            a.close()
+            found = [outcome(remove, Filenos(-1)), outcome(remove, a)]
+            return [*found, outcome(remove, a)]  # the second time it is forgotten
+
+    refused = ("ValueError", "Invalid file descriptor: -1")
+    assert same_as_asyncio(loop, script) == [refused, True, refused]
+
+
+def test_a_closed_object_that_was_watched_for_both_is_given_up_one_by_one(loop):
+    a, b = socket.socketpair()
+    with a, b:
+        loop.add_reader(a, len)
+        loop.add_writer(a, len)
+        a.close()
+        assert loop.remove_writer(a)
+        assert loop.remove_reader(a)  # asyncio raises an OSError at the first already
+        with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+            loop.remove_reader(a)
+
+
+def test_what_is_watched_stays_open_until_it_no_longer_is(loop):
+    async def script(loop):
+        a, b = socket.socketpair()
+        number = a.fileno()
+        heard = loop.create_future()
+        with b:
+            loop.add_reader(a, heard.set_result, None)
+            del a
+            b.send(b"x")
+            await heard
+            with socket.socket(fileno=os.dup(number)) as copy:
+                found = copy.recv(10)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the socket that nobody closed
+                removed = loop.remove_reader(number)
+            return found, removed, b.recv(10)
+
+    assert same_as_asyncio(loop, script) == (b"x", True, b"")
 
 
 def test_objects_with_a_fileno_and_numbers_are_the_same_descriptor(loop):

@@ -13,7 +13,7 @@ import hoop
 
 anyio = pytest.importorskip("anyio")
 from anyio import from_thread, lowlevel, to_thread  # noqa: E402
-from anyio.abc import SocketAttribute  # noqa: E402
+from anyio.abc import SocketAttribute, UNIXSocketStream  # noqa: E402
 from anyio.streams.buffered import BufferedByteReceiveStream  # noqa: E402
 from anyio.streams.file import FileReadStream  # noqa: E402
 from anyio.streams.stapled import StapledByteStream  # noqa: E402
@@ -21,12 +21,17 @@ from anyio.streams.text import TextStream  # noqa: E402
 from anyio.streams.tls import TLSAttribute, TLSListener, TLSStream  # noqa: E402
 
 
-@pytest.fixture
-def arun(new_loop):
-    """A function that has anyio run an async function: anyio.run() with hoop as loop_factory."""
+@pytest.fixture(params=["lazy", "eager"])
+def arun(request, new_loop):
+    """A function that has anyio run an async function: anyio.run() with hoop as loop_factory.
+
+    Once as usual, and once with tasks that take their first step at once.
+    """
 
     def arun(function):
         async def main():
+            if request.param == "eager":
+                asyncio.get_running_loop().set_task_factory(hoop.eager_task_factory)
             assert type(asyncio.get_running_loop()) is hoop.EventLoop
             with anyio.fail_after(15):
                 return await function()
@@ -274,6 +279,29 @@ def test_datagrams_are_answered(arun):
                         await client.send(b"packet %d" % n)
                         assert await client.receive() == b"PACKET %d" % n
                 group.cancel_scope.cancel()
+
+    arun(main)
+
+
+@pytest.mark.parametrize("waits_for", ["receive", "send"])
+def test_a_unix_stream_is_closed_under_a_task_that_waits_for_it(arun, waits_for):
+    async def main():
+        left, right = socket.socketpair()
+        with right:
+            stream = await UNIXSocketStream.from_socket(left)
+
+            async def wait():
+                more_than_it_takes = b"x" * 10_000_000
+                waiting = (
+                    stream.receive() if waits_for == "receive" else stream.send(more_than_it_takes)
+                )
+                with pytest.raises(anyio.ClosedResourceError):
+                    await waiting
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                await stream.aclose()
 
     arun(main)
 

@@ -23,5 +23,7 @@ cdef class Loop(LoopBase):
     cdef object add_timer(self, double deadline, object when_given, object callback, tuple args, object context)
     cdef object call_task_factory(self, object coro, object name, object context, object eager_start)
     cdef int check_callback(self, object callback, str method) except -1
-    cdef object watch(self, int fd, int interest, object callback, tuple args)
-    cdef bint unwatch(self, object fd, int interest) except -1
+    cdef dict watched                   # descriptor -> the object that add_reader or add_writer was given
+    cdef object watch(self, object fileobj, int interest, object callback, tuple args)
+    cdef bint unwatch(self, object fileobj, int interest) except -1
+    cdef object watched_descriptor(self, object fileobj)

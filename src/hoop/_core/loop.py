@@ -64,6 +64,7 @@ class Loop(LoopBase):
 
     def __cinit__(self):
         self.flushing = []
+        self.watched = {}
         self.own_clock = type(self).time is not Loop.time
 
     def _set_driver(self, driver: Driver):
@@ -440,7 +441,9 @@ class Loop(LoopBase):
     # ---- watching descriptors ----
 
     @cython.cfunc
-    def watch(self, fd: cython.int, interest: cython.int, callback, args: tuple) -> object:
+    def watch(self, fileobj, interest: cython.int, callback, args: tuple) -> object:
+        number = descriptor(fileobj)
+        fd: cython.int = number
         self.check_open()
         self.check_driver()
         handle: Handle = new_handle(callback, args, None, self)
@@ -458,15 +461,17 @@ class Loop(LoopBase):
         watch.interest = interest
         watch.handle = handle
         self.driver.submit(watch)
+        if number is not fileobj:
+            self.watched.setdefault(number, fileobj)
         return handle
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def unwatch(self, fd, interest: cython.int) -> cython.bint:
+    def unwatch(self, fileobj, interest: cython.int) -> cython.bint:
         if self.closed:
             return False
         self.check_driver()
-        fd = descriptor(fd)
+        fd = self.watched_descriptor(fileobj)
         if fd > INT_MAX:
             return False
         op = self.driver.armed(fd, interest)
@@ -474,16 +479,29 @@ class Loop(LoopBase):
             return False
         self.driver.cancel(op)
         cython.cast(WatchOp, op).handle.cancel()
+        if self._watched(fd) == (None, None):
+            self.watched.pop(fd, None)
         return True
 
+    @cython.cfunc
+    def watched_descriptor(self, fileobj) -> object:
+        """The descriptor of an object; if that was closed while it was watched, the one it had."""
+        try:
+            return descriptor(fileobj)
+        except ValueError:
+            for fd, known in self.watched.items():
+                if known is fileobj:
+                    return fd
+            raise
+
     def _add_reader(self, fd, callback, *args):
-        return self.watch(descriptor(fd), READABLE, callback, args)
+        return self.watch(fd, READABLE, callback, args)
 
     def _remove_reader(self, fd):
         return self.unwatch(fd, READABLE)
 
     def _add_writer(self, fd, callback, *args):
-        return self.watch(descriptor(fd), WRITABLE, callback, args)
+        return self.watch(fd, WRITABLE, callback, args)
 
     def _remove_writer(self, fd):
         return self.unwatch(fd, WRITABLE)
@@ -559,6 +577,7 @@ class Loop(LoopBase):
         for transport in self._open_transports():
             transport._let_go()
         self.transports.clear()
+        self.watched.clear()
         while self.first_task is not cython.NULL:
             task: Task = cython.cast(Task, self.first_task)
             task.unlink()
