@@ -24,6 +24,7 @@ double: TypeAlias = builtins.float
 void: TypeAlias = None
 p_void: TypeAlias = Any
 p_char: TypeAlias = Any
+pp_char: TypeAlias = Any
 
 NULL: Any
 compiled: builtins.bool

@@ -26,7 +26,7 @@ from hoop._core.epoll import EpollDriver
 from hoop._core.listener import AcceptOp
 from hoop._core.loop import Loop
 from hoop._core.stream import open_stream
-from hoop.loop import dns, registry
+from hoop.loop import dns, process, registry
 from hoop.loop.drain import Drain, Drained, check
 
 _Ts = TypeVarTuple("_Ts")
@@ -57,6 +57,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
     __slots__ = (
         "_asyncgens",
         "_asyncgens_shutdown_called",
+        "_children",
         "_clock_resolution",
         "_coroutine_origin_tracking_enabled",
         "_coroutine_origin_tracking_saved_depth",
@@ -102,6 +103,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._unix_server_sockets: dict[Any, int] = {}
         self._ssock = self._csock = None
         self._listeners: dict[int, AcceptOp] = {}
+        self._children: set[process.ChildWatch] = set()
         self._resolver = dns.Resolver()
         self._drain: Drain | None = None
         self._watches_signals = False
@@ -170,6 +172,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        for child in list(self._children):
+            child.close()
         super().close()
         self._listeners.clear()
         self._resolver.close()
@@ -323,6 +327,11 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             yield
         finally:
             self._set_transport(number, transport)
+
+    # ---- child processes ----
+
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return await process.open_process(self, *args, **kwargs)
 
     # ---- names ----
 

@@ -1,0 +1,224 @@
+"""Starting a child process: `start()` makes it and does not wait, `outcome()` says whether its program runs.
+
+How the child gets from one to the other is in c/spawn.h. `hoop.loop.process` has the rest.
+"""
+
+from __future__ import annotations
+
+import cython
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cython.cimports.hoop._core.c.linux import hoop_close
+from cython.cimports.hoop._core.c.spawn import (
+    EINVAL,
+    HOOP_CAN_SPAWN,
+    environ,
+    hoop_clone_copying,
+    hoop_clone_sharing,
+    hoop_count_launches,
+    hoop_failure,
+    hoop_launch,
+    hoop_new_launch,
+    hoop_open_report,
+    hoop_read_failure,
+    hoop_room,
+    hoop_sweep,
+    hoop_take_room,
+)
+from cython.cimports.hoop._core.errors import raise_errno
+from cython.cimports.libc.string import memcpy
+
+# Where a child failed, as outcome() says it.
+SETUP = 0
+CHDIR = 1
+EXEC = 2
+
+# If c/spawn.h does not know the processor, subprocess has to do it.
+CAN_SPAWN = bool(HOOP_CAN_SPAWN)
+
+
+@cython.cfunc
+def room_for(strings: list) -> cython.size_t:
+    """How much of a launch pack() will take."""
+    total: cython.size_t = hoop_room((len(strings) + 1) * cython.sizeof(cython.p_char))
+    string: bytes
+    for string in strings:
+        total += hoop_room(len(string) + 1)  # len() refuses None
+    return total
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def pack_string(launch: cython.pointer[hoop_launch], string: bytes) -> cython.p_char:
+    n: cython.size_t = PyBytes_GET_SIZE(string) + 1
+    return cython.cast(
+        cython.p_char, memcpy(hoop_take_room(launch, n), PyBytes_AS_STRING(string), n)
+    )
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def pack(launch: cython.pointer[hoop_launch], strings: list) -> cython.pp_char:
+    """Copy strings into a launch, as the array of pointers that exec wants."""
+    words = cython.cast(
+        cython.pp_char,
+        hoop_take_room(launch, (len(strings) + 1) * cython.sizeof(cython.p_char)),
+    )
+    i: cython.Py_ssize_t
+    for i in range(len(strings)):
+        words[i] = pack_string(launch, strings[i])
+    words[len(strings)] = cython.NULL
+    return words
+
+
+@cython.cfunc
+def current_environment() -> list:
+    """The environment as it is now, copied: the parent may change it while the child still reads."""
+    found: list = []
+    i: cython.Py_ssize_t = 0
+    while environ is not cython.NULL and environ[i] is not cython.NULL:
+        found.append(environ[i])
+        i += 1
+    return found
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def pack_numbers(
+    launch: cython.pointer[hoop_launch], stdio: tuple, pass_fds: list, groups: list | None
+) -> cython.int:
+    i: cython.Py_ssize_t
+    for i in range(3):
+        launch.stdio[i] = stdio[i]
+    keep: list = sorted([*pass_fds, launch.report])
+    launch.keep = cython.cast(
+        cython.pointer[cython.int], hoop_take_room(launch, len(keep) * cython.sizeof(cython.int))
+    )
+    launch.n_keep = len(keep)
+    for i in range(len(keep)):
+        launch.keep[i] = keep[i]
+    launch.n_groups = -1
+    if groups is not None:
+        launch.groups = cython.cast(
+            cython.pointer[cython.uint],
+            hoop_take_room(launch, len(groups) * cython.sizeof(cython.uint)),
+        )
+        launch.n_groups = len(groups)
+        for i in range(len(groups)):
+            launch.groups[i] = groups[i]
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def drop(launch: cython.pointer[hoop_launch]) -> cython.void:
+    """Undo a launch that came to no child."""
+    if launch.report >= 0:
+        hoop_close(launch.report)
+    if launch.reader >= 0:
+        hoop_close(launch.reader)
+    launch.sharing = 0
+    hoop_sweep()
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def clone(launch: cython.pointer[hoop_launch], copies: cython.bint) -> cython.int:
+    """Make the child. Returns its number, or -errno."""
+    pid: cython.int = -EINVAL
+    if not copies:
+        # With the GIL: it takes some 20 µs, and a busy thread might keep the GIL for milliseconds. Nor can
+        # another thread fork meanwhile; its child would have the report too, and hold it open.
+        pid = hoop_clone_sharing(launch)
+    if pid == -EINVAL:  # or the kernel refused: two time namespaces cannot share memory
+        with cython.nogil:
+            pid = hoop_clone_copying(launch)
+        if pid >= 0:
+            launch.sharing = 0
+    return pid
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def raise_if(result: cython.int) -> cython.int:
+    return raise_errno(result) if result < 0 else 0
+
+
+def start(
+    programs: list,
+    argv: list,
+    env: list | None,
+    cwd: bytes | None,
+    stdio: tuple,
+    pass_fds: list,
+    close_fds: cython.bint,
+    restore_signals: cython.bint,
+    new_session: cython.bint,
+    process_group: cython.int,
+    umask: cython.int,
+    uid: cython.longlong,
+    gid: cython.longlong,
+    groups: list | None,
+    copies: cython.bint,
+):
+    """Make a child process. Returns its number, and a descriptor for outcome() when that is readable.
+
+    `programs` are paths to try in turn; these and the other strings are bytes without a zero. `pass_fds`
+    ascend. -1 or None stand for what the child shall leave as it is; without `env` it gets the parent's.
+    With `copies` the child works on a copy of the parent's memory, as after fork(): before it becomes another
+    user it has to, and it takes as long as the parent is large. Raises OSError if there can be no child.
+    """
+    launch: cython.pointer[hoop_launch]
+    pid: cython.int
+    if env is None:
+        env = current_environment()
+    total: cython.size_t = room_for(programs) + room_for(argv) + room_for(env)
+    if cwd is not None:
+        total += hoop_room(len(cwd) + 1)
+    total += hoop_room((len(pass_fds) + 1) * cython.sizeof(cython.int))
+    if groups is not None:
+        total += hoop_room(len(groups) * cython.sizeof(cython.uint))
+    launch = hoop_new_launch(total)
+    if launch is cython.NULL:
+        raise MemoryError
+    try:
+        raise_if(hoop_open_report(launch))
+        launch.programs = pack(launch, programs)
+        launch.argv = pack(launch, argv)
+        launch.envp = pack(launch, env)
+        if cwd is not None:
+            launch.cwd = pack_string(launch, cwd)
+        pack_numbers(launch, stdio, pass_fds, groups)
+        launch.closes = close_fds
+        launch.restores_signals = restore_signals
+        launch.new_session = new_session
+        launch.process_group = process_group
+        launch.umask = umask
+        launch.uid = uid
+        launch.gid = gid
+        pid = clone(launch, copies)
+        raise_if(pid)
+    except BaseException:
+        drop(launch)
+        raise
+    hoop_close(launch.report)  # the launch itself is freed by a sweep, at the earliest by outcome()
+    return pid, launch.reader
+
+
+def outcome(reader: cython.int):
+    """Whether a child runs its program: None if it does, else an errno and where the child failed.
+
+    To be called once, when the descriptor that start() gave is readable, or to give it up; closes it.
+    """
+    failure: hoop_failure
+    n: cython.int = hoop_read_failure(reader, cython.address(failure))
+    hoop_close(reader)
+    hoop_sweep()
+    if n == cython.cast(cython.int, cython.sizeof(hoop_failure)):
+        return failure.error, failure.step
+    return None
+
+
+def count_launches() -> int:
+    """How many children may still be on their way to their program. For tests."""
+    hoop_sweep()
+    return hoop_count_launches()

@@ -1,0 +1,353 @@
+"""Child processes: made without stopping the loop, and waited for by their pidfd.
+
+    Popen                  a subprocess.Popen that does not wait until the child runs its program
+    ChildWatch             waits on a loop for one child to end, and takes its exit status
+    SubprocessTransport    asyncio's, on these two
+    open_process           all of it, for the loop
+
+What a user sees is as the running Python's asyncio and subprocess have it, and most of it is theirs. No child
+watcher is used, and SIGCHLD is left to whoever wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from asyncio import unix_events
+from asyncio.log import logger
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hoop._core import spawn
+
+if TYPE_CHECKING:
+    from hoop.loop.event_loop import EventLoop
+
+INT_MAX = 2**31 - 1
+ID_MAX = 2**32 - 1
+GROUPS_MAX = 2**16
+TAKEN = "child process pid %d exit status already read: will report returncode 255"
+
+_stock_popen = subprocess.Popen
+
+# If a child fails before it tries its program, older Pythons (3.11.7, 3.12.1) always blame its directory.
+_BLAMES_CHDIR_ALONE = "noexec:chdir" in _stock_popen._execute_child.__code__.co_consts  # type: ignore[attr-defined]
+
+
+class Order(NamedTuple):
+    """What subprocess.Popen tells its _execute_child()."""
+
+    args: Any
+    executable: Any
+    preexec_fn: Any
+    close_fds: Any
+    pass_fds: Any
+    cwd: Any
+    env: Any
+    startupinfo: Any
+    creationflags: Any
+    shell: Any
+    p2cread: int
+    p2cwrite: int
+    c2pread: int
+    c2pwrite: int
+    errread: int
+    errwrite: int
+    restore_signals: Any
+    gid: int | None
+    gids: list[int] | None
+    uid: int | None
+    umask: Any
+    start_new_session: Any
+    process_group: Any
+
+    def is_ours(self) -> bool:
+        """Whether the core can do it. What is odd is subprocess's, to do or to refuse in its own words."""
+        ids = (self.uid, self.gid, *(self.gids or ()))
+        return (
+            spawn.CAN_SPAWN
+            and self.preexec_fn is None
+            and isinstance(self.restore_signals, int)
+            and isinstance(self.start_new_session, int)
+            and all(isinstance(n, int) and n <= INT_MAX for n in (self.umask, self.process_group))
+            and isinstance(self.pass_fds, (tuple, list, set, frozenset))
+            and all(isinstance(fd, int) and 0 <= fd <= INT_MAX for fd in self.pass_fds)
+            and all(number is None or number <= ID_MAX for number in ids)
+            and len(ids) <= GROUPS_MAX
+        )
+
+    def arguments(self) -> list[Any]:
+        """The child's arguments, the first of which names its program."""
+        if isinstance(self.args, (str, bytes)):
+            argv: list[Any] = [self.args]
+        elif isinstance(self.args, os.PathLike):
+            if self.shell:
+                raise TypeError("path-like args is not allowed when shell is true")
+            argv = [self.args]
+        else:
+            argv = list(self.args)
+        if self.shell:
+            argv = [self.executable or "/bin/sh", "-c", *argv]
+        return argv
+
+    def environment(self) -> list[bytes] | None:
+        """The child's environment, or None for the parent's."""
+        if self.env is None:
+            return None
+        found = []
+        for key, value in self.env.items():
+            name = _encode(key)
+            if b"=" in name:
+                raise ValueError("illegal environment variable name")
+            found.append(name + b"=" + _encode(value))
+        return found
+
+
+def _candidates(program: Any, env: Any) -> list[bytes]:
+    """The paths at which to look for a program."""
+    name = _encode(program)
+    if os.path.dirname(name):
+        return [name]
+    return [os.path.join(_encode(folder), name) for folder in os.get_exec_path(env)]
+
+
+def _encode(text: Any) -> bytes:
+    found = os.fsencode(text)
+    if b"\0" in found:
+        raise ValueError("embedded null byte")
+    return found
+
+
+class Popen(_stock_popen[bytes]):
+    """A subprocess.Popen whose child may still be on the way to its program: started() says so."""
+
+    _report = -1  # readable once the child runs its program or has failed; -1: that is known
+    _program: Any
+    _cwd: Any
+
+    def _execute_child(self, *given: Any) -> None:
+        order = Order(*given)
+        if not order.is_ours():
+            super()._execute_child(*given)  # type: ignore[misc]  # waits for the child
+            return
+        argv = order.arguments()
+        program = argv[0] if order.executable is None else order.executable
+        sys.audit("subprocess.Popen", program, argv, order.cwd, order.env)
+        # No memory is shared with a process of other privileges, nor if the user says so.
+        keeps_identity = order.uid is None and order.gid is None and order.gids is None
+        shares = keeps_identity and subprocess._USE_VFORK
+        self._program, self._cwd = program, order.cwd
+        self.pid, self._report = spawn.start(
+            _candidates(program, order.env),
+            [_encode(argument) for argument in argv],
+            order.environment(),
+            None if order.cwd is None else _encode(order.cwd),
+            (order.p2cread, order.c2pwrite, order.errwrite),
+            sorted(set(order.pass_fds)),
+            bool(order.close_fds),
+            bool(order.restore_signals),
+            bool(order.start_new_session),
+            order.process_group,
+            order.umask,
+            -1 if order.uid is None else order.uid,
+            -1 if order.gid is None else order.gid,
+            order.gids,
+            not shares,
+        )
+        self._child_created = True
+        self._close_pipe_fds(*given[10:16])  # type: ignore[attr-defined]  # p2cread to errwrite
+
+    async def started(self, loop: EventLoop) -> None:
+        """Wait until the child runs its program. Raises what subprocess.Popen() would if it cannot."""
+        if self._report < 0:
+            return
+        readable = loop.create_future()
+        try:
+            loop._add_reader(self._report, _wake, readable)
+            await readable
+        finally:
+            loop._remove_reader(self._report)
+            report, self._report = self._report, -1
+            failure = spawn.outcome(report)
+        if failure is not None:
+            raise self._error(*failure)
+
+    def _error(self, number: int, step: int) -> OSError:
+        to_blame = None
+        if step == spawn.EXEC:
+            to_blame = self._program
+        elif step == spawn.CHDIR or not _BLAMES_CHDIR_ALONE:
+            to_blame = self._cwd
+        if to_blame is None:
+            return OSError(number, os.strerror(number))
+        return OSError(number, os.strerror(number), to_blame)
+
+    def abandon(self) -> None:
+        """Kill a child that nobody will come to know, and close its pipes."""
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe is not None:
+                pipe.close()
+        try:
+            self.kill()
+        except (ProcessLookupError, PermissionError):
+            pass  # it runs as another user by now, and has to end by itself
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class ChildWatch:
+    """Waits on a loop for a child to end: by its pidfd or, where there can be none, with a thread.
+
+    Only this one child is ever waited for. `ended` is a future of what Popen calls its returncode.
+    """
+
+    def __init__(self, loop: EventLoop, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.ended: asyncio.Future[int] = loop.create_future()
+        self._loop = loop
+        self._pidfd = -1
+        loop._children.add(self)
+        try:
+            self._pidfd = os.pidfd_open(process.pid)
+            loop._add_reader(self._pidfd, self._on_exit)
+        except OSError:
+            self._close_pidfd()
+            name = f"hoop-waitpid-{process.pid}"
+            threading.Thread(target=self._wait_in_thread, name=name, daemon=True).start()
+
+    def close(self) -> None:
+        """Wait no longer."""
+        self._loop._children.discard(self)
+        self._close_pidfd()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the child, and never to another process that has got its number since."""
+        try:
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, number)
+            elif self.process.returncode is None:
+                os.kill(self.process.pid, number)
+        except ProcessLookupError:
+            pass  # it has ended
+
+    def _on_exit(self) -> None:
+        returncode = self._take_status()
+        self.close()
+        if not self.ended.done():
+            self.ended.set_result(returncode)
+
+    def _take_status(self) -> int:
+        process: Any = self.process
+        kind, number = os.P_PIDFD, self._pidfd
+        if number < 0:
+            kind, number = os.P_PID, process.pid
+        with process._waitpid_lock:  # the user may be waiting too, in another thread
+            if process.returncode is None:
+                try:
+                    info: Any = os.waitid(kind, number, os.WEXITED)
+                except ChildProcessError:
+                    process.returncode = 255
+                    logger.warning(TAKEN, process.pid)
+                else:
+                    exited = info.si_code == os.CLD_EXITED
+                    process.returncode = info.si_status if exited else -info.si_status
+            return int(process.returncode)
+
+    def _close_pidfd(self) -> None:
+        if self._pidfd >= 0:
+            self._loop._remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _wait_in_thread(self) -> None:
+        try:
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # somebody else took the status
+        try:
+            self._loop.call_soon_threadsafe(self._on_exit)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+            logger.warning("Loop %r that handles pid %r is closed", self._loop, self.process.pid)
+            self._take_status()
+
+
+class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[name-defined,misc]
+    """asyncio's transport, of a child that is there already."""
+
+    def _start(self, *args: Any, watch: ChildWatch, **kwargs: Any) -> None:
+        self._watch = watch
+        self._proc = watch.process
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal to the child, if it has not ended. ProcessLookupError after connection_lost."""
+        self._check_proc()
+        self._watch.send_signal(signal)
+
+    def terminate(self) -> None:
+        """Ask the child to end: SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the child: SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+async def open_process(
+    loop: EventLoop,
+    protocol: asyncio.BaseProtocol,
+    args: Any,
+    shell: bool,
+    stdin: Any,
+    stdout: Any,
+    stderr: Any,
+    bufsize: int,
+    extra: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> SubprocessTransport:
+    """Make a child process and its transport. If that fails or is cancelled, no child is left."""
+    kwargs |= {"stdin": stdin, "stdout": stdout, "stderr": stderr, "bufsize": bufsize}
+    watch = await _start(loop, args, shell, kwargs)
+    waiter = loop.create_future()
+    transport = SubprocessTransport(
+        loop, protocol, args, shell, **kwargs, waiter=waiter, extra=extra, watch=watch
+    )
+    watch.ended.add_done_callback(lambda ended: transport._process_exited(ended.result()))
+    try:
+        await waiter
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except GeneratorExit:
+        transport.close()
+        raise
+    except BaseException:
+        transport.close()
+        await transport._wait()
+        raise
+    return transport
+
+
+async def _start(loop: EventLoop, args: Any, shell: bool, kwargs: dict[str, Any]) -> ChildWatch:
+    if subprocess.Popen is not _stock_popen:
+        # Somebody has put something else there, perhaps a mock: it is asked, and waited for.
+        process = subprocess.Popen(args, shell=shell, universal_newlines=False, **kwargs)
+        return ChildWatch(loop, process)
+    child = Popen(args, shell=shell, universal_newlines=False, **kwargs)
+    watch = ChildWatch(loop, child)
+    try:
+        await child.started(loop)
+    except (GeneratorExit, KeyboardInterrupt, SystemExit):
+        child.abandon()
+        raise
+    except BaseException:
+        child.abandon()
+        await asyncio.wait((watch.ended,))
+        raise
+    return watch
