@@ -26,7 +26,7 @@ from hoop._core import spawn
 if TYPE_CHECKING:
     from hoop.loop.event_loop import EventLoop
 
-INT_MAX = 2**31 - 1
+INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 ID_MAX = 2**32 - 1
 GROUPS_MAX = 2**16
 TAKEN = "child process pid %d exit status already read: will report returncode 255"
@@ -64,46 +64,52 @@ class Order(NamedTuple):
     start_new_session: Any
     process_group: Any
 
-    def is_ours(self) -> bool:
-        """Whether the core can do it. What is odd is subprocess's, to do or to refuse in its own words."""
-        ids = (self.uid, self.gid, *(self.gids or ()))
-        return (
-            spawn.CAN_SPAWN
-            and self.preexec_fn is None
-            and isinstance(self.restore_signals, int)
-            and isinstance(self.start_new_session, int)
-            and all(isinstance(n, int) and n <= INT_MAX for n in (self.umask, self.process_group))
-            and isinstance(self.pass_fds, (tuple, list, set, frozenset))
-            and all(isinstance(fd, int) and 0 <= fd <= INT_MAX for fd in self.pass_fds)
-            and all(number is None or number <= ID_MAX for number in ids)
-            and len(ids) <= GROUPS_MAX
-        )
-
-    def arguments(self) -> list[Any]:
-        """The child's arguments, the first of which names its program."""
-        if isinstance(self.args, (str, bytes)):
-            argv: list[Any] = [self.args]
-        elif isinstance(self.args, os.PathLike):
-            if self.shell:
-                raise TypeError("path-like args is not allowed when shell is true")
-            argv = [self.args]
-        else:
-            argv = list(self.args)
+    def program(self) -> tuple[Any, list[Any]]:
+        """What is to be run, and its arguments."""
+        argv = [self.args] if isinstance(self.args, (str, bytes)) else list(self.args)
         if self.shell:
             argv = [self.executable or "/bin/sh", "-c", *argv]
-        return argv
+        return (argv[0] if self.executable is None else self.executable), argv
 
-    def environment(self) -> list[bytes] | None:
-        """The child's environment, or None for the parent's."""
-        if self.env is None:
+    def launch(self) -> tuple[Any, ...] | None:
+        """The arguments of spawn.start(). None: only subprocess can do this, or refuse it in its words."""
+        flags = (self.restore_signals, self.start_new_session)
+        if (
+            not spawn.CAN_SPAWN
+            or self.preexec_fn is not None
+            or not isinstance(self.args, (str, bytes, tuple, list))
+            or not isinstance(
+                self.pass_fds, (tuple, list, set, frozenset)
+            )  # not what one look uses up
+            or not all(isinstance(flag, int) for flag in flags)
+        ):
             return None
-        found = []
-        for key, value in self.env.items():
-            name = _encode(key)
-            if b"=" in name:
-                raise ValueError("illegal environment variable name")
-            found.append(name + b"=" + _encode(value))
-        return found
+        try:
+            return self._launch()
+        except Exception:
+            return None
+
+    def _launch(self) -> tuple[Any, ...]:
+        program, argv = self.program()
+        keeps_identity = self.uid is None and self.gid is None and self.gids is None
+        return (
+            _candidates(program, self.env),
+            [_encode(argument) for argument in argv],
+            None if self.env is None else _environment(self.env),
+            None if self.cwd is None else _encode(self.cwd),
+            (self.p2cread, self.c2pwrite, self.errwrite),
+            sorted({_number(fd, 0, INT_MAX) for fd in self.pass_fds}),
+            bool(self.close_fds),
+            bool(self.restore_signals),
+            bool(self.start_new_session),
+            _number(self.process_group, INT_MIN, INT_MAX),
+            _number(self.umask, INT_MIN, INT_MAX),
+            -1 if self.uid is None else _number(self.uid, 0, ID_MAX),
+            -1 if self.gid is None else _number(self.gid, 0, ID_MAX),
+            None if self.gids is None else _groups(self.gids),
+            # No memory is shared with a process of other privileges, nor if the user wants none shared.
+            not (keeps_identity and subprocess._USE_VFORK),
+        )
 
 
 def _candidates(program: Any, env: Any) -> list[bytes]:
@@ -114,11 +120,33 @@ def _candidates(program: Any, env: Any) -> list[bytes]:
     return [os.path.join(_encode(folder), name) for folder in os.get_exec_path(env)]
 
 
+def _environment(env: Any) -> list[bytes]:
+    found = []
+    for key, value in env.items():
+        name = _encode(key)
+        if b"=" in name:
+            raise ValueError(key)
+        found.append(name + b"=" + _encode(value))
+    return found
+
+
 def _encode(text: Any) -> bytes:
     found = os.fsencode(text)
     if b"\0" in found:
-        raise ValueError("embedded null byte")
+        raise ValueError(text)
     return found
+
+
+def _groups(gids: list[int]) -> list[int]:
+    if len(gids) > GROUPS_MAX:
+        raise ValueError(gids)
+    return [_number(gid, 0, ID_MAX) for gid in gids]
+
+
+def _number(number: int, least: int, most: int) -> int:
+    if not isinstance(number, int) or not least <= number <= most:
+        raise ValueError(number)
+    return number
 
 
 class Popen(_stock_popen[bytes]):
@@ -130,33 +158,14 @@ class Popen(_stock_popen[bytes]):
 
     def _execute_child(self, *given: Any) -> None:
         order = Order(*given)
-        if not order.is_ours():
+        launch = order.launch()
+        if launch is None:
             super()._execute_child(*given)  # type: ignore[misc]  # waits for the child
             return
-        argv = order.arguments()
-        program = argv[0] if order.executable is None else order.executable
-        sys.audit("subprocess.Popen", program, argv, order.cwd, order.env)
-        # No memory is shared with a process of other privileges, nor if the user says so.
-        keeps_identity = order.uid is None and order.gid is None and order.gids is None
-        shares = keeps_identity and subprocess._USE_VFORK
-        self._program, self._cwd = program, order.cwd
-        self.pid, self._report = spawn.start(
-            _candidates(program, order.env),
-            [_encode(argument) for argument in argv],
-            order.environment(),
-            None if order.cwd is None else _encode(order.cwd),
-            (order.p2cread, order.c2pwrite, order.errwrite),
-            sorted(set(order.pass_fds)),
-            bool(order.close_fds),
-            bool(order.restore_signals),
-            bool(order.start_new_session),
-            order.process_group,
-            order.umask,
-            -1 if order.uid is None else order.uid,
-            -1 if order.gid is None else order.gid,
-            order.gids,
-            not shares,
-        )
+        self._program, argv = order.program()
+        self._cwd = order.cwd
+        sys.audit("subprocess.Popen", self._program, argv, order.cwd, order.env)
+        self.pid, self._report = spawn.start(*launch)
         self._child_created = True
         self._close_pipe_fds(*given[10:16])  # type: ignore[attr-defined]  # p2cread to errwrite
 
@@ -176,14 +185,12 @@ class Popen(_stock_popen[bytes]):
             raise self._error(*failure)
 
     def _error(self, number: int, step: int) -> OSError:
-        to_blame = None
+        blamed: tuple[Any, ...] = ()
         if step == spawn.EXEC:
-            to_blame = self._program
+            blamed = (self._program,)
         elif step == spawn.CHDIR or not _BLAMES_CHDIR_ALONE:
-            to_blame = self._cwd
-        if to_blame is None:
-            return OSError(number, os.strerror(number))
-        return OSError(number, os.strerror(number), to_blame)
+            blamed = (self._cwd,)
+        return OSError(number, os.strerror(number), *blamed)
 
     def abandon(self) -> None:
         """Kill a child that nobody will come to know, and close its pipes."""

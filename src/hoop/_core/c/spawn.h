@@ -123,7 +123,7 @@ HOOP_CHILD int hoop_set_up_descriptors(const hoop_launch *l) {
     }
     for (int i = 0; i < 3; i++) {
         if (stdio[i] == i) HOOP_TRY(hoop_raw(__NR_fcntl, i, F_SETFD, 0));
-        else if (stdio[i] >= 0) HOOP_TRY(hoop_raw(__NR_dup3, stdio[i], i, 0));
+        else if (stdio[i] != -1) HOOP_TRY(hoop_raw(__NR_dup3, stdio[i], i, 0));
     }
     return 0;
 }
