@@ -22,10 +22,15 @@ from pathlib import Path
 import pytest
 
 import hoop
+from hoop._core import capabilities
 from hoop._core.op import count_live_ops
 from hoop.loop import registry
 
-DRIVERS = ["epoll"]
+REFUSAL = capabilities.why_not()
+DRIVERS = [
+    "epoll",
+    pytest.param("uring", marks=pytest.mark.skipif(REFUSAL is not None, reason=str(REFUSAL))),
+]
 
 TIME_LIMIT = 20.0  # seconds for one test
 KILL_AFTER = 40.0  # seconds until a process that did not even notice its time limit is ended
@@ -214,7 +219,7 @@ def logged(asyncio_log) -> Logged:
 
 def make_loop(driver: str) -> hoop.EventLoop:
     """A new hoop loop with a driver of that name."""
-    loop = hoop.new_event_loop()
+    loop = hoop.new_event_loop(driver)
     assert loop.driver == driver
     return loop
 

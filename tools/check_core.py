@@ -44,7 +44,13 @@ C_INTEGER = re.compile(
 
 # What `hoop.loop.EventLoop` adds, and the core calls by name: none of it per event.
 ADDED = {
-    "LoopBase": ("call_exception_handler", "call_later", "create_future", "slow_callback_duration"),
+    "LoopBase": (
+        "_new_driver",
+        "call_exception_handler",
+        "call_later",
+        "create_future",
+        "slow_callback_duration",
+    ),
     "Runnable": ("_context", "_wakeup"),  # of a future's waiter, which is always a Task
 }
 

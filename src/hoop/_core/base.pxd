@@ -9,6 +9,7 @@ cdef class LoopBase(ReadyRing):
     cdef Driver driver
     cdef Timers timers
     cdef list dirty                     # ops with something to send before the loop sleeps
+    cdef bint together                  # several streams send now: let the driver make the calls
     cdef dict transports                # descriptor -> open transport; owns them
     cdef object wake_context            # where callbacks run that only wake a task of ours
     cdef bint closed, stopping, debug

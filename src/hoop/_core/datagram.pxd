@@ -70,3 +70,4 @@ cdef class DatagramTransport(Endpoint):
     cdef int fail(self, object exc, str message) except -1
     cdef int lose(self, object exc) except -1
     cdef int release(self) except -1
+    cdef bint in_kernel(self) noexcept

@@ -61,7 +61,8 @@ from cython.cimports.hoop._core.c.python import (
     ref,
 )
 from cython.cimports.hoop._core.errors import os_error
-from cython.cimports.hoop._core.op import IDLE, READABLE, WRITABLE, Op
+from cython.cimports.hoop._core.op import ARMED, CANCELLING, READABLE, READY, WRITABLE, Op
+from cython.cimports.hoop._core.outbox import as_bytes
 from cython.cimports.libc.string import memmove, memset
 
 EAGAIN = cython.declare(cython.int, errno.EAGAIN)
@@ -200,7 +201,7 @@ class DatagramTransport(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def start_reading(self) -> cython.int:
-        if self.receive_op.phase == IDLE and self.fd >= 0 and not self.loop.closed:
+        if not is_armed(self.receive_op) and self.fd >= 0 and not self.loop.closed:
             self.loop.driver.submit(self.receive_op)
             if self.delivered < len(self.inbox):
                 self.loop.soon(self._deliver_rest, (), self.loop.wake_context)
@@ -209,7 +210,7 @@ class DatagramTransport(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def stop_reading(self) -> cython.int:
-        if self.receive_op.phase != IDLE and not self.loop.closed:
+        if is_armed(self.receive_op) and not self.loop.closed:
             self.loop.driver.cancel(self.receive_op)
         return 0
 
@@ -339,11 +340,7 @@ class DatagramTransport(Endpoint):
         told to the protocol's error_received.
         """
         if type(data) is not bytes:
-            if not isinstance(data, (bytes, bytearray, memoryview)):
-                raise TypeError(
-                    f"data argument must be a bytes-like object, not {type(data).__name__!r}"
-                )
-            data = bytes(data)
+            data = as_bytes(data, "bytes-like object")
         if not SENDS_EMPTY and not data:
             return
         if self.remote is not None:
@@ -379,16 +376,16 @@ class DatagramTransport(Endpoint):
         self.buffered += PyBytes_GET_SIZE(data) + HEADER
         if not literal or self.lost or self.loop.closed:
             # What the socket module has to say about the address, it says now.
-            if self.send_op.phase == IDLE:
+            if not is_armed(self.send_op):
                 self.flush()
             if self.lost:
                 self.outbox.clear()
             return self.maybe_pause()
-        if not self.is_dirty and self.send_op.phase == IDLE:
+        if not self.is_dirty and not is_armed(self.send_op):
             self.is_dirty = True
             self.loop.mark_dirty(self.send_op)
         if self.buffered > self.high_water:
-            if self.send_op.phase == IDLE:
+            if not is_armed(self.send_op):
                 self.flush()
             self.maybe_pause()
         return 0
@@ -489,10 +486,10 @@ class DatagramTransport(Endpoint):
         if self.fd < 0 or self.loop.closed:
             return 0
         if self.outbox and not self.lost:
-            if self.send_op.phase == IDLE:
+            if not is_armed(self.send_op):
                 self.loop.driver.submit(self.send_op)
             return self.maybe_resume()
-        if self.send_op.phase != IDLE:
+        if is_armed(self.send_op):
             self.loop.driver.cancel(self.send_op)
         self.maybe_resume()  # may queue more
         if self.closing and not self.outbox and not self.lost:
@@ -584,7 +581,7 @@ class DatagramTransport(Endpoint):
             return
         self.closing = True
         self.stop_reading()
-        if self.outbox and self.send_op.phase == IDLE:
+        if self.outbox and not is_armed(self.send_op):
             self.flush()
         elif not self.outbox:
             self.lose(None)
@@ -641,6 +638,11 @@ class DatagramTransport(Endpoint):
         if not self.loop.closed:
             self.loop.driver.cancel(self.receive_op)
             self.loop.driver.cancel(self.send_op)
+            if self.in_kernel():
+                self.loop.driver.poll(self.loop, 0)
+            if self.in_kernel():
+                self.loop.soon(self._release_later, (), self.loop.wake_context)
+                return 0
             if self.loop.transports.get(fd) is self:
                 del self.loop.transports[fd]
         self.closing = True
@@ -654,6 +656,15 @@ class DatagramTransport(Endpoint):
         self.protocol = self.datagram_received = None
         return self.disown()
 
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def in_kernel(self) -> cython.bint:
+        """Whether the kernel has not let go of a cancelled op yet."""
+        return self.receive_op.phase == CANCELLING or self.send_op.phase == CANCELLING
+
+    def _release_later(self):
+        self.release()
+
     # ---- asking ----
 
     def __repr__(self):
@@ -664,8 +675,8 @@ class DatagramTransport(Endpoint):
             if self.closing:
                 info.append("closing")
             info.append(f"fd={self.fd}")
-            info.append("read=polling" if self.receive_op.phase != IDLE else "read=idle")
-            state = "polling" if self.send_op.phase != IDLE else "idle"
+            info.append("read=polling" if is_armed(self.receive_op) else "read=idle")
+            state = "polling" if is_armed(self.send_op) else "idle"
             info.append(f"write=<{state}, bufsize={self.buffered}>")
         return f"<{' '.join(info)}>"
 
@@ -682,6 +693,13 @@ class DatagramTransport(Endpoint):
     @property
     def _address(self):
         return self.remote
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def is_armed(op: Op) -> cython.bint:
+    return op.phase == ARMED or op.phase == READY
 
 
 def open_datagram(loop: LoopBase, sock, protocol, address=None, waiter=None, extra=None):

@@ -5,10 +5,20 @@ cdef class Driver:
     cdef unsigned long generation       # of forks: the kernel's side belongs to the process that made it
     cdef bint inherited(self) noexcept
     cdef unsigned long waits, wakes     # how often it slept; how often it was woken by wake()
+    # Whether `pending` and `bell` say all there is to know: then a look costs a memory read.
+    cdef bint announces
+    cdef bint pending                   # something the kernel was not told, or we have not seen
+    cdef const unsigned int *bell       # not zero: the kernel has something for us
+    cdef int begin(self, ReadyRing ready) except -1
+    cdef int rest(self, ReadyRing ready) except -1
     cdef int submit(self, Op op) except -1
     cdef int cancel(self, Op op) except -1
     cdef int poll(self, ReadyRing ready, long long timeout_ns) except -1
     cdef int wake(self) except -1
     cdef int close(self) except -1
     cdef bint supports(self, int interest) noexcept
+    cdef bint supports_call(self, int code) noexcept
     cdef Op armed(self, int fd, int interest)
+    cdef list take_armed(self)
+
+cdef unsigned int silence              # the bell of a driver that has none

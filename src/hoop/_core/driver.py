@@ -1,16 +1,28 @@
 """The port to the kernel: what the loop asks of a driver. The loop never names one.
 
-`submit(op)`        watch for the op until it is cancelled. Raises OSError if the kernel refuses.
-`cancel(op)`        stop watching. Does nothing for an op that is not armed.
+`begin(ready)`      the calling thread is about to take turns. Returns 0, or the errno for which this driver
+                    cannot: then another takes over, with what `take_armed` gives.
+`rest(ready)`       the turns end for now: what the kernel was not told yet it is told. A send under way is
+                    called back, since another thread may take the next turn.
+`submit(op)`        watch for the op until it is cancelled; a CallOp is done once. Raises OSError if the
+                    kernel refuses.
+`cancel(op)`        stop watching. Does nothing for an op that is not armed. On a completion driver the op may
+                    be CANCELLING after that: the kernel keeps its descriptor until a later `poll` has seen
+                    the end of it. A CallOp has its turn all the same, with what became of the call.
 `poll(ready, ns)`   wait for at most `ns` nanoseconds (for ever if negative, not at all if 0), then push
                     each op whose turn has come onto `ready`. Runs nothing. The only call that may release
-                    the GIL. May return early, with nothing, when a signal arrived.
+                    the GIL. May return early, with nothing: when a signal arrived, for instance.
 `wake()`            make a sleeping `poll` return. From any thread.
 `close()`           give the kernel back what the driver holds. Ops still armed become idle.
-`supports(i)`       whether ops of that interest can be submitted.
+`supports(i)`       whether ops of that interest do what it says: RECEIVE and ACCEPT can always be submitted,
+                    but a readiness driver only tells when to make the system call.
+`supports_call(c)`  whether a CallOp of that code can be submitted now.
 `armed(fd, i)`      the op armed for a descriptor, or None.
+`take_armed()`      all ops that are armed and not in the kernel; they are idle then.
 
-A driver belongs to one loop. A descriptor must be closed only after its ops were cancelled.
+`announces`, `pending` and `bell` spare the loop a look at the driver while it is busy with callbacks.
+A driver belongs to one loop. A descriptor must be closed only after its ops were cancelled, and none of
+them is CANCELLING.
 After a fork the child's copy of a driver is *inherited*: it shares kernel objects with the parent, so it
 may only close its own descriptors and must not tell the kernel anything else.
 """
@@ -36,18 +48,29 @@ os.register_at_fork(after_in_child=_count_fork)
 
 @cython.cclass
 class Driver:
-    """The contract; each method raises NotImplementedError."""
+    """The contract. What has no sensible default raises NotImplementedError."""
 
     name = "none"
 
     def __cinit__(self):
         self.generation = forks
+        self.bell = cython.address(silence)
 
     @cython.cfunc
     @cython.exceptval(check=False)
     def inherited(self) -> cython.bint:
         """Whether this is a forked child's copy."""
         return self.generation != forks
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, ready: ReadyRing) -> cython.int:
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def rest(self, ready: ReadyRing) -> cython.int:
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -80,5 +103,14 @@ class Driver:
         return False
 
     @cython.cfunc
+    @cython.exceptval(check=False)
+    def supports_call(self, code: cython.int) -> cython.bint:
+        return False
+
+    @cython.cfunc
     def armed(self, fd: cython.int, interest: cython.int) -> Op:
+        raise NotImplementedError
+
+    @cython.cfunc
+    def take_armed(self) -> list:
         raise NotImplementedError

@@ -45,7 +45,7 @@ from cython.cimports.hoop._core.c.python import (
 from cython.cimports.hoop._core.driver import Driver
 from cython.cimports.hoop._core.errors import raise_errno
 from cython.cimports.hoop._core.handle import ReadyRing
-from cython.cimports.hoop._core.op import ARMED, READABLE, Op
+from cython.cimports.hoop._core.op import ARMED, CALL, WRITABLE, Op
 from cython.cimports.libc.stdint import uint32_t
 from cython.cimports.libc.string import memset
 
@@ -54,6 +54,7 @@ FD_MAX = cython.declare(cython.int, 1 << 24)
 EBADF = cython.declare(cython.int, errno.EBADF)
 EEXIST = cython.declare(cython.int, errno.EEXIST)
 EINTR = cython.declare(cython.int, errno.EINTR)
+ENOSYS = cython.declare(cython.int, errno.ENOSYS)
 ENOENT = cython.declare(cython.int, errno.ENOENT)
 EPERM = cython.declare(cython.int, errno.EPERM)
 
@@ -93,11 +94,13 @@ class EpollDriver(Driver):
     @cython.cfunc
     @cython.exceptval(check=False)
     def supports(self, interest: cython.int) -> cython.bint:
-        return True
+        return interest <= WRITABLE
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def submit(self, op: Op) -> cython.int:
+        if op.interest == CALL:
+            raise_errno(-ENOSYS, "epoll makes no calls")
         if op.fd < 0:
             raise ValueError(f"Invalid file descriptor: {op.fd}")
         if op.fd >= self.n_slots:
@@ -137,9 +140,9 @@ class EpollDriver(Driver):
     def place(self, op: Op | None) -> cython.pointer[Ref]:
         """Where the table keeps an op of this descriptor and interest."""
         slot: cython.pointer[Slot] = cython.address(self.slots[op.fd])
-        if op.interest == READABLE:
-            return cython.address(slot.reader)
-        return cython.address(slot.writer)
+        if op.interest == WRITABLE:
+            return cython.address(slot.writer)
+        return cython.address(slot.reader)
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -175,7 +178,7 @@ class EpollDriver(Driver):
     def armed(self, fd: cython.int, interest: cython.int) -> Op:
         if fd < 0 or fd >= self.n_slots:
             return None
-        p: Ref = self.slots[fd].reader if interest == READABLE else self.slots[fd].writer
+        p: Ref = self.slots[fd].writer if interest == WRITABLE else self.slots[fd].reader
         return None if p is cython.NULL else cython.cast(Op, p)
 
     @cython.cfunc

@@ -1,7 +1,8 @@
 """Accepting connections: a listening socket, and a stream transport for each connection.
 
-A failed accept4 costs more than a good one (it allocates first), so the op accepts one connection per
-turn, and more only while they keep coming. When the process runs out of descriptors the op rests, and one
+A completion driver hands over connections. Told only that there is one, the op accepts it itself: a failed
+accept4 costs more than a good one (it allocates first), so it is one connection per turn, and more only while
+they keep coming. When the process runs out of descriptors the op rests, and one
 timer arms it again.
 """
 
@@ -16,7 +17,7 @@ from cython.cimports.hoop._core.base import LoopBase
 from cython.cimports.hoop._core.c.linux import hoop_accept, hoop_close
 from cython.cimports.hoop._core.c.python import PyContext_CopyCurrent
 from cython.cimports.hoop._core.errors import os_error
-from cython.cimports.hoop._core.op import DEAD, IDLE, READABLE, Op
+from cython.cimports.hoop._core.op import ACCEPT, ARMED, DEAD, READY, Op
 from cython.cimports.hoop._core.stream import new_stream
 from cython.cimports.hoop._core.watch import descriptor
 
@@ -24,6 +25,7 @@ from cython.cimports.hoop._core.watch import descriptor
 NO_CONNECTION = cython.declare(
     frozenset, frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNABORTED})
 )
+ECANCELED = cython.declare(cython.int, errno.ECANCELED)
 OUT_OF_RESOURCES = cython.declare(
     frozenset, frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 )
@@ -40,13 +42,14 @@ class AcceptOp(Op):
         self.loop = loop
         self.sock = sock
         self.fd = descriptor(sock)
-        self.interest = READABLE
+        self.interest = ACCEPT
         self.protocol_factory = protocol_factory
         self.server = server
         self.on_socket = on_socket
         self.context = PyContext_CopyCurrent()
         self.backlog = max(1, backlog)
         self.burst = 1
+        self.accepted = []
 
     def start(self):
         """Accept connections. Raises OSError if the descriptor cannot be watched."""
@@ -58,30 +61,89 @@ class AcceptOp(Op):
         if self.retry is not None:
             self.retry.cancel()
             self.retry = None
-        if self.phase != IDLE and self.phase != DEAD and not self.loop.closed:
+        if (self.phase == ARMED or self.phase == READY) and not self.loop.closed:
             self.loop.driver.cancel(self)
         self.enter_dead()
+        self.close_accepted()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
+        if not self.delivers:
+            return True
+        if result == -ECANCELED:
+            return False
+        if result < 0:
+            self.error = result
+        elif self.phase == ARMED or self.phase == READY:
+            self.accepted.append(result)
+        else:
+            hoop_close(result)  # it came after stop(): nobody will ever hear of it
+            return False
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def close_accepted(self) -> cython.int:
+        fd: cython.int
+        while self.accepted:
+            fd = self.accepted.pop()
+            hoop_close(fd)
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
+        if self.delivers:
+            return self.on_accepted()
+        return self.accept_some()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_accepted(self) -> cython.int:
+        """Take the connections that a completion driver has accepted."""
+        fd: cython.int
+        self.accepted.reverse()
+        try:
+            while self.accepted and self.phase == ARMED:
+                fd = self.accepted.pop()
+                self.connected(fd)
+        finally:
+            self.accepted.reverse()
+            if self.accepted and self.phase == ARMED:  # an order to leave: later, then
+                self.enter_ready()
+                self.loop.push(self)
+        if self.error and self.phase == ARMED:
+            error: cython.int = self.error
+            self.error = 0
+            return self.failed(error)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def accept_some(self) -> cython.int:
         fd: cython.int
         n: cython.uint
         for n in range(self.burst):
             fd = hoop_accept(self.fd)
             if fd < 0:
                 self.burst = 1
-                exc = os_error(fd)
-                if exc.errno in NO_CONNECTION:
-                    return 0
-                if exc.errno in OUT_OF_RESOURCES:
-                    return self.out_of_resources(exc)
-                raise exc
+                return self.failed(fd)
             self.connected(fd)
-            if self.phase == DEAD or self.phase == IDLE:
+            if self.phase != ARMED:
                 return 0  # the protocol stopped the server
         self.burst = min(self.burst * 2, self.backlog)
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, error: cython.int) -> cython.int:
+        exc = os_error(error)
+        if exc.errno in NO_CONNECTION:
+            return 0
+        if exc.errno in OUT_OF_RESOURCES:
+            return self.out_of_resources(exc)
+        raise exc
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -132,7 +194,7 @@ class AcceptOp(Op):
 
     def _start_again(self):
         self.retry = None
-        if self.phase == IDLE and self.sock.fileno() == self.fd:
+        if self.phase != DEAD and self.sock.fileno() == self.fd:
             self.loop.driver.submit(self)
 
     def failure(self, exc):

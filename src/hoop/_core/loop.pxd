@@ -1,6 +1,11 @@
 from hoop._core.base cimport LoopBase
 from hoop._core.handle cimport Handle, Runnable
 
+cdef enum:
+    # The driver is asked at the latest after this much (each turn counts 3, each runnable 1), and when
+    # every fourth turn finds that the coarse clock has moved on; one that announces, when it does.
+    LOOK_AFTER = 256
+
 cdef class Loop(LoopBase):
     cdef object task_factory
     cdef unsigned long unpolled         # how much ran since the driver was last asked
@@ -9,7 +14,12 @@ cdef class Loop(LoopBase):
     cdef double now(self) except? -1
     cdef list flushing                  # the dirty list of the turn before, used again
     cdef int run_once(self) except -1
+    cdef int begin(self) except -1
     cdef int sleep(self) except -1
+    cdef inline bint worth_a_look(self) noexcept:
+        if self.driver.announces:
+            return self.driver.pending or self.driver.bell[0] != 0
+        return self.unpolled >= LOOK_AFTER or not self.turns & 3
     cdef int look(self) except -1
     cdef int queue_due_timers(self) except -1
     cdef int run_ready(self) except -1

@@ -30,6 +30,7 @@ from cython.cimports.hoop._core.c.python import (
     traverseproc,
     visitproc,
 )
+from cython.cimports.hoop._core.c.uring import OP_SEND
 from cython.cimports.hoop._core.driver import Driver
 from cython.cimports.hoop._core.future import new_future
 from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
@@ -39,9 +40,6 @@ from cython.cimports.hoop._core.timers import TimerHandle, new_timer
 from cython.cimports.hoop._core.watch import WatchOp, descriptor
 from cython.cimports.libc.limits import INT_MAX
 
-# The driver is asked at the latest after this much (each turn counts 3, each runnable 1), and when every
-# fourth turn finds that the coarse clock has moved on.
-LOOK_AFTER = cython.declare(cython.ulong, 256)
 # asyncio's own: a timer is due this many seconds early, and no wait is longer than a day.
 CLOCK_RESOLUTION = cython.declare(cython.double, 1e-9)
 LONGEST_WAIT = cython.declare(cython.double, 24 * 3600.0)
@@ -51,9 +49,7 @@ FACTORY_TAKES_ALL = cython.declare(cython.bint, sys.version_info >= (3, 13, 3))
 # asyncio.iscoroutinefunction, which Python 3.14 deprecates, also took what types.coroutine had made.
 _is_coroutine_function = cython.declare(
     object,
-    inspect.iscoroutinefunction
-    if sys.version_info >= (3, 14)
-    else coroutines.iscoroutinefunction,
+    inspect.iscoroutinefunction if sys.version_info >= (3, 14) else coroutines.iscoroutinefunction,
 )
 _extract_stack = cython.declare(object, format_helpers.extract_stack)
 
@@ -91,7 +87,7 @@ class Loop(LoopBase):
             self.flush_dirty()
         if self.head == self.tail and not self.stopping and not self.dirty:
             self.sleep()
-        elif self.unpolled >= LOOK_AFTER or self.stopping or not self.turns & 3:
+        elif self.stopping or self.worth_a_look():
             self.look()
         if self.timers.count:
             self.queue_due_timers()
@@ -135,9 +131,9 @@ class Loop(LoopBase):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def look(self) -> cython.int:
-        """Ask the driver without waiting, if it was not asked for a while."""
+        """Ask the driver without waiting, if it may have something."""
         tick: cython.longlong
-        if self.unpolled < LOOK_AFTER and not self.stopping:
+        if self.unpolled < LOOK_AFTER and not self.stopping and not self.driver.announces:
             tick = hoop_tick()
             if tick == self.tick:
                 return 0
@@ -256,11 +252,13 @@ class Loop(LoopBase):
         self.dirty = self.flushing
         self.flushing = ops
         done: cython.Py_ssize_t = 0
+        self.together = len(ops) > 1 and self.driver.supports_call(OP_SEND)
         try:
             for op in ops:
                 done += 1
                 op.flush()
         finally:
+            self.together = False
             if done < len(ops):  # a BaseException: the others are flushed next turn
                 self.dirty.extend(ops[done:])
             ops.clear()
@@ -273,7 +271,7 @@ class Loop(LoopBase):
         if self.running is not cython.NULL:
             raise RuntimeError("The loop is in the middle of a turn")
         self.check_driver()
-        self.unpolled = LOOK_AFTER  # the first turn asks the driver, whatever waits
+        self.begin()
         try:
             while True:
                 try:
@@ -295,6 +293,25 @@ class Loop(LoopBase):
             self.left = 0
             self.end_running()
             self.leave()
+            if not self.closed:
+                self.driver.rest(self)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self) -> cython.int:
+        """Get ready for turns: a driver that cannot serve this thread is replaced."""
+        armed: list
+        op: Op
+        driver: Driver = self.driver
+        error: cython.int = driver.begin(self)
+        if error:
+            armed = driver.take_armed()
+            driver.close()
+            driver = self.driver = self._new_driver(error)
+            for op in armed:
+                driver.submit(op)
+        self.unpolled = LOOK_AFTER  # the first turn asks the driver, whatever waits
+        return 0
 
     def _run_once(self):
         """One turn, for those who drive the loop by hand."""

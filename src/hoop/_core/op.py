@@ -1,13 +1,19 @@
 """One operation that the kernel is asked for: to receive, to send, to accept, to watch a descriptor.
 
-    Op                  phases, and two virtual methods
-      RecvOp, SendOp    (stream.py)
+    Op                  phases, and what its subclasses say
+      RecvOp            (stream.py)
       AcceptOp          (listener.py)
       WatchOp           (watch.py) add_reader, add_writer
+      CallOp            one system call, made by the driver
+        SendOp          (stream.py)
 
 An op is armed by `driver.submit` and stays armed until `driver.cancel`: each time the kernel is ready
 it takes a turn on the ready ring. A cancelled op may still be on the ring; its turn then does nothing.
-Ops live beside the object they serve; nothing here knows about sockets.
+A CallOp is submitted for one call, and is idle again when its turn comes.
+
+On a completion driver the kernel may be working on an op until its last completion has come. So the driver
+owns a cancelled op until then, and the op owns whatever the kernel may touch.
+Ops live beside the object they serve; nothing here knows about sockets or files.
 """
 
 from __future__ import annotations
@@ -62,8 +68,17 @@ class Op(Runnable):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
+    def enter_cancelling(self) -> cython.int:
+        if self.phase != ARMED and self.phase != READY:
+            raise RuntimeError(f"{type(self).__name__} was cancelled in phase {self.phase}")
+        self.phase = CANCELLING
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
     def enter_dead(self) -> cython.int:
-        if self.phase != IDLE and self.phase != DEAD:
+        """Nobody wants it any more. The kernel may: then the driver still owns it."""
+        if self.phase == ARMED or self.phase == READY:
             raise RuntimeError(f"{type(self).__name__} ended while in phase {self.phase}")
         self.phase = DEAD
         return 0
@@ -78,6 +93,11 @@ class Op(Runnable):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
+    def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
+        return result >= 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
         raise NotImplementedError(type(self).__name__)
 
@@ -85,3 +105,34 @@ class Op(Runnable):
     @cython.exceptval(-1, check=False)
     def flush(self) -> cython.int:
         raise NotImplementedError(type(self).__name__)
+
+
+@cython.cclass
+class CallOp(Op):
+    """One system call that a completion driver makes: its number and arguments, and then its result."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def run(self) -> cython.int:
+        if self.interest != CALL:
+            return Op.run(self)
+        if self.phase != READY:
+            return 0
+        self.phase = IDLE
+        return self.on_ready()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
+        self.result = result
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_ready(self) -> cython.int:
+        """Give the result to whoever waits for it."""
+        waiter = self.waiter
+        self.waiter = self.keep = None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(self.result)
+        return 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sys
 import warnings
 from asyncio import constants, log, transports
 
@@ -29,35 +30,45 @@ from cython.cimports.cpython.bytes import (
     PyBytes_GET_SIZE,
 )
 from cython.cimports.hoop._core.base import SCRATCH_BYTES, LoopBase
-from cython.cimports.hoop._core.c.linux import (
-    SHUT_WR,
-    hoop_recv,
-    hoop_send,
-    hoop_sendv,
-    hoop_shutdown,
-    iovec,
-)
+from cython.cimports.hoop._core.c.linux import MSG_NOSIGNAL, SHUT_WR, hoop_recv, hoop_shutdown
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
     PyContext_CopyCurrent,
     PyContext_Enter,
     PyContext_Exit,
-    PyErr_Clear,
-    PyList_GET_ITEM,
     Ref,
     call_one_quiet,
     hoop_take_exception,
     ref,
 )
-from cython.cimports.hoop._core.endpoint import Endpoint
+from cython.cimports.hoop._core.c.uring import OP_SEND
 from cython.cimports.hoop._core.errors import os_error, raise_errno
-from cython.cimports.hoop._core.op import IDLE, READABLE, WRITABLE, Op
+from cython.cimports.hoop._core.inbox import TRICKLE_BYTES, Inbox
+from cython.cimports.hoop._core.op import (
+    ARMED,
+    CALL,
+    CANCELLING,
+    IDLE,
+    READY,
+    RECEIVE,
+    WRITABLE,
+    CallOp,
+)
+from cython.cimports.hoop._core.outbox import Outbox, as_bytes
+from cython.cimports.libc.string import memcpy
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
+ECANCELED = cython.declare(cython.Py_ssize_t, errno.ECANCELED)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
-HIGH_WATER = cython.declare(cython.Py_ssize_t, 64 * 1024)
-LOW_WATER = cython.declare(cython.Py_ssize_t, 16 * 1024)
+# No more leaves in one call: the kernel says how much of it was sent in an int.
+SEND_BYTES_MAX = cython.declare(cython.Py_ssize_t, 1 << 30)
 LOG_LOST_WRITES_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
+
+# What data should be, in the words of the running Python.
+DATA = cython.declare(
+    str,
+    "bytes-like object" if sys.version_info < (3, 14) else "bytes, bytearray, or memoryview object",
+)
 
 # What isinstance() sees: asyncio's sendfile fallback insists on its flow control mixin.
 _asyncio_transport = cython.declare(
@@ -68,23 +79,53 @@ _buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
 
 @cython.final
 @cython.cclass
-class RecvOp(Op):
+class RecvOp(Inbox):
     """Receives for a stream for as long as it reads."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
+        if self.delivers or self.has_news():
+            return self.stream.on_received()
         return self.stream.on_readable()
 
 
 @cython.final
 @cython.cclass
-class SendOp(Op):
-    """Sends what a stream has queued: at the end of the turn, or when the descriptor takes more."""
+class SendOp(CallOp):
+    """Sends what a stream has queued, at the end of the turn or when the descriptor takes more.
+
+    By the stream's own system call, after which it waits for the descriptor to become writable; or as
+    a call that the driver makes. Of one stream only one call is under way at any time.
+    """
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
+        if self.interest != CALL:
+            return result >= 0
+        stream: StreamTransport = self.stream
+        self.keep = None
+        self.result = result
+        if stream is None:
+            return False
+        if (
+            result != cython.cast(cython.longlong, self.length)
+            or result != stream.buffered
+            or stream.closing
+            or stream.writing_paused
+            or stream.eof_written
+            or stream.empty_waiter is not None
+        ):
+            return True
+        stream.drop_chunks()  # all of it was sent, and nobody waits for that
+        return False
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
+        if self.interest == CALL:
+            return 0 if self.stream is None else self.stream.on_sent(self.result)
         return self.stream.on_writable()
 
     @cython.cfunc
@@ -94,16 +135,12 @@ class SendOp(Op):
 
 
 @cython.cclass
-class StreamTransport(Endpoint):
+class StreamTransport(Outbox):
     """A connection. See asyncio.Transport."""
 
     @property
     def __class__(self):
         return _asyncio_transport
-
-    def __cinit__(self):
-        self.high_water = HIGH_WATER
-        self.low_water = LOW_WATER
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -117,7 +154,7 @@ class StreamTransport(Endpoint):
         self.owns_fd = sock is None
         self.recv_op = RecvOp.__new__(RecvOp)
         self.recv_op.fd = fd
-        self.recv_op.interest = READABLE
+        self.recv_op.interest = RECEIVE
         self.recv_op.stream = self
         self.send_op = SendOp.__new__(SendOp)
         self.send_op.fd = fd
@@ -207,8 +244,12 @@ class StreamTransport(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def start_reading(self) -> cython.int:
-        if self.recv_op.phase == IDLE and self.fd >= 0 and not self.loop.closed:
-            self.loop.driver.submit(self.recv_op)
+        op: RecvOp = self.recv_op
+        if op.phase != ARMED and op.phase != READY and self.fd >= 0 and not self.loop.closed:
+            self.loop.driver.submit(op)
+            if op.has_news():  # from before reading was stopped
+                op.enter_ready()
+                self.loop.push(op)
         return 0
 
     @cython.cfunc
@@ -231,6 +272,8 @@ class StreamTransport(Endpoint):
         if scratch is cython.NULL:
             scratch = self.loop.scratch_buffer()
         n = hoop_recv(self.fd, scratch, SCRATCH_BYTES)
+        if n < TRICKLE_BYTES:
+            self.recv_op.by_hand = False
         if n > 0:
             return self.deliver(
                 self.data_received, PyBytes_FromStringAndSize(scratch, n), "data_received"
@@ -243,34 +286,40 @@ class StreamTransport(Endpoint):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
+    def on_received(self) -> cython.int:
+        """Deliver what a completion driver has handed over, for as long as the protocol takes it."""
+        op: RecvOp = self.recv_op
+        while op.first is not None:
+            if self.closing:
+                return op.forget_news()
+            if self.reading_paused:
+                return 0
+            if self.data_received is None:
+                self.copy_into_protocol(op.take_chunk())
+            else:
+                self.deliver(self.data_received, op.take_chunk(), "data_received")
+        if self.closing or self.reading_paused:
+            return 0
+        if op.eof:
+            op.eof = False
+            return self.on_eof()
+        if op.error:
+            error = os_error(op.error)
+            op.error = 0
+            return self.fail(error, "Fatal read error on socket transport")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
     def receive_into_protocol(self) -> cython.int:
         """Receive straight into a BufferedProtocol's own buffer."""
         view: Py_buffer
         n: cython.Py_ssize_t
-        if self.get_buffer is None:
-            return self.fail(
-                AttributeError(f"{self.protocol!r} has no data_received()"),
-                "Fatal error: protocol.data_received() call failed.",
-            )
-        try:
-            buffer = self.context.run(self.get_buffer, -1)
-            if not len(buffer):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:
-            return self.fail(exc, "Fatal error: protocol.get_buffer() call failed.")
-        try:
-            PyObject_GetBuffer(buffer, cython.address(view), PyBUF_WRITABLE)
-        except BufferError as exc:
-            error = TypeError(f"a read-write bytes-like object is required: {exc}")
-            return self.fail(error, "Fatal read error on socket transport")
-        except TypeError as exc:
-            return self.fail(exc, "Fatal read error on socket transport")
-        if self.lost or self.fd < 0:  # get_buffer() aborted the connection
-            PyBuffer_Release(cython.address(view))
+        if not self.borrow_buffer(cython.address(view)):
             return 0
         n = hoop_recv(self.fd, view.buf, view.len)
+        if n < TRICKLE_BYTES and n < view.len:
+            self.recv_op.by_hand = False
         PyBuffer_Release(cython.address(view))
         if n > 0:
             return self.deliver(self.buffer_updated, n, "buffer_updated")
@@ -279,6 +328,62 @@ class StreamTransport(Endpoint):
         if n == -EAGAIN or n == -EINTR:
             return 0
         return self.fail(os_error(n), "Fatal read error on socket transport")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def copy_into_protocol(self, chunk: bytes) -> cython.int:
+        """Copy what was received into a BufferedProtocol's buffer, as often as it has to be offered."""
+        view: Py_buffer
+        n: cython.Py_ssize_t
+        done: cython.Py_ssize_t = 0
+        left: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk)
+        while left and not self.reading_paused and self.data_received is None:
+            if not self.borrow_buffer(cython.address(view)):
+                return 0
+            n = min(left, view.len)
+            memcpy(view.buf, PyBytes_AS_STRING(chunk) + done, n)
+            PyBuffer_Release(cython.address(view))
+            done += n
+            left -= n
+            self.deliver(self.buffer_updated, n, "buffer_updated")
+            if self.closing:
+                return 0
+        if left:  # it paused, or another protocol has taken its place
+            self.recv_op.put_back(chunk[done:])
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def borrow_buffer(self, view: cython.pointer[Py_buffer]) -> cython.bint:
+        """Have the protocol lend its buffer. False if it is not to be: the connection has failed."""
+        if self.get_buffer is None:
+            self.fail(
+                AttributeError(f"{self.protocol!r} has no data_received()"),
+                "Fatal error: protocol.data_received() call failed.",
+            )
+            return False
+        try:
+            buffer = self.context.run(self.get_buffer, -1)
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self.fail(exc, "Fatal error: protocol.get_buffer() call failed.")
+            return False
+        try:
+            PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
+        except BufferError as exc:
+            error = TypeError(f"a read-write bytes-like object is required: {exc}")
+            self.fail(error, "Fatal read error on socket transport")
+            return False
+        except TypeError as exc:
+            self.fail(exc, "Fatal read error on socket transport")
+            return False
+        if self.lost or self.fd < 0:  # get_buffer() aborted the connection
+            PyBuffer_Release(view)
+            return False
+        return True
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -347,7 +452,7 @@ class StreamTransport(Endpoint):
         after write_eof().
         """
         if type(data) is not bytes:
-            data = _as_bytes(data)
+            data = as_bytes(data, DATA)
         if self.eof_written or self.empty_waiter is not None:
             self.check_writable("write")
         self.queue(data)
@@ -376,15 +481,7 @@ class StreamTransport(Endpoint):
             return 0
         if self.lost:
             return self.write_to_nobody()
-        self.unanswered = False
-        self.activity += 1
-        if self.head is None:
-            self.head = chunk
-        elif self.rest is None:
-            self.rest = [chunk]
-        else:
-            self.rest.append(chunk)
-        self.buffered += n
+        self.add_chunk(chunk)
         if self.loop.closed:
             return self.flush()  # no turn will come: the kernel takes it now or never
         if not self.is_dirty and self.send_op.phase == IDLE:
@@ -416,13 +513,54 @@ class StreamTransport(Endpoint):
             return 0
         if self.send_op.phase != IDLE:
             return 0
+        if self.loop.together:
+            return self.send_as_call()
         n = self.send_some()
         if n < 0:
             return self.fail(os_error(n), "Fatal write error on socket transport")
         self.consume(n)
         if self.head is not None:
-            if not self.loop.closed:
-                self.loop.driver.submit(self.send_op)
+            self.wait_to_send()
+            return self.maybe_resume()
+        return self.on_drained()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wait_to_send(self) -> cython.int:
+        """The kernel takes no more now: send the rest as soon as it does."""
+        if self.loop.closed:
+            return 0
+        if self.loop.driver.supports_call(OP_SEND):
+            return self.send_as_call()
+        self.send_op.interest = WRITABLE
+        return self.loop.driver.submit(self.send_op)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send_as_call(self) -> cython.int:
+        """Have the driver send the head of the queue."""
+        op: SendOp = self.send_op
+        self.join_chunks()
+        op.interest = CALL
+        op.code = OP_SEND
+        op.flags = MSG_NOSIGNAL
+        op.keep = self.head
+        op.address = PyBytes_AS_STRING(self.head) + self.head_offset
+        op.length = min(PyBytes_GET_SIZE(self.head) - self.head_offset, SEND_BYTES_MAX)
+        return self.loop.driver.submit(op)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_sent(self, n: cython.longlong) -> cython.int:
+        """A send that the driver made is done."""
+        if self.lost or self.head is None:
+            return 0
+        if n > 0:
+            self.consume(n)
+        elif n != -EAGAIN and n != -EINTR and n != -ECANCELED:
+            return self.fail(os_error(n), "Fatal write error on socket transport")
+        if self.head is not None:
+            self.send_as_call()
             return self.maybe_resume()
         return self.on_drained()
 
@@ -442,62 +580,6 @@ class StreamTransport(Endpoint):
         return self.on_drained()
 
     @cython.cfunc
-    @cython.exceptval(check=False)
-    def send_some(self) -> cython.Py_ssize_t:
-        """One system call. The bytes sent, 0 if the kernel takes none now, or -errno."""
-        vec: iovec[IOV_BATCH]
-        count: cython.size_t = 1
-        i: cython.Py_ssize_t
-        chunk: Ref
-        n: cython.Py_ssize_t
-        start: cython.p_char = PyBytes_AS_STRING(self.head) + self.head_offset
-        length: cython.Py_ssize_t = PyBytes_GET_SIZE(self.head) - self.head_offset
-        if self.rest is None:
-            n = hoop_send(self.fd, start, length)
-        else:
-            vec[0].iov_base = start
-            vec[0].iov_len = length
-            for i in range(min(len(self.rest), IOV_BATCH - 1)):
-                chunk = PyList_GET_ITEM(self.rest, i)
-                vec[count].iov_base = PyBytes_AS_STRING(cython.cast(object, chunk))
-                vec[count].iov_len = PyBytes_GET_SIZE(cython.cast(object, chunk))
-                count += 1
-            n = hoop_sendv(self.fd, vec, count)
-        if n == -EAGAIN or n == -EINTR:
-            return 0
-        return n
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def consume(self, n: cython.Py_ssize_t) -> cython.int:
-        """Forget the first n bytes of the queue."""
-        gone: cython.Py_ssize_t = 0
-        left: cython.Py_ssize_t
-        self.buffered -= n
-        left = PyBytes_GET_SIZE(self.head) - self.head_offset
-        if n < left:
-            self.head_offset += n
-            return 0
-        n -= left
-        self.head = None
-        self.head_offset = 0
-        if self.rest is None:
-            return 0
-        for chunk in self.rest:
-            left = PyBytes_GET_SIZE(chunk)
-            gone += 1
-            if n < left:
-                self.head = chunk
-                self.head_offset = n
-                break
-            n -= left
-        if gone < len(self.rest):
-            del self.rest[:gone]
-        else:
-            self.rest = None
-        return 0
-
-    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_drained(self) -> cython.int:
         """Everything queued was sent."""
@@ -509,18 +591,8 @@ class StreamTransport(Endpoint):
         if self.closing:
             return self.lose(None)
         if self.eof_written:
-            hoop_shutdown(
-                self.fd, SHUT_WR
-            )  # fails only if the peer is gone, which reading will tell
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def drop_chunks(self) -> cython.int:
-        self.head = None
-        self.rest = None
-        self.head_offset = 0
-        self.buffered = 0
+            # Fails only if the peer is gone, which reading will tell.
+            hoop_shutdown(self.fd, SHUT_WR)
         return 0
 
     def write_eof(self):
@@ -536,73 +608,6 @@ class StreamTransport(Endpoint):
     def can_write_eof(self):
         """True: sockets can be closed by halves."""
         return True
-
-    # ---- flow control ----
-
-    def set_write_buffer_limits(self, high=None, low=None):
-        """Set the sizes, in bytes, at which the protocol is told to pause and to resume writing."""
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high_water = high
-        self.low_water = low
-        if self.buffered > self.high_water and self.send_op.phase == IDLE:
-            self.flush()
-        self.maybe_pause()
-
-    def get_write_buffer_limits(self):
-        """The (low, high) water marks in bytes."""
-        return (self.low_water, self.high_water)
-
-    def get_write_buffer_size(self):
-        """How many bytes wait to be sent."""
-        return self.buffered
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def maybe_pause(self) -> cython.int:
-        if self.buffered > self.high_water and not self.writing_paused:
-            self.writing_paused = True
-            return self.tell("pause_writing")
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def maybe_resume(self) -> cython.int:
-        if self.writing_paused and self.buffered <= self.low_water:
-            self.writing_paused = False
-            return self.tell("resume_writing")
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def tell(self, method: str) -> cython.int:
-        """Call pause_writing or resume_writing: in our context, unless the caller is in it already."""
-        context: Ref = ref(self.context)
-        protocol = self.protocol
-        entered: cython.bint = PyContext_Enter(context) == 0
-        if not entered:
-            PyErr_Clear()
-        try:
-            getattr(protocol, method)()
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:
-            self.loop.call_exception_handler(
-                {
-                    "message": f"protocol.{method}() failed",
-                    "exception": exc,
-                    "transport": self,
-                    "protocol": protocol,
-                }
-            )
-        finally:
-            if entered:
-                PyContext_Exit(context)
-        return 0
 
     # ---- closing ----
 
@@ -685,9 +690,17 @@ class StreamTransport(Endpoint):
         if not self.loop.closed:
             self.loop.driver.cancel(self.recv_op)
             self.loop.driver.cancel(self.send_op)
+            if self.recv_op.phase == CANCELLING or self.send_op.phase == CANCELLING:
+                self.loop.driver.poll(self.loop, 0)
+            if self.recv_op.phase == CANCELLING or self.send_op.phase == CANCELLING:
+                self.loop.soon(self._release_later, (), self.loop.wake_context)
+                return 0
             if self.loop.transports.get(fd) is self:
                 del self.loop.transports[fd]
         self.closing = True
+        if self.send_op.phase == READY:  # the answer to a call has come, and nobody wants it
+            self.send_op.enter_idle()
+        self.recv_op.forget_news()
         self.recv_op.enter_dead()
         self.send_op.enter_dead()
         self.recv_op.stream = None
@@ -708,6 +721,9 @@ class StreamTransport(Endpoint):
                     server._detach()
         return 0
 
+    def _release_later(self):
+        self.release()
+
     # ---- asking ----
 
     def __repr__(self):
@@ -718,7 +734,8 @@ class StreamTransport(Endpoint):
             if self.closing:
                 info.append("closing")
             info.append(f"fd={self.fd}")
-            info.append("read=polling" if self.recv_op.phase != IDLE else "read=idle")
+            reading = self.recv_op.phase == ARMED or self.recv_op.phase == READY
+            info.append("read=polling" if reading else "read=idle")
             state = "polling" if self.send_op.phase != IDLE else "idle"
             info.append(f"write=<{state}, bufsize={self.buffered}>")
         return f"<{' '.join(info)}>"
@@ -740,10 +757,6 @@ class StreamTransport(Endpoint):
     def _protocol_paused(self):
         return self.writing_paused
 
-    def _idle_mark(self):
-        """None while data waits to be sent or answered; else a number that each read and write changes."""
-        return None if self.unanswered or self.head is not None else self.activity
-
     def _is_accepted(self):
         return self.server is not None
 
@@ -763,14 +776,6 @@ class StreamTransport(Endpoint):
 ATTACH_TAKES_TRANSPORT = cython.declare(
     cython.bint, asyncio.base_events.Server._attach.__code__.co_argcount == 2
 )
-
-
-@cython.cfunc
-def _as_bytes(data) -> bytes:
-    """An immutable copy of any buffer of bytes."""
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
-    return bytes(data)
 
 
 @cython.cfunc

@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 from hoop._core.datagram import open_datagram
-from hoop._core.epoll import EpollDriver
+from hoop._core.driver import Driver
 from hoop._core.listener import AcceptOp
 from hoop._core.loop import Loop
 from hoop._core.stream import open_stream
-from hoop.loop import dns, process, registry
+from hoop.loop import dns, drivers, process, registry
 from hoop.loop.drain import Drain, Drained, check
 
 _Ts = TypeVarTuple("_Ts")
@@ -50,7 +50,11 @@ os.register_at_fork(after_in_child=_forget_wakeup_fds)
 
 
 class EventLoop(Loop, asyncio.SelectorEventLoop):
-    """An asyncio event loop. See asyncio.AbstractEventLoop."""
+    """An asyncio event loop. See asyncio.AbstractEventLoop.
+
+    `driver` is "uring" or "epoll"; None lets HOOP_DRIVER decide, and without that whatever works best here.
+    Raises OSError if io_uring was asked for here and cannot be used.
+    """
 
     # asyncio's attributes get slots: as long as an instance has no __dict__, CPython calls its methods
     # without looking into one, which saves a quarter of the cost of call_soon.
@@ -93,8 +97,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         _set_coroutine_origin_tracking: Any
         _ssock: Any
 
-    def __init__(self) -> None:
-        self._set_driver(EpollDriver())
+    def __init__(self, driver: str | None = None) -> None:
+        self._set_driver(drivers.choose(driver))
         base_events.BaseEventLoop.__init__(self)
         # What the selector loop's constructor would have made, less the selector.
         self._selector = DriverSelector(self)
@@ -116,8 +120,12 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     @property
     def driver(self) -> str:
-        """The name of the driver that this loop uses: "epoll"."""
+        """The name of the driver that this loop uses: "uring" or "epoll"."""
         return self._driver_name()
+
+    def _new_driver(self, error: int) -> Driver:
+        """What takes over from a driver that cannot serve the thread that wants to run the loop."""
+        return drivers.after_failure(error)
 
     # ---- running ----
 
@@ -174,8 +182,10 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             return
         for child in list(self._children):
             child.close()
-        super().close()
+        for accepting in self._listeners.values():
+            accepting.stop()
         self._listeners.clear()
+        super().close()
         self._resolver.close()
         self._release()
 
@@ -428,6 +438,6 @@ class DriverSelector:
         """Nothing to close: the driver is the loop's."""
 
 
-def new_event_loop() -> EventLoop:
-    """A new hoop event loop: what `loop_factory=` wants."""
-    return EventLoop()
+def new_event_loop(driver: str | None = None) -> EventLoop:
+    """A new hoop event loop: what `loop_factory=` wants. For `driver` see EventLoop."""
+    return EventLoop(driver)

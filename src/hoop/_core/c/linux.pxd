@@ -20,6 +20,7 @@ cdef extern from "shim.h" nogil:
         EPOLL_CTL_MOD
         EPOLL_CTL_DEL
         SHUT_WR
+        MSG_NOSIGNAL
         AF_UNSPEC
         AF_INET
         AF_INET6

@@ -1,0 +1,286 @@
+"""What the kernel's io_uring can do here: found out once per process, by doing it.
+
+Containers refuse io_uring in many ways, kernels have it by halves, and no version number tells. So a small
+ring is made and each thing the driver depends on is tried: whatever goes wrong is a reason not to use it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import cython
+from cython.cimports.hoop._core.c.linux import MSG_NOSIGNAL, hoop_eventfd_write
+from cython.cimports.hoop._core.c.uring import (
+    CQE_BUFFER,
+    CQE_MORE,
+    FEATURE_EXT_ARG,
+    FEATURE_NO_IOWAIT,
+    FEATURE_NODROP,
+    FEATURE_SUBMIT_STABLE,
+    OP_ACCEPT,
+    OP_ASYNC_CANCEL,
+    OP_POLL_ADD,
+    OP_RECV,
+    OP_SEND,
+    POOL_GROUP,
+    hoop_ask_accept,
+    hoop_ask_call,
+    hoop_ask_cancel,
+    hoop_ask_poll,
+    hoop_ask_receive,
+    hoop_cqe,
+    hoop_pool,
+    hoop_pool_data,
+    hoop_pool_done,
+    hoop_pool_open,
+    hoop_pool_take_back,
+    hoop_ring,
+    hoop_ring_close,
+    hoop_ring_enter,
+    hoop_ring_next,
+    hoop_ring_open,
+    hoop_ring_probe,
+    hoop_ring_take,
+)
+from cython.cimports.libc.string import memcmp, memset
+
+BITS = ("receive", "incremental", "accept", "send", "no_iowait")
+ETIME = cython.declare(cython.int, 62)
+ECANCELED = cython.declare(cython.int, 125)
+SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
+
+# The names of what the test asks the kernel for, each of which comes back with the answer.
+WAKE = cython.declare(cython.ulonglong, 1)
+RECEIVE = cython.declare(cython.ulonglong, 2)
+ACCEPT = cython.declare(cython.ulonglong, 3)
+SEND = cython.declare(cython.ulonglong, 4)
+CANCEL = cython.declare(cython.ulonglong, 5)
+
+_found = cython.declare(object, None)  # None until asked, then (reason or None,)
+
+
+class Refused(Exception):
+    """The kernel did not do what it should."""
+
+
+@cython.cfunc
+def refusal() -> object:
+    """Why io_uring cannot be used here, in words; None if it can."""
+    global _found
+    if _found is None:
+        try:
+            _try_everything()
+        except (Refused, OSError) as exc:
+            memset(cython.address(of_this_kernel), 0, cython.sizeof(Capabilities))
+            _found = (str(exc),)
+        else:
+            _found = (None,)
+    return _found[0]
+
+
+def why_not() -> str | None:
+    """Why io_uring cannot be used here, in words; None if it can. Asks the kernel once per process."""
+    return refusal()
+
+
+def list_capabilities() -> dict[str, bool]:
+    """What was found, by name."""
+    refusal()
+    return {
+        "receive": of_this_kernel.receive,
+        "incremental": of_this_kernel.incremental,
+        "accept": of_this_kernel.accept,
+        "send": of_this_kernel.send,
+        "no_iowait": of_this_kernel.no_iowait,
+    }
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _try_everything() -> cython.int:
+    ring: hoop_ring
+    result: cython.int = hoop_ring_open(cython.address(ring), 8, 64)
+    if result < 0:
+        raise Refused(f"io_uring_setup: {os.strerror(-result)}{_hint(-result)}")
+    try:
+        _check_features(cython.address(ring))
+        _try_wake_and_cancel(cython.address(ring))
+        # What follows is worth having, and can be done without.
+        of_this_kernel.receive = of_this_kernel.incremental = _try_receive(
+            cython.address(ring), True
+        )
+        if not of_this_kernel.receive:
+            of_this_kernel.receive = _try_receive(cython.address(ring), False)
+        of_this_kernel.accept = _try_accept(cython.address(ring))
+        of_this_kernel.send = _try_send(cython.address(ring))
+    finally:
+        hoop_ring_close(cython.address(ring))
+    return 0
+
+
+def _hint(error: int) -> str:
+    """What may be the reason."""
+    try:
+        disabled = SYSCTL.read_text().strip()
+    except OSError:
+        return ""
+    return f" (kernel.io_uring_disabled is {disabled})" if disabled != "0" else ""
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _check_features(ring: cython.pointer[hoop_ring]) -> cython.int:
+    needed: cython.uint = FEATURE_NODROP | FEATURE_SUBMIT_STABLE | FEATURE_EXT_ARG
+    i: cython.int
+    result: cython.int
+    if ring.features & needed != needed:
+        raise Refused(f"the kernel is too old (features {ring.features:#x})")
+    of_this_kernel.no_iowait = ring.features & FEATURE_NO_IOWAIT != 0
+    result = hoop_ring_probe(ring, of_this_kernel.calls)
+    if result < 0:
+        raise Refused(f"io_uring_register: {os.strerror(-result)}")
+    for i in (OP_POLL_ADD, OP_ASYNC_CANCEL, OP_RECV, OP_ACCEPT, OP_SEND):
+        if not of_this_kernel.calls[i]:
+            raise Refused(f"the kernel has no operation {i}")
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _expect(ring: cython.pointer[hoop_ring], out: cython.pointer[hoop_cqe]) -> cython.bint:
+    """Let the kernel work, and take one completion. False if there is none."""
+    result: cython.int = hoop_ring_enter(ring, 0, 0)
+    if result < 0:
+        raise Refused(f"io_uring_enter: {os.strerror(-result)}")
+    return hoop_ring_take(ring, out)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _try_wake_and_cancel(ring: cython.pointer[hoop_ring]) -> cython.int:
+    """A poll that goes on tells of each write; a wait ends in time; a cancelled request ends."""
+    cqe: hoop_cqe
+    out = cython.address(cqe)
+    fd: cython.int = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        hoop_ask_poll(hoop_ring_next(ring), fd, False, True, WAKE)
+        if _expect(ring, out):
+            raise Refused(f"POLL_ADD ended at once: {cqe.res}")
+        for _ in range(2):
+            hoop_eventfd_write(fd)
+            if not _expect(ring, out) or cqe.res <= 0 or not cqe.flags & CQE_MORE:
+                raise Refused("a multishot POLL_ADD does not go on")
+        result: cython.int = hoop_ring_enter(ring, 1, 1000)
+        if result != -ETIME:
+            raise Refused(f"io_uring_enter does not end in time: {result}")
+        hoop_ask_cancel(hoop_ring_next(ring), WAKE, CANCEL)
+        if not _expect(ring, out) or cqe.user_data != WAKE or cqe.res != -ECANCELED:
+            raise Refused("ASYNC_CANCEL does not cancel")
+    finally:
+        os.close(fd)
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _try_receive(ring: cython.pointer[hoop_ring], incremental: cython.bint) -> cython.bint:
+    """Two pieces of data and the end, by one request."""
+    pool: hoop_pool
+    cqe: hoop_cqe
+    out = cython.address(cqe)
+    ended: cython.bint = False
+    if hoop_pool_open(cython.address(pool), ring, incremental) < 0:
+        return False
+    ours, theirs = socket.socketpair()
+    try:
+        ours.setblocking(False)
+        hoop_ask_receive(hoop_ring_next(ring), ours.fileno(), POOL_GROUP, RECEIVE)
+        if _expect(ring, out):
+            return False
+        for text in (b"first", b"second"):
+            theirs.send(text)
+            if not _expect(ring, out) or not cqe.flags & CQE_BUFFER or not cqe.flags & CQE_MORE:
+                return False
+            data = hoop_pool_data(cython.address(pool), out)
+            if cqe.res != len(text) or memcmp(data, cython.cast(cython.p_char, text), cqe.res):
+                return False
+            hoop_pool_done(cython.address(pool), out)
+        theirs.close()
+        if not _expect(ring, out) or cqe.res != 0 or cqe.flags & CQE_MORE:
+            return False
+        ended = True
+        return True
+    finally:
+        if not ended:
+            _stop(ring, RECEIVE)
+        hoop_pool_take_back(cython.address(pool), ring)
+        ours.close()
+        theirs.close()
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _try_accept(ring: cython.pointer[hoop_ring]) -> cython.bint:
+    """Two connections by one request, on a socket that does not block."""
+    cqe: hoop_cqe
+    out = cython.address(cqe)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("")  # Linux chooses a name
+        listening.listen()
+        listening.setblocking(False)
+        hoop_ask_accept(hoop_ring_next(ring), listening.fileno(), ACCEPT)
+        try:
+            if _expect(ring, out):
+                return False
+            for _ in range(2):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(listening.getsockname())
+                    if not _expect(ring, out) or cqe.res < 0:
+                        return False
+                    os.close(cqe.res)
+                    if not cqe.flags & CQE_MORE:
+                        return False
+            return True
+        finally:
+            _stop(ring, ACCEPT)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _try_send(ring: cython.pointer[hoop_ring]) -> cython.bint:
+    """Send at once; and wait when the kernel takes no more, though the socket does not block."""
+    cqe: hoop_cqe
+    out = cython.address(cqe)
+    text = b"x" * 2048
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is
+        try:
+            for _ in range(64):
+                hoop_ask_call(
+                    hoop_ring_next(ring), OP_SEND, ours.fileno(), MSG_NOSIGNAL,
+                    cython.cast(cython.p_char, text), len(text), 0, SEND,
+                )  # fmt: skip
+                if not _expect(ring, out):
+                    return True
+                if cqe.res <= 0:
+                    return False
+            return False
+        finally:
+            _stop(ring, SEND)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _stop(ring: cython.pointer[hoop_ring], name: cython.ulonglong) -> cython.int:
+    """End a request, if it is still there, and take all that was completed."""
+    cqe: hoop_cqe
+    hoop_ask_cancel(hoop_ring_next(ring), name, CANCEL)
+    _expect(ring, cython.address(cqe))
+    while hoop_ring_take(ring, cython.address(cqe)):
+        if name == ACCEPT and cqe.user_data == ACCEPT and cqe.res >= 0:
+            os.close(cqe.res)
+    return 0

@@ -1,0 +1,19 @@
+from hoop._core.op cimport Op
+
+cdef enum:
+    # Who receives this much at once receives by hand, into a buffer that stays in the cache; until it
+    # receives no more than that. All streams share the driver's buffers, and none may use them up.
+    BULK_BYTES = 65536
+    TRICKLE_BYTES = 16384
+
+cdef class Inbox(Op):
+    # What was handed over: `first`, then `more`, then the end or a failure.
+    cdef bytes first
+    cdef list more                      # None when there is nothing behind the first
+    cdef Py_ssize_t size                # bytes in them
+    cdef bint eof
+    cdef int error                      # -errno
+    cdef bint has_news(self) noexcept
+    cdef bytes take_chunk(self)
+    cdef int put_back(self, bytes chunk) except -1
+    cdef int forget_news(self) except -1

@@ -1,0 +1,3 @@
+from hoop._core.op import Op
+
+class Inbox(Op): ...

@@ -1,0 +1,228 @@
+"""The end of a connection with a queue of what it has to send, and its flow control.
+
+What is queued is immutable. It leaves in one system call, or in one request to the kernel: many small
+chunks cost a twelfth when they go together.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import cython
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cython.cimports.hoop._core.c.linux import hoop_send, hoop_sendv, iovec
+from cython.cimports.hoop._core.c.python import (
+    PyContext_Enter,
+    PyContext_Exit,
+    PyErr_Clear,
+    PyList_GET_ITEM,
+    Ref,
+    ref,
+)
+from cython.cimports.hoop._core.endpoint import Endpoint
+
+EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
+EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
+HIGH_WATER = cython.declare(cython.Py_ssize_t, 64 * 1024)
+LOW_WATER = cython.declare(cython.Py_ssize_t, 16 * 1024)
+
+
+@cython.cclass
+class Outbox(Endpoint):
+    """A descriptor, the chunks that wait to be sent on it, and the protocol that is to know of too many."""
+
+    def __cinit__(self):
+        self.high_water = HIGH_WATER
+        self.low_water = LOW_WATER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def add_chunk(self, chunk: bytes) -> cython.int:
+        self.unanswered = False
+        self.activity += 1
+        if self.head is None:
+            self.head = chunk
+        elif self.rest is None:
+            self.rest = [chunk]
+        else:
+            self.rest.append(chunk)
+        self.buffered += PyBytes_GET_SIZE(chunk)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def send_some(self) -> cython.Py_ssize_t:
+        """One system call. The bytes sent, 0 if the kernel takes none now, or -errno."""
+        vec: iovec[IOV_BATCH]
+        count: cython.size_t = 1
+        i: cython.Py_ssize_t
+        chunk: Ref
+        n: cython.Py_ssize_t
+        start: cython.p_char = PyBytes_AS_STRING(self.head) + self.head_offset
+        length: cython.Py_ssize_t = PyBytes_GET_SIZE(self.head) - self.head_offset
+        if self.rest is None:
+            n = hoop_send(self.fd, start, length)
+        else:
+            vec[0].iov_base = start
+            vec[0].iov_len = length
+            for i in range(min(len(self.rest), IOV_BATCH - 1)):
+                chunk = PyList_GET_ITEM(self.rest, i)
+                vec[count].iov_base = PyBytes_AS_STRING(cython.cast(object, chunk))
+                vec[count].iov_len = PyBytes_GET_SIZE(cython.cast(object, chunk))
+                count += 1
+            n = hoop_sendv(self.fd, vec, count)
+        if n == -EAGAIN or n == -EINTR:
+            return 0
+        return n
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def consume(self, n: cython.Py_ssize_t) -> cython.int:
+        """Forget the first n bytes of the queue."""
+        gone: cython.Py_ssize_t = 0
+        left: cython.Py_ssize_t
+        self.buffered -= n
+        left = PyBytes_GET_SIZE(self.head) - self.head_offset
+        if n < left:
+            self.head_offset += n
+            return 0
+        n -= left
+        self.head = None
+        self.head_offset = 0
+        if self.rest is None:
+            return 0
+        for chunk in self.rest:
+            left = PyBytes_GET_SIZE(chunk)
+            gone += 1
+            if n < left:
+                self.head = chunk
+                self.head_offset = n
+                break
+            n -= left
+        if gone < len(self.rest):
+            del self.rest[:gone]
+        else:
+            self.rest = None
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def join_chunks(self) -> cython.int:
+        """Make the head big enough to be worth a request of its own."""
+        taken: cython.Py_ssize_t = 0
+        size: cython.Py_ssize_t
+        if self.rest is None:
+            return 0
+        size = PyBytes_GET_SIZE(self.head) - self.head_offset
+        if size >= JOIN_BYTES:
+            return 0
+        parts = [self.head[self.head_offset :]]
+        for chunk in self.rest:
+            parts.append(chunk)
+            taken += 1
+            size += PyBytes_GET_SIZE(chunk)
+            if size >= JOIN_BYTES:
+                break
+        self.head = b"".join(parts)
+        self.head_offset = 0
+        if taken < len(self.rest):
+            del self.rest[:taken]
+        else:
+            self.rest = None
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def drop_chunks(self) -> cython.int:
+        self.head = None
+        self.rest = None
+        self.head_offset = 0
+        self.buffered = 0
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush(self) -> cython.int:
+        """Send what is queued, as far as the kernel takes it."""
+        raise NotImplementedError(type(self).__name__)
+
+    # ---- flow control ----
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Set the sizes, in bytes, at which the protocol is told to pause and to resume writing."""
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self.high_water = high
+        self.low_water = low
+        if self.buffered > self.high_water:
+            self.flush()
+        self.maybe_pause()
+
+    def get_write_buffer_limits(self):
+        """The (low, high) water marks in bytes."""
+        return (self.low_water, self.high_water)
+
+    def get_write_buffer_size(self):
+        """How many bytes wait to be sent."""
+        return self.buffered
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def maybe_pause(self) -> cython.int:
+        if self.buffered > self.high_water and not self.writing_paused:
+            self.writing_paused = True
+            return self.tell("pause_writing")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def maybe_resume(self) -> cython.int:
+        if self.writing_paused and self.buffered <= self.low_water:
+            self.writing_paused = False
+            return self.tell("resume_writing")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def tell(self, method: str) -> cython.int:
+        """Call pause_writing or resume_writing: in our context, unless the caller is in it already."""
+        context: Ref = ref(self.context)
+        protocol = self.protocol
+        entered: cython.bint = PyContext_Enter(context) == 0
+        if not entered:
+            PyErr_Clear()
+        try:
+            getattr(protocol, method)()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler(
+                {
+                    "message": f"protocol.{method}() failed",
+                    "exception": exc,
+                    "transport": self,
+                    "protocol": protocol,
+                }
+            )
+        finally:
+            if entered:
+                PyContext_Exit(context)
+        return 0
+
+    # ---- for loop.drain() ----
+
+    def _idle_mark(self):
+        """None while data waits to be sent or answered; else a number that each read and write changes."""
+        return None if self.unanswered or self.head is not None else self.activity
+
+
+@cython.cfunc
+def as_bytes(data, wanted: str) -> bytes:
+    """An immutable copy of any buffer of bytes. `wanted` is what a TypeError says that data should be."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"data argument must be a {wanted}, not {type(data).__name__!r}")
+    return bytes(data)

@@ -1,0 +1,15 @@
+from libc.stdint cimport uint32_t, uint64_t
+from hoop._core.c.uring cimport hoop_cqe, hoop_pool, hoop_ring, hoop_sqe
+from hoop._core.capabilities cimport Capabilities
+
+cdef class Ring:
+    cdef hoop_ring raw              # raw.fd is -1 while there is none
+    cdef Capabilities able          # what use is made of
+    cdef unsigned long thread       # to which the ring belongs
+    cdef hoop_pool pool
+    cdef bint has_pool
+    cdef int wake_fd
+    cdef int open(self) noexcept
+    cdef int close(self) noexcept
+    cdef bint belongs_here(self) noexcept
+    cdef bint receives(self) noexcept

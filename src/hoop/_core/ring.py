@@ -1,0 +1,121 @@
+"""An io_uring, its pool of buffers and the descriptor by which it is woken: what the kernel has of a driver.
+
+The kernel lets only one thread use it: the one that made it. Others may close it, no more.
+See io_uring_setup(2).
+"""
+
+from __future__ import annotations
+
+import errno
+
+import cython
+from cython.cimports.hoop._core.c.linux import hoop_close, hoop_eventfd
+from cython.cimports.hoop._core.c.uring import (
+    ENTER_NO_IOWAIT,
+    hoop_pool_close,
+    hoop_pool_open,
+    hoop_ring_bound_workers,
+    hoop_ring_close,
+    hoop_ring_open,
+    hoop_thread_number,
+)
+from cython.cimports.hoop._core.capabilities import CALL_CODES, of_this_kernel, refusal
+from cython.cimports.libc.string import memset
+
+# Small, because since Linux 6.14 rings count against RLIMIT_MEMLOCK again. When there is not even that much,
+# they are halved, down to the least.
+SQ_ENTRIES = cython.declare(cython.uint, 256)
+CQ_ENTRIES = cython.declare(cython.uint, 4096)
+SQ_ENTRIES_LEAST = cython.declare(cython.uint, 32)
+CQ_ENTRIES_LEAST = cython.declare(cython.uint, 64)
+# Threads of the kernel for what it cannot do without blocking: on files, and on everything else.
+WORKERS_MAX = cython.declare(cython.uint, 8)
+ENOMEM = cython.declare(cython.int, errno.ENOMEM)
+
+
+@cython.final
+@cython.cclass
+class Ring:
+    """Made closed; `without` names capabilities to do without, for tests."""
+
+    def __cinit__(self):
+        self.raw.fd = self.wake_fd = -1
+
+    def __init__(self, without=()):
+        reason = refusal()
+        if reason is not None:
+            raise OSError(errno.ENOSYS, f"io_uring cannot be used here: {reason}")
+        self.able = of_this_kernel
+        for bit in without:
+            if bit == "receive":
+                self.able.receive = False
+            elif bit == "incremental":
+                self.able.incremental = False
+            elif bit == "accept":
+                self.able.accept = False
+            elif bit == "send":
+                self.able.send = False
+            elif bit == "no_iowait":
+                self.able.no_iowait = False
+            elif bit == "calls":
+                memset(self.able.calls, 0, CALL_CODES)
+            else:
+                raise ValueError(f"io_uring has no capability {bit!r}")
+
+    def __dealloc__(self):
+        self.close()
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def open(self) -> cython.int:
+        """Make the ring, for the calling thread. 0 or -errno."""
+        sq: cython.uint = SQ_ENTRIES
+        cq: cython.uint = CQ_ENTRIES
+        result: cython.int = self.wake_fd if self.wake_fd >= 0 else hoop_eventfd()
+        if result < 0:
+            return result
+        self.wake_fd = result
+        while True:
+            result = hoop_ring_open(cython.address(self.raw), sq, cq)
+            if result != -ENOMEM or (sq <= SQ_ENTRIES_LEAST and cq <= CQ_ENTRIES_LEAST):
+                break
+            sq = max(sq // 2, SQ_ENTRIES_LEAST)
+            cq = max(cq // 2, CQ_ENTRIES_LEAST)
+        if result < 0:
+            return result
+        hoop_ring_bound_workers(cython.address(self.raw), WORKERS_MAX)
+        if self.able.no_iowait:
+            self.raw.enter_flags = ENTER_NO_IOWAIT
+        self.thread = hoop_thread_number()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def close(self) -> cython.int:
+        hoop_ring_close(cython.address(self.raw))
+        hoop_pool_close(cython.address(self.pool))
+        self.has_pool = False
+        if self.wake_fd >= 0:
+            hoop_close(self.wake_fd)
+            self.wake_fd = -1
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def belongs_here(self) -> cython.bint:
+        """Whether there is a ring, and the calling thread may use it."""
+        return self.raw.fd >= 0 and self.thread == hoop_thread_number()
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def receives(self) -> cython.bint:
+        """Whether there is a pool to receive into. It is made when the first stream reads."""
+        if not self.has_pool and self.able.receive:
+            pool = cython.address(self.pool)
+            raw = cython.address(self.raw)
+            if self.able.incremental:
+                self.has_pool = hoop_pool_open(pool, raw, True) == 0
+            if not self.has_pool:
+                self.has_pool = hoop_pool_open(pool, raw, False) == 0
+            self.able.receive = self.has_pool
+        return self.able.receive

@@ -1,0 +1,60 @@
+from libc.stdint cimport uint32_t, uint64_t
+from hoop._core.c.python cimport Ref
+from hoop._core.c.uring cimport hoop_cqe, hoop_sqe
+from hoop._core.driver cimport Driver
+from hoop._core.handle cimport ReadyRing
+from hoop._core.op cimport Op
+from hoop._core.ring cimport Ring
+
+# Where an op is kept from its submission until the kernel has let go of it.
+cdef struct Place:
+    Ref op                          # owned; NULL once it was cancelled before the kernel knew of it
+    uint32_t generation             # part of the name that the kernel knows: no answer reaches a later op
+    uint32_t next_free
+    bint in_kernel                  # a request is under way, and its last completion has not come
+    bint queued                     # on the list of what is to be asked for
+    bint cancelled                  # the kernel was asked to end the request
+    bint only_poll                  # the kernel does not receive or accept here: wait for readiness
+
+# Who watches a descriptor: borrowed from the places.
+cdef struct Watchers:
+    Ref reader
+    Ref writer
+
+cdef class UringDriver(Driver):
+    cdef object gc_marker           # an object field, so that the type is garbage-collected
+    cdef Ring ring
+    cdef bint wake_armed
+    cdef bint resting               # no turns are being taken: nobody will submit what is written
+
+    cdef Place *places              # [0] is never used: a place of 0 means none
+    cdef uint32_t n_places, free_place
+    cdef uint32_t *queue            # places to be asked for before the kernel is entered
+    cdef uint32_t n_queued, queue_size
+    cdef Watchers *watchers         # indexed by descriptor
+    cdef int n_watchers
+    cdef unsigned long in_kernel    # how many requests are under way
+    cdef unsigned long sends        # how many of them send on a socket
+    cdef bint calls_written         # the kernel will answer some of what was written at once
+
+    cdef int refuse(self) except -1
+    cdef int close_ring(self) except -1
+    cdef int abandon(self, ReadyRing ready) except -1
+    cdef bint is_ours(self) noexcept
+    cdef uint32_t take_place(self, Op op) except 0
+    cdef int free(self, uint32_t index) except -1
+    cdef int drop(self, uint32_t index) except -1
+    cdef int enqueue(self, uint32_t index) except -1
+    cdef int grow_watchers(self, int fd) except -1
+    cdef Ref *watcher(self, int fd, int interest) noexcept
+    cdef uint64_t name_of(self, uint32_t index) noexcept
+    cdef hoop_sqe *next_entry(self)
+    cdef int ask_for_queued(self) except -1
+    cdef int ask(self, uint32_t index, Op op) except -1
+    cdef int ask_cancel(self, uint32_t index) except -1
+    cdef int enter_now(self) except -1
+    cdef int check(self, int result) except -1
+    cdef int reap(self, ReadyRing ready) except -1
+    cdef int settle(self, ReadyRing ready, hoop_cqe *cqe) except -1
+    cdef int end(self, ReadyRing ready, uint32_t index, Op op, int result, bint wants_turn) except -1
+    cdef int cancel_all(self) except -1

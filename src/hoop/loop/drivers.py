@@ -1,0 +1,56 @@
+"""Which driver a loop gets: io_uring where it works, epoll everywhere else.
+
+The argument `driver` or the environment variable HOOP_DRIVER ask for one by name. Both are read before
+io_uring is so much as touched: some sandboxes kill a process for that, and asking for epoll avoids it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+
+from hoop._core import capabilities
+from hoop._core.driver import Driver
+from hoop._core.epoll import EpollDriver
+from hoop._core.uring import UringDriver
+
+NAMES = ("epoll", "uring")
+
+logger = logging.getLogger("hoop")
+_told: set[str] = set()
+
+
+def choose(name: str | None = None) -> Driver:
+    """A driver of that name; without one, that of HOOP_DRIVER; without either, the better one that works.
+
+    Raises ValueError for a name that is none, and OSError if io_uring was asked for by argument and
+    cannot be had. When the environment asks for it in vain, epoll is used with a warning in the log.
+    """
+    asked = name or os.environ.get("HOOP_DRIVER") or None
+    if asked is not None and asked not in NAMES:
+        source = "driver" if name else "HOOP_DRIVER"
+        raise ValueError(f"{source} must be 'epoll' or 'uring', not {asked!r}")
+    if asked == "epoll":
+        return EpollDriver()
+    reason = capabilities.why_not()
+    if reason is None:
+        without = os.environ.get("HOOP_URING_WITHOUT", "")
+        return UringDriver(without.replace(",", " ").split())
+    if name == "uring":
+        raise OSError(errno.ENOSYS, f"io_uring cannot be used here: {reason}")
+    tell(f"io_uring cannot be used here ({reason}): using epoll", asked is not None)
+    return EpollDriver()
+
+
+def after_failure(error: int) -> Driver:
+    """What takes over when the kernel refuses a loop its ring: no memory is left for it, for instance."""
+    tell(f"the kernel refused a loop its ring ({os.strerror(error)}): using epoll", True)
+    return EpollDriver()
+
+
+def tell(message: str, warn: bool) -> None:
+    """Say it in the log, once."""
+    if message not in _told:
+        _told.add(message)
+        logger.log(logging.WARNING if warn else logging.INFO, message)
