@@ -111,6 +111,9 @@ class Op(Runnable):
 class CallOp(Op):
     """One system call that a completion driver makes: its number and arguments, and then its result."""
 
+    def __cinit__(self):
+        self.interest = CALL
+
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def run(self) -> cython.int:

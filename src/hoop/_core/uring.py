@@ -233,7 +233,7 @@ class UringDriver(Driver):
                 if self.places[index].op is cython.NULL or not self.places[index].in_kernel:
                     continue
                 op = cython.cast(Op, self.places[index].op)
-                if op.interest == CALL and cython.cast(CallOp, op).code == OP_SEND:
+                if is_send(op):
                     self.ask_cancel(index)
         if self.pending:
             self.ask_for_queued()
@@ -399,7 +399,7 @@ class UringDriver(Driver):
         if op.interest != CALL and self.watcher(op.fd, op.interest)[0] == ref(op):
             self.watcher(op.fd, op.interest)[0] = cython.NULL
         if self.inherited() or not self.places[index].in_kernel:
-            if op.interest != CALL or cython.cast(CallOp, op).waiter is None or self.inherited():
+            if op.interest != CALL or is_send(op) or self.inherited():
                 op.enter_idle()
                 return self.drop(index)
             self.ask(index, op)  # somebody waits for what becomes of it
@@ -600,8 +600,7 @@ class UringDriver(Driver):
         if not cqe.flags & CQE_MORE:
             self.places[index].in_kernel = False
             self.in_kernel -= 1
-            if op.interest == CALL:
-                self.sends -= cython.cast(CallOp, op).code == OP_SEND
+            self.sends -= is_send(op)
         if result == -ENOBUFS and op.interest == RECEIVE:
             wants_turn = False  # the pool was empty for a moment: it is asked for again
         elif op.delivers and (result == -EINVAL or result == -EOPNOTSUPP or result == -ENOTSOCK):
@@ -708,6 +707,14 @@ class UringDriver(Driver):
             self.drop(index)
         self.pending = False
         return 0
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def is_send(op: Op | None) -> cython.bint:
+    """Whether it is a stream's: called back when the loop rests, and not worth beginning once cancelled."""
+    return op.interest == CALL and cython.cast(CallOp, op).code == OP_SEND
 
 
 _uring_traverse = cython.declare(traverseproc, cython.NULL)

@@ -98,7 +98,11 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         _ssock: Any
 
     def __init__(self, driver: str | None = None) -> None:
-        self._set_driver(drivers.choose(driver))
+        try:
+            self._set_driver(drivers.choose(driver))
+        except BaseException:
+            self._closed = True  # there is nothing that could be left open
+            raise
         base_events.BaseEventLoop.__init__(self)
         # What the selector loop's constructor would have made, less the selector.
         self._selector = DriverSelector(self)
