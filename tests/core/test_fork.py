@@ -230,5 +230,6 @@ print(hoop.run(main()))
         "child of a thread",
     ],
 )
-def test_fork(python, code, printed):
+def test_fork(python, driver, monkeypatch, code, printed):
+    monkeypatch.setenv("HOOP_DRIVER", driver)
     assert python(HEAD + code, "-W", "ignore::DeprecationWarning") == printed + "\n"

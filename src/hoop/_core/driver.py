@@ -2,8 +2,8 @@
 
 `begin(ready)`      the calling thread is about to take turns. Returns 0, or the errno for which this driver
                     cannot: then another takes over, with what `take_armed` gives.
-`rest(ready)`       the turns end for now: what the kernel was not told yet it is told. A send under way is
-                    called back, since another thread may take the next turn.
+`rest(ready)`       the turns end for now: what the kernel was not told yet it is told. What another thread
+                    could not go on with is called back, since that may take the next turn.
 `submit(op)`        watch for the op until it is cancelled; a CallOp is done once. Raises OSError if the
                     kernel refuses.
 `cancel(op)`        stop watching. Does nothing for an op that is not armed. On a completion driver the op may

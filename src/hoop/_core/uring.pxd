@@ -34,7 +34,7 @@ cdef class UringDriver(Driver):
     cdef Watchers *watchers         # indexed by descriptor
     cdef int n_watchers
     cdef unsigned long in_kernel    # how many requests are under way
-    cdef unsigned long sends        # how many of them send on a socket
+    cdef unsigned long revocable    # how many of them are called back when the loop rests
     cdef bint calls_written         # the kernel will answer some of what was written at once
 
     cdef int refuse(self) except -1

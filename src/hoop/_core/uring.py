@@ -192,7 +192,7 @@ class UringDriver(Driver):
         """Also of a ring that belongs to another thread or process: then no more than this can be done."""
         self.bell = cython.address(silence)
         self.ring.close()
-        self.in_kernel = self.sends = 0
+        self.in_kernel = self.revocable = 0
         return 0
 
     @cython.cfunc
@@ -228,12 +228,12 @@ class UringDriver(Driver):
         self.resting = True
         if self.ring.raw.fd < 0 or not self.is_ours():
             return 0
-        if self.sends:
+        if self.revocable:
             for index in range(1, self.n_places):
                 if self.places[index].op is cython.NULL or not self.places[index].in_kernel:
                     continue
                 op = cython.cast(Op, self.places[index].op)
-                if is_send(op):
+                if is_revocable(op):
                     self.ask_cancel(index)
         if self.pending:
             self.ask_for_queued()
@@ -477,6 +477,7 @@ class UringDriver(Driver):
         self.places[index].in_kernel = True
         self.places[index].cancelled = False
         self.in_kernel += 1
+        self.revocable += is_revocable(op)
         op.delivers = False
         if op.interest == CALL:
             call = cython.cast(CallOp, op)
@@ -484,7 +485,6 @@ class UringDriver(Driver):
                 entry, call.code, op.fd, call.flags, call.address, call.length, call.offset, name
             )
             self.calls_written = True
-            self.sends += call.code == OP_SEND
         elif op.interest == WRITABLE:
             hoop_ask_poll(entry, op.fd, True, False, name)
         elif op.interest == ACCEPT and self.ring.able.accept and not self.places[index].only_poll:
@@ -600,7 +600,7 @@ class UringDriver(Driver):
         if not cqe.flags & CQE_MORE:
             self.places[index].in_kernel = False
             self.in_kernel -= 1
-            self.sends -= is_send(op)
+            self.revocable -= is_revocable(op)
         if result == -ENOBUFS and op.interest == RECEIVE:
             wants_turn = False  # the pool was empty for a moment: it is asked for again
         elif op.delivers and (result == -EINVAL or result == -EOPNOTSUPP or result == -ENOTSOCK):
@@ -713,8 +713,19 @@ class UringDriver(Driver):
 @cython.inline
 @cython.exceptval(check=False)
 def is_send(op: Op | None) -> cython.bint:
-    """Whether it is a stream's: called back when the loop rests, and not worth beginning once cancelled."""
     return op.interest == CALL and cython.cast(CallOp, op).code == OP_SEND
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def is_revocable(op: Op | None) -> cython.bint:
+    """Whether it is called back when the loop rests, since another thread may run it next.
+
+    That thread could not learn how much was sent. And a connection wakes only one request: that of the
+    old ring, for as long as the kernel takes to tear it down.
+    """
+    return op.interest == ACCEPT or is_send(op)
 
 
 _uring_traverse = cython.declare(traverseproc, cython.NULL)
