@@ -228,8 +228,11 @@ def test_streams_echo(arun, security, tmp_path, kind):
             async with stream:
                 await shout(stream)
 
-        async with anyio.create_task_group() as serving:
-            serving.start_soon(listener.serve, echo)
+        async with (
+            anyio.create_task_group() as handlers,  # which end as their clients do
+            anyio.create_task_group() as serving,
+        ):
+            serving.start_soon(listener.serve, echo, handlers)
             async with anyio.create_task_group() as group:
                 for _ in range(5):
                     group.start_soon(client)
