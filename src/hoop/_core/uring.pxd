@@ -25,6 +25,8 @@ cdef class UringDriver(Driver):
     cdef object gc_marker           # an object field, so that the type is garbage-collected
     cdef Ring ring
     cdef bint wake_armed
+    cdef Ref ready                  # where the loop queues: borrowed, it owns the driver
+    cdef bint reaping
     cdef bint resting               # no turns are being taken: nobody will submit what is written
 
     cdef Place *places              # [0] is never used: a place of 0 means none

@@ -176,6 +176,7 @@ class UringDriver(Driver):
                 return -result
             self.bell = self.ring.raw.sq_flags
             self.wake_armed = False
+        self.ready = ref(ready)
         self.resting = False
         self.pending = True
         return 0
@@ -190,6 +191,7 @@ class UringDriver(Driver):
     @cython.exceptval(-1, check=False)
     def close_ring(self) -> cython.int:
         """Also of a ring that belongs to another thread or process: then no more than this can be done."""
+        self.ready = cython.NULL
         self.bell = cython.address(silence)
         self.ring.close()
         self.in_kernel = self.revocable = 0
@@ -409,6 +411,8 @@ class UringDriver(Driver):
         # would not end, an address stay in use. A stream can wait for the next turn.
         if self.resting or op.interest == ACCEPT or op.interest <= WRITABLE:
             self.enter_now()
+            if self.ready is not cython.NULL:
+                self.reap(cython.cast(ReadyRing, self.ready))
         return 0
 
     @cython.cfunc
@@ -572,14 +576,20 @@ class UringDriver(Driver):
         """Take all that has completed. How much it was."""
         cqe: hoop_cqe
         n: cython.int = 0
-        while hoop_ring_take(cython.address(self.ring.raw), cython.address(cqe)):
-            n += 1
-            if cqe.user_data == WAKE:
-                if not cqe.flags & CQE_MORE:
-                    self.wake_armed = False
-                    self.pending = True
-            elif cqe.user_data != NOBODY:
-                self.settle(ready, cython.address(cqe))
+        if self.reaping:  # a finaliser cancels something: what came first must be taken first
+            return 0
+        self.reaping = True
+        try:
+            while hoop_ring_take(cython.address(self.ring.raw), cython.address(cqe)):
+                n += 1
+                if cqe.user_data == WAKE:
+                    if not cqe.flags & CQE_MORE:
+                        self.wake_armed = False
+                        self.pending = True
+                elif cqe.user_data != NOBODY:
+                    self.settle(ready, cython.address(cqe))
+        finally:
+            self.reaping = False
         return n
 
     @cython.cfunc
