@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import select
+import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -119,6 +122,24 @@ def test_the_parent_goes_on_while_the_program_cannot_be_read(held):
     assert select.select([report], [], [], 0)[0] == []
     held.release()
     assert finish((pid, report)) == (None, 0)
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
+def test_the_child_runs_no_code_but_its_own():
+    """The C library's would use what belongs to the parent's thread: read in the machine code."""
+    command = ["objdump", "--disassemble", "--no-show-raw-insn", "--no-addresses", spawn.__file__]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    pending, seen = ["hoop_child"], set()
+    while pending:
+        name = pending.pop()
+        seen.add(name)
+        code = re.search(rf"^<{re.escape(name)}>:\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)[1]
+        assert "%fs" not in code  # the thread's own data
+        assert "tpidr_el0" not in code
+        called = re.findall(r"^\s*(?:callq?|blr?)\s.*?<?([\w.@%*]+)>?$", code, re.MULTILINE)
+        assert [target for target in called if not target.startswith("hoop_")] == []
+        pending += set(called) - seen
+    assert {"hoop_exec", "hoop_reset_signals"} <= seen
 
 
 def test_the_errors_of_the_child_do_not_become_the_parents():
@@ -268,7 +289,9 @@ def test_signals_are_as_after_exec_by_subprocess(copies):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG, signal.SIGRTMAX})
     try:
         for restore in (True, False):
-            found = output("cat", "/proc/self/status", restore_signals=restore, copies=copies)
+            found = output(
+                "cat", "/proc/self/status", env=[], restore_signals=restore, copies=copies
+            )
             assert signals_of(found, "SigBlk") == {signal.SIGURG, signal.SIGRTMAX}
             assert signals_of(found, "SigCgt") == set()
             ignored = signals_of(found, "SigIgn")

@@ -73,21 +73,21 @@ class Order(NamedTuple):
 
     def launch(self) -> tuple[Any, ...] | None:
         """The arguments of spawn.start(). None: only subprocess can do this, or refuse it in its words."""
-        flags = (self.restore_signals, self.start_new_session)
-        if (
-            not spawn.CAN_SPAWN
-            or self.preexec_fn is not None
-            or not isinstance(self.args, (str, bytes, tuple, list))
-            or not isinstance(
-                self.pass_fds, (tuple, list, set, frozenset)
-            )  # not what one look uses up
-            or not all(isinstance(flag, int) for flag in flags)
-        ):
+        if self.preexec_fn is not None or not spawn.CAN_SPAWN:
+            return None
+        # What one look would use up is not looked at.
+        expected = (
+            (self.args, (str, bytes, tuple, list)),
+            (self.pass_fds, (tuple, list, set, frozenset)),
+            (self.restore_signals, int),
+            (self.start_new_session, int),
+        )
+        if not all(isinstance(value, kind) for value, kind in expected):
             return None
         try:
             return self._launch()
         except Exception:
-            return None
+            return None  # subprocess will say what is wrong
 
     def _launch(self) -> tuple[Any, ...]:
         program, argv = self.program()
@@ -219,7 +219,6 @@ class ChildWatch:
         self.ended: asyncio.Future[int] = loop.create_future()
         self._loop = loop
         self._pidfd = -1
-        loop._children.add(self)
         try:
             self._pidfd = os.pidfd_open(process.pid)
             loop._add_reader(self._pidfd, self._on_exit)
@@ -227,6 +226,7 @@ class ChildWatch:
             self._close_pidfd()
             name = f"hoop-waitpid-{process.pid}"
             threading.Thread(target=self._wait_in_thread, name=name, daemon=True).start()
+        loop._children.add(self)
 
     def close(self) -> None:
         """Wait no longer."""

@@ -70,6 +70,23 @@ static inline __attribute__((always_inline)) long hoop_raw4(long n, long a, long
                      : "rcx", "r11", "memory");
     return result;
 }
+static inline long hoop_raw_clone(int flags, char *stack, int *child_tid, int (*run)(void *), void *arg) {
+    register long r10 __asm__("r10") = (long)child_tid;
+    long result;
+    __asm__ volatile("syscall\n\t"
+                     "test %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xor %%ebp, %%ebp\n\t" /* the child: no frame is above */
+                     "mov %[arg], %%rdi\n\t"
+                     "call *%[run]\n\t"
+                     "hlt\n"
+                     "1:"
+                     : "=a"(result)
+                     : "a"(__NR_clone), "D"((long)flags), "S"(stack), "d"(0L), "r"(r10), [run] "r"(run),
+                       [arg] "r"(arg)
+                     : "rcx", "r11", "memory");
+    return result;
+}
 #elif defined(__aarch64__)
 #define HOOP_CAN_SPAWN 1
 static inline __attribute__((always_inline)) long hoop_raw4(long n, long a, long b, long c, long d) {
@@ -81,9 +98,30 @@ static inline __attribute__((always_inline)) long hoop_raw4(long n, long a, long
     __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
     return x0;
 }
+static inline long hoop_raw_clone(int flags, char *stack, int *child_tid, int (*run)(void *), void *arg) {
+    register long x8 __asm__("x8") = __NR_clone;
+    register long x0 __asm__("x0") = flags;
+    register char *x1 __asm__("x1") = stack;
+    register long x2 __asm__("x2") = 0;
+    register long x3 __asm__("x3") = 0;
+    register int *x4 __asm__("x4") = child_tid;
+    __asm__ volatile("svc #0\n\t"
+                     "cbnz x0, 1f\n\t"
+                     "mov x29, #0\n\t" /* the child: no frame is above */
+                     "mov x30, #0\n\t"
+                     "mov x0, %[arg]\n\t"
+                     "blr %[run]\n\t"
+                     "brk #0\n"
+                     "1:"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), [run] "r"(run), [arg] "r"(arg)
+                     : "x30", "memory");
+    return x0;
+}
 #else
 #define HOOP_CAN_SPAWN 0
 #define hoop_raw4(n, a, b, c, d) (-ENOSYS)
+#define hoop_raw_clone(flags, stack, child_tid, run, arg) (-ENOSYS)
 #endif
 #define hoop_raw(n, a, b, c) hoop_raw4(n, (long)(a), (long)(b), (long)(c), 8) /* 8: sizeof a signal set */
 
@@ -239,19 +277,14 @@ static inline void *hoop_take_room(hoop_launch *l, size_t bytes) {
     return taken;
 }
 
-/* Make the child: its number, or -errno. With `shares` it costs the same however large the process is;
- * else, or where the kernel forbids it (in some time namespaces), memory is copied. */
+/* Make the child: its number, or -errno. When memory is shared it costs the same however large the parent
+ * is. Else, and where the kernel forbids sharing (in some time namespaces: EINVAL), it is copied. */
 static inline int hoop_clone(hoop_launch *l, int flags) {
-#if HOOP_CAN_SPAWN
     uint64_t all = ~(uint64_t)0;
     hoop_raw(__NR_rt_sigprocmask, SIG_SETMASK, &all, &l->mask);
-    int pid = clone(hoop_child, l->stack + HOOP_STACK, flags | SIGCHLD, l, NULL, NULL, &l->sharing);
-    int error = errno;
+    long pid = hoop_raw_clone(flags | SIGCHLD, l->stack + HOOP_STACK, &l->sharing, hoop_child, l);
     hoop_raw(__NR_rt_sigprocmask, SIG_SETMASK, &l->mask, 0);
-    return pid < 0 ? -error : pid;
-#else
-    return -ENOSYS;
-#endif
+    return (int)pid;
 }
 static inline int hoop_clone_sharing(hoop_launch *l) { return hoop_clone(l, CLONE_VM | CLONE_CHILD_CLEARTID); }
 static inline int hoop_clone_copying(hoop_launch *l) { return hoop_clone(l, 0); }
