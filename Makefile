@@ -28,10 +28,10 @@ SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo test bench lint format asan debug conformance build clean
+.PHONY: help demo test test-refused bench lint format asan debug conformance build clean
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: $(ENV)/.built $(ENV)/.with-demo ## serve and drive a chat room with aiohttp on hoop (ONCE=1: then stop)
 	$(RUN) -m hoop.demo $(if $(ONCE),--once) $(ARGS)
@@ -40,6 +40,9 @@ test: $(ENV)/.built $(ENV)/.with-test ## all tests, and CPython's own for the co
 	@status=0; $(RUN) -m pytest $(TESTS) $(ARGS) || status=1; \
 	$(if $(RUN_CONFORMANCE),$(RUN) $(RUN_CONFORMANCE) || status=1;) \
 	exit $$status
+
+test-refused: $(ENV)/.built $(ENV)/.with-test ## the tests in a process to which the kernel refuses io_uring
+	$(RUN) tests/refused.py EPERM $(RUN) -m pytest $(TESTS) -p no:cacheprovider $(ARGS)
 
 bench: $(ENV)/.built $(ENV)/.with-bench ## compare with uvloop, asyncio and bare C (ARGS=--quick: does it run?)
 	$(RUN) benchmarks/compare.py $(ARGS)
