@@ -11,3 +11,6 @@ cdef class Endpoint:
     cdef int own(self, int fd, object sock, object extra) except -1
     cdef int disown(self) except -1
     cdef object python_socket(self)
+
+cdef class Layer:
+    cdef int on_bytes(self, char *data, Py_ssize_t n) except -1

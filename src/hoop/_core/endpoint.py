@@ -1,7 +1,7 @@
 """The end of a connection: a descriptor, the socket object for those who ask, and the addresses.
 
 The descriptor's one owner is the endpoint, unless a Python socket was given or asked for: then it is that
-socket, and the endpoint owns the socket.
+socket, and the endpoint owns the socket. A layer is a protocol that takes a connection's bytes in C.
 """
 
 from __future__ import annotations
@@ -122,3 +122,14 @@ class Endpoint:
         if self.extra is None:
             self.extra = {}
         return self.extra
+
+
+@cython.cclass
+class Layer:
+    """A protocol in C: it takes the bytes as they are, with no object made of them."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
+        """Bytes came in; they are overwritten after this. Fails the connection itself if it has to."""
+        raise NotImplementedError(type(self).__name__)

@@ -13,6 +13,7 @@ cdef class Outbox(Endpoint):
     cdef Py_ssize_t buffered            # bytes in all of it
     cdef Py_ssize_t high_water, low_water
     cdef bint writing_paused            # the protocol was told to pause
+    cdef object empty_waiter            # a future of sendfile, done when all was sent
     cdef bint unanswered                # something was received after the last write
     cdef unsigned int activity          # reads and writes so far
 

@@ -213,6 +213,32 @@ class Outbox(Endpoint):
                 PyContext_Exit(context)
         return 0
 
+    # ---- the names that asyncio's own code (sendfile, start_tls, sslproto) reads ----
+
+    @property
+    def _loop(self):
+        return self.loop
+
+    @property
+    def _protocol(self):
+        return self.protocol
+
+    @property
+    def _protocol_paused(self):
+        return self.writing_paused
+
+    def _make_empty_waiter(self):
+        """A future that is done when everything written was sent. Until it is reset nothing can be."""
+        if self.empty_waiter is not None:
+            raise RuntimeError("Empty waiter is already set")
+        self.empty_waiter = self.loop.create_future()
+        if self.head is None:
+            self.empty_waiter.set_result(None)
+        return self.empty_waiter
+
+    def _reset_empty_waiter(self):
+        self.empty_waiter = None
+
     # ---- for loop.drain() ----
 
     def _idle_mark(self):

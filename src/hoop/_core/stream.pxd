@@ -1,5 +1,6 @@
 from hoop._core.base cimport LoopBase
 from hoop._core.c.python cimport Ref
+from hoop._core.endpoint cimport Layer
 from hoop._core.inbox cimport Inbox
 from hoop._core.op cimport CallOp, Op
 from hoop._core.outbox cimport Outbox
@@ -17,6 +18,7 @@ cdef class StreamTransport(Outbox):
     # Bound when the protocol is set, so that a received byte costs no look-up by name.
     cdef object data_received           # None for a BufferedProtocol
     cdef object get_buffer, buffer_updated
+    cdef Layer layer                    # the protocol, if it is a layer
 
     cdef RecvOp recv_op
     cdef SendOp send_op
@@ -27,7 +29,6 @@ cdef class StreamTransport(Outbox):
     cdef bint eof_written               # write_eof() was called
     cdef bint is_dirty                  # on the loop's list of what to flush
     cdef unsigned int lost              # connection_lost is scheduled; then counts writes to nobody
-    cdef object empty_waiter            # a future of sendfile, done when all was sent
     cdef object __weakref__
 
     cdef int attach(self, LoopBase loop, int fd, object sock, object protocol, object context, object extra, object server) except -1
@@ -48,6 +49,7 @@ cdef class StreamTransport(Outbox):
     cdef int wait_to_send(self) except -1
     cdef int send_as_call(self) except -1
     cdef int queue(self, bytes chunk) except -1
+    cdef int put(self, bytes chunk) except -1
     cdef int check_writable(self, str method) except -1
     cdef int on_drained(self) except -1
     cdef int fail(self, object exc, str message) except -1

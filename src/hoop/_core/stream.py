@@ -42,6 +42,7 @@ from cython.cimports.hoop._core.c.python import (
     ref,
 )
 from cython.cimports.hoop._core.c.uring import OP_SEND
+from cython.cimports.hoop._core.endpoint import Layer
 from cython.cimports.hoop._core.errors import os_error, raise_errno
 from cython.cimports.hoop._core.inbox import TRICKLE_BYTES, Inbox
 from cython.cimports.hoop._core.op import (
@@ -189,6 +190,7 @@ class StreamTransport(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def bind_protocol(self, protocol) -> cython.int:
+        self.layer = protocol if isinstance(protocol, Layer) else None
         if isinstance(protocol, _buffered_protocol):
             self.get_buffer = protocol.get_buffer
             self.buffer_updated = protocol.buffer_updated
@@ -275,6 +277,9 @@ class StreamTransport(Outbox):
         if n < TRICKLE_BYTES:
             self.recv_op.by_hand = False
         if n > 0:
+            if self.layer is not None:
+                self.unanswered = True
+                return self.layer.on_bytes(scratch, n)
             return self.deliver(
                 self.data_received, PyBytes_FromStringAndSize(scratch, n), "data_received"
             )
@@ -289,12 +294,17 @@ class StreamTransport(Outbox):
     def on_received(self) -> cython.int:
         """Deliver what a completion driver has handed over, for as long as the protocol takes it."""
         op: RecvOp = self.recv_op
+        chunk: bytes
         while op.first is not None:
             if self.closing:
                 return op.forget_news()
             if self.reading_paused:
                 return 0
-            if self.data_received is None:
+            if self.layer is not None:
+                chunk = op.take_chunk()
+                self.unanswered = True
+                self.layer.on_bytes(PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
+            elif self.data_received is None:
                 self.copy_into_protocol(op.take_chunk())
             else:
                 self.deliver(self.data_received, op.take_chunk(), "data_received")
@@ -493,6 +503,13 @@ class StreamTransport(Outbox):
                 self.flush()
             self.maybe_pause()
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def put(self, chunk: bytes) -> cython.int:
+        """Queue a chunk of a layer, which calls flush() itself when it has no more in this turn."""
+        self.is_dirty = True  # so that queue() leaves the loop's list alone
+        return self.queue(chunk)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -708,7 +725,8 @@ class StreamTransport(Outbox):
         self.drop_chunks()
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
-        self.protocol = self.data_received = self.get_buffer = self.buffer_updated = None
+        self.protocol = self.layer = None
+        self.data_received = self.get_buffer = self.buffer_updated = None
         try:
             self.disown()
         finally:
@@ -745,32 +763,8 @@ class StreamTransport(Outbox):
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
-    @property
-    def _loop(self):
-        return self.loop
-
-    @property
-    def _protocol(self):
-        return self.protocol
-
-    @property
-    def _protocol_paused(self):
-        return self.writing_paused
-
     def _is_accepted(self):
         return self.server is not None
-
-    def _make_empty_waiter(self):
-        """A future that is done when everything written was sent. Until it is reset nothing can be."""
-        if self.empty_waiter is not None:
-            raise RuntimeError("Empty waiter is already set")
-        self.empty_waiter = self.loop.create_future()
-        if self.head is None:
-            self.empty_waiter.set_result(None)
-        return self.empty_waiter
-
-    def _reset_empty_waiter(self):
-        self.empty_waiter = None
 
 
 ATTACH_TAKES_TRANSPORT = cython.declare(
