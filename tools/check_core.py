@@ -50,6 +50,7 @@ ADDED = {
         "call_later",
         "create_future",
         "slow_callback_duration",
+        "time",
     ),
     "Runnable": ("_context", "_wakeup"),  # of a future's waiter, which is always a Task
 }

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, overload
 _T = TypeVar("_T")
 
 int: TypeAlias = builtins.int
+uchar: TypeAlias = builtins.int
 uint: TypeAlias = builtins.int
 long: TypeAlias = builtins.int
 ulong: TypeAlias = builtins.int

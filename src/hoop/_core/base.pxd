@@ -29,6 +29,7 @@ cdef class LoopBase(ReadyRing):
     # Where transports receive: one hot buffer for all of them.
     cdef char *scratch
     cdef void *datagrams                # the same for datagram transports, by the batch
+    cdef object tls_workspace           # what its TLS connections share; None until there is one
 
     # Counters for whoever looks on. Plain fields, never reset.
     cdef readonly unsigned long turns, callbacks, ready_max

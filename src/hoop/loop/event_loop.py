@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import selectors
 import signal
@@ -17,7 +18,7 @@ import socket
 import sys
 import threading
 import weakref
-from asyncio import base_events, constants, events, sslproto
+from asyncio import base_events, constants, events
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVarTuple
 
@@ -26,7 +27,7 @@ from hoop._core.driver import Driver
 from hoop._core.listener import AcceptOp
 from hoop._core.loop import Loop
 from hoop._core.stream import open_stream
-from hoop.loop import dns, drivers, process, registry
+from hoop.loop import dns, drivers, process, registry, tls
 from hoop.loop.drain import Drain, Drained, check
 
 _Ts = TypeVarTuple("_Ts")
@@ -85,7 +86,6 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
     )
 
     if TYPE_CHECKING:  # what asyncio's loops have, and typeshed does not know
-        _accept_connection2: Any
         _asyncgen_finalizer_hook: Any
         _asyncgen_firstiter_hook: Any
         _check_closed: Any
@@ -223,6 +223,42 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     # ---- connections: asyncio chooses addresses and makes servers, the core moves the bytes ----
 
+    async def _create_connection_transport(
+        self,
+        sock: socket.socket,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        ssl: Any,
+        server_hostname: str | None,
+        server_side: bool = False,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        sock.setblocking(False)
+        protocol = protocol_factory()
+        waiter = self.create_future()
+        if ssl:
+            transport = self._make_ssl_transport(
+                sock,
+                protocol,
+                None if isinstance(ssl, bool) else ssl,
+                waiter,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout,
+            )
+        else:
+            transport = self._make_socket_transport(sock, protocol, waiter)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            # As asyncio does when it accepts: the waiter keeps the exception, that its traceback, and
+            # that this frame. A failed handshake would be freed by the garbage collector only.
+            waiter = None  # type: ignore[assignment]
+            raise
+        return transport, protocol
+
     def _make_socket_transport(
         self,
         sock: socket.socket,
@@ -261,18 +297,45 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
-        ssl_protocol = sslproto.SSLProtocol(
+        transport = tls.new_transport(
             self,
             protocol,
             sslcontext,
-            waiter,  # type: ignore[arg-type]  # None is allowed
-            server_side,
-            server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,  # type: ignore[arg-type]
+            waiter,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        open_stream(self, rawsock, ssl_protocol, None, extra, server)
-        return ssl_protocol._app_transport
+        open_stream(self, rawsock, transport._ssl_protocol, None, extra, server)
+        return transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """Go on with TLS on a connection. Returns the transport for it. See asyncio.loop.start_tls.
+
+        If the protocol is that of a StreamReader, what the reader holds is taken for TLS records.
+        A connection lost before the handshake is complete raises ConnectionResetError.
+        """
+        return await tls.upgrade(
+            self,
+            transport,
+            protocol,
+            sslcontext,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
 
     def _start_serving(
         self,
@@ -284,19 +347,15 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
     ) -> None:
-        def accept_tls(connection: socket.socket) -> None:
-            self.create_task(
-                self._accept_connection2(
-                    protocol_factory,
-                    connection,
-                    {},
-                    sslcontext,
-                    server,
-                    ssl_handshake_timeout,
-                    ssl_shutdown_timeout,
-                )
-            )
-
+        accept_tls = functools.partial(
+            tls.accept,
+            self,
+            protocol_factory,
+            sslcontext,
+            server,
+            ssl_handshake_timeout,
+            ssl_shutdown_timeout,
+        )
         accepting = AcceptOp(
             self, sock, protocol_factory, server, backlog, accept_tls if sslcontext else None
         )

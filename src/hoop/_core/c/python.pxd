@@ -27,6 +27,9 @@ cdef extern from "Python.h":
     PySendResult PyIter_Send(Ref iterator, Ref value, Ref *result) noexcept
     Ref PyObject_CallMethodOneArg(object o, object name, object arg) noexcept
     Ref call_one_quiet "PyObject_CallOneArg"(Ref callable, Ref arg) noexcept
+    Ref call_quiet "PyObject_Call"(Ref callable, Ref args_tuple, Ref kwargs) noexcept
+    object PyObject_GetAttr(object o, object name)
+    Py_ssize_t PyLong_AsSsize_t(Ref o) except? -1
 
     object PyContext_CopyCurrent()
     int PyContext_Enter(Ref context) noexcept
@@ -38,6 +41,7 @@ cdef extern from "Python.h":
     object PyObject_GenericGetDict(object o, void *context)
     Ref PyList_GET_ITEM(object list, Py_ssize_t i) noexcept      # borrowed
     void PyErr_Clear() noexcept
+    bint PyErr_ExceptionMatches(Ref exception_or_tuple) noexcept
     void PyErr_SetObject(object type, object value) noexcept
     int PyErr_CheckSignals() except -1
     void PyObject_GC_UnTrack(Ref o) noexcept

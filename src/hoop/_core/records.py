@@ -1,0 +1,290 @@
+"""The record layer of a TLS connection, without input and output: bytes go in and come out.
+
+Python's own OpenSSL does the cryptography. The user's SSLContext made an SSLObject on two memory BIOs; a
+handshake and a shutdown go through its methods, and per record only the C functions of these objects are
+called, on memory that all connections of a loop share.
+
+Records are told apart here, by the length in their headers. So the BIO holds one at a time and stays
+small, and OpenSSL is not asked for what is not there yet: its exception costs as much as a record.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+import cython
+from cython.cimports.cpython.buffer import Py_buffer, PyBuffer_FillInfo
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
+from cython.cimports.hoop._core.c.python import (
+    Py_DECREF,
+    PyErr_Clear,
+    PyErr_ExceptionMatches,
+    PyLong_AsSsize_t,
+    PyObject_GetAttr,
+    Ref,
+    call_one_quiet,
+    call_quiet,
+    ref,
+)
+from cython.cimports.libc.string import memcpy
+
+UNKNOWN = cython.declare(cython.uchar, 255)  # `header`: these are no records that can be told apart
+
+# OpenSSL needs more to go on. The second has no other meaning when there is no socket.
+_MORE = cython.declare(tuple, (ssl.SSLWantReadError, ssl.SSLSyscallError))
+_pending = cython.declare(str, "pending")
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def needs_more() -> cython.bint:
+    """Whether what was raised only says that OpenSSL needs more to go on; then it is raised no longer."""
+    if PyErr_ExceptionMatches(ref(_MORE)):
+        PyErr_Clear()
+        return True
+    return False
+
+
+@cython.final
+@cython.cclass
+class Window:
+    """Memory of ours, as OpenSSL's Python objects want to see it."""
+
+    def __getbuffer__(self, view: cython.pointer[Py_buffer], flags: cython.int):
+        PyBuffer_FillInfo(view, self, self.start, self.size, False, flags)
+
+
+@cython.final
+@cython.cclass
+class Workspace:
+    """What the TLS connections of a loop share: each uses it for no longer than one call lasts."""
+
+    def __cinit__(self):
+        self.plain = cython.cast(cython.p_char, PyMem_Malloc(PLAIN_BYTES + RECORD_BYTES))
+        if self.plain is cython.NULL:
+            raise MemoryError
+        self.gathered = self.plain + PLAIN_BYTES
+        self.window = Window.__new__(Window)
+        self.into_window = (0, self.window)
+
+    def __dealloc__(self):
+        PyMem_Free(self.plain)
+
+
+@cython.final
+@cython.cclass
+class Records:
+    """One connection's SSLObject, and what waits to be encrypted."""
+
+    def __init__(self, sslobj, incoming, outgoing, workspace: Workspace):
+        self.sslobj = sslobj
+        self.incoming = incoming
+        self.outgoing = outgoing
+        self.feed_bio = incoming.write
+        self.take_bio = outgoing.read
+        self.decrypt = sslobj._sslobj.read
+        self.encrypt = sslobj._sslobj.write
+        self.workspace = workspace
+        self.chunks = []
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def close(self) -> cython.int:
+        """Let go of everything but the SSLObject. Nothing else may be called any more."""
+        self.incoming = self.outgoing = None
+        self.feed_bio = self.take_bio = self.decrypt = self.encrypt = None
+        self.chunks = []
+        self.first = self.offset = self.queued = 0
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def handshake(self) -> cython.bint:
+        """Go on with the handshake. Whether that completed it. Raises SSLError."""
+        try:
+            self.sslobj.do_handshake()
+        except _MORE:
+            return False
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def shutdown(self) -> cython.bint:
+        """Say close_notify, and look for the peer's. Whether that came. Raises SSLError."""
+        try:
+            self.sslobj.unwrap()
+        except _MORE:
+            return False
+        return True
+
+    # ---- in ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def feed_record(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Give OpenSSL the bytes up to the end of a record; all if none ends. How many that were."""
+        window: Window = self.workspace.window
+        n = self.next_record(data, n)
+        window.start = data
+        window.size = n
+        result: Ref = call_one_quiet(ref(self.feed_bio), ref(window))
+        if result is cython.NULL:
+            return -1
+        Py_DECREF(result)
+        return n
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def next_record(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """How many of the bytes belong to the record that is coming in; `whole` says if they end it."""
+        i: cython.Py_ssize_t = 0
+        byte: cython.uchar
+        while self.header < HEADER_BYTES:
+            if i == n:
+                self.whole = False
+                return n
+            byte = cython.cast(cython.uchar, data[i])
+            if (self.header == 0 and not 20 <= byte <= 24) or (self.header == 1 and byte != 3):
+                self.header = UNKNOWN
+                break
+            if self.header == 3:
+                self.missing = byte << 8
+            elif self.header == 4:
+                self.missing |= byte
+            self.header += 1
+            i += 1
+        if self.header == UNKNOWN or self.missing > SEALED_BYTES:
+            self.header = UNKNOWN
+            self.whole = True  # OpenSSL will say what is wrong with it
+            return n
+        self.whole = n - i >= self.missing
+        if not self.whole:
+            self.missing -= n - i
+            return n
+        self.header = 0
+        return i + self.missing
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def unread(self) -> cython.Py_ssize_t:
+        """How many bytes were fed, and not yet looked at by OpenSSL."""
+        held = PyObject_GetAttr(self.incoming, _pending)
+        return PyLong_AsSsize_t(ref(held))
+
+    @cython.cfunc
+    @cython.exceptval(-2, check=False)
+    def decrypt_record(self, into: cython.p_void, room: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Decrypt one record, or as much of it as there is room for. How many bytes that gave.
+
+        0 after the peer's close_notify, -1 if no record is complete. Raises SSLError.
+        """
+        n: cython.Py_ssize_t
+        window: Window = self.workspace.window
+        window.start = cython.cast(cython.p_char, into)
+        window.size = room
+        result: Ref = call_quiet(ref(self.decrypt), ref(self.workspace.into_window), cython.NULL)
+        if result is cython.NULL:
+            return -1 if needs_more() else -2
+        n = PyLong_AsSsize_t(result)
+        Py_DECREF(result)
+        return n
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def skip(self) -> cython.int:
+        """Drop what was received, but not decrypted: a shutdown would stumble over it."""
+        if self.unread() or self.sslobj.pending():
+            try:
+                while self.decrypt_record(self.workspace.plain, RECORD_BYTES) > 0:
+                    pass
+            except ssl.SSLError:
+                pass  # the shutdown meets the same, and tells
+        return 0
+
+    # ---- out ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def add(self, chunk: bytes) -> cython.int:
+        """Put a chunk that is not empty behind what waits to be encrypted."""
+        self.chunks.append(chunk)
+        self.queued += PyBytes_GET_SIZE(chunk)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def encrypt_record(self) -> cython.Py_ssize_t:
+        """Encrypt as much of what waits as goes into a record. How many bytes.
+
+        0 if OpenSSL has to be fed first. Raises SSLError.
+        """
+        chunk: bytes = cython.cast(bytes, self.chunks[self.first])
+        start: cython.p_char = PyBytes_AS_STRING(chunk) + self.offset
+        n: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk) - self.offset
+        window: Window = self.workspace.window
+        if n > RECORD_BYTES:
+            n = RECORD_BYTES
+        elif n < RECORD_BYTES and n < self.queued:
+            n = self.gather()
+            start = self.workspace.gathered
+        window.start = start
+        window.size = n
+        result: Ref = call_one_quiet(ref(self.encrypt), ref(window))
+        if result is cython.NULL:
+            return 0 if needs_more() else -1
+        n = PyLong_AsSsize_t(result)
+        Py_DECREF(result)
+        self.consume(n)
+        return n
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def gather(self) -> cython.Py_ssize_t:
+        """Copy a record's worth of small chunks to where they are one. How many bytes."""
+        chunk: bytes
+        n: cython.Py_ssize_t
+        i: cython.Py_ssize_t
+        total: cython.Py_ssize_t = 0
+        offset: cython.Py_ssize_t = self.offset
+        for i in range(self.first, len(self.chunks)):
+            chunk = cython.cast(bytes, self.chunks[i])
+            n = min(PyBytes_GET_SIZE(chunk) - offset, RECORD_BYTES - total)
+            memcpy(self.workspace.gathered + total, PyBytes_AS_STRING(chunk) + offset, n)
+            total += n
+            offset = 0
+            if total == RECORD_BYTES:
+                break
+        return total
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def consume(self, n: cython.Py_ssize_t) -> cython.int:
+        """Forget the first n bytes of what waits."""
+        left: cython.Py_ssize_t
+        self.queued -= n
+        while n:
+            left = PyBytes_GET_SIZE(cython.cast(bytes, self.chunks[self.first])) - self.offset
+            if n < left:
+                self.offset += n
+                return 0
+            n -= left
+            self.chunks[self.first] = None
+            self.first += 1
+            self.offset = 0
+        if 2 * self.first >= len(self.chunks):  # so that no chunk is moved more than once
+            del self.chunks[: self.first]
+            self.first = 0
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def has_output(self) -> cython.bint:
+        """Whether OpenSSL has something to say that was not taken."""
+        held = PyObject_GetAttr(self.outgoing, _pending)
+        return PyLong_AsSsize_t(ref(held)) != 0
+
+    @cython.cfunc
+    def take(self) -> bytes:
+        """What OpenSSL has to say: encrypted records, or its part of a handshake. May be empty."""
+        return self.take_bio()

@@ -1,0 +1,794 @@
+"""The layer between a transport and an application: the protocol of the one, the caller of the other.
+
+In:   stream.on_readable -> on_bytes feeds record after record to OpenSSL -> protocol.data_received, once
+Out:  write() only queues -> SealOp on the loop's dirty list -> as few records as possible
+      -> the stream's queue -> one send, in the same turn
+
+`records.py` makes and reads the records, `tls.py` has the transport that the application sees. The
+transport below may be any that loop.start_tls() takes; if it is a stream, no bytes object is made of what
+comes in, and its queue is filled without a Python call.
+Behaviour follows asyncio's sslproto, but for what close() does with data that still comes in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from asyncio import constants, log, sslproto
+
+import cython
+from cython.cimports.cpython.buffer import (
+    Py_buffer,
+    PyBUF_SIMPLE,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cython.cimports.hoop._core.base import LoopBase
+from cython.cimports.hoop._core.c.python import (
+    PyContext_CopyCurrent,
+    PyContext_Enter,
+    PyContext_Exit,
+    PyErr_Clear,
+    ref,
+)
+from cython.cimports.hoop._core.endpoint import Layer
+from cython.cimports.hoop._core.op import Op
+from cython.cimports.hoop._core.records import PLAIN_BYTES, RECORD_BYTES, Records, Workspace
+from cython.cimports.hoop._core.stream import StreamTransport
+
+LOG_LOST_WRITES_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
+
+_buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
+
+
+@cython.final
+@cython.cclass
+class SealOp(Op):
+    """Encrypts, at the end of the turn, what a connection has queued."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush(self) -> cython.int:
+        if self.tls is None:
+            return 0
+        self.tls.is_dirty = False
+        return self.tls.flush()
+
+
+@cython.final
+@cython.cclass
+class TlsLayer(Layer):
+    """The protocol of the transport below, and the one caller of the application's protocol.
+
+    `sslobj` was made on the two BIOs and has not begun. The application's protocol is told of the
+    connection after the handshake, as in create_connection, unless it is `connected` already, as in
+    start_tls; in both cases `waiter` (a future, or None) is then done. Timeouts are in seconds.
+    """
+
+    @property
+    def __class__(self):
+        return asyncio.Protocol
+
+    def __init__(
+        self,
+        loop: LoopBase,
+        transport,
+        protocol,
+        sslcontext,
+        sslobj,
+        incoming,
+        outgoing,
+        waiter,
+        connected,
+        handshake_timeout,
+        shutdown_timeout,
+    ):
+        if loop.tls_workspace is None:
+            loop.tls_workspace = Workspace()
+        self.loop = loop
+        self.transport = transport
+        self.records = Records(sslobj, incoming, outgoing, loop.tls_workspace)
+        self.seal_op = SealOp.__new__(SealOp)
+        self.seal_op.tls = self
+        self.waiter = waiter
+        self.app_state = MADE if connected else NOT_MADE
+        self.handshake_timeout = handshake_timeout
+        self.shutdown_timeout = shutdown_timeout
+        self.extra = {"sslcontext": sslcontext}
+        self.set_limits(None, None)
+        self.bind_protocol(protocol)
+
+    # ---- the application's protocol ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def bind_protocol(self, protocol) -> cython.int:
+        if isinstance(protocol, _buffered_protocol):
+            self.get_buffer = protocol.get_buffer
+            self.buffer_updated = protocol.buffer_updated
+            self.receive = None
+        else:
+            self.get_buffer = self.buffer_updated = None
+            self.receive = getattr(protocol, "data_received", None)
+        self.protocol = protocol
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def enter(self) -> cython.bint:
+        """Enter the connection's context. False if the thread is in it already."""
+        if PyContext_Enter(ref(self.context)) == 0:
+            return True
+        PyErr_Clear()
+        return False
+
+    @cython.cfunc
+    def tell(self, method: str) -> object:
+        """Call a method of the protocol. The exception that it raised, or None."""
+        entered: cython.bint = self.enter()
+        try:
+            if getattr(self.protocol, method)() and method == "eof_received":
+                log.logger.warning(
+                    "returning true from eof_received() has no effect when using ssl"
+                )
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            return exc
+        finally:
+            if entered:
+                PyContext_Exit(ref(self.context))
+        return None
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def tell_eof(self) -> cython.int:
+        """Call eof_received, the first time."""
+        if self.app_state == MADE:
+            self.app_state = EOF_TOLD
+            exc = self.tell("eof_received")
+            if exc is not None:
+                self.fail(exc, "Error calling eof_received()")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def tell_flow(self, method: str) -> cython.int:
+        """Call pause_writing or resume_writing."""
+        exc = self.tell(method)
+        if exc is not None:
+            self.report(exc, f"protocol.{method}() failed", self.transport, self.protocol)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def report(self, exc, message: str, transport, protocol) -> cython.int:
+        context = {"message": message, "exception": exc}
+        context.update(transport=transport, protocol=protocol)
+        self.loop.call_exception_handler(context)
+        return 0
+
+    # ---- what the transport below calls ----
+
+    def connection_made(self, transport):
+        """Start the handshake on a connected transport."""
+        self.lower = transport
+        if isinstance(transport, StreamTransport):
+            self.stream = transport
+            self.context = self.stream.context
+        else:
+            self.context = PyContext_CopyCurrent()
+        if self.closed:  # before it was connected
+            self.break_off(None)
+            return
+        if self.loop.debug:
+            log.logger.debug("%r starts SSL handshake", self)
+            self.began = self.loop.time()
+        self.state = HANDSHAKE
+        self.timer = self.loop.call_later(self.handshake_timeout, self._on_handshake_timeout)
+        self.do_handshake()
+
+    def data_received(self, data):
+        """Take bytes from a transport that is not ours."""
+        view: Py_buffer
+        PyObject_GetBuffer(data, cython.address(view), PyBUF_SIMPLE)
+        try:
+            self.take_in(cython.cast(cython.p_char, view.buf), view.len)
+        finally:
+            PyBuffer_Release(cython.address(view))
+
+    def eof_received(self):
+        """The transport below has nothing more to read; a peer that means well says close_notify before.
+
+        True while the rest of what was written has to go out, or the application does not read.
+        """
+        self.eof = True
+        if self.loop.debug:
+            log.logger.debug("%r received EOF", self)
+        try:
+            if self.state == HANDSHAKE:
+                self.handshake_failed(ConnectionResetError())
+            elif self.state == OPEN:
+                if self.reading_paused:
+                    return True
+                self.read_to_the_end()
+            elif self.state == SHUTDOWN:
+                self.do_shutdown()
+        except Exception:
+            if self.lower is not None:
+                self.lower.close()
+            raise
+        return self.state == FLUSHING
+
+    def connection_lost(self, exc):
+        """Tell the application, and let go of everything but what get_extra_info() may be asked for."""
+        if self.seal_op is None:
+            return
+        if exc is None:
+            exc = self.parting
+        self.parting = None
+        self.cancel_timer()
+        self.lost += 1
+        self.closed = True
+        self.state = ENDED
+        if self.app_state == MADE or self.app_state == EOF_TOLD:
+            self.app_state = LOST
+            self.loop.soon(self.protocol.connection_lost, (exc,), self.context)
+        self.lower = self.stream = self.transport = None
+        self.protocol = self.receive = self.get_buffer = self.buffer_updated = None
+        self.records.close()
+        if "ssl_object" not in self.extra:
+            self.records.sslobj = None
+        self.seal_op.tls = None
+        self.seal_op = None
+        if self.waiter is not None:
+            self.wake(
+                ConnectionResetError("Connection lost before the SSL handshake was complete")
+                if exc is None
+                else exc
+            )
+
+    def pause_writing(self):
+        """The transport below keeps more than it likes: what is written waits here."""
+        self.lower_paused = True
+
+    def resume_writing(self):
+        """The transport below takes more again."""
+        self.lower_paused = False
+        self.flush()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wake(self, exc) -> cython.int:
+        """Tell whoever waits for the handshake."""
+        waiter = self.waiter
+        self.waiter = None
+        if waiter is not None and not waiter.done():
+            if exc is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(exc)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def cancel_timer(self) -> cython.int:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        return 0
+
+    # ---- the handshake ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def do_handshake(self) -> cython.int:
+        failure = None
+        try:
+            if not self.records.handshake():
+                return self.send_outgoing()
+            peercert = self.records.sslobj.getpeercert()
+        except Exception as exc:
+            failure = exc.with_traceback(None)  # it would keep the SSLObject
+        if failure is not None:
+            return self.handshake_failed(failure)
+        return self.handshake_done(peercert)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def handshake_done(self, peercert) -> cython.int:
+        self.cancel_timer()
+        self.state = OPEN
+        if self.loop.debug:
+            milliseconds = (self.loop.time() - self.began) * 1e3
+            log.logger.debug("%r: SSL handshake took %.1f ms", self, milliseconds)
+        sslobj = self.records.sslobj
+        self.extra.update(
+            peercert=peercert,
+            cipher=sslobj.cipher(),
+            compression=sslobj.compression(),
+            ssl_object=sslobj,
+        )
+        # The last flight leaves with what the application writes now.
+        self.is_dirty = True
+        self.loop.mark_dirty(self.seal_op)
+        if self.app_state == NOT_MADE:
+            self.app_state = MADE
+            self.protocol.connection_made(self.transport)
+        self.wake(None)
+        return self.read_on()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def handshake_failed(self, exc) -> cython.int:
+        self.cancel_timer()
+        self.state = ENDED
+        if isinstance(exc, ssl.CertificateError):
+            self.fail(exc, "SSL handshake failed on verifying the certificate")
+        else:
+            self.fail(exc, "SSL handshake failed")
+        return self.wake(exc)
+
+    def _on_handshake_timeout(self):
+        if self.state == HANDSHAKE:
+            exc = ConnectionAbortedError(
+                f"SSL handshake is taking longer than {self.handshake_timeout} seconds: "
+                "aborting the connection"
+            )
+            self.fail(exc, "Fatal error on transport")
+            self.wake(exc)
+
+    # ---- incoming ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
+        entered: cython.bint = self.enter()
+        try:
+            self.take_in(data, n)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            if self.stream is not None:
+                self.stream.fail(exc, "Fatal error: protocol.buffer_updated() call failed.")
+        finally:
+            if entered:
+                PyContext_Exit(ref(self.context))
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def take_in(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
+        """Feed what was received to OpenSSL, and deliver what it says."""
+        done: cython.Py_ssize_t = 0
+        total: cython.Py_ssize_t = 0
+        records: Records = self.records
+        if self.state == ENDED:
+            return 0
+        try:
+            while done < n:
+                done += records.feed_record(data + done, n - done)
+                if records.whole and self.get_buffer is None:
+                    total = self.decrypt(total)
+            if total:
+                self.deliver(total)
+        except Exception as exc:
+            return self.fail(exc, "Fatal error on SSL protocol")
+        return self.on_fed()
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def may_deliver(self) -> cython.bint:
+        return self.state == OPEN and not self.reading_paused and not self.notified
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def decrypt(self, total: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Decrypt what was fed, behind the `total` bytes of plaintext there are. How many that makes.
+
+        When there is no room for another record what there is so far is delivered.
+        """
+        n: cython.Py_ssize_t
+        records: Records = self.records
+        while self.may_deliver():
+            if total > PLAIN_BYTES - RECORD_BYTES:
+                self.deliver(total)
+                total = 0
+                continue
+            n = records.decrypt_record(records.workspace.plain + total, RECORD_BYTES)
+            if n < 0:
+                break
+            if n == 0:
+                self.notified = True
+                break
+            total += n
+            if records.unread() == 0:
+                break
+        return total
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def deliver(self, n: cython.Py_ssize_t) -> cython.int:
+        """Give the application the first n bytes of plaintext."""
+        data: bytes = PyBytes_FromStringAndSize(self.records.workspace.plain, n)
+        if self.receive is None:
+            raise AttributeError(f"{self.protocol!r} has no data_received()")
+        self.receive(data)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def decrypt_into_protocol(self) -> cython.bint:
+        """Decrypt into a BufferedProtocol's own buffer. Whether that was filled: there may be more."""
+        view: Py_buffer
+        n: cython.Py_ssize_t = -1
+        total: cython.Py_ssize_t = 0
+        room: cython.Py_ssize_t
+        records: Records = self.records
+        buffer = self.get_buffer(records.unread())
+        if not len(buffer):
+            raise RuntimeError("get_buffer() returned an empty buffer")
+        PyObject_GetBuffer(buffer, cython.address(view), PyBUF_WRITABLE)
+        room = view.len
+        try:
+            while total < room and self.may_deliver():
+                n = records.decrypt_record(
+                    cython.cast(cython.p_char, view.buf) + total, room - total
+                )
+                if n <= 0:
+                    break
+                total += n
+                if total < room and records.unread() == 0:
+                    break
+        finally:
+            PyBuffer_Release(cython.address(view))
+        if n == 0:
+            self.notified = True
+        if total:
+            self.buffer_updated(total)
+        return total == room
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def read_on(self) -> cython.bint:
+        """Deliver what was received before. Whether there may be more, for which a turn is due."""
+        total: cython.Py_ssize_t
+        more: cython.bint = False
+        try:
+            if self.get_buffer is not None:
+                more = self.may_deliver() and self.decrypt_into_protocol()
+            else:
+                total = self.decrypt(0)
+                if total:
+                    self.deliver(total)
+        except Exception as exc:
+            self.fail(exc, "Fatal error on SSL protocol")
+            return False
+        self.on_read()
+        return more and self.may_deliver()
+
+    def _read_on(self):
+        """A turn after resume_reading(), or after a BufferedProtocol's buffer was filled."""
+        if self.state != OPEN or self.reading_paused:
+            return
+        if self.read_on():
+            self.loop.soon(self._read_on, (), self.context)
+        elif self.eof and self.state == OPEN and not self.reading_paused:
+            self.read_to_the_end()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_fed(self) -> cython.int:
+        """The BIO got more."""
+        if self.state == HANDSHAKE:
+            return self.do_handshake()
+        if self.state == SHUTDOWN:
+            return self.do_shutdown()
+        if self.state == FLUSHING:
+            return self.flush()
+        if self.state == OPEN:
+            if self.get_buffer is None:
+                return self.on_read()
+            if self.read_on():
+                self.loop.soon(self._read_on, (), self.context)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_read(self) -> cython.int:
+        """OpenSSL has read what there was: it may have to answer, or be at the end."""
+        if self.state != OPEN:
+            return 0
+        if self.notified:
+            self.tell_eof()
+            return self.start_shutdown()
+        if not self.is_dirty and self.records.has_output():
+            self.send_outgoing()
+        if self.stuck:
+            return self.flush()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def read_to_the_end(self) -> cython.int:
+        """Deliver the rest and end, with no close_notify from the peer."""
+        while self.read_on():
+            pass
+        if self.may_deliver():
+            self.tell_eof()
+        if self.may_deliver():
+            self.closed = True
+            self.state = FLUSHING
+            return self.flush()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def pause_reading(self) -> cython.int:
+        """The application wants no more; the transport below reads no more either."""
+        if not self.reading_paused:
+            self.reading_paused = True
+            if self.lower is not None and self.state <= OPEN:
+                self.lower.pause_reading()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def resume_reading(self) -> cython.int:
+        """The application wants more. What was received before comes in the next turn."""
+        if self.reading_paused:
+            self.reading_paused = False
+            if self.lower is not None and self.state <= OPEN:
+                self.loop.soon(self._read_on, (), self.context)
+                if not self.eof:
+                    self.lower.resume_reading()
+        return 0
+
+    # ---- outgoing ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def queue(self, chunk: bytes) -> cython.int:
+        n: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk)
+        if n == 0:
+            return 0
+        if self.state != OPEN and self.state != HANDSHAKE:
+            return self.write_to_nobody()
+        self.records.add(chunk)
+        if self.state == OPEN:
+            if self.loop.closed:
+                return self.flush()  # no turn will come
+            if not self.is_dirty:
+                self.is_dirty = True
+                self.loop.mark_dirty(self.seal_op)
+            n = self.records.queued
+            if n >= BATCH_BYTES or n >= self.high_water:
+                self.flush()
+        return self.maybe_pause()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def write_to_nobody(self) -> cython.int:
+        """The connection is closed: data is dropped, and a program that goes on writing is told."""
+        if self.lost >= LOG_LOST_WRITES_FROM:
+            log.logger.warning("SSL connection is closed")
+        self.lost += 1
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush(self) -> cython.int:
+        """Encrypt what is queued and send it, for as long as the transport below takes it."""
+        if self.sealing or (self.state != OPEN and self.state != FLUSHING):
+            return 0
+        self.sealing = True
+        self.stuck = False
+        try:
+            if self.records.queued == 0:
+                self.send_outgoing()
+            while self.records.queued and self.can_send():
+                self.seal_batch()
+        except Exception as exc:
+            return self.fail(exc, "Fatal error on SSL protocol")
+        finally:
+            self.sealing = False
+        if self.state == FLUSHING:
+            return self.finish_writing()
+        return self.maybe_resume()
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def can_send(self) -> cython.bint:
+        if self.stream is not None:
+            return not (self.lower_paused or self.stuck or self.stream.lost)
+        return not (self.lower_paused or self.stuck or self.lower is None)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def seal_batch(self) -> cython.int:
+        """Encrypt some records' worth, and send them with one system call."""
+        done: cython.Py_ssize_t = 0
+        n: cython.Py_ssize_t
+        records: Records = self.records
+        while records.queued and done < BATCH_BYTES:
+            n = records.encrypt_record()
+            if n == 0:
+                self.stuck = True
+                break
+            done += n
+            self.put(records.take())
+        return self.push()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send_outgoing(self) -> cython.int:
+        """Send what OpenSSL has to say of itself."""
+        if self.lower is None:
+            return 0
+        self.put(self.records.take())
+        return self.push()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def put(self, sealed: bytes) -> cython.int:
+        """Give the transport below what is to be sent."""
+        if self.stream is not None:
+            return self.stream.put(sealed)
+        if sealed and self.lower is not None:
+            self.lower.write(sealed)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def push(self) -> cython.int:
+        """Have it sent: a stream waits for that."""
+        if self.stream is not None:
+            self.stream.flush()
+            return self.stream.maybe_pause()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def set_limits(self, high, low) -> cython.int:
+        self.high_water, self.low_water = sslproto.add_flowcontrol_defaults(
+            high, low, constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE
+        )
+        self.flush()
+        return self.maybe_pause()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def maybe_pause(self) -> cython.int:
+        n: cython.Py_ssize_t = self.records.queued
+        if n >= self.high_water and n and not self.writing_paused:
+            self.writing_paused = True
+            return self.tell_flow("pause_writing")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def maybe_resume(self) -> cython.int:
+        if self.writing_paused and self.records.queued <= self.low_water:
+            self.writing_paused = False
+            return self.tell_flow("resume_writing")
+        return 0
+
+    # ---- closing ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def break_off(self, exc) -> cython.int:
+        """Close the transport below at once; the rest happens when it is lost."""
+        self.closed = True
+        if self.lower is None:
+            return 0
+        self.state = ENDED
+        force_close = getattr(self.lower, "_force_close", None)
+        if force_close is None:
+            self.lower.abort()
+        else:
+            force_close(exc)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def fail(self, exc, message: str) -> cython.int:
+        """The connection is broken, or its protocol is."""
+        lower = self.lower
+        if lower is not None:
+            self.break_off(exc)
+        if isinstance(exc, OSError):
+            if self.loop.debug:
+                log.logger.debug("%r: %s", self, message, exc_info=exc)
+        elif not isinstance(exc, asyncio.CancelledError):
+            self.report(exc, message, lower, self)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def start_shutdown(self) -> cython.int:
+        if self.state == HANDSHAKE:
+            return self.break_off(None)
+        if self.state != OPEN:
+            return 0
+        self.closed = True
+        self.state = FLUSHING
+        self.timer = self.loop.call_later(self.shutdown_timeout, self._on_shutdown_timeout)
+        return self.flush()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def finish_writing(self) -> cython.int:
+        """Go on with the shutdown once everything written was encrypted and handed on."""
+        if self.records.queued:
+            if self.lower_paused:
+                self.lower.pause_reading()  # there is nobody for what comes meanwhile
+            return 0
+        self.state = SHUTDOWN
+        if not self.notified:
+            self.records.skip()
+        self.do_shutdown()
+        if self.state == SHUTDOWN and not self.eof:
+            self.lower.resume_reading()  # the application may have paused it
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def do_shutdown(self) -> cython.int:
+        """Send close_notify, or look for the peer's."""
+        failure = None
+        if not self.eof:
+            try:
+                if not self.records.shutdown():
+                    return self.send_outgoing()
+            except ssl.SSLError as exc:
+                failure = exc
+        self.send_outgoing()
+        if failure is None:
+            self.tell_eof()
+        elif self.loop.debug:
+            log.logger.debug("%r: %s", self, "Fatal error on transport", exc_info=failure)
+        if self.state == SHUTDOWN:
+            self.state = ENDED
+            self.parting = failure
+            self.lower.close()  # behind what was written
+        return 0
+
+    def _on_shutdown_timeout(self):
+        if self.lower is not None:
+            self.break_off(TimeoutError("SSL shutdown timed out"))
+
+    # ---- asking ----
+
+    @cython.cfunc
+    def describe(self) -> str:
+        if self.lower is None:
+            return "closed" if self.closed else "unconnected"
+        closing = "closing " if self.closed else ""
+        return f"{closing}bufsize={self.records.queued} over {self.lower!r}"
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.describe()}>"
+
+    # The names of asyncio's SSLProtocol that others read.
+    @property
+    def _app_protocol(self):
+        return self.protocol
+
+    @property
+    def _transport(self):
+        return self.lower
+
+    @property
+    def _extra(self):
+        return self.extra
+
+    @property
+    def _sslcontext(self):
+        return self.extra["sslcontext"]
+
+    @property
+    def _sslobj(self):
+        return self.records.sslobj

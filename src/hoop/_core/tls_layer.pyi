@@ -1,0 +1,36 @@
+import asyncio
+from ssl import MemoryBIO, SSLContext, SSLObject
+from typing import final
+
+from _typeshed import ReadableBuffer
+
+from hoop._core.base import LoopBase
+from hoop._core.endpoint import Layer
+from hoop._core.op import Op
+
+@final
+class SealOp(Op): ...
+
+# Passes for asyncio.Protocol at run time, by its `__class__`, without deriving from it.
+@final
+class TlsLayer(Layer, asyncio.Protocol):
+    def __init__(
+        self,
+        loop: LoopBase,
+        transport: asyncio.Transport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: SSLContext,
+        sslobj: SSLObject,
+        incoming: MemoryBIO,
+        outgoing: MemoryBIO,
+        waiter: asyncio.Future[None] | None,
+        connected: bool,
+        handshake_timeout: float,
+        shutdown_timeout: float,
+    ) -> None: ...
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+    def data_received(self, data: ReadableBuffer) -> None: ...
+    def eof_received(self) -> bool: ...
+    def connection_lost(self, exc: BaseException | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...

@@ -1,0 +1,180 @@
+"""TLS connections: what is settled once for each. Their bytes are moved by `hoop._core.tls`."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+from asyncio import constants, sslproto
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+try:
+    import ssl
+except ImportError:  # a Python built without OpenSSL: asyncio goes without TLS too
+    HAS_SSL = False
+else:
+    from hoop._core.tls import TlsTransport
+
+    HAS_SSL = True
+
+if TYPE_CHECKING:
+    from hoop.loop.event_loop import EventLoop
+
+
+def new_transport(
+    loop: EventLoop,
+    protocol: asyncio.BaseProtocol,
+    sslcontext: ssl.SSLContext | None,
+    waiter: asyncio.Future[None] | None,
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
+    connected: bool = False,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> TlsTransport:
+    """A TLS transport that is not connected yet; its `_ssl_protocol` is for the transport below.
+
+    Without a context a client gets asyncio's default. Raises ValueError for timeouts that are not
+    positive, and whatever SSLContext.wrap_bio raises.
+    """
+    if not HAS_SSL:
+        raise RuntimeError("stdlib ssl module not available")
+    if ssl_handshake_timeout is None:
+        ssl_handshake_timeout = constants.SSL_HANDSHAKE_TIMEOUT
+    elif ssl_handshake_timeout <= 0:
+        raise ValueError(
+            f"ssl_handshake_timeout should be a positive number, got {ssl_handshake_timeout}"
+        )
+    if ssl_shutdown_timeout is None:
+        ssl_shutdown_timeout = constants.SSL_SHUTDOWN_TIMEOUT
+    elif ssl_shutdown_timeout <= 0:
+        raise ValueError(
+            f"ssl_shutdown_timeout should be a positive number, got {ssl_shutdown_timeout}"
+        )
+    if not sslcontext:
+        sslcontext = sslproto._create_transport_context(server_side, server_hostname)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sslobj = sslcontext.wrap_bio(
+        incoming,
+        outgoing,
+        server_side=server_side,
+        server_hostname=None if server_side else server_hostname or None,
+    )
+    return TlsTransport(
+        loop,
+        protocol,
+        sslcontext,
+        sslobj,
+        incoming,
+        outgoing,
+        waiter,
+        connected,
+        ssl_handshake_timeout,
+        ssl_shutdown_timeout,
+    )
+
+
+def accept(
+    loop: EventLoop,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    sslcontext: ssl.SSLContext,
+    server: Any,
+    ssl_handshake_timeout: float | None,
+    ssl_shutdown_timeout: float | None,
+    connection: socket.socket,
+) -> None:
+    """Serve an accepted connection. As in asyncio a failure is reported in debug mode only."""
+    protocol = transport = waiter = None
+    try:
+        protocol = protocol_factory()
+        if loop.get_debug():
+            waiter = loop.create_future()
+        transport = loop._make_ssl_transport(
+            connection,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side=True,
+            server=server,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        if waiter is not None:
+            waiter.add_done_callback(
+                functools.partial(_report_failed_handshake, loop, protocol, transport)
+            )
+    except BaseException as exc:
+        connection.close()
+        if not isinstance(exc, Exception):
+            raise
+        if loop.get_debug():
+            _report(loop, exc, protocol, transport)
+
+
+def _report_failed_handshake(
+    loop: EventLoop, protocol: Any, transport: Any, waiter: asyncio.Future[None]
+) -> None:
+    exc = waiter.exception()
+    if exc is not None:
+        _report(loop, exc, protocol, transport)
+
+
+def _report(loop: EventLoop, exc: BaseException, protocol: Any, transport: Any) -> None:
+    context = {
+        "message": "Error on transport creation for incoming connection",
+        "exception": exc,
+    }
+    if protocol is not None:
+        context["protocol"] = protocol
+    if transport is not None:
+        context["transport"] = transport
+    loop.call_exception_handler(context)
+
+
+async def upgrade(
+    loop: EventLoop,
+    transport: Any,
+    protocol: asyncio.BaseProtocol,
+    sslcontext: ssl.SSLContext,
+    **options: Any,
+) -> TlsTransport:
+    """What loop.start_tls() does."""
+    if not HAS_SSL:
+        raise RuntimeError("Python ssl module is not available")
+    if not isinstance(sslcontext, ssl.SSLContext):
+        raise TypeError(
+            f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+        )
+    if not getattr(transport, "_start_tls_compatible", False):
+        raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    waiter = loop.create_future()
+    tls = new_transport(loop, protocol, sslcontext, waiter, connected=True, **options)
+    layer = tls._ssl_protocol
+    # Nothing may come before connection_made().
+    transport.pause_reading()
+    transport.set_protocol(layer)
+    if isinstance(protocol, asyncio.StreamReaderProtocol):
+        _take_over_reader(protocol, transport, tls)
+    connected = loop.call_soon(layer.connection_made, transport)
+    reading = loop.call_soon(transport.resume_reading)
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        connected.cancel()
+        reading.cancel()
+        waiter = None  # type: ignore[assignment]  # the exception's traceback has this frame
+        raise
+    return tls
+
+
+def _take_over_reader(protocol: Any, transport: Any, tls: TlsTransport) -> None:
+    """What a StreamReader has received and not given out was meant for TLS. It reads from there now."""
+    reader = protocol._stream_reader
+    if reader is not None and reader._transport is transport:
+        tls._ssl_protocol.data_received(reader._buffer)
+        reader._buffer.clear()
+        reader._paused = False
+        reader._transport = tls
