@@ -94,7 +94,7 @@ def a_name_that_the_certificate_does_not_have(client, server, folder):
 
 @setting
 def an_address_that_the_certificate_does_not_have(client, server, folder):
-    return {"server_hostname": "127.0.0.1"}, {}
+    return {"server_hostname": "127.0.0.2"}, {}
 
 
 @setting
@@ -311,7 +311,7 @@ def test_authentication_after_the_handshake(loop):
         await until(lambda: one.received)
         one.transport.write(b"me")
         await until(lambda: other.received)
-        assert sslobj.getpeercert()["subjectAltName"] == (("DNS", "localhost"),)
+        assert ("DNS", "localhost") in sslobj.getpeercert()["subjectAltName"]
         one.transport.abort()
         await until(lambda: one.is_lost and other.is_lost)
 
@@ -460,6 +460,7 @@ def test_cancelled_at_any_turn_of_the_handshake(loop, how, after):
                 found.abort()  # it was too late
             talking.cancel()
             await asyncio.gather(talking, return_exceptions=True)
+            b.close()  # cancelled after the handshake, it says goodbye and waits for an answer
             await until(lambda: not loop.counters()["transports"])
             await turns(3)
             made, lost = (

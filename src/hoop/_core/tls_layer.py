@@ -778,6 +778,10 @@ class TlsLayer(Layer):
         return self.protocol
 
     @property
+    def _app_transport(self):
+        return self.transport
+
+    @property
     def _transport(self):
         return self.lower
 
