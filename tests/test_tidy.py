@@ -213,6 +213,8 @@ def test_nothing_in_the_core_names_a_kind_of_driver():
         ("task", "stream"),
         ("stream", "loop"),
         ("stream", "listener"),
+        ("stream", "tls_layer"),
+        ("records", "stream"),
         ("loop", "epoll"),
         ("loop", "listener"),
     ],

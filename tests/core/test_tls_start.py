@@ -361,6 +361,23 @@ def test_a_failed_start_is_raised_and_told(loop, how):
     loop.run_until_complete(main())
 
 
+def test_tls_on_a_lost_connection_fails_after_the_time_limit(loop):
+    """asyncio waits for ever."""
+
+    async def main():
+        protocol = Recorder()
+        transport, peer = await pair(loop, protocol)
+        with peer:
+            transport.abort()
+            await until(lambda: protocol.is_lost)
+            with pytest.raises(ConnectionAbortedError, match="is taking longer"):
+                await loop.start_tls(
+                    transport, protocol, client_context(), **NAME, ssl_handshake_timeout=0.05
+                )
+
+    loop.run_until_complete(main())
+
+
 def test_streams_can_wait_for_the_end_after_a_failed_start(loop):
     async def main():
         a, b = tcp_pair()

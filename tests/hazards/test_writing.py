@@ -222,8 +222,7 @@ def contexts(tmp_path):
 
 
 def test_start_tls_on_a_reader_that_was_read_from(loop, contexts):
-    """cpython#152431: the StreamReader stayed on the old transport. The bytes in one segment with the
-    handshake (cpython#142352) are asyncio's affair: see the README."""
+    """cpython#152431: the StreamReader stayed on the old transport."""
     serving, trusting = contexts
 
     async def main():

@@ -62,9 +62,8 @@ cdef class TlsLayer(Layer):
 
     cdef int bind_protocol(self, object protocol) except -1
     cdef bint enter(self) noexcept
-    cdef object tell(self, str method)
+    cdef int tell(self, str method) except -1
     cdef int tell_eof(self) except -1
-    cdef int tell_flow(self, str method) except -1
     cdef int report(self, object exc, str message, object transport, object protocol) except -1
     cdef int wake(self, object exc) except -1
     cdef int cancel_timer(self) except -1
@@ -86,6 +85,7 @@ cdef class TlsLayer(Layer):
     cdef int resume_reading(self) except -1
 
     cdef int queue(self, bytes chunk) except -1
+    cdef int mark_dirty(self) except -1
     cdef int write_to_nobody(self) except -1
     cdef int flush(self) except -1
     cdef bint can_send(self) noexcept

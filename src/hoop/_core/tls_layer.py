@@ -7,7 +7,9 @@ Out:  write() only queues -> SealOp on the loop's dirty list -> as few records a
 `records.py` makes and reads the records, `tls.py` has the transport that the application sees. The
 transport below may be any that loop.start_tls() takes; if it is a stream, no bytes object is made of what
 comes in, and its queue is filled without a Python call.
-Behaviour follows asyncio's sslproto, but for what close() does with data that still comes in.
+Behaviour follows asyncio's sslproto, but in three things: after close() nothing more is delivered, and
+what was written goes out even if the peer sends on; who was told connection_made is always told
+connection_lost, also if start_tls fails; and who waits for a handshake always hears if it was not done.
 """
 
 from __future__ import annotations
@@ -125,8 +127,9 @@ class TlsLayer(Layer):
         return False
 
     @cython.cfunc
-    def tell(self, method: str) -> object:
-        """Call a method of the protocol. The exception that it raised, or None."""
+    @cython.exceptval(-1, check=False)
+    def tell(self, method: str) -> cython.int:
+        """Call eof_received, pause_writing or resume_writing."""
         entered: cython.bint = self.enter()
         try:
             if getattr(self.protocol, method)() and method == "eof_received":
@@ -136,11 +139,14 @@ class TlsLayer(Layer):
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:
-            return exc
+            if method == "eof_received":
+                self.fail(exc, "Error calling eof_received()")
+            else:
+                self.report(exc, f"protocol.{method}() failed", self.transport, self.protocol)
         finally:
             if entered:
                 PyContext_Exit(ref(self.context))
-        return None
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -148,18 +154,7 @@ class TlsLayer(Layer):
         """Call eof_received, the first time."""
         if self.app_state == MADE:
             self.app_state = EOF_TOLD
-            exc = self.tell("eof_received")
-            if exc is not None:
-                self.fail(exc, "Error calling eof_received()")
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def tell_flow(self, method: str) -> cython.int:
-        """Call pause_writing or resume_writing."""
-        exc = self.tell(method)
-        if exc is not None:
-            self.report(exc, f"protocol.{method}() failed", self.transport, self.protocol)
+            self.tell("eof_received")
         return 0
 
     @cython.cfunc
@@ -311,9 +306,7 @@ class TlsLayer(Layer):
             compression=sslobj.compression(),
             ssl_object=sslobj,
         )
-        # The last flight leaves with what the application writes now.
-        self.is_dirty = True
-        self.loop.mark_dirty(self.seal_op)
+        self.mark_dirty()  # the last flight leaves with what the application writes now
         if self.app_state == NOT_MADE:
             self.app_state = MADE
             self.protocol.connection_made(self.transport)
@@ -560,13 +553,20 @@ class TlsLayer(Layer):
         if self.state == OPEN:
             if self.loop.closed:
                 return self.flush()  # no turn will come
-            if not self.is_dirty:
-                self.is_dirty = True
-                self.loop.mark_dirty(self.seal_op)
+            self.mark_dirty()
             n = self.records.queued
             if n >= BATCH_BYTES or n >= self.high_water:
                 self.flush()
         return self.maybe_pause()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def mark_dirty(self) -> cython.int:
+        """Have the loop call flush() at the end of the turn."""
+        if not self.is_dirty:
+            self.is_dirty = True
+            self.loop.mark_dirty(self.seal_op)
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -664,7 +664,7 @@ class TlsLayer(Layer):
         n: cython.Py_ssize_t = self.records.queued
         if n >= self.high_water and n and not self.writing_paused:
             self.writing_paused = True
-            return self.tell_flow("pause_writing")
+            return self.tell("pause_writing")
         return 0
 
     @cython.cfunc
@@ -672,7 +672,7 @@ class TlsLayer(Layer):
     def maybe_resume(self) -> cython.int:
         if self.writing_paused and self.records.queued <= self.low_water:
             self.writing_paused = False
-            return self.tell_flow("resume_writing")
+            return self.tell("resume_writing")
         return 0
 
     # ---- closing ----
@@ -773,10 +773,6 @@ class TlsLayer(Layer):
         return f"<{type(self).__name__} {self.describe()}>"
 
     # The names of asyncio's SSLProtocol that others read.
-    @property
-    def _app_protocol(self):
-        return self.protocol
-
     @property
     def _app_transport(self):
         return self.transport
