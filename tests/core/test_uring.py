@@ -251,6 +251,40 @@ def test_pausing_and_resuming_in_one_turn_again_and_again(loop):
     loop.run_until_complete(main())
 
 
+def test_streams_that_end_while_the_kernel_is_at_work_on_them_end(loop):
+    """It works off about twenty requests at a time; those that wait for that it does not find to cancel."""
+
+    async def main():
+        made = [await pair(loop, Recorder()) for _ in range(100)]
+        protocols = [transport.get_protocol() for transport, _ in made]
+        for rounds in range(4):
+            for transport, peer in made:
+                transport.pause_reading()
+                peer.send(b"x" * 3000)
+            await turns(3)
+            for transport, _ in made:
+                transport.resume_reading()
+            await turns(rounds)
+            for transport, _ in made:
+                transport.pause_reading()
+            await turns(rounds)
+            for transport, _ in made:
+                transport.resume_reading()
+        await turns(1)
+        for transport, _ in made:
+            transport.abort()
+        await until(lambda: all(p.is_lost for p in protocols))
+        await until(lambda: not loop.counters()["transports"], 3)
+        for _, peer in made:
+            try:
+                assert await loop.sock_recv(peer, 10) == b""
+            except ConnectionResetError:
+                pass
+            peer.close()
+
+    loop.run_until_complete(main())
+
+
 @pytest.mark.parametrize("how", ["close", "abort"])
 def test_a_transport_that_ends_lets_its_peer_know_and_its_number_go(loop, how):
     async def main():

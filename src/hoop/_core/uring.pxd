@@ -54,6 +54,7 @@ cdef class UringDriver(Driver):
     cdef int ask_for_queued(self) except -1
     cdef int ask(self, uint32_t index, Op op) except -1
     cdef int ask_cancel(self, uint32_t index) except -1
+    cdef int cancel_again(self, hoop_cqe *cqe) except -1
     cdef int enter_now(self) except -1
     cdef int check(self, int result) except -1
     cdef int reap(self, ReadyRing ready) except -1

@@ -88,9 +88,9 @@ CLOSE_NS = cython.declare(cython.longlong, 1_000_000_000)
 # No kernel allows more (fs.nr_open); a larger number is a mistake, not a reason to take memory.
 FD_MAX = cython.declare(cython.int, 1 << 24)
 
-# Names of requests without an op. No place has the number 0.
+# What the kernel calls requests without an op. No place has the number 0, nor one with this bit.
 WAKE = cython.declare(cython.ulonglong, 0)
-NOBODY = cython.declare(cython.ulonglong, 1 << 32)
+CANCEL = cython.declare(cython.ulonglong, 1 << 31)
 
 EAGAIN = cython.declare(cython.int, errno.EAGAIN)
 EBADF = cython.declare(cython.int, errno.EBADF)
@@ -103,6 +103,7 @@ EIO = cython.declare(cython.int, errno.EIO)
 ENOBUFS = cython.declare(cython.int, errno.ENOBUFS)
 ENOMEM = cython.declare(cython.int, errno.ENOMEM)
 ENOTSOCK = cython.declare(cython.int, errno.ENOTSOCK)
+ENOENT = cython.declare(cython.int, errno.ENOENT)
 EOPNOTSUPP = cython.declare(cython.int, errno.EOPNOTSUPP)
 EPERM = cython.declare(cython.int, errno.EPERM)
 ETIME = cython.declare(cython.int, errno.ETIME)
@@ -241,6 +242,9 @@ class UringDriver(Driver):
             self.ask_for_queued()
             self.enter_now()
             self.reap(ready)
+            if hoop_ring_unsubmitted(cython.address(self.ring.raw)):  # see cancel_again()
+                self.enter_now()
+                self.reap(ready)
         return 0
 
     # ---- places ----
@@ -410,9 +414,12 @@ class UringDriver(Driver):
         # The descriptor's owner is about to close it, and the kernel must have let go by then: a connection
         # would not end, an address stay in use. A stream can wait for the next turn.
         if self.resting or op.interest == ACCEPT or op.interest <= WRITABLE:
-            self.enter_now()
-            if self.ready is not cython.NULL:
-                self.reap(cython.cast(ReadyRing, self.ready))
+            for _ in range(2):  # the first may come too early: see cancel_again()
+                self.enter_now()
+                if self.ready is not cython.NULL:
+                    self.reap(cython.cast(ReadyRing, self.ready))
+                if op.place != index:
+                    break
         return 0
 
     @cython.cfunc
@@ -509,8 +516,23 @@ class UringDriver(Driver):
     @cython.exceptval(-1, check=False)
     def ask_cancel(self, index: uint32_t) -> cython.int:
         if not self.places[index].cancelled:
-            hoop_ask_cancel(self.next_entry(), self.name_of(index), NOBODY)
+            name: uint64_t = self.name_of(index)
+            hoop_ask_cancel(self.next_entry(), name, name | CANCEL)
             self.places[index].cancelled = True
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def cancel_again(self, cqe: cython.pointer[hoop_cqe]) -> cython.int:
+        """A request to cancel has failed: when what it meant was being worked on, the kernel did not see that.
+
+        If it ended meanwhile, its place has another name by now.
+        """
+        index: uint32_t = cython.cast(uint32_t, cqe.user_data & (CANCEL - 1))
+        if cqe.res == -ENOENT and index < self.n_places and self.places[index].in_kernel:
+            if self.name_of(index) | CANCEL == cqe.user_data:
+                self.places[index].cancelled = False
+                self.ask_cancel(index)
         return 0
 
     # ---- the kernel ----
@@ -586,7 +608,9 @@ class UringDriver(Driver):
                     if not cqe.flags & CQE_MORE:
                         self.wake_armed = False
                         self.pending = True
-                elif cqe.user_data != NOBODY:
+                elif cqe.user_data & CANCEL:
+                    self.cancel_again(cython.address(cqe))
+                else:
                     self.settle(ready, cython.address(cqe))
         finally:
             self.reaping = False
