@@ -1,4 +1,6 @@
-"""One member of a dask cluster, run as a program by test_dask.py: `scheduler` or `worker ADDRESS NAME`.
+"""One member of a dask cluster, run as a program by test_dask.py: `scheduler` or `worker NAME`.
+
+A scheduler prints its address, and a worker reads it: so all of them can start at the same time.
 
 Its event loop is hoop's, because hoop.run() runs it. With HOOP_TEST_CERT and HOOP_TEST_KEY it speaks TLS.
 What the workers compute in the tests stands here too, so that they can import it.
@@ -29,15 +31,15 @@ def security(cert: str | None, key: str | None) -> distributed.Security:
 
 
 async def serve(role: str, *args: str) -> None:
-    """Be a scheduler, whose address is printed, or a worker of two threads, until told to end."""
+    """Be a scheduler, or a worker of two threads, until told to end."""
     secure = security(os.environ.get("HOOP_TEST_CERT"), os.environ.get("HOOP_TEST_KEY"))
     options: dict[str, Any] = {"security": secure, "dashboard": False, "host": "127.0.0.1"}
     if role == "scheduler":
         protocol = "tls://" if secure.require_encryption else "tcp://"
         member = distributed.Scheduler(port=0, protocol=protocol, **options)
     else:
-        address, name = args
-        member = distributed.Worker(address, name=name, nthreads=2, **options)
+        address = sys.stdin.readline().strip()
+        member = distributed.Worker(address, name=args[0], nthreads=2, **options)
     async with member:
         print(member.address, flush=True)
         await member.finished()

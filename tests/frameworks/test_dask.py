@@ -21,22 +21,23 @@ EVENT_LOOP = "hoop.loop.event_loop.EventLoop"
 
 @contextlib.contextmanager
 def member(folder: Path, security, role: str, *args: str):
-    """A process that runs cluster.py, and must end well by itself. Gives its standard output."""
+    """A process that runs cluster.py, and must end well by itself."""
     env = os.environ | {"PYTHONPATH": f"{SOURCE}:{HERE}"}
     if security.certificate:
         env["HOOP_TEST_CERT"], env["HOOP_TEST_KEY"] = security.certificate
-    log = folder / f"{'-'.join([role, *args[1:]])}.log"
+    log = folder / f"{'-'.join([role, *args])}.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, str(HERE / "cluster.py"), role, *args],
             env=env,
             cwd=folder,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
         )
     try:
-        yield process.stdout
+        yield process
         assert process.wait(10) == 0, log.read_text()
     except BaseException as exc:
         exc.add_note(log.read_text())
@@ -44,6 +45,7 @@ def member(folder: Path, security, role: str, *args: str):
     finally:
         process.kill()
         process.wait()
+        process.stdin.close()
         process.stdout.close()
 
 
@@ -63,14 +65,17 @@ def test_two_workers_compute_together(run, security, tmp_path):
             await talk(client)
             await client.shutdown()
 
-    with member(tmp_path, security, "scheduler") as output:
-        address = output.readline().strip()
+    with (
+        member(tmp_path, security, "scheduler") as scheduler,
+        member(tmp_path, security, "worker", "a") as a,
+        member(tmp_path, security, "worker", "b") as b,
+    ):
+        address = scheduler.stdout.readline().strip()
         assert address.startswith("tls://" if security.certificate else "tcp://")
-        with (
-            member(tmp_path, security, "worker", address, "a"),
-            member(tmp_path, security, "worker", address, "b"),
-        ):
-            run(main(address))
+        for worker in (a, b):
+            worker.stdin.write(f"{address}\n")
+            worker.stdin.flush()
+        run(main(address))
 
 
 async def compute(client) -> None:
