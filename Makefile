@@ -1,10 +1,11 @@
 # Everything here sets up what it needs: a virtual environment per Python and build mode, in .venv/.
 # `make test PYTHON=python3.13` does the same on another Python. ARGS is handed to what is run, and TESTS
-# are the files or folders for pytest.
+# are the files or folders for pytest, BENCH is the script of benchmarks/ to run.
 
 PYTHON ?= python3
 ARGS ?=
 TESTS ?= tests
+BENCH ?= compare
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3] + sys.abiflags)')
 ifeq ($(VERSION),)
@@ -44,8 +45,8 @@ test: $(ENV)/.built $(ENV)/.with-test ## all tests, and CPython's own for the co
 test-refused: $(ENV)/.built $(ENV)/.with-test ## the tests in a process to which the kernel refuses io_uring
 	$(RUN) tests/refused.py EPERM $(RUN) -m pytest $(TESTS) -p no:cacheprovider $(ARGS)
 
-bench: $(ENV)/.built $(ENV)/.with-bench ## compare with uvloop, asyncio and bare C (ARGS=--quick: does it run?)
-	$(RUN) benchmarks/compare.py $(ARGS)
+bench: $(ENV)/.built $(ENV)/.with-bench $(ENV)/.with-rivals ## compare with others and bare C (BENCH=soak, BENCH=track: see benchmarks/)
+	$(RUN) benchmarks/$(BENCH).py $(ARGS)
 
 lint: $(ENV)/.built $(ENV)/.with-demo $(ENV)/.with-lint ## ruff, mypy on the package and on the core, stubtest
 	@status=0; check() { echo "$$*"; "$$@" || status=1; }; \
@@ -107,6 +108,14 @@ $(ASAN)/.built $(DEBUG)/.built: .venv/$(VERSION)-%/.built: .venv/$(VERSION)-%/.e
 
 $(ENV)/.with-demo: $(ENV)/.installed
 	@$(RUN) $(PIP) install -q --no-build-isolation -e '.[demo]'
+	@touch $@
+
+# Not every one of these has a wheel for every Python: who has none is left out.
+$(ENV)/.with-rivals: $(ENV)/.env
+	@for rival in rloop blazio talyn zuvloop rsloop; do \
+		$(RUN) $(PIP) install -q --only-binary :all: $$rival >/dev/null 2>&1 \
+			|| echo "$$rival does not install here"; \
+	done
 	@touch $@
 
 $(ENV)/.with-%: $(ENV)/.env

@@ -1,346 +1,284 @@
 """Compares hoop with other event loops and with bare C, interleaved on the same machine.
 
 The question it answers: how much does an operation cost on hoop, relative to the others, here and
-now? Loops take turns within every round, and a ratio is taken within a round before the median is
-taken over rounds, so that a neighbour's load falls on all alike. The question it cannot answer: how
-fast is hoop in absolute terms, or on another machine. The raw times are of this machine, this run.
+now? Contestants take turns within every round, and a ratio is taken within a round before the median
+is taken over rounds, so that a neighbour's load falls on all alike. The question it cannot answer:
+how fast is hoop in absolute terms, or on another machine. The raw times are of this machine, this run.
 """
 
 from __future__ import annotations
 
 import argparse
-import atexit
-import faulthandler
+import dataclasses
 import fnmatch
-import gc
 import json
 import os
 import platform
-import select
-import signal
-import statistics
-import subprocess
+import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loops import LOOPS, available_loops, describe_python, loop_factory, loop_version
-from workloads import ECHO, SCHEDULING, Echo, Scheduling
+import report
+from entries import KINDS, Entry, Places, Sample, Setting
+from loops import LOOPS, describe_python
+from processes import (
+    BUILD,
+    START_TIMEOUT_S,
+    Absent,
+    Failure,
+    Process,
+    build_floor,
+    choose_cpus,
+    worker,
+)
+from rows import ROWS, Contestant, Row
 
-HERE = Path(__file__).resolve().parent
-FLOOR_SOURCES = HERE / "floor"
-FLOOR_BUILD = HERE.parent / "build" / "floor"
-FLOOR = "C epoll"  # The name of the bare C server in tables and in JSON.
-
-# A scheduling round lasts milliseconds and an echo round most of a second: the short ones are taken
-# more often, since the lowest of many is what tells a quiet moment from a loaded one.
-SCHEDULING_ROUNDS_PER_ROUND = 4
-SCHEDULING_TIMEOUT_S = 120
-START_TIMEOUT_S = 20
-CLIENT_GRACE_S = 15
-
-Costs = dict[str, list[float]]  # By loop: the cost of an operation in each round.
-EchoRounds = dict[str, list[dict[str, float]]]  # By server: what the client saw, and `cpu_us`.
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 class Settings:
     """How long everything takes: `--quick` shows that all works, the default is to be believed."""
 
     def __init__(self, quick: bool, rounds: int | None) -> None:
-        self.rounds = rounds or (2 if quick else 9)
-        self.scheduling_operations = 2_000 if quick else 20_000
-        self.echo_s = 0.2 if quick else 0.6
-        self.warm_up_s = 0.1 if quick else 0.2
+        self.served_rounds = rounds or (2 if quick else 7)
+        self.served_s = 0.1 if quick else 0.4
+        self.work_rounds = rounds or (2 if quick else 15)
+        self.work_s = 0.02 if quick else 0.06
+        self.slow_work_s = 0.02 if quick else 0.2  # Files and processes: other threads take part.
+        self.fresh_rounds = min(rounds or 3, 1 if quick else 3)
+        self.warm_up_s = 0.05 if quick else 0.2
+        self.share = 50 if quick else 1  # Of the million timers and ten thousand connections.
+
+    def rounds(self, row: Row) -> int:
+        if row.anew:
+            return self.fresh_rounds
+        return self.served_rounds if row.kind == "served" else self.work_rounds
+
+    def seconds(self, row: Row) -> float:
+        if row.kind == "served":
+            return self.served_s
+        return self.work_s if row.pinned else self.slow_work_s
+
+    def scaled(self, row: Row) -> Row:
+        """Return the row as it is, or with a share of its timers or connections."""
+        if not row.anew or self.share == 1:
+            return row
+        load = dataclasses.replace(row.load, connections=row.load.connections // self.share or 1)
+        return dataclasses.replace(row, load=load, once=row.once // self.share)
 
 
-# Scheduling: all loops in this process, in turns.
+# ---- rounds ----
 
 
-def time_scheduling(row: Scheduling, loop_name: str, operations: int) -> float:
-    """Return what one operation of the row took on a new loop, in nanoseconds."""
+class Race:
+    """One row under way: its contestants in turns, their samples, and what did not work.
 
-    async def timed() -> float:
-        started_at = time.perf_counter_ns()
-        await row.run(operations)
-        return (time.perf_counter_ns() - started_at) / operations
-
-    gc.collect()
-    loop = loop_factory(loop_name)()
-    try:
-        with row.surroundings(loop):
-            return loop.run_until_complete(timed())
-    finally:
-        loop.close()
-
-
-def run_scheduling(row: Scheduling, loops: list[str], settings: Settings) -> Costs:
-    costs: Costs = {name: [] for name in loops}
-    # A loop that hangs must not hang the benchmark: say where it was, and stop.
-    faulthandler.dump_traceback_later(SCHEDULING_TIMEOUT_S, exit=True)
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(allowed)})  # moving between CPUs is most of the noise
-    for _ in range(settings.rounds * SCHEDULING_ROUNDS_PER_ROUND):
-        for name in loops:
-            costs[name].append(time_scheduling(row, name, settings.scheduling_operations))
-    os.sched_setaffinity(0, allowed)
-    faulthandler.cancel_dump_traceback_later()
-    return costs
-
-
-# Echo: a server process per loop, a C client that talks to them in turns.
-
-
-def build_floor() -> None:
-    """Compile the C server and client, unless what is there is newer than the source."""
-    FLOOR_BUILD.mkdir(parents=True, exist_ok=True)
-    for name in ("client", "srv_epoll"):
-        source, binary = FLOOR_SOURCES / f"{name}.c", FLOOR_BUILD / name
-        if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
-            subprocess.run(["cc", "-O2", "-o", binary, source], check=True)
-
-
-def choose_cpus() -> tuple[int, int] | None:
-    """Return a CPU for the servers and one for the client, or None if there is only one."""
-    cpus = sorted(os.sched_getaffinity(0))
-    return (cpus[0], cpus[1]) if len(cpus) > 1 else None
-
-
-def start(command: Sequence[str | Path], cpu: int | None) -> subprocess.Popen[str]:
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    atexit.register(process.kill)  # Does nothing to a process that has been waited for.
-    if cpu is not None:
-        os.sched_setaffinity(process.pid, {cpu})
-    return process
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of all threads of a process, user and system, to the nanosecond.
-
-    The clock's number is made as clock_getcpuclockid(3) makes it; /proc counts in ticks of 10 ms.
+    Whoever fails is out from then on, with all its samples, and the reason kept.
     """
-    return time.clock_gettime((~pid << 3) | 2)
 
-
-class EchoServer:
-    """An echo server in a process of its own, from its start until it is stopped."""
-
-    def __init__(self, name: str, row: Echo, cpu: int | None, lifetime_s: int) -> None:
-        command: list[str | Path]
-        if name == FLOOR:
-            command = [FLOOR_BUILD / "srv_epoll", str(lifetime_s)]
-        else:
-            command = [sys.executable, HERE / "serve.py", name, row.server, str(lifetime_s)]
-        self.name = name
+    def __init__(
+        self, row: Row, loops: Collection[str], setting: Setting, settings: Settings
+    ) -> None:
         self._row = row
-        self._process = start(command, cpu)
-        self._port = self._read_port()
+        self._contestants = [c for c in row.contestants if c.loop in (*loops, "", "none")]
+        self._setting = setting
+        self._rounds = settings.rounds(row)
+        self._seconds = settings.seconds(row)
+        self._warm_up_s = settings.warm_up_s
+        self._entries: dict[str, Entry] = {}
+        self._samples: dict[str, list[Sample]] = {}
+        self._failures: dict[str, str] = {}
+        self._absent: dict[str, str] = {}
 
-    def _read_port(self) -> int:
-        stdout = self._process.stdout
-        assert stdout is not None
-        ready, _, _ = select.select([stdout], [], [], START_TIMEOUT_S)
-        line = stdout.readline() if ready else ""
-        if not line:
-            self.stop()
-            raise RuntimeError(f"the echo server on {self.name} did not start")
-        return int(line)
+    def run(self) -> None:
+        try:
+            for contestant in self._contestants:
+                with self._excused(contestant.label):
+                    self._start(contestant)
+            for _ in range(self._rounds):
+                for contestant in self._contestants:
+                    if contestant.label in self._samples:
+                        with self._excused(contestant.label):
+                            self._measure(contestant)
+        finally:
+            for entry in self._entries.values():
+                entry.stop()
 
-    def measure(self, seconds: float, client_cpu: int | None) -> dict[str, float]:
-        """Let the client talk to this server and return what it saw, and the CPU it took here."""
-        command: list[str | Path] = [FLOOR_BUILD / "client", str(self._port)]
-        command += [str(self._row.connections), str(self._row.message_bytes), str(seconds)]
-        before_s = cpu_seconds(self._process.pid)
-        client = start(command, client_cpu)
-        output, _ = client.communicate(timeout=seconds + CLIENT_GRACE_S)
-        used_s = cpu_seconds(self._process.pid) - before_s
-        if client.returncode != 0:
-            raise RuntimeError(f"the client of the echo server on {self.name} failed")
-        seen: dict[str, float] = json.loads(output)
-        seen["cpu_us"] = used_s * 1e6 / seen["requests"]
-        return seen
+    @contextmanager
+    def _excused(self, label: str) -> Iterator[None]:
+        """Put a contestant out of the race if it fails here."""
+        try:
+            yield
+        except (Failure, OSError) as reason:
+            reasons = self._absent if isinstance(reason, Absent) else self._failures
+            reasons[label] = str(reason)
+            self._samples.pop(label, None)
+            if label in self._entries:
+                self._entries.pop(label).stop()
 
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+    def _start(self, contestant: Contestant) -> None:
+        if not self._row.anew:
+            entry = KINDS[self._row.kind](self._row, contestant, self._setting)
+            self._entries[contestant.label] = entry
+            entry.sample(self._warm_up_s)
+        self._samples[contestant.label] = []
 
+    def _measure(self, contestant: Contestant) -> None:
+        if self._row.anew:
+            entry = KINDS[self._row.kind](self._row, contestant, self._setting)
+            self._entries[contestant.label] = entry
+        entry = self._entries[contestant.label]
+        self._samples[contestant.label].append(entry.sample(self._seconds))
+        if self._row.anew:
+            self._entries.pop(contestant.label).stop()
 
-@contextmanager
-def echo_servers(
-    names: Iterable[str], row: Echo, cpu: int | None, lifetime_s: int
-) -> Iterator[list[EchoServer]]:
-    servers: list[EchoServer] = []
-    try:
-        for name in names:
-            servers.append(EchoServer(name, row, cpu, lifetime_s))
-        yield servers
-    finally:
-        for server in servers:
-            server.stop()
-
-
-def run_echo(row: Echo, loops: list[str], settings: Settings) -> EchoRounds:
-    names = [FLOOR, *loops]
-    server_cpu, client_cpu = choose_cpus() or (None, None)
-    seconds_per_server = settings.warm_up_s + settings.rounds * settings.echo_s + CLIENT_GRACE_S
-    lifetime_s = int(len(names) * (START_TIMEOUT_S + seconds_per_server))
-    rounds: EchoRounds = {name: [] for name in names}
-    with echo_servers(names, row, server_cpu, lifetime_s) as servers:
-        for server in servers:
-            server.measure(settings.warm_up_s, client_cpu)
-        for _ in range(settings.rounds):
-            for server in servers:
-                rounds[server.name].append(server.measure(settings.echo_s, client_cpu))
-    return rounds
-
-
-# Reporting.
-
-
-def median_ratio(subject: list[float], other: list[float]) -> float:
-    """Return the median over rounds of one cost divided by the other of the same round."""
-    return statistics.median(a / b for a, b in zip(subject, other, strict=True))
-
-
-def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows) + "\n"
+    def results(self) -> dict[str, Any]:
+        """Return what the report needs, as JSON has it."""
+        row = self._row
+        return {
+            "name": row.name,
+            "group": row.group,
+            "title": row.title,
+            "judged": row.judged,
+            "unit": row.unit,
+            "roles": {c.label: c.role for c in self._contestants},
+            "samples": self._samples,
+            "failures": self._failures,
+            "absent": self._absent,
+        }
 
 
-def scheduling_line(row: Scheduling, costs: Costs) -> list[str]:
-    subject, *others = costs
-    cells = [f"{row.name}: {row.operation}"]
-    cells += [f"{min(c):.0f} / {statistics.median(c):.0f}" for c in costs.values()]
-    return cells + [f"{median_ratio(costs[subject], costs[name]):.2f}" for name in others]
+# ---- command line ----
 
 
-def scheduling_header(loops: list[str]) -> list[str]:
-    subject, *others = loops
-    return ["ns per operation, min / median", *loops, *(f"{subject} ÷ {o}" for o in others)]
+def available_loops(names: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the version of each loop that turns here, and of each other one why it does not.
+
+    Each is tried in a process of its own: one that crashes is not there.
+    """
+    versions, absent = {}, {}
+    for name in names:
+        process = Process(worker("check", name), None)
+        try:
+            versions[name] = process.read_line(START_TIMEOUT_S)
+        except Failure as reason:
+            absent[name] = str(reason)
+        finally:
+            process.stop()
+    return versions, absent
 
 
-def echo_lines(row: Echo, rounds: EchoRounds, subject: str) -> Iterator[list[str]]:
-    cpu_us = {name: [seen["cpu_us"] for seen in rounds[name]] for name in rounds}
-    title = f"{row.name}: {row.server}, {row.connections} x {row.message_bytes:,} B"
-    for name, all_seen in rounds.items():
-        medians = {key: statistics.median(seen[key] for seen in all_seen) for key in all_seen[0]}
-        yield [
-            title,
-            name,
-            f"{min(cpu_us[name]):.2f} / {medians['cpu_us']:.2f}",
-            f"{medians['per_second']:,.0f}",
-            f"{medians['p50_us']:,.0f}",
-            f"{medians['p99_us']:,.0f}",
-            f"{median_ratio(cpu_us[subject], cpu_us[name]):.2f}",
-        ]
-
-
-def echo_header(subject: str) -> list[str]:
-    return [
-        "echo: server, connections x message",
-        "server on",
-        "server CPU µs per request, min / median",
-        "requests/s",
-        "p50 µs",
-        "p99 µs",
-        f"CPU: {subject} ÷ this",
-    ]
-
-
-def machine_facts(loops: list[str]) -> dict[str, Any]:
+def machine_facts(versions: dict[str, str], absent: dict[str, str]) -> dict[str, Any]:
     cpus = choose_cpus()
     return {
+        "date": time.strftime("%d %B %Y"),
         "python": describe_python(),
         "kernel": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
         "cpus": len(os.sched_getaffinity(0)),
         "load_average": os.getloadavg()[0],
-        "pinned": f"servers to CPU {cpus[0]}, client to CPU {cpus[1]}" if cpus else "nothing",
-        "versions": {name: loop_version(name) for name in loops},
+        "pinned": f"servers to CPU {cpus[0]}, clients to CPU {cpus[1]}" if cpus else "nothing",
+        "versions": versions,
+        "absent": absent,
     }
 
 
-def describe(facts: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    return (
-        f"{facts['python']}, {facts['kernel']}, {facts['cpus']} CPUs, "
-        f"load average {facts['load_average']:.1f} at the start. Loops: {versions}. "
-        f"Pinned: {facts['pinned']}.\n"
-    )
-
-
-# Command line.
-
-
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--rows",
         default="*",
-        help="comma-separated names or patterns of rows, such as 'echo*,future' (default: all)",
+        help="comma-separated names, groups or patterns, such as 'echo-*,tls,future' (default: all)",
     )
     parser.add_argument(
-        "--loops",
-        default=",".join(LOOPS),
-        help="comma-separated loops; the first is compared with the rest (default: %(default)s)",
+        "--all", action="store_true", help="also the rows that are not in the selection"
     )
-    parser.add_argument("--rounds", type=int, help="rounds per row (default: 9)")
+    parser.add_argument("--list", action="store_true", help="print the rows, and stop")
+    parser.add_argument(
+        "--loops", default=",".join(LOOPS), help="comma-separated loops (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, help="rounds per row")
     parser.add_argument("--quick", action="store_true", help="short and noisy: does all work?")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
-    return parser.parse_args()
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=BUILD / "results",
+        help="folder for report, chart and samples",
+    )
+    parser.add_argument("--docs", action="store_true", help="put report and chart into docs/ too")
+    parser.add_argument(
+        "--from", dest="samples", type=Path, metavar="JSON", help="measure nothing: report on this"
+    )
+    return parser.parse_args(arguments)
 
 
-def choose_rows(patterns: str) -> tuple[list[Scheduling], list[Echo]]:
+def choose_rows(patterns: str, everything: bool) -> list[Row]:
+    """Return the rows whose name or group matches. A row that is named is chosen, selected or not."""
     wanted = patterns.split(",")
+    chosen = []
+    for row in ROWS:
+        by_name = any(
+            fnmatch.fnmatchcase(row.name, pattern) for pattern in wanted if pattern != "*"
+        )
+        by_group = any(fnmatch.fnmatchcase(row.group, pattern) for pattern in wanted)
+        if by_name or (by_group and (row.default or everything)):
+            chosen.append(row)
+    if not chosen:
+        raise SystemExit(f"no row is called {patterns!r}; --list prints what there is")
+    return chosen
 
-    def chosen(name: str) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)
 
-    scheduling = [row for row in SCHEDULING if chosen(row.name)]
-    echo = [row for row in ECHO if chosen(row.name)]
-    if not scheduling and not echo:
-        names = ", ".join(row.name for row in (*SCHEDULING, *ECHO))
-        raise SystemExit(f"no row is called {patterns!r}; there are: {names}")
-    return scheduling, echo
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    rows = choose_rows(arguments.rows, arguments.all)
+    names = arguments.loops.split(",")
+    unknown = sorted(set(names) - set(LOOPS))
+    if unknown:
+        raise SystemExit(f"unknown loops: {', '.join(unknown)}; there are: {', '.join(LOOPS)}")
+    versions, absent = available_loops(names)
+    if not versions:
+        raise SystemExit("\n".join(f"{name}: {reason}" for name, reason in absent.items()))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (limit, limit)
+    )  # And with it, of all that is started.
+    build_floor()
+    facts = machine_facts(versions, absent)
+    print(report.describe(facts), flush=True)
+    settings = Settings(arguments.quick, arguments.rounds)
+    cpu, load_cpu = choose_cpus() or (None, None)
+    setting = Setting(cpu, load_cpu, Places(load_cpu))
+    began = time.monotonic()
+    measured = []
+    for i, row in enumerate(rows, 1):
+        race = Race(settings.scaled(row), versions, setting, settings)
+        race.run()
+        measured.append(race.results())
+        print(f"[{i}/{len(rows)}, {time.monotonic() - began:.0f} s]", end=" ")
+        print(report.line(measured[-1]), flush=True)
+    facts["minutes"] = (time.monotonic() - began) / 60
+    facts["command"] = (
+        f"make bench ARGS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else "make bench"
+    )
+    return {"facts": facts, "rows": measured}
 
 
 def main() -> None:
     arguments = parse_arguments()
-    settings = Settings(arguments.quick, arguments.rounds)
-    scheduling_rows, echo_rows = choose_rows(arguments.rows)
-    loops, reasons = available_loops(arguments.loops.split(","))
-    for reason in reasons:
-        print(reason)
-    if not loops:
-        raise SystemExit("none of the loops can be used")
-    # So that `atexit` ends the servers when the benchmark itself is told to end.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-
-    facts = machine_facts(loops)
-    print(describe(facts), flush=True)
-    report: dict[str, Any] = {"machine": facts, "scheduling": {}, "echo": {}}
-
-    if scheduling_rows:
-        lines = []
-        for scheduling in scheduling_rows:
-            costs = run_scheduling(scheduling, loops, settings)
-            report["scheduling"][scheduling.name] = costs
-            lines.append(scheduling_line(scheduling, costs))
-        print(table(scheduling_header(loops), lines), flush=True)
-
-    if echo_rows:
-        build_floor()
-        lines = []
-        for echo in echo_rows:
-            rounds = run_echo(echo, loops, settings)
-            report["echo"][echo.name] = rounds
-            lines += echo_lines(echo, rounds, loops[0])
-        print(table(echo_header(loops[0]), lines), flush=True)
-
-    print("A ratio is a cost divided by a cost: below 1, the first is the cheaper.")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    if arguments.list:
+        for row in choose_rows(arguments.rows, True):
+            print(f"{row.name:24}{'' if row.default else '(--all) '}{row.title}")
+        return
+    results = json.loads(arguments.samples.read_text()) if arguments.samples else measure(arguments)
+    for folder in [arguments.output, DOCS] if arguments.docs else [arguments.output]:
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn = report.draw(results, folder / "benchmarks.png")
+        (folder / "benchmarks.md").write_text(report.document(results, drawn))
+        print(f"wrote {os.path.relpath(folder / 'benchmarks.md')}")
+    (arguments.output / "samples.json").write_text(json.dumps(results) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,56 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import importlib.metadata
+import inspect
 import platform
 import sysconfig
 from collections.abc import Callable
 
-LOOPS = ("hoop", "asyncio", "uvloop")
+from workloads import Unavailable, attribute
+
+Factory = Callable[[], asyncio.AbstractEventLoop]
+
+HOOP = ("hoop-epoll", "hoop-uring")
+RIVALS = ("rloop", "blazio", "talyn", "zuvloop", "rsloop")
+LOOPS = (*HOOP, "asyncio", "uvloop", *RIVALS)
+FACTORIES = {"talyn": "Loop"}  # Where it is not called new_event_loop.
 
 
-class LoopUnavailable(Exception):
-    """The loop cannot be used here; the message says why."""
-
-
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory(name: str) -> Factory:
     """Return what makes a new loop of that name.
 
-    Raises LoopUnavailable when its package is not installed or not built.
+    Raises Unavailable when its package is not installed or not built, or has no such driver.
     """
-    if name == "asyncio":
-        return asyncio.new_event_loop
-    try:
-        factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module(
-            name
-        ).new_event_loop
-    except (ImportError, AttributeError) as error:
-        raise LoopUnavailable(f"{name} is left out: {error}") from error
+    package, _, driver = name.partition("-")
+    factory: Factory = attribute(package, FACTORIES.get(package, "new_event_loop"))
+    if not driver:
+        return factory
+    if "driver" in inspect.signature(factory).parameters:
+        return lambda: factory(driver=driver)  # type: ignore[call-arg]
+    if driver != "epoll":
+        raise Unavailable(f"{package} has no driver called {driver}")
     return factory
 
 
 def loop_version(name: str) -> str:
     """Return the version of the package the loop comes from."""
-    if name == "asyncio":
+    package = name.partition("-")[0]
+    if package == "asyncio":
         return platform.python_version()
-    version: str = importlib.import_module(name).__version__
-    return version
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # Built in place, and not installed.
+        return str(attribute(package, "__version__"))
 
 
 def describe_python() -> str:
     """Return the interpreter's version, and whether it is of the faster kind of build."""
     profiled = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     return f"Python {platform.python_version()} (built {'with' if profiled else 'without'} PGO)"
-
-
-def available_loops(names: list[str]) -> tuple[list[str], list[str]]:
-    """Return the names that can be used and, for each of the others, a line that says why not."""
-    available, reasons = [], []
-    for name in names:
-        try:
-            loop_factory(name)
-        except LoopUnavailable as reason:
-            reasons.append(str(reason))
-        else:
-            available.append(name)
-    return available, reasons

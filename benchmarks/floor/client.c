@@ -1,80 +1,145 @@
-/* A closed-loop echo client: every connection keeps exactly one message in flight.
+/* A closed-loop load client for stream sockets: every connection has one request in flight.
  *
- * Usage: client PORT CONNECTIONS MESSAGE_BYTES SECONDS
+ * Usage: client [-c CONNECTIONS] [-b BYTES | -m FILE] [-r BYTES] [-p FILE] [-t] [-n] ADDRESS
  *
- * After SECONDS no new message is sent; those in flight are still waited for, so the number of
- * requests it reports is exactly what the server did for it. It prints one line of JSON: requests
- * done, requests per second, and the 50th and 99th percentile of the round trip in microseconds.
+ *   ADDRESS     a TCP port on loopback, or the path of a Unix socket
+ *   -c          connections (1)
+ *   -b          echo messages of that size (64); every byte that comes back is compared
+ *   -m          send what the file holds, instead
+ *   -r          and so many bytes come back to it; 0: as many as come to the first request, over HTTP
+ *   -p          a file sent once on each connection; its answer ends with an empty line
+ *   -t          TLS, whatever the certificate
+ *   -n          a new connection for every request
+ *
+ * When all connections stand it prints `ready`. Then, for each line with a number of seconds on its
+ * standard input, it loads the server for so long, waits for what is in flight, and prints a line of
+ * JSON: what it requested is exactly what the server did for it. It ends with its input; until then
+ * the connections stay open.
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+#include "common.h"
 
-enum { EVENTS_MAX = 1024, READ_BYTES_MAX = 1024 * 1024, DRAIN_SECONDS = 5 };
+enum { READ_BYTES_MAX = 256 * 1024, DRAIN_SECONDS = 10, SOURCES = 200 };
 
 struct connection {
     int fd;
-    size_t unsent_bytes;     /* Of the message in flight, not yet taken by the kernel. */
-    size_t unreceived_bytes; /* Of its echo, not yet come back; 0 when nothing is in flight. */
+    void *tls;
+    size_t unsent_bytes;     /* Of the request in flight, not yet taken by the kernel. */
+    size_t unreceived_bytes; /* Of its answer, not yet come back; 0 when nothing is in flight. */
     double sent_at;
 };
 
-static size_t message_bytes;
-static char *message;
+static union any_address address;
+static socklen_t address_bytes;
+static int epoll_fd;
+static bool with_tls, anew, echo = true;
+static char *request;
+static size_t request_bytes = 64, answer_bytes;
 static char read_buffer[READ_BYTES_MAX];
 
-static float *latencies_us;
-static size_t latencies_size;
-static size_t requests;
 static int in_flight;
 
-static void fail(const char *operation) {
-    perror(operation);
-    exit(1);
+/* ---- connections ---- */
+
+/* So many connections anew would use up the ports of one address while they are in TIME-WAIT. */
+static void bind_to_some_source(int fd) {
+    static uint32_t turn;
+    int on = 1;
+    if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) < 0) {
+        fail("IP_BIND_ADDRESS_NO_PORT");
+    }
+    union any_address source = {.in = {.sin_family = AF_INET}};
+    source.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + turn++ % SOURCES);
+    if (bind(fd, &source.any, sizeof source.in) < 0) {
+        fail("bind");
+    }
 }
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
-
-static int connect_to(int port) {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+static void open_connection(struct connection *connection, int flags) {
+    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
     if (fd < 0) {
         fail("socket");
     }
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((unsigned short)port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+    if (address.any.sa_family == AF_INET) {
+        set_nodelay(fd);
+        if (anew) {
+            bind_to_some_source(fd);
+        }
+    }
+    if (connect(fd, &address.any, address_bytes) < 0 && errno != EINPROGRESS) {
         fail("connect");
     }
-    int on = 1;
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0) {
-        fail("TCP_NODELAY");
+    connection->fd = fd;
+    connection->tls = with_tls ? wrap_in_tls(fd, false) : NULL;
+}
+
+static void watch(struct connection *connection) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = connection};
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, connection->fd, &event) < 0) {
+        fail("epoll_ctl");
     }
-    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+}
+
+static void close_connection(struct connection *connection) {
+    if (connection->tls != NULL) {
+        tls.shutdown(connection->tls);
+        tls.free(connection->tls);
+    }
+    close(connection->fd); /* And out of epoll by that. */
+}
+
+/* While it is set up a connection blocks, and what is sent is short. Return the bytes of the answer:
+ * up to and with an empty line, and then as many as a Content-Length in it says. */
+static size_t exchange_blocking(struct connection *connection, const char *data, size_t bytes) {
+    if (send_some(connection->fd, connection->tls, data, bytes) != (ssize_t)bytes) {
+        fail("writing before the start");
+    }
+    size_t received = 0, expected = 0;
+    while (expected == 0 || received < expected) {
+        ssize_t more = receive_some(connection->fd, connection->tls, read_buffer + received,
+                                    sizeof read_buffer - 1 - received);
+        if (more <= 0) {
+            fail("reading before the start");
+        }
+        received += (size_t)more;
+        read_buffer[received] = '\0';
+        char *end = strstr(read_buffer, "\r\n\r\n");
+        if (expected == 0 && end != NULL) {
+            *end = '\0';
+            char *length = strcasestr(read_buffer, "\r\ncontent-length:");
+            *end = '\r';
+            expected = (size_t)(end + 4 - read_buffer);
+            expected += length == NULL ? 0 : strtoul(length + 17, NULL, 10);
+        }
+    }
+    if (received != expected) {
+        give_up("the server sent more than was asked for");
+    }
+    return expected;
+}
+
+static void set_up(struct connection *connection, const char *preamble, size_t preamble_bytes) {
+    open_connection(connection, 0);
+    if (with_tls && tls.handshake(connection->tls) != 1) {
+        give_up("the TLS handshake failed");
+    }
+    if (preamble != NULL) {
+        exchange_blocking(connection, preamble, preamble_bytes);
+    }
+    if (answer_bytes == 0) {
+        answer_bytes = exchange_blocking(connection, request, request_bytes);
+    }
+    if (fcntl(connection->fd, F_SETFL, O_NONBLOCK) < 0) {
         fail("O_NONBLOCK");
     }
-    return fd;
+    watch(connection);
 }
+
+/* ---- requests ---- */
 
 static void send_rest(struct connection *connection) {
     while (connection->unsent_bytes > 0) {
-        const char *rest = message + (message_bytes - connection->unsent_bytes);
-        ssize_t sent = write(connection->fd, rest, connection->unsent_bytes);
+        const char *rest = request + (request_bytes - connection->unsent_bytes);
+        ssize_t sent = send_some(connection->fd, connection->tls, rest, connection->unsent_bytes);
         if (sent < 0) {
             if (errno == EINTR) {
                 continue;
@@ -88,29 +153,33 @@ static void send_rest(struct connection *connection) {
     }
 }
 
-static void send_message(struct connection *connection) {
-    connection->unsent_bytes = message_bytes;
-    connection->unreceived_bytes = message_bytes;
+static void send_request(struct connection *connection) {
+    connection->unsent_bytes = request_bytes;
+    connection->unreceived_bytes = answer_bytes;
     connection->sent_at = now();
     in_flight++;
+    if (anew) {
+        open_connection(connection, SOCK_NONBLOCK);
+        watch(connection);
+    }
     send_rest(connection);
 }
 
-static void record_latency(double seconds) {
-    if (requests == latencies_size) {
-        latencies_size = latencies_size ? 2 * latencies_size : 1 << 20;
-        latencies_us = realloc(latencies_us, latencies_size * sizeof *latencies_us);
-        if (latencies_us == NULL) {
-            fail("realloc");
-        }
+static void check(struct connection *connection, size_t received) {
+    if (received > connection->unreceived_bytes) {
+        give_up("the server sent more than was asked for");
     }
-    latencies_us[requests++] = (float)(seconds * 1e6);
+    size_t offset = answer_bytes - connection->unreceived_bytes;
+    if (echo && memcmp(read_buffer, request + offset, received) != 0) {
+        give_up("the server sent other bytes than it was sent");
+    }
 }
 
-/* Read what has come back. When the echo is whole, record it; before the deadline, send again. */
+/* Read what has come back. When the answer is whole, record it; before the deadline, ask again. */
 static void receive(struct connection *connection, double deadline) {
-    for (;;) {
-        ssize_t received = read(connection->fd, read_buffer, sizeof read_buffer);
+    while (connection->unreceived_bytes > 0) {
+        ssize_t received =
+            receive_some(connection->fd, connection->tls, read_buffer, sizeof read_buffer);
         if (received < 0) {
             if (errno == EINTR) {
                 continue;
@@ -121,92 +190,101 @@ static void receive(struct connection *connection, double deadline) {
             fail("read");
         }
         if (received == 0) {
-            fprintf(stderr, "the server closed a connection\n");
-            exit(1);
+            give_up("the server closed a connection");
         }
-        if ((size_t)received > connection->unreceived_bytes) {
-            fprintf(stderr, "the server sent more than it was sent\n");
-            exit(1);
-        }
+        check(connection, (size_t)received);
         connection->unreceived_bytes -= (size_t)received;
         if (connection->unreceived_bytes == 0) {
             double time = now();
             record_latency(time - connection->sent_at);
             in_flight--;
-            if (time < deadline) {
-                send_message(connection);
+            if (anew) {
+                close_connection(connection);
             }
+            if (time < deadline) {
+                send_request(connection);
+            }
+            return; /* What is asked anew is answered later, or its arrival is a new edge. */
         }
-        if ((size_t)received < sizeof read_buffer) {
+        if (connection->tls == NULL && (size_t)received < sizeof read_buffer) {
             return; /* A short read: the socket is empty, its next byte is a new edge. */
         }
     }
 }
 
-static int compare_floats(const void *left, const void *right) {
-    float a = *(const float *)left, b = *(const float *)right;
-    return (a > b) - (a < b);
-}
-
-int main(int argc, char **argv) {
-    if (argc != 5) {
-        fprintf(stderr, "usage: %s PORT CONNECTIONS MESSAGE_BYTES SECONDS\n", argv[0]);
-        return 2;
-    }
-    int port = atoi(argv[1]);
-    int connections_count = atoi(argv[2]);
-    message_bytes = (size_t)atol(argv[3]);
-    double seconds = atof(argv[4]);
-    signal(SIGPIPE, SIG_IGN);
-
-    message = malloc(message_bytes);
-    struct connection *connections = calloc((size_t)connections_count, sizeof *connections);
-    if (message == NULL || connections == NULL) {
-        fail("malloc");
-    }
-    memset(message, 'x', message_bytes);
-
-    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (epoll_fd < 0) {
-        fail("epoll_create1");
-    }
-    for (int i = 0; i < connections_count; i++) {
-        connections[i].fd = connect_to(port);
-        struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET,
-                                    .data.ptr = &connections[i]};
-        if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, connections[i].fd, &event) < 0) {
-            fail("epoll_ctl");
-        }
-    }
-
+static void load(struct connection *connections, int count, double seconds) {
     double started_at = now();
     double deadline = started_at + seconds;
-    for (int i = 0; i < connections_count; i++) {
-        send_message(&connections[i]);
+    for (int i = 0; i < count; i++) {
+        send_request(&connections[i]);
     }
     struct epoll_event events[EVENTS_MAX];
     while (in_flight > 0) {
         if (now() > deadline + DRAIN_SECONDS) {
-            fprintf(stderr, "%d echoes never came back\n", in_flight);
-            return 1;
+            fprintf(stderr, "%d of %d answers never came\n", in_flight, count);
+            exit(1);
         }
-        int count = epoll_wait(epoll_fd, events, EVENTS_MAX, 100);
-        if (count < 0 && errno != EINTR) {
+        int ready = epoll_wait(epoll_fd, events, EVENTS_MAX, 100);
+        if (ready < 0 && errno != EINTR) {
             fail("epoll_wait");
         }
-        for (int i = 0; i < count; i++) {
+        for (int i = 0; i < ready; i++) {
             struct connection *connection = events[i].data.ptr;
-            send_rest(connection);
             if (connection->unreceived_bytes > 0) {
+                send_rest(connection);
                 receive(connection, deadline);
             }
         }
     }
-    double elapsed = now() - started_at;
+    report(now() - started_at, 0);
+}
 
-    qsort(latencies_us, requests, sizeof *latencies_us, compare_floats);
-    printf("{\"requests\": %zu, \"per_second\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f}\n",
-           requests, (double)requests / elapsed, (double)latencies_us[requests / 2],
-           (double)latencies_us[requests * 99 / 100]);
+int main(int argc, char **argv) {
+    int count = 1;
+    char *preamble = NULL;
+    size_t preamble_bytes = 0;
+    for (int option; (option = getopt(argc, argv, "c:b:m:r:p:tn")) != -1;) {
+        switch (option) {
+        case 'c': count = atoi(optarg); break;
+        case 'b': request_bytes = strtoul(optarg, NULL, 10); break;
+        case 'm': request = read_file(optarg, &request_bytes); break;
+        case 'r': echo = false; answer_bytes = strtoul(optarg, NULL, 10); break;
+        case 'p': preamble = read_file(optarg, &preamble_bytes); break;
+        case 't': with_tls = true; break;
+        case 'n': anew = true; break;
+        default: return 2;
+        }
+    }
+    if (optind + 1 != argc || count < 1 || request_bytes < 1) {
+        give_up("usage: client [options] ADDRESS");
+    }
+    start_well();
+    if (with_tls) {
+        load_tls(false);
+    }
+    if (request == NULL) {
+        request = allocate(request_bytes, 1);
+        for (size_t i = 0; i < request_bytes; i++) {
+            request[i] = (char)(i * 7 + i / 256);
+        }
+    }
+    if (echo) {
+        answer_bytes = request_bytes;
+    }
+    address_bytes = make_address(argv[optind], &address);
+    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll_fd < 0) {
+        fail("epoll_create1");
+    }
+    struct connection *connections = allocate((size_t)count, sizeof *connections);
+    for (int i = 0; i < count && !anew; i++) {
+        set_up(&connections[i], preamble, preamble_bytes);
+    }
+    puts("ready");
+    fflush(stdout);
+    char line[64];
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        load(connections, count, atof(line));
+    }
     return 0;
 }

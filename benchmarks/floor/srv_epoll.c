@@ -1,42 +1,31 @@
-/* A bare C epoll echo server: the least this machine can spend on echoing bytes over TCP.
+/* A bare C epoll server: the least this machine can spend on answering over a stream socket.
  *
- * Usage: srv_epoll LIFETIME_SECONDS
+ * Usage: srv_epoll [-m FILE] [-t CERTIFICATE -k KEY] ADDRESS
  *
- * It listens on a loopback port that the kernel picks and prints that port. What a client sends
- * goes straight back; what does not fit in the socket's buffer waits until it is writable again,
- * and nothing more is read from that client meanwhile. It ends by itself (SIGALRM) after its
- * lifetime.
+ *   ADDRESS     0 for a TCP port of the kernel's choice on loopback, or a path for a Unix socket
+ *   -m          answer whatever arrives at once with what the file holds; without it: echo
+ *   -t, -k      speak TLS with this certificate and key (PEM files)
+ *
+ * It prints its address and serves until it is killed. What the kernel does not take waits until the
+ * socket is writable again, and nothing more is read from that client meanwhile.
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "common.h"
 
-enum { EVENTS_MAX = 1024, BACKLOG = 4096, READ_BYTES_MAX = 256 * 1024 };
+enum { READ_BYTES_MAX = 256 * 1024 };
 
 struct connection {
     int fd;
+    void *tls;
     char *unsent; /* What the kernel would not take yet, or NULL. */
     size_t unsent_bytes;
     size_t sent_bytes; /* How much of `unsent` has gone since. */
 };
 
 static int epoll_fd;
+static bool with_tls;
+static char *answer;
+static size_t answer_bytes;
 static char read_buffer[READ_BYTES_MAX];
-
-static void fail(const char *operation) {
-    perror(operation);
-    exit(1);
-}
 
 static void watch(struct connection *connection, int operation, uint32_t events) {
     struct epoll_event event = {.events = events, .data.ptr = connection};
@@ -46,75 +35,79 @@ static void watch(struct connection *connection, int operation, uint32_t events)
 }
 
 static void drop(struct connection *connection) {
+    if (connection->tls != NULL) {
+        tls.free(connection->tls);
+    }
     close(connection->fd);
     free(connection->unsent);
     free(connection);
 }
 
-/* Send as much as the kernel takes. Return the number of bytes, or -1 if the connection is lost. */
-static ssize_t send_some(int fd, const char *data, size_t bytes) {
-    ssize_t sent = write(fd, data, bytes);
-    if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return 0;
+/* One accept4 per event: the call that would find nothing costs as much as one that finds a client. */
+static void accept_one(int listener) {
+    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+        if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) {
+            return;
+        }
+        fail("accept4");
     }
-    return sent;
+    struct connection *connection = allocate(1, sizeof *connection);
+    connection->fd = fd;
+    connection->tls = with_tls ? wrap_in_tls(fd, true) : NULL;
+    watch(connection, EPOLL_CTL_ADD, EPOLLIN);
 }
 
-static void accept_all(int listener) {
-    for (;;) {
-        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0) {
-            if (errno == EAGAIN) {
-                return;
-            }
-            if (errno == EINTR || errno == ECONNABORTED) {
-                continue;
-            }
-            fail("accept4");
+static ssize_t send_now(struct connection *connection, const char *data, size_t bytes) {
+    ssize_t sent = send_some(connection->fd, connection->tls, data, bytes);
+    return sent < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : sent;
+}
+
+/* Send all of it, or keep the rest for on_writable. Return false if the connection is lost. */
+static bool send_or_keep(struct connection *connection, const char *data, size_t bytes) {
+    size_t sent = 0;
+    while (sent < bytes) {
+        ssize_t more = send_now(connection, data + sent, bytes - sent);
+        if (more < 0) {
+            return false;
         }
-        int on = 1;
-        if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0) {
-            fail("TCP_NODELAY");
+        if (more == 0 || connection->tls == NULL) { /* TLS takes one record at a time. */
+            sent += (size_t)more;
+            break;
         }
-        struct connection *connection = calloc(1, sizeof *connection);
-        if (connection == NULL) {
-            fail("calloc");
-        }
-        connection->fd = fd;
-        watch(connection, EPOLL_CTL_ADD, EPOLLIN);
+        sent += (size_t)more;
     }
+    if (sent < bytes) {
+        connection->sent_bytes = 0;
+        connection->unsent_bytes = bytes - sent;
+        connection->unsent = allocate(connection->unsent_bytes, 1);
+        memcpy(connection->unsent, data + sent, connection->unsent_bytes);
+        watch(connection, EPOLL_CTL_MOD, EPOLLOUT);
+    }
+    return true;
 }
 
 static void on_readable(struct connection *connection) {
-    ssize_t received = read(connection->fd, read_buffer, sizeof read_buffer);
-    if (received < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return;
+    for (;;) {
+        ssize_t received =
+            receive_some(connection->fd, connection->tls, read_buffer, sizeof read_buffer);
+        if (received < 0 && (errno == EAGAIN || errno == EINTR)) {
+            return;
+        }
+        if (received <= 0 || !send_or_keep(connection, answer ? answer : read_buffer,
+                                           answer ? answer_bytes : (size_t)received)) {
+            drop(connection);
+            return;
+        }
+        if (connection->tls == NULL || connection->unsent != NULL) {
+            return; /* Only OpenSSL may hold more of which epoll knows nothing. */
+        }
     }
-    if (received <= 0) {
-        drop(connection);
-        return;
-    }
-    ssize_t sent = send_some(connection->fd, read_buffer, (size_t)received);
-    if (sent < 0) {
-        drop(connection);
-        return;
-    }
-    if (sent == received) {
-        return;
-    }
-    connection->sent_bytes = 0;
-    connection->unsent_bytes = (size_t)(received - sent);
-    connection->unsent = malloc(connection->unsent_bytes);
-    if (connection->unsent == NULL) {
-        fail("malloc");
-    }
-    memcpy(connection->unsent, read_buffer + sent, connection->unsent_bytes);
-    watch(connection, EPOLL_CTL_MOD, EPOLLOUT);
 }
 
 static void on_writable(struct connection *connection) {
-    ssize_t sent = send_some(connection->fd, connection->unsent + connection->sent_bytes,
-                             connection->unsent_bytes - connection->sent_bytes);
+    ssize_t sent = send_now(connection, connection->unsent + connection->sent_bytes,
+                            connection->unsent_bytes - connection->sent_bytes);
     if (sent < 0) {
         drop(connection);
         return;
@@ -124,43 +117,40 @@ static void on_writable(struct connection *connection) {
         free(connection->unsent);
         connection->unsent = NULL;
         watch(connection, EPOLL_CTL_MOD, EPOLLIN);
+        if (connection->tls != NULL) {
+            on_readable(connection);
+        }
     }
-}
-
-/* Listen on a loopback port of the kernel's choice and print its number. */
-static int listen_and_announce(void) {
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (listener < 0) {
-        fail("socket");
-    }
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t address_bytes = sizeof address;
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0) {
-        fail("bind");
-    }
-    if (listen(listener, BACKLOG) < 0) {
-        fail("listen");
-    }
-    if (getsockname(listener, (struct sockaddr *)&address, &address_bytes) < 0) {
-        fail("getsockname");
-    }
-    printf("%d\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return listener;
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2 || atoi(argv[1]) < 1) {
-        fprintf(stderr, "usage: %s LIFETIME_SECONDS\n", argv[0]);
-        return 2;
+    const char *certificate = NULL, *key = NULL;
+    for (int option; (option = getopt(argc, argv, "m:t:k:")) != -1;) {
+        switch (option) {
+        case 'm': answer = read_file(optarg, &answer_bytes); break;
+        case 't': certificate = optarg; break;
+        case 'k': key = optarg; break;
+        default: return 2;
+        }
     }
-    alarm((unsigned)atoi(argv[1]));
-    signal(SIGPIPE, SIG_IGN);
+    if (optind + 1 != argc || (certificate == NULL) != (key == NULL)) {
+        give_up("usage: srv_epoll [options] ADDRESS");
+    }
+    start_well();
+    if (certificate != NULL) {
+        with_tls = true;
+        load_tls(true);
+        if (tls.use_certificate(tls.context, certificate) != 1 ||
+            tls.use_key(tls.context, key, TLS_FILETYPE_PEM) != 1) {
+            give_up("OpenSSL does not take the certificate or its key");
+        }
+    }
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0) {
         fail("epoll_create1");
     }
-    struct connection listener = {.fd = listen_and_announce()};
+    struct connection listener = {
+        .fd = listen_and_announce(argv[optind], SOCK_STREAM | SOCK_NONBLOCK)};
     watch(&listener, EPOLL_CTL_ADD, EPOLLIN);
 
     struct epoll_event events[EVENTS_MAX];
@@ -172,7 +162,7 @@ int main(int argc, char **argv) {
         for (int i = 0; i < count; i++) {
             struct connection *connection = events[i].data.ptr;
             if (connection == &listener) {
-                accept_all(listener.fd);
+                accept_one(listener.fd);
             } else if (connection->unsent != NULL) {
                 on_writable(connection);
             } else {

@@ -1,0 +1,155 @@
+"""Counts the instructions of an operation before and after a change, with valgrind's callgrind.
+
+The question it answers: did a change make an operation longer or shorter? The count hardly varies
+from run to run and does not depend on what else the machine does, so small steps show. The question
+it cannot answer: how long an operation takes; a cache miss, a branch missed or a system call counts
+like any other instruction here, and what the kernel does is not counted at all.
+
+It compares what is built here with a commit: the last one if the core has changed since, or else the
+one before it. That commit is built in build/track, with the same Python. Each row runs at two sizes in
+processes of their own; the difference of the counts, divided by the difference of the sizes, leaves
+out the start of the interpreter and whatever is set up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from loops import HOOP, describe_python
+from processes import UNAVAILABLE, worker
+from rows import SCHEDULING, Contestant, Row
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ("src", "setup.py")
+SMALL, LARGE = 2_000, 12_000
+TIMEOUT_S = 300
+
+
+# ---- the two builds ----
+
+
+def git(*arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"git {' '.join(arguments)}: {done.stderr.decode().strip()}")
+    return done.stdout
+
+
+def choose_commit(named: str | None) -> str:
+    """Return the full name of the commit to compare with."""
+    if named is None:
+        changed = git("status", "--porcelain", "--", *CORE).strip()
+        named = "HEAD" if changed else "HEAD~1"
+    return git("rev-parse", "--verify", f"{named}^{{commit}}").decode().strip()
+
+
+def build(commit: str) -> Path:
+    """Return the source folder of that commit with its core compiled, as it was left if it is there."""
+    tag = f"{commit[:12]}-{sys.implementation.cache_tag}"
+    folder = ROOT / "build" / "track" / tag
+    if not (folder / ".built").exists():
+        print(f"building {commit[:12]}", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with tarfile.open(fileobj=BytesIO(git("archive", "--format=tar", commit))) as archive:
+            archive.extractall(folder, filter="data")
+        command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"{commit[:12]} does not build:\n{done.stderr[-2000:]}")
+        (folder / ".built").touch()
+    return folder / "src"
+
+
+# ---- counting ----
+
+
+def count_once(source: Path, row: Row, contestant: Contestant, operations: int) -> int | None:
+    """Return the instructions of a process that does so many operations, or None if it cannot."""
+    parameters = {**row.parameters, **contestant.parameters, "operations": operations}
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+    command += worker("count", contestant.loop, contestant.what, parameters)
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    if done.returncode == UNAVAILABLE:
+        return None
+    collected = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode != 0 or collected is None:
+        raise SystemExit(f"{row.name} failed under valgrind:\n{done.stderr[-2000:]}")
+    return int(collected[1])
+
+
+def count(source: Path, row: Row, contestant: Contestant) -> float | None:
+    """Return the instructions of one operation, or None if it cannot be done there."""
+    small = count_once(source, row, contestant, SMALL)
+    large = count_once(source, row, contestant, LARGE)
+    return None if small is None or large is None else (large - small) / (LARGE - SMALL)
+
+
+def entries(rows: str | None, loop: str) -> list[tuple[Row, Contestant]]:
+    """Return what is to be counted: each row as it is on this loop, and hoop's own way if there is one."""
+    wanted = rows.split(",") if rows else [row.name for row in SCHEDULING if not row.once]
+    by_name = {row.name: row for row in SCHEDULING}
+    unknown = [name for name in wanted if name not in by_name]
+    if unknown:
+        raise SystemExit(f"no such rows: {', '.join(unknown)}; there are: {', '.join(by_name)}")
+    return [
+        (by_name[name], c) for name in wanted for c in by_name[name].contestants if c.loop == loop
+    ]
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("commit", nargs="?", help="the commit to compare with (default: see above)")
+    parser.add_argument("--rows", help="comma-separated rows (default: all about scheduling)")
+    parser.add_argument("--loop", default=HOOP[0], choices=HOOP, help="default: %(default)s")
+    parser.add_argument(
+        "--limit", type=float, metavar="PERCENT", help="fail if an operation got longer by more"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if shutil.which("valgrind") is None:
+        raise SystemExit("valgrind is not installed")
+    chosen = entries(arguments.rows, arguments.loop)
+    commit = choose_commit(arguments.commit)
+    sources: Sequence[Path] = (build(commit), ROOT / "src")
+    print(f"{describe_python()}, {arguments.loop}: instructions per operation\n")
+    print(f"| row | {commit[:12]} | here | change |\n| --- | --- | --- | --- |")
+    longer = []
+    for row, contestant in chosen:
+        before, after = (count(source, row, contestant) for source in sources)
+        name = f"{row.name}{contestant.label.removeprefix(contestant.loop)}"
+        if after is None:
+            print(f"| {name} | not there | not there | - |", flush=True)
+            continue
+        if before is None:
+            print(f"| {name} | not there | {after:,.0f} | - |", flush=True)
+            continue
+        percent = (after / before - 1) * 100
+        print(f"| {name} | {before:,.0f} | {after:,.0f} | {percent:+.1f} % |", flush=True)
+        if arguments.limit is not None and percent > arguments.limit:
+            longer.append(name)
+    if longer:
+        raise SystemExit(f"longer by more than {arguments.limit} %: {', '.join(longer)}")
+
+
+if __name__ == "__main__":
+    main()
