@@ -45,9 +45,9 @@ class Settings:
 
     def __init__(self, quick: bool, rounds: int | None) -> None:
         self.served_rounds = rounds or (2 if quick else 7)
-        self.served_s = 0.1 if quick else 0.4
-        self.work_rounds = rounds or (2 if quick else 15)
-        self.work_s = 0.02 if quick else 0.06
+        self.served_s = 0.1 if quick else 0.35
+        self.work_rounds = rounds or (2 if quick else 13)
+        self.work_s = 0.02 if quick else 0.05
         self.slow_work_s = 0.02 if quick else 0.2  # Files and processes: other threads take part.
         self.fresh_rounds = min(rounds or 3, 1 if quick else 3)
         self.warm_up_s = 0.05 if quick else 0.2

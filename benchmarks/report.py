@@ -306,8 +306,8 @@ def draw(results: dict[str, Any], path: Path) -> bool:
     }
     work = {name: text for name, text in CHART_WORK.items() if name in rows}
     panels = [
-        (served, "server CPU per request; bare C epoll = 1", None),
-        (work, "CPU per operation of the loop; asyncio = 1", "asyncio"),
+        (served, "server CPU per request, less is better; bare C epoll = 1", None),
+        (work, "CPU per operation of the loop, less is better; asyncio = 1", "asyncio"),
     ]
     panels = [panel for panel in panels if panel[0]]
     if not panels:
@@ -340,7 +340,13 @@ def draw(results: dict[str, Any], path: Path) -> bool:
         axis.set_xticks(range(len(names)), list(names.values()), fontsize=8)
         axis.set_title(title, fontsize=10, loc="left")
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8, ncols=len(drawn_labels))
+        axis.legend(
+            frameon=False,
+            fontsize=8,
+            ncols=len(drawn_labels),
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+        )
     figure.text(0.01, 0.005, describe(results["facts"]), fontsize=5, color="#666666")
     figure.tight_layout(rect=(0, 0.015, 1, 1))
     figure.savefig(path, dpi=130)

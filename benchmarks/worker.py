@@ -38,6 +38,9 @@ FIRST_TRY_S = 0.005  # A try that takes less says too little about how much can 
 def check(loop_name: str) -> None:
     """Prove that the loop turns."""
     loop = loop_factory(loop_name)()
+    driver = loop_name.partition("-")[2]
+    if driver != getattr(loop, "driver", driver):
+        raise Unavailable(f"{driver} does not work here")
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     print(loop_version(loop_name), flush=True)
@@ -46,27 +49,28 @@ def check(loop_name: str) -> None:
 # ---- servers ----
 
 
-def bound_socket(address: str) -> socket.socket:
-    """Return a socket bound to a TCP ("0") or UDP ("udp") port of loopback, or to a path."""
+def open_socket(address: str) -> socket.socket:
+    """Return a socket that listens on a TCP port of loopback ("0") or a path, or is bound ("udp")."""
     if address == "udp":
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind(("127.0.0.1", 0))
-    elif address == "0":
+        return sock
+    if address == "0":
         sock = socket.socket()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(("127.0.0.1", 0))
     else:
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(address)
+    sock.listen(BACKLOG)
     return sock
 
 
 def serve(loop_name: str, server: Callable[..., Any], address: str, **parameters: Any) -> None:
-    sock = bound_socket(address)
+    sock = open_socket(address)
     name = sock.getsockname()
     announcement = name if isinstance(name, str) else name[1]
     if loop_name == "none":
-        sock.listen(BACKLOG)
         print(announcement, flush=True)
         server(sock, **parameters)
         return

@@ -1,6 +1,7 @@
 """Servers that send back every byte: by protocols, streams, sockets, datagrams and threads.
 
-Each gets a socket that is bound already; TCP_NODELAY is set on it, and what it accepts inherits that.
+Each gets a socket that listens (or is bound, for datagrams); TCP_NODELAY is set on it, and what it accepts
+inherits that.
 """
 
 from __future__ import annotations
@@ -109,7 +110,6 @@ async def streams(
 async def sockets(sock: socket.socket) -> asyncio.Task[None]:
     """Echo with the loop's socket methods, a task for each connection."""
     loop = asyncio.get_running_loop()
-    sock.listen(BACKLOG)
     sock.setblocking(False)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -149,7 +149,7 @@ async def datagrams(sock: socket.socket) -> object:
 
 
 def threads(sock: socket.socket) -> None:
-    """Echo with blocking sockets, a thread for each connection. It listens already; does not return."""
+    """Echo with blocking sockets, a thread for each connection. Does not return."""
 
     def echo(client: socket.socket) -> None:
         with client:

@@ -13,6 +13,7 @@ import workloads
 BACKLOG = 4096
 BODY = b"Hello, World!"
 CLIENTS = 16
+KEEP_ALIVE_S = 3600  # A connection stays while others have their turns.
 
 
 async def uvicorn(sock: socket.socket) -> object:
@@ -32,6 +33,7 @@ async def uvicorn(sock: socket.socket) -> object:
         lifespan="off",
         loop="none",
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
         log_level="error",
         access_log=False,
     )
@@ -51,7 +53,7 @@ async def aiohttp(sock: socket.socket) -> object:
 
     application = web.Application()
     application.router.add_get("/", hello)
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, keepalive_timeout=KEEP_ALIVE_S)
     await runner.setup()
     await web.SockSite(runner, sock, backlog=BACKLOG).start()
     return runner
@@ -65,7 +67,7 @@ async def websocket(sock: socket.socket) -> object:
         async for message in connection:
             await connection.send(message)
 
-    return await serve(echo, sock=sock, compression=None)
+    return await serve(echo, sock=sock, compression=None, ping_interval=None)
 
 
 @asynccontextmanager
