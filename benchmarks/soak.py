@@ -38,7 +38,8 @@ from workloads.servers import make_context
 WORKERS = 24
 SCENARIO_TIMEOUT_S = 60
 FIRST_CALM_AFTER_S, CALM_EVERY_S = 4.0, 10.0
-STARVED_S = 0.5
+STARVED_S, STARVED_TURNS = 0.5, 20
+DESCRIPTORS_MAX = 400
 MESSAGE_BYTES_MAX = 200_000
 SLOW_BYTES = 3_000_000
 # Memory may differ by so much between the second and the last third of the calms.
@@ -346,20 +347,19 @@ class Soak:
         process = await asyncio.create_subprocess_exec(
             "/bin/cat", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
+        assert process.stdout is not None
         try:
-            if rng.random() < 0.3:
-                process.kill()
-                await process.wait()
-                return
-            size = rng.randrange(1, MESSAGE_BYTES_MAX)
-            got, _ = await process.communicate(payload(0, size))
-            if len(got) != size:
-                raise Wrong(f"{len(got)} bytes from the child instead of {size}")
-            self.verify(got, 0)
+            if rng.random() < 0.7:
+                size = rng.randrange(1, MESSAGE_BYTES_MAX)
+                got, _ = await process.communicate(payload(0, size))
+                if len(got) != size:
+                    raise Wrong(f"{len(got)} bytes from the child instead of {size}")
+                self.verify(got, 0)
         finally:
             if process.returncode is None:
                 process.kill()
-                await asyncio.shield(process.wait())
+                await process.stdout.read()  # A pipe that is paused does not see its end.
+                await process.wait()
 
     async def file(self, rng: random.Random) -> None:
         """A file written, read as a whole and in lines."""
@@ -424,15 +424,20 @@ class Soak:
                     self._fail(f"{scenario.__name__}: {exc!r}")
 
     async def starve(self) -> None:
-        """Leave the process with hardly a descriptor for a while."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        """Take all descriptors that the process may have, for a while.
+
+        Lowering the limit would not do: a request that waits in an io_uring keeps the one it began with.
+        """
         self.starved = True
-        # New descriptors must have lower numbers than this: about half of those now open have.
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count_descriptors() // 2 + 8, hard))
+        taken: list[int] = []
         try:
-            await asyncio.sleep(STARVED_S)
+            for _ in range(STARVED_TURNS):
+                take_all_descriptors(taken)
+                os.close(taken.pop())  # Let one through.
+                await asyncio.sleep(STARVED_S / STARVED_TURNS)
         finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in taken:
+                os.close(descriptor)
         await asyncio.sleep(STARVED_S)  # Whoever has failed to get one may still be on its way out.
         self.starved = False
 
@@ -456,6 +461,16 @@ class Soak:
 
 def count_descriptors() -> int:
     return len(os.listdir("/proc/self/fd")) - 1  # Without the one that lists them.
+
+
+def take_all_descriptors(taken: list[int]) -> None:
+    """Add to the list all descriptors that the process can still have."""
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as full:
+        if full.errno not in SHORT_OF_DESCRIPTORS:
+            raise
 
 
 def count_all() -> dict[str, int]:
@@ -526,6 +541,7 @@ def main() -> None:
     parser.add_argument("--loop", default=HOOP[0], choices=LOOPS, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     arguments = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS_MAX, DESCRIPTORS_MAX))
     try:
         loop = loop_factory(arguments.loop)()
     except Unavailable as reason:
