@@ -17,6 +17,7 @@ cdef extern from "Python.h":
     ctypedef PyObject *(*unaryfunc)(PyObject *) noexcept
     ctypedef void (*destructor)(PyObject *) noexcept
     ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
+    ctypedef object (*PyCFunction)(object, object)
 
     Ref Py_None
     void Py_INCREF(Ref)
@@ -64,6 +65,7 @@ cdef extern from "shim.h":
     bint hoop_may_spare(hoop_spares *spares, object type, Ref o) noexcept
     bint hoop_spare(hoop_spares *spares, Ref o) noexcept
     Ref hoop_call(Ref callable, Ref args_tuple) noexcept
+    PyCFunction hoop_c_method(object descriptor) except NULL
 
     Ref call_two_quiet "hoop_call_two"(Ref callable, Ref first, Ref second) noexcept
 

@@ -138,13 +138,26 @@ static inline PyObject *hoop_call_two(PyObject *callable, PyObject *first, PyObj
     return PyObject_Vectorcall(callable, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
+/* The C function behind a method of a builtin type that takes one argument or none. TypeError for others. */
+static inline PyCFunction hoop_c_method(PyObject *descriptor) {
+    if (Py_IS_TYPE(descriptor, &PyMethodDescr_Type)) {
+        PyMethodDef *method = ((PyMethodDescrObject *)descriptor)->d_method;
+        if (method->ml_flags == METH_O || method->ml_flags == METH_NOARGS) return method->ml_meth;
+    }
+    PyErr_Format(PyExc_TypeError, "%R is called in another way", descriptor);
+    return NULL;
+}
+
 /* ---- type slots, set before the type is first used ------------------------------------------------ */
 
 static inline int hoop_set_await(PyObject *type, unaryfunc f) {
     PyTypeObject *tp = (PyTypeObject *)type;
     if (tp->tp_as_async == NULL) {
-        PyErr_SetString(PyExc_SystemError, "the type has no tp_as_async");
-        return -1;
+        tp->tp_as_async = PyMem_Calloc(1, sizeof(PyAsyncMethods)); /* for as long as the type: for ever */
+        if (tp->tp_as_async == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
     }
     tp->tp_as_async->am_await = f;
     PyType_Modified(tp);

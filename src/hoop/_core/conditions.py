@@ -1,0 +1,325 @@
+"""Conditions and barriers. See asyncio's, whose behaviour these follow.
+
+    Primitive           (waiting.py)
+      Condition         on a Lock (locks.py)
+      Barrier           on a Condition, in coroutines as Cython makes them
+
+A condition calls its lock's methods by name only if they may be another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+
+import cython
+from cython.cimports.hoop._core.locks import Lock, acquiring, described, entering, exiting
+from cython.cimports.hoop._core.waiting import (
+    OVER,
+    Method,
+    NativeCoroutine,
+    Primitive,
+    finish_class,
+    leave,
+    new_coroutine,
+    wake,
+)
+
+CancelledError = cython.declare(object, asyncio.CancelledError)
+BrokenBarrierError = cython.declare(object, asyncio.BrokenBarrierError)
+deque = cython.declare(object, collections.deque)
+
+BARRIER_STATES = cython.declare(tuple, ("filling", "draining", "resetting", "broken"))
+
+
+@cython.cclass
+class Condition(Primitive):
+    """A lock, and notices to those who let go of it to wait for one. See asyncio.Condition."""
+
+    def _state_names(self):
+        return ("_lock", "_waiters")
+
+    def __init__(self, lock=None):
+        self.lock = Lock() if lock is None else lock
+        self.waiters = deque()
+
+    def __repr__(self):
+        return described(self, "locked" if self.locked() else "unlocked", self.waiters)
+
+    @cython.cfunc
+    def own_lock(self) -> Lock:
+        """The lock, if nobody can have changed what it does; else None."""
+        if type(self.lock) is Lock and self.is_plain() and cython.cast(Lock, self.lock).is_plain():
+            return cython.cast(Lock, self.lock)
+        return None
+
+    def locked(self):
+        """Whether somebody holds the lock."""
+        return self.lock.locked()
+
+    @cython.binding(True)
+    def acquire(self):
+        """Wait until the lock can be had, and take it. Returns True."""
+        return self.lock.acquire()
+
+    def release(self):
+        """Give the lock back. Raises RuntimeError if nobody holds it."""
+        return self.lock.release()
+
+    @cython.cfunc
+    def acquiring(self) -> object:
+        lock: Lock = self.own_lock()
+        return self.acquire() if lock is None else acquiring(lock)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def give_back(self) -> cython.int:
+        lock: Lock = self.own_lock()
+        if lock is not None:
+            return lock.give_back()
+        self.release()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def is_locked(self) -> cython.bint:
+        lock: Lock = self.own_lock()
+        return bool(self.locked()) if lock is None else lock.is_locked
+
+    @cython.binding(True)
+    def __aenter__(self):
+        lock: Lock = self.own_lock()
+        return entering(self if lock is None else lock)
+
+    @cython.binding(True)
+    def __aexit__(self, exc_type, exc, tb):
+        lock: Lock = self.own_lock()
+        return exiting(self if lock is None else lock)
+
+    @cython.binding(True)
+    def wait(self):
+        """Let go of the lock, wait for a notice, and take the lock again. Returns True.
+
+        It may end without a notice: look whether what was waited for is so. Raises RuntimeError if
+        nobody holds the lock.
+        """
+        return new_coroutine(WAIT_FOR_NOTICE, self, None)
+
+    @cython.binding(True)
+    def wait_for(self, predicate):
+        """Wait until predicate() is true, asking it after each notice. Returns its result."""
+        return new_coroutine(WAIT_UNTIL, self, predicate)
+
+    def notify(self, n=1):
+        """Wake `n` of those who wait. They go on once they have the lock again.
+
+        Raises RuntimeError if nobody holds the lock.
+        """
+        if not self.is_locked():
+            raise RuntimeError("cannot notify on un-acquired lock")
+        self.wake_some(n)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wake_some(self, n) -> cython.int:
+        woken: cython.Py_ssize_t = 0
+        for future in self.waiters:
+            if woken >= n:
+                break
+            woken += wake(future, False)
+        return 0
+
+    def notify_all(self):
+        """Wake everybody who waits. Raises RuntimeError if nobody holds the lock."""
+        self.notify(len(self.waiters))
+
+    @property
+    def _lock(self):
+        return self.lock
+
+    @_lock.setter
+    def _lock(self, lock):
+        self.lock = lock
+
+    @property
+    def _waiters(self):
+        return self.waiters
+
+    @_waiters.setter
+    def _waiters(self, waiters):
+        self.waiters = waiters
+
+
+@cython.final
+@cython.cclass
+class WaitForNotice(Method):
+    """condition.wait(). First in the condition's deque; then `inner` takes the lock again, whatever
+    happened, and `value` is the exception to end with."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        condition: Condition = cython.cast(Condition, c.owner)
+        if not condition.is_locked():
+            raise RuntimeError("cannot wait on un-acquired lock")
+        future = condition.new_waiter()
+        condition.give_back()
+        return c.wait_in(condition.waiters, future)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        condition: Condition = cython.cast(Condition, c.owner)
+        if c.inner is None:
+            leave(condition.waiters, c.future)
+            return c.delegate(condition.acquiring())
+        error = c.value
+        if error is None:
+            c.value = True
+            return OVER
+        c.value = None
+        return self.give_up(condition, error)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        condition: Condition = cython.cast(Condition, c.owner)
+        if c.inner is None:
+            leave(condition.waiters, c.future)
+        elif not isinstance(error, CancelledError):
+            return self.give_up(condition, error)
+        c.value = error
+        return c.delegate(condition.acquiring())
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def give_up(self, condition: Condition, error) -> cython.int:
+        # This one may have been notified, and cannot use it: another can.
+        condition.wake_some(1)
+        raise error
+
+
+@cython.final
+@cython.cclass
+class WaitUntil(Method):
+    """condition.wait_for()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        result = c.value()
+        if result:
+            c.value = result
+            return OVER
+        return c.delegate(cython.cast(object, c.owner).wait())
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        return self.begin(c)
+
+
+@cython.cclass
+class Barrier(Primitive):
+    """A place where a number of tasks wait for each other. See asyncio.Barrier."""
+
+    def __init__(self, parties):
+        if parties < 1:
+            raise ValueError("parties must be > 0")
+        self.condition = Condition()
+        self.size = parties
+
+    def __repr__(self):
+        state = BARRIER_STATES[self.state]
+        if self.state != BROKEN:
+            state = f"{state}, waiters:{self.n_waiting}/{self.size}"
+        return described(self, state, None)
+
+    @cython.binding(True)
+    async def __aenter__(self):
+        return await self.wait()
+
+    @cython.binding(True)
+    async def __aexit__(self, *exc_info):
+        pass
+
+    @cython.binding(True)
+    async def wait(self):
+        """Wait until as many tasks as there are parties wait here, then go on with all of them.
+
+        Returns in which place this one came, from 0. Raises BrokenBarrierError if the barrier is
+        aborted, or is reset meanwhile.
+        """
+        async with self.condition:
+            await self.condition.wait_for(lambda: self.state not in (DRAINING, RESETTING))
+            if self.state == BROKEN:
+                raise BrokenBarrierError("Barrier aborted")
+            place = self.inside
+            self.inside += 1
+            try:
+                if self.inside == self.size:
+                    self.change(DRAINING)
+                else:
+                    await self.condition.wait_for(lambda: self.state != FILLING)
+                    if self.state != DRAINING:
+                        raise BrokenBarrierError("Abort or reset of barrier")
+            finally:
+                self.inside -= 1
+                if self.inside == 0:  # the last one out; whoever came too early may come in
+                    self.change(BROKEN if self.state == BROKEN else FILLING)
+            return place
+
+    @cython.binding(True)
+    async def reset(self):
+        """Make it as new. Those who wait get a BrokenBarrierError."""
+        async with self.condition:
+            self.change(RESETTING if self.inside > 0 else FILLING)
+
+    @cython.binding(True)
+    async def abort(self):
+        """Break it: those who wait, and those who come, get a BrokenBarrierError."""
+        async with self.condition:
+            self.change(BROKEN)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def change(self, state: BarrierState) -> cython.int:
+        self.state = state
+        self.condition.notify_all()
+        return 0
+
+    @property
+    def parties(self):
+        """How many tasks it waits for."""
+        return self.size
+
+    @property
+    def n_waiting(self):
+        """How many tasks wait."""
+        return self.inside if self.state == FILLING else 0
+
+    @property
+    def broken(self):
+        """Whether it was aborted."""
+        return self.state == BROKEN
+
+    @property
+    def _count(self):
+        return self.inside
+
+    def __getstate__(self):
+        fields = (self.condition, self.size, self.inside, self.state)
+        return {**super().__getstate__(), "fields": fields}
+
+    def __setstate__(self, state):
+        self.condition, self.size, self.inside, self.state = state.pop("fields")
+        super().__setstate__(state)
+
+
+WAIT_FOR_NOTICE = cython.declare(WaitForNotice, WaitForNotice("wait"))
+WAIT_UNTIL = cython.declare(WaitUntil, WaitUntil("wait_for"))
+
+finish_class(
+    Condition, asyncio.Condition, ("acquire", "wait", "wait_for", "__aenter__", "__aexit__")
+)
+finish_class(Barrier, asyncio.Barrier, ("wait", "reset", "abort", "__aenter__", "__aexit__"))

@@ -1,0 +1,475 @@
+"""Locks, semaphores and events. See asyncio's, whose behaviour these follow.
+
+    Primitive                   (waiting.py)
+      Acquirable
+        Lock
+        Semaphore
+          BoundedSemaphore
+      Event
+
+A lock that is free is taken without suspending; one that is released wakes its first waiter, who takes it
+when its turn comes. Where the Pythons differ this follows the newest: no wake-up is lost when the one who
+was woken is cancelled before its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+
+import cython
+from cython.cimports.hoop._core.waiting import (
+    OVER,
+    Method,
+    NativeCoroutine,
+    Primitive,
+    finish_class,
+    is_cancelled,
+    leave,
+    new_coroutine,
+    wake,
+    was_woken,
+)
+
+CancelledError = cython.declare(object, asyncio.CancelledError)
+deque = cython.declare(object, collections.deque)
+
+
+@cython.cfunc
+def described(primitive, state: str, waiters) -> str:
+    """The repr that all of them have: object's own, then the state and how many wait."""
+    plain = object.__repr__(primitive)
+    if waiters:
+        state = f"{state}, waiters:{len(waiters)}"
+    return f"<{plain[1 : len(plain) - 1]} [{state}]>"
+
+
+# ---- locks and semaphores ----------------------------------------------------------------------------
+
+
+@cython.cclass
+class Acquirable(Primitive):
+    """What can be taken and given back."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def is_waited_for(self) -> cython.bint:
+        if self.waiters is None or not len(self.waiters):
+            return False
+        if not is_cancelled(self.waiters[0]):
+            return True
+        return not all([is_cancelled(future) for future in self.waiters])
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def take(self) -> cython.bint:
+        raise NotImplementedError(type(self).__name__)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def taken(self) -> cython.int:
+        raise NotImplementedError(type(self).__name__)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def missed(self, future, error) -> cython.int:
+        raise NotImplementedError(type(self).__name__)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def give_back(self) -> cython.int:
+        raise NotImplementedError(type(self).__name__)
+
+    @cython.binding(True)
+    def acquire(self):
+        """Wait until it can be had, and take it. Returns True."""
+        return acquiring(self)
+
+    @cython.binding(True)
+    def __aenter__(self):
+        return entering(self)
+
+    @cython.binding(True)
+    def __aexit__(self, exc_type, exc, tb):
+        return exiting(self)
+
+    @property
+    def _waiters(self):
+        return self.waiters
+
+    @_waiters.setter
+    def _waiters(self, waiters):
+        self.waiters = waiters
+
+
+@cython.cfunc
+def acquiring(lock: Acquirable) -> object:
+    """The coroutine of acquire()."""
+    return new_coroutine(ACQUIRE, lock, True)
+
+
+@cython.cfunc
+def entering(lock: Primitive) -> object:
+    """The coroutine with which `async with` begins."""
+    is_known: cython.bint = isinstance(lock, Acquirable) and lock.is_plain()
+    return new_coroutine(ENTER if is_known else ENTER_BY_NAME, lock, None)
+
+
+@cython.cfunc
+def exiting(lock: Primitive) -> object:
+    """The coroutine with which `async with` ends."""
+    is_known: cython.bint = isinstance(lock, Acquirable) and lock.is_plain()
+    return new_coroutine(EXIT if is_known else EXIT_BY_NAME, lock, None)
+
+
+@cython.final
+@cython.cclass
+class Acquire(Method):
+    """acquire(), and the beginning of `async with`."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        lock: Acquirable = cython.cast(Acquirable, c.owner)
+        if lock.take():
+            return OVER
+        if lock.waiters is None:
+            lock.waiters = deque()
+        return c.wait_in(lock.waiters, lock.new_waiter())
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        lock: Acquirable = cython.cast(Acquirable, c.owner)
+        leave(lock.waiters, c.future)
+        lock.taken()
+        return OVER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        lock: Acquirable = cython.cast(Acquirable, c.owner)
+        leave(lock.waiters, c.future)
+        lock.missed(c.future, error)
+        raise error
+
+
+@cython.final
+@cython.cclass
+class Release(Method):
+    """The end of `async with`."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        cython.cast(Acquirable, c.owner).give_back()
+        return OVER
+
+
+@cython.final
+@cython.cclass
+class EnterByName(Method):
+    """The beginning of `async with` where acquire() may be somebody else's."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        return c.delegate(cython.cast(object, c.owner).acquire())
+
+
+@cython.final
+@cython.cclass
+class ExitByName(Method):
+    """The end of `async with` where release() may be somebody else's."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        cython.cast(object, c.owner).release()
+        return OVER
+
+
+@cython.cclass
+class Lock(Acquirable):
+    """A lock, which one task at a time can hold. See asyncio.Lock."""
+
+    def _state_names(self):
+        return ("_waiters", "_locked")
+
+    def __init__(self):
+        pass
+
+    def __repr__(self):
+        return described(self, "locked" if self.is_locked else "unlocked", self.waiters)
+
+    def locked(self):
+        """Whether somebody holds it."""
+        return self.is_locked
+
+    def release(self):
+        """Give it back, and let the first who waits have it.
+
+        Raises RuntimeError if nobody holds it.
+        """
+        self.give_back()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def take(self) -> cython.bint:
+        if self.is_locked or self.is_waited_for():
+            return False
+        self.is_locked = True
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def taken(self) -> cython.int:
+        self.is_locked = True
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def missed(self, future, error) -> cython.int:
+        # It may have been this one's turn: then it is the next one's.
+        if isinstance(error, CancelledError) and not self.is_locked:
+            self.wake_first()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def give_back(self) -> cython.int:
+        if not self.is_locked:
+            raise RuntimeError("Lock is not acquired.")
+        self.is_locked = False
+        return self.wake_first()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wake_first(self) -> cython.int:
+        # Only the first: if that one is done already, its turn is still to come.
+        if self.waiters is not None and len(self.waiters):
+            wake(self.waiters[0], True)
+        return 0
+
+    @property
+    def _locked(self):
+        return self.is_locked
+
+    @_locked.setter
+    def _locked(self, locked: cython.bint):
+        self.is_locked = locked
+
+
+@cython.cclass
+class Semaphore(Acquirable):
+    """A counter of how many more may come in. See asyncio.Semaphore."""
+
+    def _state_names(self):
+        return ("_waiters", "_value")
+
+    def __init__(self, value=1):
+        if value < 0:
+            raise ValueError("Semaphore initial value must be >= 0")
+        self.value = value
+
+    def __repr__(self):
+        state = "locked" if self.locked() else f"unlocked, value:{self.value}"
+        return described(self, state, self.waiters)
+
+    def locked(self):
+        """Whether acquire() would have to wait."""
+        return self.value == 0 or self.is_waited_for()
+
+    def release(self):
+        """Let one more in: the first who waits, if somebody does."""
+        self.give_back()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def take(self) -> cython.bint:
+        if self.value == 0 or self.is_waited_for():
+            return False
+        self.value -= 1
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def taken(self) -> cython.int:
+        # It was counted by whoever woke the waiter. Others may have come in order behind it.
+        return self.wake_all_due()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def missed(self, future, error) -> cython.int:
+        if isinstance(error, CancelledError) and was_woken(future):
+            self.value += 1
+        return self.wake_all_due()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def give_back(self) -> cython.int:
+        self.value += 1
+        self.wake_next()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wake_all_due(self) -> cython.int:
+        while self.value > 0 and self.wake_next():
+            pass
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wake_next(self) -> cython.bint:
+        """Wake the first who was not woken yet, and count it. Whether there was one."""
+        if self.waiters is not None and len(self.waiters):
+            for future in self.waiters:
+                if wake(future, True):
+                    self.value -= 1
+                    return True
+        return False
+
+    @property
+    def _value(self):
+        return self.value
+
+    @_value.setter
+    def _value(self, value):
+        self.value = value
+
+
+@cython.cclass
+class BoundedSemaphore(Semaphore):
+    """A semaphore that is never released more often than acquired. See asyncio.BoundedSemaphore."""
+
+    def _state_names(self):
+        return ("_waiters", "_value", "_bound_value")
+
+    def __init__(self, value=1):
+        self.bound = value
+        super().__init__(value)
+
+    def release(self):
+        """Let one more in. Raises ValueError if nobody has come in."""
+        self.give_back()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def give_back(self) -> cython.int:
+        if self.value >= self.bound:
+            raise ValueError("BoundedSemaphore released too many times")
+        return Semaphore.give_back(self)
+
+    @property
+    def _bound_value(self):
+        return self.bound
+
+    @_bound_value.setter
+    def _bound_value(self, bound):
+        self.bound = bound
+
+
+# ---- events ------------------------------------------------------------------------------------------
+
+
+@cython.cclass
+class Event(Primitive):
+    """A flag to wait for. See asyncio.Event."""
+
+    def _state_names(self):
+        return ("_waiters", "_value")
+
+    def __init__(self):
+        pass
+
+    def __repr__(self):
+        return described(self, "set" if self.flag else "unset", self.waiters)
+
+    def is_set(self):
+        """Whether the flag is up."""
+        return self.flag
+
+    def set(self):
+        """Raise the flag, and let everybody go on who waits for it."""
+        self.raise_flag()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def raise_flag(self) -> cython.int:
+        if not self.flag:
+            self.flag = True
+            if self.waiters is not None:
+                for future in self.waiters:
+                    wake(future, True)
+        return 0
+
+    def clear(self):
+        """Lower the flag."""
+        self.flag = False
+
+    @cython.binding(True)
+    def wait(self):
+        """Wait until the flag is up. Returns True."""
+        return new_coroutine(WAIT, self, True)
+
+    @property
+    def _waiters(self):
+        if self.waiters is None:
+            self.waiters = deque()
+        return self.waiters
+
+    @_waiters.setter
+    def _waiters(self, waiters):
+        self.waiters = waiters
+
+    @property
+    def _value(self):
+        return self.flag
+
+    @_value.setter
+    def _value(self, value: cython.bint):
+        self.flag = value
+
+
+@cython.final
+@cython.cclass
+class WaitForEvent(Method):
+    """event.wait()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        event: Event = cython.cast(Event, c.owner)
+        if event.flag:
+            return OVER
+        if event.waiters is None:
+            event.waiters = deque()
+        return c.wait_in(event.waiters, event.new_waiter())
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        leave(cython.cast(Event, c.owner).waiters, c.future)
+        return OVER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        leave(cython.cast(Event, c.owner).waiters, c.future)
+        raise error
+
+
+ACQUIRE = cython.declare(Acquire, Acquire("acquire"))
+ENTER = cython.declare(Acquire, Acquire("__aenter__"))
+EXIT = cython.declare(Release, Release("__aexit__"))
+ENTER_BY_NAME = cython.declare(EnterByName, EnterByName("__aenter__"))
+EXIT_BY_NAME = cython.declare(ExitByName, ExitByName("__aexit__"))
+WAIT = cython.declare(WaitForEvent, WaitForEvent("wait"))
+
+# ---- what they pass for ------------------------------------------------------------------------------
+
+finish_class(Lock, asyncio.Lock, ("acquire", "__aenter__", "__aexit__"))
+finish_class(Semaphore, asyncio.Semaphore, ("acquire", "__aenter__", "__aexit__"))
+finish_class(BoundedSemaphore, asyncio.BoundedSemaphore, ())
+finish_class(Event, asyncio.Event, ("wait",))
