@@ -8,42 +8,78 @@ import warnings
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hoop.names import install, uninstall
+
 _T = TypeVar("_T")
 
 __version__ = "0.1.0"
 
 if sys.platform == "linux":
+    from hoop._core.conditions import Barrier, Condition
     from hoop._core.future import Future
     from hoop._core.handle import Handle
+    from hoop._core.locks import BoundedSemaphore, Event, Lock, Semaphore
+    from hoop._core.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
     from hoop._core.task import Task
     from hoop._core.timers import TimerHandle
     from hoop.loop import EventLoop, new_event_loop
 else:
     from asyncio import (
+        Barrier,
+        BoundedSemaphore,
+        Condition,
+        Event,
         Future,
         Handle,
+        LifoQueue,
+        Lock,
+        PriorityQueue,
+        Queue,
+        Semaphore,
         Task,
         TimerHandle,
         new_event_loop,
     )
     from asyncio import (
+        DefaultEventLoopPolicy as EventLoopPolicy,
+    )
+    from asyncio import (
         SelectorEventLoop as EventLoop,
     )
+
+    if sys.version_info >= (3, 13):
+        from asyncio import QueueShutDown
+    else:
+
+        class QueueShutDown(Exception):
+            """Nothing raises it: asyncio's queues cannot be shut down on this Python."""
 
 if TYPE_CHECKING:
     from hoop.loop.policy import EventLoopPolicy
 
 __all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "EventLoop",
     "EventLoopPolicy",
     "Future",
     "Handle",
+    "LifoQueue",
+    "Lock",
+    "PriorityQueue",
+    "Queue",
+    "QueueShutDown",
     "Runner",
+    "Semaphore",
     "Task",
     "TimerHandle",
     "eager_task_factory",
+    "install",
     "new_event_loop",
     "run",
+    "uninstall",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import hoop
 
@@ -52,6 +52,29 @@ def on_a_loop(loop: hoop.EventLoop) -> None:
     assert_type(loop.driver, str)
     accepted: asyncio.AbstractEventLoop = loop
     accepted.stop()
+
+
+async def synchronise(lock: asyncio.Lock, queue: asyncio.Queue[bytes]) -> None:
+    """Hoop's classes go wherever asyncio's do."""
+    jobs = hoop.PriorityQueue[int](maxsize=3)
+    await synchronise(hoop.Lock(), hoop.Queue())
+    await jobs.put("x")  # type: ignore[arg-type]
+    assert_type(await jobs.get(), int)
+    assert_type(jobs.get_nowait(), int)
+    assert_type(await asyncio.wait_for(jobs.get(), 1), int)
+    assert_type(asyncio.create_task(jobs.get()), asyncio.Task[int])
+    jobs.shutdown(immediate=True)
+    async with lock, hoop.Semaphore(2), hoop.Condition(hoop.Lock()) as condition:
+        assert_type(condition, None)
+    assert_type(await hoop.Condition().wait_for(lambda: 3), int)
+    assert_type(await hoop.Event().wait(), Literal[True])
+    async with hoop.Barrier(1) as place:
+        assert_type(place, int)
+    try:
+        await queue.put(b"x")
+    except hoop.QueueShutDown:
+        hoop.install()
+        hoop.uninstall()
 
 
 def main() -> None:

@@ -1,0 +1,41 @@
+"""Puts hoop's classes under asyncio's names, for programs that say `asyncio.Queue()`.
+
+Importing hoop changes no name. `install()` does, for the whole process: call it before anything else takes
+the names from asyncio (`from asyncio import Queue` gets what is there then).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import hoop
+
+# Module of asyncio -> the names in it that install() replaces, there and in `asyncio` itself, by what
+# `hoop` has under the same name.
+REPLACED: dict[str, tuple[str, ...]] = {
+    "asyncio.locks": ("Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore"),
+    "asyncio.queues": ("LifoQueue", "PriorityQueue", "Queue"),
+}
+
+_originals: dict[tuple[str, str], Any] = {}
+
+
+def install() -> None:
+    """Make asyncio's names mean hoop's classes: `asyncio.Queue` is then `hoop.Queue`, and so on.
+
+    Objects that asyncio's classes made before stay as they are. A second call does nothing.
+    """
+    for module, names in REPLACED.items():
+        for name in names:
+            for place in (module, "asyncio"):
+                holder = importlib.import_module(place)
+                _originals.setdefault((place, name), getattr(holder, name))
+                setattr(holder, name, getattr(hoop, name))
+
+
+def uninstall() -> None:
+    """Undo install(). Without one it does nothing."""
+    while _originals:
+        (place, name), original = _originals.popitem()
+        setattr(importlib.import_module(place), name, original)

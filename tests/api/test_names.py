@@ -1,0 +1,92 @@
+"""hoop.install() puts hoop's classes under asyncio's names, and hoop.uninstall() takes them away."""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.locks
+import asyncio.queues
+import copy
+
+import pytest
+
+import hoop
+from hoop import names
+
+NAMES = [(module, name) for module, found in names.REPLACED.items() for name in found]
+
+
+@pytest.fixture
+def installed():
+    hoop.install()
+    yield
+    hoop.uninstall()
+
+
+def meant() -> dict[str, object]:
+    """What each name means now, in asyncio and in its module."""
+    modules = {"asyncio.locks": asyncio.locks, "asyncio.queues": asyncio.queues}
+    return {
+        f"{place.__name__}.{name}": getattr(place, name)
+        for module, name in NAMES
+        for place in (modules[module], asyncio)
+    }
+
+
+def test_without_it_asyncio_s_names_mean_asyncio_s_classes():
+    for name, value in meant().items():
+        assert value.__module__.startswith("asyncio."), name
+
+
+def test_it_puts_hoop_s_classes_under_asyncio_s_names(installed):
+    for name, value in meant().items():
+        assert value is getattr(hoop, name.rpartition(".")[2])
+
+
+def test_it_is_undone():
+    before = meant()
+    hoop.install()
+    hoop.install()
+    assert meant() != before
+    hoop.uninstall()
+    assert meant() == before
+    hoop.uninstall()
+    assert meant() == before
+
+
+def test_installed_twice_it_still_knows_asyncio_s(installed):
+    hoop.install()
+    hoop.uninstall()
+    assert asyncio.Queue.__module__ == "asyncio.queues"
+
+
+def test_a_program_runs_on_them(run, installed):
+    class Jobs(asyncio.PriorityQueue):
+        pass
+
+    async def works(jobs, lock, done):
+        while True:
+            job = await jobs.get()
+            async with lock:
+                done.append(job)
+            jobs.task_done()
+
+    async def main():
+        jobs, lock, done = Jobs(), asyncio.Lock(), []
+        assert type(lock) is hoop.Lock
+        assert isinstance(jobs, hoop.PriorityQueue)
+        async with asyncio.TaskGroup() as group:
+            workers = [group.create_task(works(jobs, lock, done)) for _ in range(3)]
+            for n in range(9):
+                await jobs.put(n)
+            await jobs.join()
+            for worker in workers:
+                worker.cancel()
+        assert sorted(done) == list(range(9))
+        assert isinstance(lock, asyncio.Lock)
+        assert isinstance(copy.copy(lock), asyncio.Lock)
+        turn = [asyncio.sleep(0, n) for n in range(3)]
+        assert sorted([await each for each in asyncio.as_completed(turn)]) == [0, 1, 2]
+
+    run(main())
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(main())
