@@ -41,9 +41,6 @@ else:
         new_event_loop,
     )
     from asyncio import (
-        DefaultEventLoopPolicy as EventLoopPolicy,
-    )
-    from asyncio import (
         SelectorEventLoop as EventLoop,
     )
 

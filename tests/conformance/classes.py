@@ -10,6 +10,7 @@ own (they are about what native code gets wrong) it is the C subclass that is ex
 from __future__ import annotations
 
 import asyncio
+import importlib
 import unittest
 from asyncio import futures, tasks
 from collections.abc import Callable
@@ -126,10 +127,37 @@ def _add_to_test_base_events(module: Any, subject: Subject) -> None:
     _define(module, "HoopEventLoopTests", (module.BaseEventLoopTests,), setUp=set_up)
 
 
+def _add_with_native_names(module: Any, subject: Subject) -> None:
+    """Repeat every class of tests with what the subject has in place of asyncio's locks and queues."""
+    package: Any = importlib.import_module(subject.name)
+    own_names = subject.name == "hoop"
+    replaced = (
+        [name for names in package.names.REPLACED.values() for name in names] if own_names else []
+    )
+    native = {getattr(asyncio, name): getattr(package, name) for name in replaced}
+
+    def repeat(stock: Any) -> None:
+        def set_up(self: Any) -> None:
+            if own_names:
+                package.install()
+                self.addCleanup(package.uninstall)
+            stock.setUp(self)
+
+        attributes = {name: getattr(stock, name) for name in dir(stock)}
+        ours = {n: native[v] for n, v in attributes.items() if isinstance(v, type) and v in native}
+        _define(module, f"Hoop{stock.__name__}", (stock,), setUp=set_up, **ours)
+
+    for stock in list(vars(module).values()):
+        if isinstance(stock, type) and issubclass(stock, unittest.TestCase):
+            repeat(stock)
+
+
 _ADDERS: dict[str, Callable[[Any, Subject], None]] = {
     "test_tasks": _add_to_test_tasks,
     "test_futures": _add_to_test_futures,
     "test_futures2": _add_to_test_futures2,
     "test_eager_task_factory": _add_to_test_eager_task_factory,
     "test_base_events": _add_to_test_base_events,
+    "test_locks": _add_with_native_names,
+    "test_queues": _add_with_native_names,
 }
