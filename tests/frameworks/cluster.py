@@ -39,7 +39,8 @@ async def serve(role: str, *args: str) -> None:
         member = distributed.Scheduler(port=0, protocol=protocol, **options)
     else:
         address = sys.stdin.readline().strip()
-        member = distributed.Worker(address, name=args[0], nthreads=2, **options)
+        options |= {"name": args[0], "nthreads": 2, "local_directory": os.getcwd()}
+        member = distributed.Worker(address, **options)
     async with member:
         print(member.address, flush=True)
         await member.finished()
@@ -49,9 +50,10 @@ async def serve(role: str, *args: str) -> None:
 
 
 def loop_here() -> tuple[str, int]:
-    """The kind of loop that runs in this thread, and the process."""
-    kind = type(asyncio.get_running_loop())
-    return f"{kind.__module__}.{kind.__qualname__}", os.getpid()
+    """The loop that runs in this thread, as its kind and driver; and the process."""
+    loop = asyncio.get_running_loop()
+    kind = f"{type(loop).__module__}.{type(loop).__qualname__}"
+    return f"{kind} on {getattr(loop, 'driver', None)}", os.getpid()
 
 
 async def loop_of_worker() -> tuple[str, int]:
