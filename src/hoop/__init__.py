@@ -51,6 +51,7 @@ else:
         class QueueShutDown(Exception):
             """Nothing raises it: asyncio's queues cannot be shut down on this Python."""
 
+
 if TYPE_CHECKING:
     from hoop.loop.policy import EventLoopPolicy
 

@@ -524,7 +524,7 @@ class UringDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def cancel_again(self, cqe: cython.pointer[hoop_cqe]) -> cython.int:
-        """A request to cancel has failed: when what it meant was being worked on, the kernel did not see that.
+        """A request to cancel has failed: while what it meant is being worked on, the kernel does not see it.
 
         If it ended meanwhile, its place has another name by now.
         """
