@@ -199,6 +199,29 @@ WRONG = {
 }
 
 
+ODD = {"preexec_fn", "odd pass_fds"}
+
+
+@pytest.mark.parametrize("name", KEYWORDS)
+def test_nothing_but_the_odd_is_left_to_subprocess(run, around, monkeypatch, name):
+    """Which would wait until the program runs."""
+
+    def execute_child(*_):
+        raise ZeroDivisionError
+
+    async def main():
+        process = await asyncio.create_subprocess_exec("sleep", "0", **KEYWORDS[name](around))
+        await process.communicate()
+        return process.returncode
+
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", execute_child)
+    if name in ODD:
+        with pytest.raises(ZeroDivisionError):
+            run(main())
+    else:
+        assert run(main()) == 0
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_what_cannot_be_started_fails_as_on_asyncio(loop, name):
     argv, keywords = WRONG[name]
@@ -358,6 +381,7 @@ def test_preexec_fn_runs_in_the_child_and_nothing_else_does(python):
     assert python(code) == "child hello before parent\n"
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="it can not be said any more")
 def test_use_vfork_can_be_switched_off(run, monkeypatch):
     """As subprocess documents it: then the child works on a copy of our memory."""
     monkeypatch.setattr(subprocess, "_USE_VFORK", False)

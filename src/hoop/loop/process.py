@@ -72,7 +72,10 @@ class Order(NamedTuple):
         return (argv[0] if self.executable is None else self.executable), argv
 
     def launch(self) -> tuple[Any, ...] | None:
-        """The arguments of spawn.start(). None: only subprocess can do this, or refuse it in its words."""
+        """The arguments of spawn.start() but the last.
+
+        None: only subprocess can do this, or refuse it in its own words.
+        """
         if self.preexec_fn is not None or not spawn.CAN_SPAWN:
             return None
         # What one look would use up is not looked at.
@@ -86,12 +89,15 @@ class Order(NamedTuple):
             return None
         try:
             return self._launch()
-        except Exception:
+        except (AttributeError, IndexError, TypeError, ValueError):
             return None  # subprocess will say what is wrong
+
+    def shares_memory(self) -> bool:
+        """Not with a process of other privileges; nor if the user wants none shared."""
+        return self.uid is None and self.gid is None and self.gids is None and _uses_vfork()
 
     def _launch(self) -> tuple[Any, ...]:
         program, argv = self.program()
-        keeps_identity = self.uid is None and self.gid is None and self.gids is None
         return (
             _candidates(program, self.env),
             [_encode(argument) for argument in argv],
@@ -107,9 +113,11 @@ class Order(NamedTuple):
             -1 if self.uid is None else _number(self.uid, 0, ID_MAX),
             -1 if self.gid is None else _number(self.gid, 0, ID_MAX),
             None if self.gids is None else _groups(self.gids),
-            # No memory is shared with a process of other privileges, nor if the user wants none shared.
-            not (keeps_identity and subprocess._USE_VFORK),
         )
+
+
+def _uses_vfork() -> bool:
+    return bool(getattr(subprocess, "_USE_VFORK", True))  # Python 3.14 cannot be told any more
 
 
 def _candidates(program: Any, env: Any) -> list[bytes]:
@@ -165,7 +173,7 @@ class Popen(_stock_popen[bytes]):
         self._program, argv = order.program()
         self._cwd = order.cwd
         sys.audit("subprocess.Popen", self._program, argv, order.cwd, order.env)
-        self.pid, self._report = spawn.start(*launch)
+        self.pid, self._report = spawn.start(*launch, copies=not order.shares_memory())
         self._child_created = True
         self._close_pipe_fds(*given[10:16])  # type: ignore[attr-defined]  # p2cread to errwrite
 
