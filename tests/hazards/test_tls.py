@@ -140,10 +140,10 @@ CLIENT_CONTEXT = client_context()
     ("how", "times"),
     [
         (abort_handshake, 3000),
-        (distrust, 300),
-        (fail_to_start, 300),
-        (drop_connection, 400),
-        (close_connection, 400),
+        (distrust, 200),
+        (fail_to_start, 200),
+        (drop_connection, 250),
+        (close_connection, 250),
     ],
 )
 def test_connections_that_end_leave_nothing_for_the_collector(loop, how, times):
@@ -173,7 +173,7 @@ def test_connections_that_end_leave_nothing_for_the_collector(loop, how, times):
             await some(times)
             assert count_live_ops() == ops
             assert len(gc.get_objects()) - objects < 50
-            assert resident_bytes() - before < 3_000_000  # asyncio: up to 300 kB for each
+            assert resident_bytes() - before < 2_500_000  # asyncio: up to 300 kB for each
             assert tls_objects() == alive
         finally:
             gc.enable()
