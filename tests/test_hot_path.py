@@ -69,6 +69,12 @@ HOT = [
     ("tls_layer", "tls_layer", "TlsLayer", "seal_batch"),
     ("epoll", "epoll", "EpollDriver", "poll"),
     ("epoll", "epoll", None, "push_ready"),
+    ("buffer", "buffer", "Buffer", "has"),
+    ("buffer", "buffer", "Buffer", "has_line"),
+    ("buffer", "buffer", "Buffer", "line_bytes"),
+    ("buffer", "buffer", "Buffer", "take"),
+    ("buffer", "buffer", "Buffer", "fill_cached"),
+    ("file", "file", None, "line_iternext"),
 ]
 
 

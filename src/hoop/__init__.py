@@ -22,6 +22,22 @@ if sys.platform == "linux":
     from hoop._core.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
     from hoop._core.task import Task
     from hoop._core.timers import TimerHandle
+    from hoop.files.descriptors import (
+        copy_file_range,
+        fallocate,
+        fdatasync,
+        fstat,
+        fsync,
+        ftruncate,
+        pread,
+        preadv,
+        pwrite,
+        pwritev,
+    )
+    from hoop.files.file import BinaryFile, TextFile
+    from hoop.files.opening import open
+    from hoop.files.path import Path
+    from hoop.files.whole import read_bytes, read_text, write_bytes, write_text
     from hoop.loop import EventLoop, new_event_loop
 else:
     from asyncio import (
@@ -51,12 +67,21 @@ else:
         class QueueShutDown(Exception):
             """Nothing raises it: asyncio's queues cannot be shut down on this Python."""
 
+    def _needs_linux(*args: Any, **kwargs: Any) -> Any:
+        """Not on this system: hoop's files need its event loop, and that needs Linux."""
+        raise RuntimeError(f"hoop's files need Linux, and this is {sys.platform}")
+
+    BinaryFile = TextFile = Path = _needs_linux
+    copy_file_range = fallocate = fdatasync = fstat = fsync = ftruncate = _needs_linux
+    open = pread = preadv = pwrite = pwritev = _needs_linux
+    read_bytes = read_text = write_bytes = write_text = _needs_linux
 
 if TYPE_CHECKING:
     from hoop.loop.policy import EventLoopPolicy
 
 __all__ = [
     "Barrier",
+    "BinaryFile",
     "BoundedSemaphore",
     "Condition",
     "Event",
@@ -66,18 +91,35 @@ __all__ = [
     "Handle",
     "LifoQueue",
     "Lock",
+    "Path",
     "PriorityQueue",
     "Queue",
     "QueueShutDown",
     "Runner",
     "Semaphore",
     "Task",
+    "TextFile",
     "TimerHandle",
+    "copy_file_range",
     "eager_task_factory",
+    "fallocate",
+    "fdatasync",
+    "fstat",
+    "fsync",
+    "ftruncate",
     "install",
     "new_event_loop",
+    "open",
+    "pread",
+    "preadv",
+    "pwrite",
+    "pwritev",
+    "read_bytes",
+    "read_text",
     "run",
     "uninstall",
+    "write_bytes",
+    "write_text",
 ]
 
 

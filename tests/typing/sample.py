@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Literal, assert_type
 
 import hoop
+from hoop import files as aiofiles
 
 
 async def answer() -> int:
@@ -75,6 +76,26 @@ async def synchronise(lock: asyncio.Lock, queue: asyncio.Queue[bytes]) -> None:
     except hoop.QueueShutDown:
         hoop.install()
         hoop.uninstall()
+
+
+async def with_files(mode: str) -> None:
+    async with hoop.open("name") as text:
+        assert_type(text, hoop.TextFile)
+        assert_type(await text.read(), str)
+        async for line in text:
+            assert_type(line, str)
+    binary = await hoop.open(b"name", "rb+")
+    assert_type(binary, hoop.BinaryFile)
+    assert_type(await binary.readline(), bytes)
+    assert_type(await hoop.open(3, mode), Any)
+    path = hoop.Path("a") / "b"
+    assert_type(path, hoop.Path)
+    async with path.open("wb") as written:
+        assert_type(await written.write(b"x"), int)
+    assert_type(await path.read_text(), str)
+    assert_type([below.name async for below in path.iterdir()], list[str])
+    assert_type(await hoop.pread(3, 10, 0), bytes)
+    assert_type(await aiofiles.os.listdir("."), list[str])
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from hoop._core.driver import Driver
 from hoop._core.listener import AcceptOp
 from hoop._core.loop import Loop
 from hoop._core.stream import open_stream
-from hoop.loop import dns, drivers, process, registry, tls
+from hoop.loop import dns, drivers, file_pool, process, registry, tls
 from hoop.loop.drain import Drain, Drained, check
 
 _Ts = TypeVarTuple("_Ts")
@@ -71,6 +71,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         "_drain",
         "_exception_handler",
         "_executor_shutdown_called",
+        "_file_pool",
         "_internal_fds",
         "_listeners",
         "_old_agen_hooks",
@@ -114,6 +115,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._children: set[process.ChildWatch] = set()
         self._resolver = dns.Resolver()
         self._drain: Drain | None = None
+        self._file_pool = file_pool.FilePool(self)
         self._watches_signals = False
         registry.loops.add(self)
 
@@ -184,6 +186,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        if self._file_pool.opens_in_kernel and asyncio._get_running_loop() is None:
+            self.run_until_complete(self._file_pool.opens_ended())
         for child in list(self._children):
             child.close()
         for accepting in self._listeners.values():
@@ -192,6 +196,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         super().close()
         self._resolver.close()
         self._release()
+        self._file_pool.close()
 
     async def drain(self, deadline: float, *, quiet: float = 0.25) -> Drained:
         """End what this loop does within `deadline` seconds, and tell what it took. Not in asyncio.

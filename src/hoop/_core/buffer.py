@@ -1,0 +1,679 @@
+"""The bytes of an open file in memory: what was read ahead, and what is to be written.
+
+A Buffer is what io.BufferedRandom is, with one difference: it never waits. Its methods work on memory; a
+read that finds too little takes from the kernel what is cached, and what is written stays until somebody
+has it written. So `io.TextIOWrapper` over a Buffer runs on the loop, exact in every detail, as long as
+whoever calls it has made sure that what it needs is there (`ready`).
+
+Files that are not regular (pipes, terminals, devices) have no offsets and may wait for ever. Their
+operations run as a whole on a thread, with `may_wait` set: then the same methods make blocking calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+
+import cython
+from cython.cimports.cpython.buffer import (
+    Py_buffer,
+    PyBUF_SIMPLE,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cython.cimports.cpython.bytes import (
+    PyBytes_AS_STRING,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
+from cython.cimports.hoop._core.c.file import (
+    HOOP_READ,
+    HOOP_WRITE,
+    POLLIN,
+    POLLOUT,
+    hoop_perform,
+    hoop_read_cached,
+    hoop_stand_at,
+    hoop_wait_ready,
+)
+from cython.cimports.hoop._core.c.linux import hoop_close
+from cython.cimports.hoop._core.errors import os_error
+from cython.cimports.libc.stdint import int64_t
+from cython.cimports.libc.string import memchr, memcpy, memmove
+
+UnsupportedOperation = cython.declare(object, io.UnsupportedOperation)
+
+EAGAIN = cython.declare(cython.int, errno.EAGAIN)
+EINTR = cython.declare(cython.int, errno.EINTR)
+
+
+@cython.final
+@cython.cclass
+class Chunk:
+    """Memory to read into."""
+
+    def __dealloc__(self):
+        PyMem_Free(self.data)
+
+
+@cython.cfunc
+def new_chunk(capacity: cython.Py_ssize_t) -> Chunk:
+    chunk: Chunk = Chunk.__new__(Chunk)
+    chunk.data = cython.cast(cython.p_char, PyMem_Malloc(capacity))
+    if chunk.data is cython.NULL:
+        raise MemoryError
+    chunk.capacity = capacity
+    return chunk
+
+
+@cython.cclass
+class Buffer:
+    """The bytes of an open file. See io.BufferedRandom for what the methods mean."""
+
+    def __cinit__(self):
+        self.fd = self.abort_fd = -1
+        self.pending = []
+        self.next_bytes = FIRST_BYTES
+
+    def __dealloc__(self):
+        if self.fd >= 0 and self.owns:  # of a loop that was closed with the file open
+            hoop_close(self.fd)
+
+    # ---- asking ----
+
+    @property
+    def closed(self):
+        """Whether it is closed."""
+        return self.fd < 0
+
+    def fileno(self):
+        """The descriptor."""
+        if self.fd < 0:
+            raise ValueError("I/O operation on closed file")
+        return self.fd
+
+    def isatty(self):
+        """Whether it is a terminal."""
+        return os.isatty(self.fileno())
+
+    def readable(self):
+        """Whether it can be read."""
+        return self.can_read and self.fileno() >= 0
+
+    def writable(self):
+        """Whether it can be written."""
+        return self.can_write and self.fileno() >= 0
+
+    def seekable(self):
+        """Whether it has positions."""
+        self.fileno()
+        return self.regular
+
+    def tell(self):
+        """The position."""
+        if self.fd < 0:
+            raise ValueError("I/O operation on closed file")
+        if not self.regular:
+            raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
+        return self.pos
+
+    # ---- what is in memory ----
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def available(self) -> cython.Py_ssize_t:
+        """How many bytes from the position on are in the window."""
+        ahead: int64_t
+        if self.window is None:
+            return 0
+        ahead = self.window_at + self.window_bytes - self.pos
+        return ahead if 0 <= ahead <= self.window_bytes else 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def front(self) -> cython.p_char:
+        return self.window.data + (self.pos - self.window_at)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def line_bytes(self) -> cython.Py_ssize_t:
+        """The length of the line at the position, or 0 if its end is not in the window."""
+        n: cython.Py_ssize_t = self.available()
+        if n == 0:
+            return 0
+        start: cython.p_char = self.front()
+        end: cython.p_char = cython.cast(cython.p_char, memchr(start, 10, n))
+        return 0 if end is cython.NULL else end - start + 1
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def has(self, need: cython.Py_ssize_t) -> cython.bint:
+        if self.pending_bytes or self.draining:
+            return False  # the file is not yet what it is to be
+        if self.at_end and self.window_at <= self.pos <= self.window_at + self.window_bytes:
+            return True
+        if need >= 0:
+            return self.available() >= need
+        return need == LINE and self.line_bytes() > 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def renew(self) -> cython.void:
+        """An operation begins. To the one before the file had ended, but it may have grown."""
+        if self.said_end:
+            self.said_end = self.at_end = False
+
+    def begin(self):
+        """An operation begins on a thread."""
+        self.renew()
+
+    def ready(self, need: cython.Py_ssize_t):
+        """Whether so many bytes (-1: all, -2: a line) are in memory, or all that is left, once what the
+        kernel has cached was taken. Begins an operation. Raises OSError."""
+        self.renew()
+        return self.has(need) or self.fill_cached(need)
+
+    @cython.cfunc
+    def make_room(self, n: cython.Py_ssize_t) -> cython.p_char:
+        """Where the next n bytes of the window go. Only while no op reads into it."""
+        left: cython.Py_ssize_t = self.available()
+        if self.window is None or (left == 0 and self.window.capacity < n):
+            self.window = new_chunk(n)
+            self.window_bytes = 0
+            self.window_at = self.pos
+        elif left == 0:
+            self.window_bytes = 0
+            self.window_at = self.pos
+        elif self.window.capacity - self.window_bytes < n:
+            window = self.window if self.window.capacity >= left + n else new_chunk(left + n)
+            memmove(window.data, self.front(), left)
+            self.window = window
+            self.window_bytes = left
+            self.window_at = self.pos
+        return self.window.data + self.window_bytes
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def ask_for(self, need: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """How much the next read asks for."""
+        n: int64_t = max(self.next_bytes, need - self.available())
+        at: int64_t = self.pos + self.available()
+        if self.size >= at:
+            left: int64_t = self.size - at + 1  # one more, to see that it is the end
+            if need == TO_END or n > left:
+                n = left
+        return n
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def fill_cached(self, need: cython.Py_ssize_t) -> cython.bint:
+        """Take what the kernel has cached. Whether that is enough."""
+        taken: cython.Py_ssize_t = 0
+        n: cython.Py_ssize_t
+        got: cython.Py_ssize_t
+        if (
+            not self.asks_cache
+            or self.filling
+            or self.pending_bytes
+            or self.draining
+            or self.fd < 0
+            or self.may_wait
+            or self.tired
+        ):
+            return False
+        while not self.has(need):
+            n = self.ask_for(need)
+            if taken >= CACHED_BYTES_MAX or n > FILL_BYTES_MAX:
+                return False
+            place: cython.p_char = self.make_room(n)
+            got = hoop_read_cached(self.fd, place, n, self.window_at + self.window_bytes)
+            if got < 0:
+                if got != -EAGAIN:
+                    self.asks_cache = False
+                return False
+            self.at_end = got == 0
+            self.window_bytes += got
+            taken += got
+            self.cold = False
+            if got == n:
+                self.grow(n, CACHED_BYTES_MAX)
+        self.tire(taken)
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def tire(self, n: cython.Py_ssize_t) -> cython.void:
+        """So much was read without a turn of the loop: after a while others have to have theirs."""
+        self.streak += n
+        if self.streak > FILL_BYTES_MAX:
+            self.streak = 0
+            self.tired = True
+
+    def rest(self):
+        """Whether it is time for a turn of the loop: then it has been taken."""
+        tired: cython.bint = self.tired
+        self.tired = False
+        return tired
+
+    def grow(self, n: cython.Py_ssize_t, most: cython.Py_ssize_t):
+        """The file is read in order: ask for more at a time."""
+        if n >= self.next_bytes:
+            self.next_bytes = min(2 * self.next_bytes, max(most, self.next_bytes))
+        if 0 <= self.size < self.window_at + self.window_bytes:
+            self.size = -1
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def fill_waiting(self, need: cython.Py_ssize_t) -> cython.int:
+        """On a thread of the pool: read until it is enough."""
+        got: cython.long
+        while not self.has(need):
+            if self.abort_fd >= 0:
+                self.wait_ready(POLLIN)
+            n: cython.Py_ssize_t = min(self.ask_for(need), FILL_BYTES_MAX)
+            place: cython.p_char = self.make_room(n)
+            fd: cython.int = self.fd
+            at: int64_t = self.window_at + self.window_bytes if self.regular else -1  # HOOP_HERE
+            with cython.nogil:
+                got = hoop_perform(HOOP_READ, fd, 0, place, n, at)
+            if got == -EINTR:
+                continue
+            if got < 0:
+                raise os_error(got)
+            self.at_end = got == 0
+            self.window_bytes += got
+            if got == n:
+                self.grow(n, FILL_BYTES_MAX)
+        return 0
+
+    def wait_ready(self, events: cython.int):
+        """On a thread of the pool: wait for the other side, or to be told to give up."""
+        result: cython.int
+        fd: cython.int = self.fd
+        abort_fd: cython.int = self.abort_fd
+        while True:
+            with cython.nogil:
+                result = hoop_wait_ready(fd, events, abort_fd)
+            if result != -EINTR:
+                break
+        if result < 0:
+            raise os_error(result)
+
+    def wait_for(self, need: cython.Py_ssize_t):
+        """On a thread of the pool: have so much in memory."""
+        self.ensure(need)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def ensure(self, need: cython.Py_ssize_t) -> cython.int:
+        if self.has(need):
+            return 0
+        if self.may_wait:
+            if self.pending_bytes:
+                self.drain_waiting()
+            return self.fill_waiting(need)
+        if not self.fill_cached(need):
+            raise BlockingIOError(EAGAIN, "the data is not in memory")
+        return 0
+
+    # ---- reading, from memory ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def check_reading(self, doing: str) -> cython.int:
+        if not self.can_read:
+            raise UnsupportedOperation("File not open for reading" if self.unbuffered else doing)
+        if self.fd < 0:
+            raise ValueError(f"{doing} of closed file")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def has_line(self) -> cython.bint:
+        """Whether a line is in memory, or all that is left: ready(LINE)."""
+        self.renew()
+        return self.has(LINE) or self.fill_cached(LINE)
+
+    @cython.cfunc
+    def take(self, n: cython.Py_ssize_t) -> object:
+        have: cython.Py_ssize_t = self.available()
+        if n > have:
+            n = have
+            self.said_end = True
+        if n == 0:
+            return b""
+        data = PyBytes_FromStringAndSize(self.front(), n)
+        self.pos += n
+        if self.cold:
+            self.read_ahead()
+        return data
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def read_ahead(self) -> cython.int:
+        """Have the next part read before it is asked for."""
+        return 0
+
+    def read(self, size=-1, /):
+        """Up to `size` bytes, fewer only at the end."""
+        self.check_reading("read")
+        n: cython.Py_ssize_t = -1 if size is None else size
+        if n < -1:
+            raise ValueError("read length must be non-negative or -1")
+        if n < 0:
+            self.ensure(TO_END)
+            data = self.take(self.available())
+            self.said_end = True
+            return data
+        if n == 0:
+            return b""
+        self.ensure(1 if self.unbuffered and self.may_wait else n)
+        return self.take(n)
+
+    def read1(self, size=-1, /):
+        """What one read brings."""
+        self.check_reading("read" if self.can_read else "read1")
+        n: cython.Py_ssize_t = -1 if size is None else size
+        if n < 0:
+            n = self.buffer_bytes
+        if n == 0:
+            return b""
+        if self.available() == 0 or self.pending_bytes:
+            self.ensure(1)
+        have: cython.Py_ssize_t = self.available()
+        return self.take(min(n, have) if have else n)
+
+    def peek(self, size=0, /):
+        """What follows, without moving on."""
+        self.check_reading("peek")
+        if self.available() == 0 or self.pending_bytes:
+            self.ensure(1)
+        n: cython.Py_ssize_t = min(self.available(), self.buffer_bytes)
+        if n == 0:
+            self.said_end = True
+            return b""
+        return PyBytes_FromStringAndSize(self.front(), n)
+
+    def readline(self, size=-1, /):
+        """A line with its end."""
+        limit: cython.Py_ssize_t = -1 if size is None else size
+        if self.fd < 0 or not self.can_read:
+            if limit == 0 and not self.can_read and self.fd >= 0:
+                return b""
+            self.check_reading("readline" if self.can_read else "read")
+        n: cython.Py_ssize_t = self.line_bytes() if not self.pending_bytes else 0
+        if n == 0:
+            if limit < 0:
+                self.ensure(LINE)
+            elif self.may_wait:
+                self.fill_line(limit)
+            n = self.line_bytes()
+            if n == 0:
+                n = self.available() + 1
+        if 0 <= limit < n:
+            n = limit
+            if n == 0:
+                return b""
+        return self.take(n)
+
+    def fill_line(self, limit: cython.Py_ssize_t):
+        """On a thread of the pool: read until a line of at most `limit` bytes is there."""
+        while self.line_bytes() == 0 and self.available() < limit and not self.at_end:
+            self.ensure(self.available() + 1)
+
+    def line_ready(self, limit: cython.Py_ssize_t):
+        """Whether readline(limit) finds what it needs."""
+        self.renew()
+        if limit < 0:
+            return self.ready(LINE)
+        if not self.pending_bytes and not self.draining and self.line_bytes() > 0:
+            return True
+        return self.ready(limit) or self.ready(LINE)
+
+    def readinto(self, b, /):
+        """Fill a buffer; returns how many bytes."""
+        return self.copy_into(b, False)
+
+    def readinto1(self, b, /):
+        """Fill a buffer with what one read brings; returns how many bytes."""
+        return self.copy_into(b, True)
+
+    def copy_into(self, b, once: cython.bint):
+        """readinto and readinto1."""
+        if self.fd < 0 or not self.can_read:
+            self.check_reading("readinto" if self.can_read else "read1" if once else "read")
+        view: Py_buffer
+        PyObject_GetBuffer(b, cython.address(view), PyBUF_WRITABLE)
+        try:
+            if view.len == 0:
+                return 0
+            if once or (self.unbuffered and self.may_wait):
+                if self.available() == 0 or self.pending_bytes:
+                    self.ensure(1)
+            else:
+                self.ensure(view.len)
+            n: cython.Py_ssize_t = min(view.len, self.available())
+            if n:
+                memcpy(view.buf, self.front(), n)
+                self.pos += n
+            if n == 0 or (n < view.len and not once):
+                self.said_end = True
+            return n
+        finally:
+            PyBuffer_Release(cython.address(view))
+
+    def try_read(self, size):
+        """read(size) if it need not wait, else None. Raises what read() raises."""
+        self.check_reading("read")
+        n: cython.Py_ssize_t = -1 if size is None else size
+        if n < -1:
+            raise ValueError("read length must be non-negative or -1")
+        self.renew()
+        if self.has(n):
+            if n >= 0:
+                return self.take(n)
+            return self.read(-1)
+        if self.available() == 0 and (n < 0 or n > FIRST_BYTES // 2):
+            return self.read_cached(n)
+        return self.read(n) if self.fill_cached(n) else None
+
+    @cython.cfunc
+    def read_cached(self, n: cython.Py_ssize_t) -> object:
+        """Read straight into a bytes object, if all of it is cached; else None."""
+        got: cython.Py_ssize_t
+        probe: cython.uchar = 0
+        done: cython.Py_ssize_t = 0
+        if not self.asks_cache or self.filling or self.pending_bytes or self.draining or self.tired:
+            return None
+        if n < 0:
+            if self.size < self.pos:
+                return self.read(-1) if self.fill_cached(TO_END) else None
+            n = self.size - self.pos
+            to_end = True
+        else:
+            to_end = False
+        if n > FILL_BYTES_MAX:
+            return None
+        data = PyBytes_FromStringAndSize(cython.NULL, n)
+        while done < n:
+            got = hoop_read_cached(
+                self.fd, PyBytes_AS_STRING(data) + done, n - done, self.pos + done
+            )
+            if got < 0:
+                if got != -EAGAIN:
+                    self.asks_cache = False
+                return None
+            if got == 0:
+                break
+            done += got
+        if to_end and done == n:
+            got = hoop_read_cached(self.fd, cython.address(probe), 1, self.pos + done)
+            if got != 0:  # it has grown, or nobody can tell
+                self.size = -1
+                return self.read(-1) if self.fill_cached(TO_END) else None
+        self.pos += done
+        self.tire(done)
+        return data if done == n else data[:done]
+
+    # ---- moving ----
+
+    def seek(self, target, whence=0, /):
+        """Move. The end of the file must be known: `prepare_end` for whence 2."""
+        if self.fd < 0:
+            raise ValueError("seek of closed file")
+        if not self.regular:
+            raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
+        to: int64_t = target
+        if whence == 1:
+            to += self.pos
+        elif whence == 2:
+            end: int64_t = hoop_stand_at(self.fd, 0, 2)
+            if end < 0:
+                raise os_error(cython.cast(cython.int, end))
+            to += end
+        elif whence != 0:
+            raise ValueError(f"whence value {whence} unsupported")
+        if to < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if to != self.pos:
+            self.at_end = False
+            if not self.window_at <= to <= self.window_at + self.window_bytes:
+                self.next_bytes = FIRST_BYTES // 4
+        self.pos = to
+        return to
+
+    def stand(self):
+        """Let the descriptor stand where the file does, for whoever else uses it."""
+        if self.regular and self.fd >= 0:
+            hoop_stand_at(self.fd, self.pos, 0)
+
+    def forget(self):
+        """Forget what was read: the file was changed."""
+        self.window = None
+        self.window_bytes = 0
+        self.at_end = False
+        self.size = -1
+
+    # ---- writing, into memory ----
+
+    def write(self, data, /):
+        """Take data; it leaves with the next drain."""
+        if not self.can_write:
+            raise UnsupportedOperation("File not open for writing" if self.unbuffered else "write")
+        if self.fd < 0:
+            raise ValueError("write to closed file")
+        view: Py_buffer
+        if type(data) is not bytes:
+            if isinstance(data, str):
+                raise TypeError("a bytes-like object is required, not 'str'")
+            PyObject_GetBuffer(data, cython.address(view), PyBUF_SIMPLE)
+            try:
+                copy = PyBytes_FromStringAndSize(cython.cast(cython.p_char, view.buf), view.len)
+            finally:
+                PyBuffer_Release(cython.address(view))
+        else:
+            copy = data
+        n: cython.Py_ssize_t = PyBytes_GET_SIZE(copy)
+        if n:
+            if self.window is not None or self.size >= 0:
+                self.forget()
+            self.pending.append((self.pos, copy))
+            self.pending_bytes += n
+            self.pos += n
+        return n
+
+    def flush(self):
+        """Nothing: what is pending leaves with `drain`. Raises ValueError when closed."""
+        if self.fd < 0:
+            raise ValueError(
+                "flush of closed file" if self.can_write else "I/O operation on closed file."
+            )
+
+    def is_full(self):
+        """Whether more is pending than a buffer should hold."""
+        return self.pending_bytes > self.buffer_bytes or (
+            self.unbuffered and self.pending_bytes > 0
+        )
+
+    def drain_waiting(self):
+        """Make blocking calls until nothing is pending: on a thread of the pool, or for a forgotten file."""
+        got: cython.long
+        while self.pending_bytes:
+            offset, data = self.next_segment()
+            if self.abort_fd >= 0:
+                try:
+                    self.wait_ready(POLLOUT)
+                except BaseException:
+                    self.write_back(offset, data)
+                    raise
+            fd: cython.int = self.fd
+            at: int64_t = offset if self.regular else -1  # HOOP_HERE
+            place: cython.p_char = PyBytes_AS_STRING(data)
+            n: cython.Py_ssize_t = PyBytes_GET_SIZE(data)
+            # More than a pipe is sure to take at once would wait where nobody can stop it.
+            if self.abort_fd >= 0 and n > 4096:
+                n = 4096
+            with cython.nogil:
+                got = hoop_perform(HOOP_WRITE, fd, 0, place, n, at)
+            self.write_back(offset + max(got, 0), data[max(got, 0) :])
+            if got < 0 and got != -EINTR:
+                raise os_error(got)
+            if self.appends:
+                self.find_end()
+
+    def next_segment(self):
+        """Take what can be written at once: (offset, bytes)."""
+        offset, data = self.pending[0]
+        count: cython.Py_ssize_t = 1
+        end: int64_t = offset + PyBytes_GET_SIZE(data)
+        while count < len(self.pending) and self.pending[count][0] == end:
+            end += len(self.pending[count][1])
+            count += 1
+        if count > 1:
+            data = b"".join([piece for _, piece in self.pending[:count]])
+        del self.pending[:count]
+        self.pending_bytes -= PyBytes_GET_SIZE(data)
+        return offset, data
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def write_back(self, offset: int64_t, data) -> cython.int:
+        """What could not be written is pending again, before everything else."""
+        if PyBytes_GET_SIZE(data):
+            self.pending.insert(0, (offset, data))
+            self.pending_bytes += PyBytes_GET_SIZE(data)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def find_end(self) -> cython.int:
+        """Something was appended: at the end, wherever the file stood."""
+        end: int64_t = hoop_stand_at(self.fd, 0, 2) if self.regular and self.fd >= 0 else -1
+        if end >= 0:
+            self.pos = end + self.pending_bytes
+        return 0
+
+    # ---- the end ----
+
+    def close(self):
+        """Close at once: for files that are only read, and forgotten ones. Raises OSError."""
+        fd: cython.int = self.release()
+        result: cython.int
+        if fd >= 0 and self.owns:
+            result = hoop_close(fd)
+            if result < 0:
+                raise os_error(result)
+
+    def release(self):
+        """Give the descriptor up: its number, or -1."""
+        fd: cython.int = self.fd
+        self.fd = -1
+        self.window = None
+        self.window_bytes = 0
+        if self.abort_fd >= 0:
+            hoop_close(self.abort_fd)
+            self.abort_fd = -1
+        return fd

@@ -1,0 +1,155 @@
+/* System calls on files, each with a result or -errno: what a loop may make itself because it cannot wait
+ * for a disk, and `hoop_perform`, which makes any of the others from the fields of an op. */
+#ifndef HOOP_FILE_H
+#define HOOP_FILE_H
+
+#include "shim.h"
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+
+/* The numbers of io_uring, which name the calls on every driver. They are part of Linux's interface. */
+enum {
+    HOOP_READ = 22,
+    HOOP_WRITE = 23,
+    HOOP_FSYNC = 3,
+    HOOP_FALLOCATE = 17,
+    HOOP_OPENAT = 18,
+    HOOP_CLOSE = 19,
+    HOOP_STATX = 21,
+    HOOP_RENAMEAT = 35,
+    HOOP_UNLINKAT = 36,
+    HOOP_MKDIRAT = 37,
+    HOOP_FTRUNCATE = 55,
+};
+#define HOOP_HERE ((uint64_t)-1) /* the offset that means: where the descriptor stands */
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
+#ifndef __NR_openat2
+#define __NR_openat2 437
+#endif
+#ifndef AT_STATX_DONT_SYNC
+#define AT_STATX_DONT_SYNC 0x4000
+#endif
+
+/* ---- what cannot wait for a disk ------------------------------------------------------------------- */
+
+/* Open what the kernel has in its cache of names (Linux 5.12); -EAGAIN if it would have to look further. */
+static inline int hoop_open_cached(const char *path, int flags, int mode) {
+    struct {
+        uint64_t flags, mode, resolve;
+    } how = {.flags = (uint64_t)(unsigned)flags, .mode = 0, .resolve = 0x20 /* RESOLVE_CACHED */};
+    (void)mode; /* only without O_CREAT */
+    return (int)HOOP_RESULT(syscall(__NR_openat2, AT_FDCWD, path, &how, sizeof how));
+}
+/* Read what is in the page cache; -EAGAIN if the next byte is not, -EOPNOTSUPP if it cannot be told. */
+static inline Py_ssize_t hoop_read_cached(int fd, void *buf, size_t n, int64_t offset) {
+    struct iovec vec = {buf, n};
+    return HOOP_RESULT(preadv2(fd, &vec, 1, offset, RWF_NOWAIT));
+}
+/* What the kernel knows of an open file, without asking a server. */
+typedef struct {
+    int64_t size;
+    uint64_t device;
+    uint32_t mode, links, block;
+} hoop_status;
+static inline int hoop_status_of(int fd, hoop_status *out) {
+    struct statx s;
+    int r = (int)HOOP_RESULT(statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &s));
+    if (r < 0) return r;
+    out->size = (int64_t)s.stx_size;
+    out->device = ((uint64_t)s.stx_dev_major << 32) | s.stx_dev_minor;
+    out->mode = s.stx_mode;
+    out->links = s.stx_nlink;
+    out->block = s.stx_blksize;
+    return 0;
+}
+static inline int hoop_may_wait(int fd, int flags) { /* take O_NONBLOCK off; flags -1: whatever they are */
+    if (flags < 0 && (flags = fcntl(fd, F_GETFL)) < 0) return -errno;
+    return (int)HOOP_RESULT(fcntl(fd, F_SETFL, flags & ~O_NONBLOCK));
+}
+static inline int64_t hoop_stand_at(int fd, int64_t offset, int whence) {
+    return HOOP_RESULT(lseek(fd, offset, whence));
+}
+
+/* ---- what can ---------------------------------------------------------------------------------------- */
+
+/* Whether the file lies on a file system of this machine, on which opening a known name and closing what
+ * was only read ask no server and no other process. */
+static inline int hoop_is_local(int fd) {
+    struct statfs s;
+    if (fstatfs(fd, &s) < 0) return -errno;
+    switch ((uint32_t)s.f_type) {
+    case 0x0000EF53: /* ext2, ext3, ext4 */
+    case 0x58465342: /* xfs */
+    case 0x9123683E: /* btrfs */
+    case 0x01021994: /* tmpfs */
+    case 0x858458F6: /* ramfs */
+    case 0xF2F52010: /* f2fs */
+    case 0xCA451A4E: /* bcachefs */
+    case 0x2FC12FC1: /* zfs */
+    case 0x794C7630: /* overlayfs */
+    case 0x73717368: /* squashfs */
+    case 0xE0F5E1E2: /* erofs */
+        return 1;
+    }
+    return 0;
+}
+/* Wait until a descriptor is ready for `events`; -ECANCELED once `abort_fd` is readable. */
+static inline int hoop_wait_ready(int fd, int events, int abort_fd) {
+    struct pollfd both[2] = {{.fd = fd, .events = (short)events}, {.fd = abort_fd, .events = POLLIN}};
+    for (;;) {
+        int n = poll(both, 2, -1);
+        if (n < 0) return -errno;
+        if (both[1].revents) return -ECANCELED;
+        if (both[0].revents) return 0;
+    }
+}
+
+/* Make the system call that an op's fields describe, as io_uring would. */
+static inline long hoop_perform(int code, int fd, unsigned flags, void *address, unsigned length,
+                                uint64_t offset) {
+    switch (code) {
+    case HOOP_READ:
+        return HOOP_RESULT(offset == HOOP_HERE ? read(fd, address, length)
+                                               : pread(fd, address, length, (off_t)offset));
+    case HOOP_WRITE:
+        return HOOP_RESULT(offset == HOOP_HERE ? write(fd, address, length)
+                                               : pwrite(fd, address, length, (off_t)offset));
+    case HOOP_FSYNC: return HOOP_RESULT(flags & 1 ? fdatasync(fd) : fsync(fd));
+    case HOOP_FALLOCATE: return HOOP_RESULT(fallocate(fd, (int)length, (off_t)offset, (off_t)(intptr_t)address));
+    case HOOP_OPENAT: return HOOP_RESULT(openat(fd, address, (int)flags, length));
+    case HOOP_CLOSE: return HOOP_RESULT(close(fd));
+    case HOOP_STATX: return HOOP_RESULT(statx(fd, address, (int)flags, length, (struct statx *)(uintptr_t)offset));
+    case HOOP_RENAMEAT:
+        return HOOP_RESULT(renameat2(fd, address, (int)length, (const char *)(uintptr_t)offset, flags));
+    case HOOP_UNLINKAT: return HOOP_RESULT(unlinkat(fd, address, (int)flags));
+    case HOOP_MKDIRAT: return HOOP_RESULT(mkdirat(fd, address, length));
+    case HOOP_FTRUNCATE: return HOOP_RESULT(ftruncate(fd, (off_t)offset));
+    }
+    return -ENOSYS;
+}
+
+typedef struct statx hoop_statx;
+
+/* A statx buffer as the nineteen fields of os.stat_result. */
+static inline PyObject *hoop_stat_fields(const struct statx *s) {
+#define HOOP_SECONDS(t) ((double)(t).tv_sec + 1e-9 * (t).tv_nsec)
+#define HOOP_NS(t) ((long long)(t).tv_sec * 1000000000LL + (t).tv_nsec)
+    return Py_BuildValue(
+        "(IKKIIILLLLdddLLLIKK)", s->stx_mode, (unsigned long long)s->stx_ino,
+        (unsigned long long)makedev(s->stx_dev_major, s->stx_dev_minor), s->stx_nlink, s->stx_uid,
+        s->stx_gid, (long long)s->stx_size, (long long)s->stx_atime.tv_sec, (long long)s->stx_mtime.tv_sec,
+        (long long)s->stx_ctime.tv_sec, HOOP_SECONDS(s->stx_atime), HOOP_SECONDS(s->stx_mtime),
+        HOOP_SECONDS(s->stx_ctime), HOOP_NS(s->stx_atime), HOOP_NS(s->stx_mtime), HOOP_NS(s->stx_ctime),
+        s->stx_blksize, (unsigned long long)s->stx_blocks,
+        (unsigned long long)makedev(s->stx_rdev_major, s->stx_rdev_minor));
+}
+
+#endif

@@ -1,0 +1,30 @@
+from cpython.buffer cimport Py_buffer
+from libc.stdint cimport int64_t
+from hoop._core.base cimport LoopBase
+from hoop._core.c.file cimport hoop_statx
+from hoop._core.future cimport Future
+from hoop._core.op cimport CallOp
+
+cdef class SystemCall(CallOp):
+    cdef LoopBase loop
+    cdef object pool                # that makes the call on a thread; None if the driver makes it
+    cdef object other_way           # the pool, should the driver refuse
+    cdef int start(self, LoopBase loop, object pool) except -1
+    cdef bint was_refused(self) except -1
+    cdef int deliver(self) except -1    # virtual: the result is there
+
+cdef class OpenCall(SystemCall):
+    cdef int start(self, LoopBase loop, object pool) except -1
+    cdef int on_ready(self) except -1
+
+cdef class ReadCall(SystemCall):
+    cdef object data
+
+cdef class StatusCall(SystemCall):
+    cdef hoop_statx status
+
+cdef class Lent:
+    cdef Py_buffer view
+    cdef bint held
+
+cdef SystemCall new_call(SystemCall op, int code, int fd, unsigned int flags, object keep, void *address, unsigned int length, int64_t offset)

@@ -1,0 +1,34 @@
+from hoop._core.base cimport LoopBase
+from hoop._core.buffer cimport Buffer
+from hoop._core.call cimport SystemCall
+from hoop._core.future cimport Future
+
+cdef class FileBuffer(Buffer):
+    cdef LoopBase loop
+    cdef readonly object pool
+    cdef readonly int in_flight     # ops that use the descriptor
+    cdef bint forgotten             # closed when the last of them ends
+    cdef int error                  # of the last op, until somebody raises it; -errno
+    cdef Future moved               # done at the next end of an op
+    cdef int filled(self, FillCall op) except -1
+    cdef int drained(self, DrainCall op) except -1
+    cdef int ended(self) except -1
+
+cdef class OwnedCall(SystemCall):
+    cdef FileBuffer owner
+    cdef int begin(self) except -1
+
+cdef class FillCall(OwnedCall):
+    cdef int deliver(self) except -1
+
+cdef class DrainCall(OwnedCall):
+    cdef int deliver(self) except -1
+
+cdef class Line:
+    cdef object value               # None: there is no further line
+
+cdef class LineSource:
+    cdef public FileBuffer buffer
+    cdef public object next_line    # reads a line from what is in memory; True: a line of bytes; None: nothing
+    cdef public int queued          # operations that wait, or for which others wait
+    cdef public bint dirty          # written to since it was last flushed

@@ -1,0 +1,380 @@
+"""An open file: its buffer with the ops that fill and drain it, opening without waiting, and lines.
+
+SystemCall          (call.py)
+  OwnedCall         on the descriptor of an open file
+    FillCall        reads into the window
+    DrainCall       writes what is pending
+"""
+
+from __future__ import annotations
+
+import os
+
+import cython
+from cython.cimports.cpython.bytes import (
+    PyBytes_AS_STRING,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cython.cimports.hoop._core.base import as_native
+from cython.cimports.hoop._core.buffer import CACHED_BYTES_MAX, FILL_BYTES_MAX, FIRST_BYTES, Buffer
+from cython.cimports.hoop._core.c.file import (
+    HOOP_READ,
+    HOOP_WRITE,
+    S_IFMT,
+    S_IFREG,
+    hoop_may_wait,
+    hoop_open_cached,
+    hoop_read_cached,
+    hoop_status,
+    hoop_status_of,
+)
+from cython.cimports.hoop._core.c.linux import hoop_close
+from cython.cimports.hoop._core.c.python import (
+    Py_INCREF,
+    PyErr_SetObject,
+    Ref,
+    hoop_iter_return,
+    hoop_set_await,
+    hoop_set_iternext,
+    iternextfunc,
+    ref,
+    unaryfunc,
+)
+from cython.cimports.hoop._core.call import SystemCall, new_call
+from cython.cimports.hoop._core.errors import os_error
+from cython.cimports.hoop._core.future import new_future
+from cython.cimports.libc.stdint import int64_t
+
+O_CLOEXEC = cython.declare(cython.int, os.O_CLOEXEC)
+O_NONBLOCK = cython.declare(cython.int, os.O_NONBLOCK)
+O_RDONLY = cython.declare(cython.int, os.O_RDONLY)
+WRITE_BYTES_MAX = cython.declare(cython.Py_ssize_t, 1 << 30)
+
+
+@cython.cclass
+class OwnedCall(SystemCall):
+    """A call on the descriptor of an open file, which is not closed before its end."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self) -> cython.int:
+        self.owner.in_flight += 1
+        try:
+            self.start(self.owner.loop, self.owner.pool)
+        except BaseException:
+            self.owner.in_flight -= 1
+            raise
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def deliver(self) -> cython.int:
+        return self.owner.ended()
+
+
+@cython.final
+@cython.cclass
+class FillCall(OwnedCall):
+    """Reads into the window."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def deliver(self) -> cython.int:
+        self.owner.filled(self)
+        return self.owner.ended()
+
+
+@cython.final
+@cython.cclass
+class DrainCall(OwnedCall):
+    """Writes what is pending."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def deliver(self) -> cython.int:
+        self.owner.drained(self)
+        return self.owner.ended()
+
+
+@cython.final
+@cython.cclass
+class FileBuffer(Buffer):
+    """A buffer that has the driver or the loop's threads read and write."""
+
+    def __init__(
+        self,
+        loop,
+        pool,
+        fd: cython.int,
+        name,
+        mode,
+        regular: cython.bint,
+        readable: cython.bint,
+        writable: cython.bint,
+        appends: cython.bint,
+        owns: cython.bint,
+        buffer_bytes: cython.Py_ssize_t,
+        size: int64_t,
+        pos: int64_t,
+    ):
+        self.loop = as_native(loop)
+        self.pool = pool
+        self.fd = fd
+        self.name = name
+        self.mode = mode
+        self.regular = self.asks_cache = regular
+        self.can_read = readable
+        self.can_write = writable
+        self.appends = appends
+        self.owns = owns
+        self.unbuffered = buffer_bytes == 0
+        self.buffer_bytes = buffer_bytes
+        self.size = size
+        self.pos = pos
+
+    def start_filling(self, need: cython.Py_ssize_t):
+        """Have the next part of the file read, unless that is under way."""
+        if self.filling or self.pending_bytes or self.fd < 0:
+            return
+        self.error = 0
+        n: cython.Py_ssize_t = min(self.ask_for(need), FILL_BYTES_MAX)
+        op: FillCall = FillCall.__new__(FillCall)
+        place: cython.p_char = self.make_room(n)
+        new_call(
+            op, HOOP_READ, self.fd, 0, self.window, place, n, self.window_at + self.window_bytes
+        )
+        op.owner = self
+        self.filling = True
+        try:
+            op.begin()
+        except BaseException:
+            self.filling = False
+            raise
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def filled(self, op: FillCall) -> cython.int:
+        self.filling = False
+        if self.window is not op.keep or (
+            self.window_at + self.window_bytes != cython.cast(int64_t, op.offset)
+        ):
+            return 0  # the file has moved elsewhere in the meantime
+        if op.result < 0:
+            self.error = cython.cast(cython.int, op.result)
+            return 0
+        self.cold = True
+        self.at_end = op.result == 0
+        self.window_bytes += op.result
+        if op.result == op.length:
+            self.grow(op.length, FILL_BYTES_MAX)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def read_ahead(self) -> cython.int:
+        """Have the next part read before it is asked for, if the file is read in order and from the disk."""
+        ahead: cython.Py_ssize_t = self.available()
+        if (
+            self.cold
+            and not self.may_wait
+            and self.next_bytes > FIRST_BYTES
+            and not self.filling
+            and not self.at_end
+            and ahead <= self.next_bytes // 2
+            and (self.size < 0 or self.pos + ahead < self.size)
+        ):
+            self.start_filling(1)
+        return 0
+
+    def start_draining(self):
+        """Have what is pending written, unless that is under way."""
+        if self.draining or not self.pending_bytes:
+            return
+        self.error = 0
+        offset, data = self.next_segment()
+        op: DrainCall = DrainCall.__new__(DrainCall)
+        at: int64_t = offset
+        if PyBytes_GET_SIZE(data) > 1 << 30:
+            self.write_back(at + (1 << 30), data[1 << 30 :])
+            data = data[: 1 << 30]
+        new_call(
+            op,
+            HOOP_WRITE,
+            self.fd,
+            0,
+            data,
+            PyBytes_AS_STRING(data),
+            cython.cast(cython.uint, PyBytes_GET_SIZE(data)),
+            at,
+        )
+        op.owner = self
+        self.draining = True
+        try:
+            op.begin()
+        except BaseException:
+            self.draining = False
+            self.write_back(at, data)
+            raise
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def drained(self, op: DrainCall) -> cython.int:
+        self.draining = False
+        done: cython.longlong = max(op.result, 0)
+        self.write_back(op.offset + done, op.keep if done == 0 else op.keep[done:])
+        if op.result < 0:
+            self.error = cython.cast(cython.int, op.result)
+        elif self.appends:
+            self.find_end()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def ended(self) -> cython.int:
+        self.in_flight -= 1
+        if self.forgotten and self.in_flight == 0:
+            self.close()
+        if self.moved is not None:
+            if not self.moved.done() and not self.loop.closed:
+                self.moved.finish(None)
+            self.moved = None
+        return 0
+
+    def next_move(self):
+        """A future that is done when the next op ends."""
+        if self.moved is None or self.moved.done():
+            self.moved = new_future(self.loop)
+        return self.moved
+
+    def raise_error(self):
+        """Raise what the last op met."""
+        error: cython.int = self.error
+        if error:
+            self.error = 0
+            raise os_error(error)
+
+    def close_forgotten(self):
+        """Nobody holds the file any more: close it once no op uses its descriptor."""
+        self.forgotten = True
+        if self.in_flight == 0:
+            self.close()
+
+
+# ---- opening without waiting -------------------------------------------------------------------------
+
+
+def open_cached(path: bytes, flags: cython.int):
+    """Open what is in the kernel's cache of names: (descriptor, what look_at() says), or -errno.
+
+    Never waits.
+    """
+    fd: cython.int = hoop_open_cached(PyBytes_AS_STRING(path), flags | O_NONBLOCK, 0)
+    if fd < 0:
+        return fd
+    hoop_may_wait(fd, flags)
+    try:
+        return fd, look_at(fd)
+    except BaseException:
+        hoop_close(fd)
+        raise
+
+
+def look_at(fd: cython.int):
+    """(mode, size, device, block size) of an open file, from what the kernel knows."""
+    status: hoop_status
+    result: cython.int = hoop_status_of(fd, cython.address(status))
+    if result < 0:
+        raise os_error(result)
+    return status.mode, status.size, status.device, status.block
+
+
+def may_wait(fd: cython.int):
+    """Let reads of a descriptor that was opened without waiting wait, as everybody expects."""
+    hoop_may_wait(fd, -1)
+
+
+def read_cached_file(path: bytes):
+    """All of a small regular file, and the device it is on, if everything is cached; else None, or -errno.
+
+    Never waits.
+    """
+    status: hoop_status
+    data: object = None
+    probe: cython.uchar = 0
+    got: cython.Py_ssize_t
+    fd: cython.int = hoop_open_cached(PyBytes_AS_STRING(path), O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0)
+    if fd < 0:
+        return fd
+    if (
+        hoop_status_of(fd, cython.address(status)) == 0
+        and status.mode & S_IFMT == S_IFREG
+        and 0 < status.size <= CACHED_BYTES_MAX
+    ):
+        data = PyBytes_FromStringAndSize(cython.NULL, status.size)
+        got = hoop_read_cached(fd, PyBytes_AS_STRING(data), status.size, 0)
+        if got != status.size or hoop_read_cached(fd, cython.address(probe), 1, got) != 0:
+            data = None
+    hoop_close(fd)
+    return None if data is None else (data, status.device)
+
+
+# ---- lines --------------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(8)
+@cython.cclass
+class Line:
+    """A line, to be awaited: it is there already."""
+
+    def __await__(self):
+        return self
+
+
+@cython.cclass
+class LineSource:
+    """A file as the loop body of `async for` sees it: lines that are in memory cost no trip anywhere."""
+
+    def wait_for_line(self):
+        """An awaitable for the next line, when it is not in memory."""
+        raise NotImplementedError
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        if self.queued or self.dirty or self.next_line is None or not self.buffer.has_line():
+            return self.wait_for_line()
+        line: Line = Line.__new__(Line)
+        if self.next_line is True:
+            n: cython.Py_ssize_t = self.buffer.line_bytes()
+            value = self.buffer.take(n if n else self.buffer.available() + 1)
+        else:
+            value = self.next_line()
+        if value:
+            line.value = value
+        return line
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def line_await(line: Ref) -> Ref:
+    """am_await: a line is its own iterator."""
+    Py_INCREF(line)
+    return line
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def line_iternext(line: Line | None) -> Ref:
+    """tp_iternext: end at once, with the line or with the end of the loop."""
+    if line.value is None:
+        PyErr_SetObject(StopAsyncIteration, StopAsyncIteration())
+        return cython.NULL
+    return hoop_iter_return(ref(line.value))
+
+
+hoop_set_await(Line, cython.cast(unaryfunc, line_await))
+hoop_set_iternext(Line, cython.cast(iternextfunc, line_iternext))

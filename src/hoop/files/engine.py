@@ -1,0 +1,86 @@
+"""How a file operation is made: at once, by the loop's driver, or on a thread of the loop's pool."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from hoop._core.call import SystemCall
+from hoop.loop.event_loop import EventLoop
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+def running_loop() -> EventLoop:
+    """The running loop. Raises RuntimeError if it is not one of hoop's."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, EventLoop):
+        raise RuntimeError(f"hoop's files need a hoop loop (see hoop.run), and this is {loop!r}")
+    return loop
+
+
+async def call(op: SystemCall, *names: object) -> int:
+    """Make a system call and return its result. Raises the OSError that os would."""
+    loop = running_loop()
+    future = op.call(loop, loop._file_pool)
+    try:
+        result = await future
+    except asyncio.CancelledError:
+        op.cancel()
+        raise
+    if result < 0:
+        raise os_error(result, *names)
+    return result
+
+
+def os_error(result: int, *names: object) -> OSError:
+    """The exception for a negative result of a call about up to two files."""
+    number = -result
+    if len(names) == 2:
+        return OSError(number, os.strerror(number), names[0], None, names[1])
+    return OSError(number, os.strerror(number), *names)
+
+
+async def in_thread(
+    function: Callable[..., _T], *args: Any, undo: Callable[[Any], object] | None = None
+) -> _T:
+    """Call a function that waits for a disk. If this is cancelled, `undo` gets its result."""
+    result: _T = await running_loop()._file_pool.call(function, *args, undo=undo)
+    return result
+
+
+async def in_own_thread(function: Callable[..., _T], *args: Any) -> _T:
+    """Call a function that may wait for ever. Cancelling this does not stop it."""
+    result: _T = await running_loop()._file_pool.call_alone(function, *args)
+    return result
+
+
+def wrap(function: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    """A coroutine function that calls `function` on a thread for files."""
+
+    @functools.wraps(function)
+    async def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await in_thread(functools.partial(function, *args, **kwargs))
+
+    return run
+
+
+async def outlast(future: asyncio.Future[_T]) -> _T:
+    """Wait for the end of what cannot be stopped, also if cancelled; then be cancelled."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        if not future.cancelled():
+            future.exception()  # it has been looked at
+        raise cancelled
+    return future.result()

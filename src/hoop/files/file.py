@@ -1,0 +1,652 @@
+"""Open files. See io.open for what everything means; here it is awaited.
+
+    LineSource          (_core/file.py) `async for`
+      AsyncFile         what text and binary files share: order, closing, positions
+        BinaryFile
+        TextFile        an io.TextIOWrapper over the file's Buffer does the text
+
+An operation first tries to do everything in memory, on the loop. Only if it lacks something does it queue
+for its turn on the file, have that fetched, and then do the same. Operations on one file are done one after
+the other in the order in which they were begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import io
+import os
+import warnings
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from hoop._core import call as calls
+from hoop._core.file import FileBuffer, LineSource
+from hoop.files import engine
+
+_T = TypeVar("_T")
+_Data = TypeVar("_Data", str, bytes)
+
+TO_END, LINE = -1, -2
+
+# Encodings of which so many bytes are sure to make a character, whatever came before.
+_PLAIN = {"utf-8", "utf-8-sig", "ascii", "iso8859-1", "latin-1", "cp1252", "iso8859-15"}
+_WIDE = {"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}
+_CHARACTER_BYTES = 8  # no encoding of these takes more, marks included
+_MASK = (1 << 64) - 1
+_TEXT_CHUNK = 8192  # what io.TextIOWrapper decodes at a time
+
+
+class AsyncFile(LineSource, Generic[_Data]):
+    """An open file. Made by hoop.open()."""
+
+    if TYPE_CHECKING:
+
+        def __anext__(self) -> Awaitable[_Data]:
+            """The next line."""
+
+    __slots__ = ("__weakref__", "_lock", "_special", "_stack", "remove_when_closed")
+
+    def __init__(self, buffer: FileBuffer) -> None:
+        self.buffer = buffer
+        self.remove_when_closed: str | None = None
+        self._lock: asyncio.Lock | None = None
+        self._special = not buffer.regular
+        self._stack: Any = buffer
+
+    # ---- asking ----
+
+    @property
+    def name(self) -> Any:
+        """What it was opened by: a path or a descriptor."""
+        return self.buffer.name
+
+    @property
+    def mode(self) -> str:
+        """The mode, as the builtin's file has it."""
+        mode: str = self.buffer.mode
+        return mode
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return self.buffer.closed
+
+    def fileno(self) -> int:
+        """The descriptor. Raises ValueError when closed."""
+        number: int = self._stack.fileno()
+        return number
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        answer: bool = self._stack.isatty()
+        return answer
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        answer: bool = self._stack.readable()
+        return answer
+
+    def writable(self) -> bool:
+        """Whether it can be written."""
+        answer: bool = self._stack.writable()
+        return answer
+
+    def seekable(self) -> bool:
+        """Whether it has positions."""
+        answer: bool = self._stack.seekable()
+        return answer
+
+    def __repr__(self) -> str:
+        state = " closed" if self.closed else ""
+        return f"<hoop.{type(self).__name__} name={self.name!r} mode={self.mode!r}{state}>"
+
+    # ---- order ----
+
+    async def _operate(
+        self,
+        need: int | None,
+        operation: Callable[..., _T],
+        *args: Any,
+        first_send: bool = False,
+        send: bool = False,
+    ) -> _T:
+        """Do an operation in its turn, with so much of the file in memory (None: whatever is there).
+
+        With `first_send` nothing is pending when it begins, with `send` when it has ended.
+        """
+        self.queued += 1
+        try:
+            if self._lock is None:
+                self._lock = asyncio.Lock()
+            async with self._lock:
+                if self._special:
+                    return await self._on_thread(need, operation, args, first_send, send)
+                if first_send and not self.buffer.closed:
+                    await self._settle(True)
+                if need is not None:
+                    await self._prepare(need)
+                result = operation(*args)
+                await self._settle(send)
+                return result
+        finally:
+            self.queued -= 1
+
+    async def _prepare(self, need: int) -> None:
+        """Have so much of the file in memory, or all that is left."""
+        buffer = self.buffer
+        self._hand_over()
+        while not buffer.closed and not buffer.ready(need):
+            if buffer.pending_bytes or buffer.draining:
+                await self._drain()
+                continue
+            if buffer.rest():
+                await asyncio.sleep(0)
+                continue
+            buffer.start_filling(need)
+            await buffer.next_move()
+            buffer.raise_error()
+
+    def _hand_over(self) -> None:
+        """Let the buffer have what was written."""
+        self.dirty = False
+
+    def _lines_are_plain(self) -> bool:
+        """Whether a newline byte ends a line."""
+        return True
+
+    async def _settle(self, send: bool) -> None:
+        """After an operation: write what is too much to keep."""
+        if send:
+            self._hand_over()
+        if self.buffer.pending_bytes and (send or self.buffer.is_full()):
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Write everything pending. What could not be written stays pending."""
+        buffer = self.buffer
+        while buffer.pending_bytes or buffer.draining:
+            buffer.start_draining()
+            await buffer.next_move()
+            buffer.raise_error()
+        buffer.stand()
+
+    # ---- files that may wait for ever ----
+
+    async def _on_thread(
+        self,
+        need: int | None,
+        operation: Callable[..., _T],
+        args: tuple[Any, ...],
+        first_send: bool,
+        send: bool,
+    ) -> _T:
+        """Do an operation as a whole on a thread of its own. Cancelled, it stops where it waits."""
+        buffer = self.buffer
+        if buffer.closed:
+            return operation(*args)
+        if buffer.abort_fd < 0:
+            buffer.abort_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        pool = engine.running_loop()._file_pool
+        buffer.may_wait = True
+        under_way = pool.call_alone(self._waiting, need, operation, args, first_send, send)
+        try:
+            return await asyncio.shield(under_way)
+        except asyncio.CancelledError:
+            os.eventfd_write(buffer.abort_fd, 1)
+            try:
+                await engine.outlast(under_way)
+            except OSError:
+                pass  # that it was stopped
+            raise
+        finally:
+            buffer.may_wait = False
+            try:
+                os.eventfd_read(buffer.abort_fd)
+            except BlockingIOError:
+                pass  # nobody stopped it
+
+    def _waiting(
+        self,
+        need: int | None,
+        operation: Callable[..., _T],
+        args: tuple[Any, ...],
+        first_send: bool,
+        send: bool,
+    ) -> _T:
+        """On a thread: the operation, with calls that wait."""
+        self.buffer.begin()
+        self._hand_over()
+        if first_send:
+            self.buffer.drain_waiting()
+        if need == LINE and self._lines_are_plain():
+            self.buffer.wait_for(need)  # stopped here, nothing is lost
+        result = operation(*args)
+        if send:
+            self._hand_over()
+        if self.buffer.pending_bytes and (send or self.buffer.is_full()):
+            self.buffer.drain_waiting()
+        return result
+
+    # ---- what both kinds do ----
+
+    async def tell(self) -> int:
+        """The position; of a text file something opaque that seek() understands."""
+        buffer = self.buffer
+        if buffer.appends and (self.dirty or buffer.pending_bytes):
+            return await self._operate(None, self._stack.tell, first_send=self.dirty)
+        if self.queued or self._special:
+            return await self._operate(None, self._stack.tell)
+        position: int = self._stack.tell()
+        return position
+
+    async def flush(self) -> None:
+        """Hand everything written to the kernel. Raises OSError if it does not take it."""
+        await self._operate(None, self._stack.flush, send=True)
+
+    async def fsync(self) -> None:
+        """Flush, and wait until the disk has the file."""
+        await self.flush()
+        await engine.call(calls.fsync(self.buffer.fileno(), False), self.name)
+
+    async def fdatasync(self) -> None:
+        """Flush, and wait until the disk has what is needed to read the file."""
+        await self.flush()
+        await engine.call(calls.fsync(self.buffer.fileno(), True), self.name)
+
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Cut or extend the file, at the position or at `size`. Returns the size."""
+        if self.closed and self._stack is self.buffer:
+            raise ValueError("truncate of closed file")
+        self.queued += 1
+        try:
+            if self._lock is None:
+                self._lock = asyncio.Lock()
+            async with self._lock:
+                return await self._truncate(size)
+        finally:
+            self.queued -= 1
+
+    async def _truncate(self, size: int | None) -> int:
+        buffer = self.buffer
+        if not buffer.closed and not buffer.can_write:
+            raise io.UnsupportedOperation(
+                "truncate"
+                if _READER_SAYS_TRUNCATE and not buffer.unbuffered
+                else "File not open for writing"
+            )
+        self._stack.flush()
+        self._hand_over()
+        await self._drain()
+        if size is None:
+            size = buffer.tell()
+        result = await calls.ftruncate(buffer.fileno(), size).call(
+            engine.running_loop(), buffer.pool
+        )
+        if result < 0:
+            raise engine.os_error(result)
+        buffer.forget()
+        return size
+
+    async def writelines(self, lines: Iterable[Any], /) -> None:
+        """Write each of some pieces."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        for line in lines:
+            await self.write(line)
+
+    async def write(self, data: Any, /) -> int:
+        """Write. Returns how much, which is all of it."""
+        raise NotImplementedError
+
+    async def readline(self, size: int = -1, /) -> _Data:
+        """Read a line with its end. Empty at the end of the file."""
+        raise NotImplementedError
+
+    async def readlines(self, hint: int | None = -1, /) -> list[_Data]:
+        """Read all lines that are left, or until `hint` characters were read."""
+        lines: list[_Data] = await self._operate(TO_END, self._stack.readlines, hint)
+        return lines
+
+    async def wait_for_line(self) -> _Data:
+        """The next line in `async for`, when it is not in memory."""
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    # ---- the end ----
+
+    async def close(self) -> None:
+        """Write what is pending and give the descriptor back, also if cancelled. Again: does nothing.
+
+        Raises OSError if something could not be written; the file is closed all the same.
+        """
+        buffer = self.buffer
+        if buffer.closed:
+            return
+        if (
+            not self.queued
+            and not self.dirty
+            and buffer.regular
+            and not buffer.in_flight
+            and not buffer.can_write
+        ):
+            buffer.close()
+            return
+        await engine.outlast(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
+        buffer = self.buffer
+        if buffer.abort_fd >= 0 and buffer.may_wait:
+            os.eventfd_write(buffer.abort_fd, 1)  # whoever reads or writes now stops
+        try:
+            if not buffer.closed:
+                await self._operate(None, self._stack.flush, send=True)
+        finally:
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        buffer = self.buffer
+        owns = buffer.owns
+        fd = buffer.release()
+        while buffer.in_flight:
+            await buffer.next_move()
+        if owns and fd >= 0:
+            await engine.call(calls.close(fd))
+        if self.remove_when_closed is not None:
+            await engine.in_thread(os.unlink, self.remove_when_closed)
+
+    async def __aenter__(self) -> Self:
+        self._stack.readable()  # ValueError if it is closed
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        buffer = getattr(self, "buffer", None)
+        if buffer is None or buffer.closed:
+            return
+        if not buffer.owns:
+            return
+        warnings.warn(f"unclosed file {self!r}", ResourceWarning, source=self, stacklevel=2)
+        try:
+            self._stack.flush()
+            buffer.drain_waiting()
+        finally:
+            buffer.close_forgotten()
+            if self.remove_when_closed is not None:
+                os.unlink(self.remove_when_closed)
+
+
+def _reader_says() -> bool:
+    with open(os.devnull, "rb") as f:
+        try:
+            f.truncate()
+        except io.UnsupportedOperation as exc:
+            return str(exc) == "truncate"
+    return False
+
+
+_READER_SAYS_TRUNCATE = _reader_says()
+
+
+class BinaryFile(AsyncFile[bytes]):
+    """A file of bytes. See io.BufferedRandom."""
+
+    __slots__ = ()
+
+    def __init__(self, buffer: FileBuffer) -> None:
+        super().__init__(buffer)
+        if buffer.regular:
+            self.next_line = buffer.can_read or None
+
+    async def read(self, size: int | None = -1, /) -> bytes:
+        """Read up to `size` bytes, or everything; fewer only at the end."""
+        if not self.queued and not self._special:
+            data: bytes | None = self.buffer.try_read(size)
+            if data is not None:
+                return data
+        return await self._operate(-1 if size is None else size, self.buffer.read, size)
+
+    async def read1(self, size: int = -1, /) -> bytes:
+        """Read what one call of the kernel brings, up to `size` bytes."""
+        self._check("read1")
+        return await self._operate(1, self.buffer.read1, size)
+
+    async def readall(self) -> bytes:
+        """Read everything that is left."""
+        return await self.read(-1)
+
+    async def readinto(self, b: Any, /) -> int:
+        """Read into a buffer until it is full or the file ends. Returns how many bytes."""
+        self._check("readinto")
+        return await self._operate(memoryview(b).nbytes, self.buffer.readinto, b)
+
+    async def readinto1(self, b: Any, /) -> int:
+        """Read into a buffer what one call of the kernel brings. Returns how many bytes."""
+        self._check("readinto")
+        return await self._operate(1, self.buffer.readinto1, b)
+
+    async def peek(self, size: int = 0, /) -> bytes:
+        """What follows, without moving on. At least a byte, unless the file ends."""
+        self._check("peek")
+        return await self._operate(1, self.buffer.peek, size)
+
+    async def readline(self, size: int | None = -1, /) -> bytes:
+        """Read a line with its end, at most `size` bytes of it. Empty at the end of the file."""
+        limit = -1 if size is None else size
+        buffer = self.buffer
+        if buffer.closed or not buffer.can_read:
+            return buffer.readline(limit)
+        if not self.queued and not self._special and buffer.line_ready(limit):
+            return buffer.readline(limit)
+        if limit < 0:
+            return await self._operate(LINE, buffer.readline, limit)
+        return await self._operate(limit, buffer.readline, limit)
+
+    async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """Read all lines that are left, or until `hint` bytes were read."""
+        if self.buffer.closed:
+            raise ValueError("I/O operation on closed file.")
+        if not self.buffer.can_read:
+            self.buffer.readline()
+        lines: list[bytes] = []
+        total = 0
+        async for line in self:
+            lines.append(line)
+            total += len(line)
+            if hint is not None and 0 < hint <= total:
+                break
+        return lines
+
+    def _check(self, doing: str) -> None:
+        """Raise at once what reading would."""
+        if self.buffer.closed or not self.buffer.can_read:
+            getattr(self.buffer, doing)(b"" if doing == "readinto" else 0)
+
+    async def write(self, data: Any, /) -> int:
+        """Write bytes. Returns how many, which is all of them.
+
+        Cancelled, the data stays in the buffer: it is written by what is next done with the file.
+        """
+        buffer = self.buffer
+        if self.queued or self._special:
+            return await self._operate(None, buffer.write, data, send=buffer.unbuffered)
+        n = buffer.write(data)
+        if buffer.is_full():
+            await self._operate(None, _nothing, send=True)
+        return n
+
+    async def seek(self, target: int, whence: int = 0, /) -> int:
+        """Move. Returns the position."""
+        buffer = self.buffer
+        busy = self.queued or self._special or buffer.pending_bytes or buffer.draining
+        if busy and not buffer.closed:
+            return await self._operate(None, buffer.seek, target, whence, first_send=True)
+        return buffer.seek(target, whence)
+
+
+def _nothing() -> None:
+    """An operation that only takes its turn."""
+
+
+class TextFile(AsyncFile[str]):
+    """A file of characters. See io.TextIOWrapper."""
+
+    __slots__ = ("_plain", "_sends_lines", "_text")
+
+    def __init__(
+        self,
+        buffer: FileBuffer,
+        encoding: str | None,
+        errors: str | None,
+        newline: str | None,
+        sends_lines: bool,
+    ) -> None:
+        super().__init__(buffer)
+        self._text: io.TextIOWrapper[Any]
+        self._stack = self._text = io.TextIOWrapper(
+            buffer, encoding, errors, newline, line_buffering=sends_lines
+        )
+        self._text.mode = buffer.mode  # type: ignore[misc]
+        self._sends_lines = sends_lines
+        codec = _codec_name(self._text.encoding)
+        # Whether a line that the window holds is one to the decoder, too.
+        self._plain = codec in _PLAIN and newline in (None, "", "\n")
+        if not self._special and codec not in _PLAIN and codec not in _WIDE:
+            self._special = True  # nobody knows how many bytes a character takes: as a whole, then
+        if self._plain and not self._special and buffer.can_read:
+            self.next_line = self._text.readline
+
+    @property
+    def encoding(self) -> str:
+        """The name of the encoding."""
+        return self._text.encoding
+
+    @property
+    def errors(self) -> str | None:
+        """What is done about characters that cannot be coded."""
+        return self._text.errors
+
+    @property
+    def newlines(self) -> Any:
+        """The ends of lines met so far: None, one, or a tuple."""
+        return self._text.newlines
+
+    @property
+    def line_buffering(self) -> bool:
+        """Whether each line is written at once."""
+        return self._sends_lines
+
+    def _hand_over(self) -> None:
+        if self.dirty:
+            self.dirty = False
+            self._text.flush()
+
+    def _lines_are_plain(self) -> bool:
+        return self._plain
+
+    async def read(self, size: int | None = -1, /) -> str:
+        """Read up to `size` characters, or everything; fewer only at the end."""
+        if self.buffer.closed or not self.buffer.can_read:
+            return self._text.read(size)
+        need = TO_END if size is None or size < 0 else size * _CHARACTER_BYTES + _TEXT_CHUNK
+        if not self.queued and not self._special and not self.dirty and self.buffer.ready(need):
+            return self._text.read(size)
+        return await self._operate(need, self._text.read, size)
+
+    async def readline(self, size: int = -1, /) -> str:
+        """Read a line, at most `size` characters of it. Empty at the end of the file."""
+        if self.buffer.closed or not self.buffer.can_read:
+            return self._text.readline(size)
+        need = LINE if self._plain else TO_END
+        if 0 <= size < 1 << 16:
+            need = size * _CHARACTER_BYTES + _TEXT_CHUNK
+        if not self.queued and not self._special and not self.dirty and self.buffer.ready(need):
+            return self._text.readline(size)
+        return await self._operate(need, self._text.readline, size)
+
+    async def readlines(self, hint: int | None = -1, /) -> list[str]:
+        """Read all lines that are left, or until `hint` characters were read."""
+        if self.buffer.closed or not self.buffer.can_read:
+            return self._text.readlines(-1 if hint is None else hint)
+        lines: list[str] = []
+        total = 0
+        async for line in self:
+            lines.append(line)
+            total += len(line)
+            if hint is not None and 0 < hint <= total:
+                break
+        return lines
+
+    async def write(self, data: str, /) -> int:
+        """Write characters. Returns how many, which is all of them.
+
+        Cancelled, the text stays in the buffer: it is written by what is next done with the file.
+        """
+        send = self._sends_lines and isinstance(data, str) and ("\n" in data or "\r" in data)
+        if self.queued or self._special:
+            return await self._operate(None, self._write, data, send=send)
+        n = self._write(data)
+        if send or self.buffer.is_full():
+            await self._operate(None, _nothing, send=send)
+        return n
+
+    def _write(self, data: str) -> int:
+        n = self._text.write(data)
+        self.dirty = True
+        return n
+
+    async def seek(self, target: int, whence: int = 0, /) -> int:
+        """Move, to the start, the end, or what tell() gave. Returns the position."""
+        if self.buffer.closed:
+            return self._text.seek(target, whence)
+        again = 0
+        if whence == 0 and target > _MASK:
+            again = (target >> 128) & _MASK  # bytes that have to be decoded again
+        if again and not self._special:
+            await self._operate(None, _nothing, send=True)
+            self.buffer.seek(target & _MASK)
+            return await self._operate(again, self._text.seek, target)
+        if self.queued or self._special or self.dirty or self.buffer.pending_bytes:
+            return await self._operate(None, self._text.seek, target, whence, first_send=True)
+        return self._text.seek(target, whence)
+
+
+def _codec_name(encoding: str) -> str:
+    """The name by which Python's registry knows an encoding."""
+    return codecs.lookup(encoding).name
+
+
+class Opening(Generic[_T]):
+    """What hoop.open() gives: `await` it, or enter it with `async with`. Nothing is opened before."""
+
+    __slots__ = ("_file", "_open")
+
+    def __init__(self, opened: Callable[[], Any]) -> None:
+        self._open = opened
+        self._file: Any = None
+
+    def __await__(self) -> Generator[Any, None, _T]:
+        result: Generator[Any, None, _T] = self._open().__await__()
+        return result
+
+    async def __aenter__(self) -> _T:
+        self._file = file = await self._open()
+        return file  # type: ignore[no-any-return]
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._file.close()

@@ -1,0 +1,347 @@
+"""hoop.open(): from a name and a mode to an open file, without making the loop wait.
+
+A name that the kernel has in its cache is opened at once (openat2 with RESOLVE_CACHED), on file systems of
+this machine: on others, opening may ask a server. Which a folder is on is found out, on a thread, when the
+first file in it is opened. Everything else is opened by the driver or on a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import errno
+import functools
+import io
+import os
+import stat
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+from hoop._core import call as calls
+from hoop._core import file as core
+from hoop.files import engine
+from hoop.files.file import BinaryFile, Opening, TextFile
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorOrPath, OpenBinaryMode, OpenTextMode
+
+Opener = Callable[[Any, int], int]
+
+# The folders from which a file was opened, and the device that it was on. Only local devices.
+folders: dict[bytes, int] = {}
+_FOLDERS_MAX = 4096
+_local_devices: dict[int, bool] = {}
+
+# What a name that is cached may say that holds however it is opened. Anything else is tried again on a
+# thread, which will say it if it is so.
+_FINAL = {
+    -n
+    for n in (
+        errno.ENOENT,
+        errno.EACCES,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    )
+}
+_BY_THREAD = os.O_CREAT | os.O_TRUNC
+
+
+class Mode(NamedTuple):
+    """What a mode string means."""
+
+    flags: int
+    reading: bool
+    writing: bool
+    appending: bool
+    text: bool
+    binary_name: str  # what the builtin's binary file calls it
+
+
+@functools.lru_cache(256)
+def parse_mode(mode: str) -> Mode | None:
+    """The meaning of a mode; None if it has none."""
+    letters = set(mode)
+    if len(letters) != len(mode) or letters - set("rwxabt+") or len(letters & set("rwxa")) != 1:
+        return None
+    if "t" in letters and "b" in letters:
+        return None
+    kind = (letters & set("rwxa")).pop()
+    plus = "+" in letters
+    flags = os.O_CLOEXEC
+    flags |= os.O_RDWR if plus else os.O_RDONLY if kind == "r" else os.O_WRONLY
+    flags |= {
+        "r": 0,
+        "w": os.O_CREAT | os.O_TRUNC,
+        "x": os.O_CREAT | os.O_EXCL,
+        "a": os.O_CREAT | os.O_APPEND,
+    }[kind]
+    name = "rb+" if plus and kind in "rw" else f"{kind}b{'+' if plus else ''}"
+    return Mode(
+        flags, plus or kind == "r", plus or kind != "r", kind == "a", "b" not in letters, name
+    )
+
+
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenTextMode = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+) -> Opening[TextFile]: ...
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryMode,
+    buffering: int = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+) -> Opening[BinaryFile]: ...
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: str,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+) -> Opening[Any]: ...
+def open(
+    file: Any,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+) -> Opening[Any]:
+    """Open a file as the builtin does: `async with hoop.open(...) as f`, or `f = await hoop.open(...)`.
+
+    Arguments, modes and exceptions are those of io.open(). A FIFO that is opened for reading does not wait
+    for a writer: the first read does. Raises RuntimeError on a loop that is not hoop's.
+    """
+    meaning = parse_mode(mode) if isinstance(mode, str) else None
+    if not isinstance(file, (str, bytes, int)):
+        file = os.fspath(file)
+    if (
+        meaning is None
+        or (meaning.text and buffering == 0)
+        or not (meaning.text or (encoding is None and errors is None and newline is None))
+        or not isinstance(buffering, int)
+        or not (encoding is None or isinstance(encoding, str))
+        or not (errors is None or isinstance(errors, str))
+        or not (newline is None or isinstance(newline, str))
+        or (buffering == 1 and not meaning.text)
+    ):
+        _complain(mode, buffering, encoding, errors, newline)
+        assert meaning is not None
+    if meaning.text and encoding is None:
+        encoding = io.text_encoding(encoding)
+    if isinstance(file, int):
+        if file < 0:
+            raise ValueError("negative file descriptor")
+    elif not closefd:
+        raise ValueError("Cannot use closefd=False with file name")
+    return Opening(
+        functools.partial(
+            _open, file, mode, meaning, buffering, encoding, errors, newline, closefd, opener
+        )
+    )
+
+
+def _complain(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any) -> None:
+    """Let the builtin say what is wrong with the arguments."""
+    builtins.open(os.devnull, mode, buffering, encoding, errors, newline).close()
+
+
+async def _open(
+    file: str | bytes | int,
+    mode: str,
+    meaning: Mode,
+    buffering: int,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+    closefd: bool,
+    opener: Opener | None,
+) -> BinaryFile | TextFile:
+    loop = engine.running_loop()
+    status = None
+    if isinstance(file, int):
+        fd = file
+    elif opener is not None:
+        fd = await _call_opener(opener, file, meaning.flags)
+    else:
+        name = os.fsencode(file)
+        if b"\0" in name:
+            raise ValueError("embedded null byte")
+        sys.audit("open", file, None, meaning.flags)
+        opened = open_at_once(name, meaning.flags, file)
+        if opened is not None:
+            fd, status = opened
+        else:
+            fd = await _open_path(name, file, meaning.flags)
+    try:
+        kind, size, _, block = status or core.look_at(fd)
+        if stat.S_ISDIR(kind):
+            raise engine.os_error(-errno.EISDIR, file)
+        regular = stat.S_ISREG(kind) or stat.S_ISBLK(kind)
+        sends_lines = buffering == 1
+        if buffering < 0:
+            sends_lines = stat.S_ISCHR(kind) and os.isatty(fd)
+            buffering = _buffer_bytes(block)
+        position = 0
+        if regular and (meaning.appending or status is None):
+            position = os.lseek(fd, 0, os.SEEK_END if meaning.appending else os.SEEK_CUR)
+    except BaseException:
+        if not isinstance(file, int):
+            os.close(fd)
+        raise
+    buffer = core.FileBuffer(
+        loop,
+        loop._file_pool,
+        fd,
+        file,
+        mode if meaning.text else meaning.binary_name,
+        regular,
+        meaning.reading,
+        meaning.writing,
+        meaning.appending,
+        closefd,
+        buffering,
+        size or -1,
+        position,
+    )
+    if not meaning.text:
+        return BinaryFile(buffer)
+    try:
+        return TextFile(buffer, encoding, errors, newline, sends_lines)
+    except BaseException:
+        if not buffer.closed:
+            buffer.close()
+        raise
+
+
+async def open_descriptor(
+    fd: int,
+    name: Any,
+    mode: str,
+    buffering: int,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+) -> BinaryFile | TextFile:
+    """An open descriptor as a file of that name, which from then on owns it."""
+    file: BinaryFile | TextFile = await open(fd, mode, buffering, encoding, errors, newline)
+    file.buffer.name = name
+    return file
+
+
+async def _call_opener(opener: Opener, file: str | bytes, flags: int) -> int:
+    fd = await engine.in_thread(opener, file, flags, undo=os.close)
+    if not isinstance(fd, int):
+        raise TypeError("expected integer from opener")
+    if fd < 0:
+        raise ValueError(f"opener returned {fd}")
+    os.set_inheritable(fd, False)
+    return fd
+
+
+def _buffer_bytes(block: int) -> int:
+    """How much the builtin's files keep before they write."""
+    if sys.version_info >= (3, 14):
+        return max(min(block, 8 << 20), io.DEFAULT_BUFFER_SIZE)
+    return block if block > 1 else io.DEFAULT_BUFFER_SIZE
+
+
+# ---- descriptors ---------------------------------------------------------------------------------------
+
+
+async def _open_path(name: bytes, path: str | bytes, flags: int) -> int:
+    """Open by name. Raises what os.open() raises."""
+    op = calls.openat(name, flags | os.O_NONBLOCK, 0o666)
+    try:
+        fd = await engine.call(op, path)
+    except OSError as exc:
+        if exc.errno != errno.ENXIO or not flags & os.O_WRONLY:
+            raise
+        return await _open_for_reader(path, flags)
+    try:
+        core.may_wait(fd)
+        await _learn(name, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def open_at_once(
+    name: bytes, flags: int, path: str | bytes
+) -> tuple[int, tuple[int, int, int, int]] | None:
+    """Open what can be opened without waiting. Raises OSError if nothing will help."""
+    folder = name.rpartition(b"/")[0]
+    device = folders.get(folder)
+    if device is None or flags & _BY_THREAD:
+        return None
+    opened = core.open_cached(name, flags)
+    if isinstance(opened, int):
+        if opened in _FINAL:
+            raise engine.os_error(opened, path)
+        return None
+    if opened[1][2] != device:
+        folders.pop(folder, None)  # something was mounted, or the name leads elsewhere
+    return opened
+
+
+async def _learn(name: bytes, fd: int) -> None:
+    """Remember the folder of a file that was opened."""
+    device = core.look_at(fd)[2]
+    if device in _local_devices:
+        remember(name, fd)
+    else:
+        await engine.in_thread(remember, name, fd)
+
+
+def remember(name: bytes, fd: int) -> None:
+    """Remember the folder of an open file, if it is on this machine. Waits for a device not met before."""
+    kind, _, device, _ = core.look_at(fd)
+    if not stat.S_ISREG(kind):
+        return
+    local = _local_devices.get(device)
+    if local is None:
+        local = _local_devices[device] = calls.is_local(fd)
+    if local:
+        if len(folders) >= _FOLDERS_MAX:
+            folders.clear()
+        folders[name.rpartition(b"/")[0]] = device
+
+
+async def _open_for_reader(path: str | bytes, flags: int) -> int:
+    """Open a FIFO for writing, and wait for its reader. Cancelled, the wait is ended by being one."""
+    pool = engine.running_loop()._file_pool
+    opened = pool.call_alone(os.open, path, flags, 0o666, undo=os.close)
+    try:
+        fd: int = await opened
+    except asyncio.CancelledError:
+        pool.call_alone(_be_a_reader, path)
+        raise
+    return fd
+
+
+def _be_a_reader(path: str | bytes) -> None:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    except FileNotFoundError:
+        pass  # then nothing can end the wait; the thread is a daemon

@@ -1,0 +1,112 @@
+"""The functions of os that wait for disks, to be awaited. The names are aiofiles.os's.
+
+Each takes what its namesake in os takes and raises what that raises. `wrap` makes more of them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hoop._core import call as calls
+from hoop.files import engine
+from hoop.files import ospath as path
+from hoop.files.engine import wrap
+
+__all__ = [
+    "access",
+    "getcwd",
+    "link",
+    "listdir",
+    "makedirs",
+    "mkdir",
+    "path",
+    "readlink",
+    "remove",
+    "removedirs",
+    "rename",
+    "renames",
+    "replace",
+    "rmdir",
+    "scandir",
+    "sendfile",
+    "stat",
+    "statvfs",
+    "symlink",
+    "unlink",
+    "wrap",
+]
+
+_HERE = -100  # AT_FDCWD
+_REMOVE_FOLDER = 0x200  # AT_REMOVEDIR
+_NO_FOLLOW = 0x100  # AT_SYMLINK_NOFOLLOW
+
+
+def _name(path: Any) -> bytes:
+    name = os.fsencode(path)
+    if b"\0" in name:
+        raise ValueError("embedded null byte")
+    return name
+
+
+async def stat(
+    path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True
+) -> os.stat_result:
+    """The status of a file. See os.stat."""
+    if isinstance(path, int) or dir_fd is not None or path == "" or path == b"":
+        return await _stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+    op = calls.statx(_name(path), 0 if follow_symlinks else _NO_FOLLOW)
+    await engine.call(op, path)
+    return op.stat_result()
+
+
+async def rename(
+    src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+) -> None:
+    """Rename a file. See os.rename."""
+    source_fd = _HERE if src_dir_fd is None else src_dir_fd
+    target_fd = _HERE if dst_dir_fd is None else dst_dir_fd
+    await engine.call(calls.renameat(_name(src), _name(dst), source_fd, target_fd), src, dst)
+
+
+async def replace(
+    src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+) -> None:
+    """Rename a file, over another. See os.replace."""
+    await rename(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+
+async def remove(path: Any, *, dir_fd: int | None = None) -> None:
+    """Remove a file. See os.remove."""
+    await engine.call(calls.unlinkat(_name(path), 0, _HERE if dir_fd is None else dir_fd), path)
+
+
+async def unlink(path: Any, *, dir_fd: int | None = None) -> None:
+    """Remove a file. See os.unlink."""
+    await remove(path, dir_fd=dir_fd)
+
+
+async def rmdir(path: Any, *, dir_fd: int | None = None) -> None:
+    """Remove an empty folder. See os.rmdir."""
+    folder_fd = _HERE if dir_fd is None else dir_fd
+    await engine.call(calls.unlinkat(_name(path), _REMOVE_FOLDER, folder_fd), path)
+
+
+async def mkdir(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+    """Make a folder. See os.mkdir."""
+    await engine.call(calls.mkdirat(_name(path), mode, _HERE if dir_fd is None else dir_fd), path)
+
+
+_stat = wrap(os.stat)
+access = wrap(os.access)
+getcwd = wrap(os.getcwd)
+link = wrap(os.link)
+listdir = wrap(os.listdir)
+makedirs = wrap(os.makedirs)
+readlink = wrap(os.readlink)
+removedirs = wrap(os.removedirs)
+renames = wrap(os.renames)
+scandir = wrap(os.scandir)
+sendfile = wrap(os.sendfile)
+statvfs = wrap(os.statvfs)
+symlink = wrap(os.symlink)

@@ -1,0 +1,106 @@
+"""The process's standard streams, to be awaited: stdin, stdout, stderr and their bytes.
+
+Output goes through sys.stdout and sys.stderr, and so keeps its order with print(). Input is read from the
+descriptor itself, on a thread that a cancellation stops, and each loop has its own buffer: what one loop or
+`input()` has read ahead, no other sees.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import Any
+
+from hoop.files import engine
+from hoop.files.file import BinaryFile, TextFile
+from hoop.files.opening import open
+
+_opened: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+class StandardInput:
+    """Standard input, opened for each loop when it is first read there."""
+
+    def __init__(self, mode: str) -> None:
+        self._mode = mode
+
+    async def _file(self) -> BinaryFile | TextFile:
+        files = _opened.setdefault(engine.running_loop(), {})
+        if self._mode not in files:
+            if self._mode == "r":
+                encoding = getattr(sys.__stdin__, "encoding", None) or "utf-8"
+                errors = getattr(sys.__stdin__, "errors", None)
+                files["r"] = await open(0, "r", -1, encoding, errors, closefd=False)
+            else:
+                files["rb"] = await open(0, "rb", closefd=False)
+        file: BinaryFile | TextFile = files[self._mode]
+        return file
+
+    async def read(self, size: int = -1, /) -> Any:
+        """Read up to `size`, or everything until the end."""
+        return await (await self._file()).read(size)
+
+    async def readline(self, size: int = -1, /) -> Any:
+        """Read a line."""
+        return await (await self._file()).readline(size)
+
+    async def readlines(self, hint: int = -1, /) -> list[Any]:
+        """Read all lines until the end."""
+        return await (await self._file()).readlines(hint)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return 0
+
+    def __aiter__(self) -> StandardInput:
+        return self
+
+    async def __anext__(self) -> Any:
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+
+class StandardOutput:
+    """Standard output or error: what sys has under that name at the time."""
+
+    def __init__(self, name: str, binary: bool) -> None:
+        self._name = name
+        self._binary = binary
+
+    @property
+    def _stream(self) -> Any:
+        stream = getattr(sys, self._name)
+        return stream.buffer if self._binary else stream
+
+    async def write(self, data: Any, /) -> int:
+        """Write, on a thread: a pipe or a terminal may not take it."""
+        n: int = await engine.in_own_thread(self._stream.write, data)
+        return n
+
+    async def writelines(self, lines: Any, /) -> None:
+        """Write each of some pieces."""
+        await engine.in_own_thread(self._stream.writelines, lines)
+
+    async def flush(self) -> None:
+        """Hand everything to the kernel."""
+        await engine.in_own_thread(self._stream.flush)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        number: int = self._stream.fileno()
+        return number
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        answer: bool = self._stream.isatty()
+        return answer
+
+
+stdin = StandardInput("r")
+stdin_bytes = StandardInput("rb")
+stdout = StandardOutput("stdout", False)
+stdout_bytes = StandardOutput("stdout", True)
+stderr = StandardOutput("stderr", False)
+stderr_bytes = StandardOutput("stderr", True)

@@ -1,0 +1,550 @@
+"""Open files on the loop: order, cancellation, errors of the kernel, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import stat
+import subprocess
+import threading
+import warnings
+
+import pytest
+
+import hoop
+from hoop.files import engine
+
+
+def cold(file):
+    """Have every read of a file made by an op, as if nothing were cached."""
+    file.buffer.asks_cache = False
+    return file
+
+
+def jobs() -> int:
+    """How many jobs the loop's threads were given."""
+    return engine.running_loop()._file_pool.jobs
+
+
+class Gate:
+    """Holds the threads of a loop until it is opened: whatever they are given waits."""
+
+    def __init__(self, loop):
+        self._open = threading.Event()
+        for _ in range(loop._file_pool._threads_max):
+            loop._file_pool.call(self._open.wait)
+
+    def open(self):
+        self._open.set()
+
+
+def test_it_can_be_awaited_or_entered(run, tmp_path):
+    path = tmp_path / "file"
+
+    async def main():
+        async with hoop.open(path, "w") as f:
+            assert await f.write("one\ntwo\n") == 8
+        f = await hoop.open(path)
+        assert (f.name, f.mode, f.encoding, f.errors) == (
+            str(path),
+            "r",
+            "UTF-8",
+            "strict",
+        )
+        assert [line async for line in f] == ["one\n", "two\n"]
+        assert f.newlines == "\n"
+        await f.close()
+        await f.close()
+        assert f.closed
+
+    run(main())
+
+
+def test_opening_does_nothing_before_it_is_awaited(run, tmp_path):
+    async def main():
+        hoop.open(tmp_path / "new", "w")
+
+    run(main())
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_cached_is_read_without_a_thread(run, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 5000)
+    if not supports_cached_reads(path):
+        pytest.skip("this file system cannot say what is cached")
+
+    async def read():
+        async with hoop.open(path, "rb") as f:
+            return await f.read()
+
+    async def main():
+        await read()  # the folder is not known before
+        before = jobs()
+        assert await read() == b"x" * 5000
+        assert await hoop.read_bytes(path) == b"x" * 5000
+        async with hoop.open(path) as f:
+            assert [line async for line in f] == ["x" * 5000]
+        assert jobs() == before
+
+    run(main())
+
+
+def supports_cached_reads(path) -> bool:
+    with open(path, "rb") as f:
+        try:
+            os.preadv(f.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except OSError as exc:
+            return exc.errno == errno.EAGAIN
+    return True
+
+
+def test_a_file_that_is_read_in_order_is_read_ahead(run, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(4 << 20))
+
+    async def main():
+        read = b""
+        async with hoop.open(path, "rb") as f:
+            cold(f)
+            while piece := await f.read(10000):
+                read += piece
+        assert read == path.read_bytes()
+        assert jobs() < 40
+
+    run(main())
+
+
+def test_a_long_read_lets_others_have_their_turn(run, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"a line of some length\n" * 300_000)
+
+    async def main():
+        turns = 0
+
+        async def count():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        async with hoop.open(path) as f:
+            async for _ in f:
+                pass
+        counting.cancel()
+        assert turns > 3
+
+    run(main())
+
+
+# ---- order ----
+
+
+@pytest.mark.parametrize("is_cold", [False, True])
+def test_operations_begun_in_order_are_done_in_order(run, tmp_path, is_cold):
+    path = tmp_path / "file"
+
+    async def main():
+        async with hoop.open(path, "wb+", buffering=0) as f:
+            await asyncio.gather(*[f.write(b"%04d" % i) for i in range(200)])
+            await f.seek(0)
+            if is_cold:
+                cold(f)
+            pieces = await asyncio.gather(*[f.read(4) for _ in range(200)])
+        assert pieces == [b"%04d" % i for i in range(200)]
+
+    run(main())
+
+
+def test_files_are_read_side_by_side(run, tmp_path):
+    paths = [tmp_path / str(i) for i in range(100)]
+    for i, path in enumerate(paths):
+        path.write_text(f"{i}\n" * 1000)
+
+    async def read(path):
+        async with hoop.open(path) as f:
+            return sum([int(line) async for line in cold(f)])
+
+    async def main():
+        return await asyncio.gather(*map(read, paths))
+
+    assert run(main()) == [i * 1000 for i in range(100)]
+
+
+# ---- cancellation ----
+
+
+def test_a_cancelled_open_leaves_no_descriptor(run, tmp_path):
+    async def main():
+        gate = Gate(asyncio.get_running_loop())
+        opening = asyncio.ensure_future(asyncio.wait_for(hoop.open(tmp_path / "new", "w"), 5))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        gate.open()
+        # A thread opens it nonetheless; the kernel may have been stopped in time.
+        while asyncio.get_running_loop().driver == "epoll" and not (tmp_path / "new").exists():
+            await asyncio.sleep(0)
+
+    run(main())  # the fixtures look at the descriptors
+
+
+def test_a_cancelled_read_moves_nothing(run, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 1000)
+
+    async def main():
+        async with hoop.open(path, "rb") as f:
+            cold(f)
+            gate = Gate(asyncio.get_running_loop())
+            reading = asyncio.create_task(f.read(10))
+            await asyncio.sleep(0)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            gate.open()
+            assert await f.read(10) == bytes(range(10))
+
+    run(main())
+
+
+def test_a_cancelled_write_is_written_by_what_is_done_next(run, tmp_path):
+    path = tmp_path / "file"
+
+    async def main():
+        f = await hoop.open(path, "wb")
+        gate = Gate(asyncio.get_running_loop())
+        writing = asyncio.create_task(f.write(b"x" * 100_000))
+        await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        gate.open()
+        await f.write(b"y")
+        await f.close()
+
+    run(main())
+    assert path.read_bytes() == b"x" * 100_000 + b"y"
+
+
+def test_a_cancelled_close_closes(run, tmp_path):
+    path = tmp_path / "file"
+
+    async def main():
+        f = await hoop.open(path, "w")
+        await f.write("all of it")
+        gate = Gate(asyncio.get_running_loop())
+        closing = asyncio.create_task(f.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.sleep(0)
+        gate.open()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert f.closed
+
+    run(main())
+    assert path.read_text() == "all of it"
+
+
+def test_the_loop_can_end_while_an_open_is_under_way(tmp_path, loop):
+    async def main():
+        gate = Gate(loop)
+        task = asyncio.create_task(asyncio.wait_for(hoop.open(tmp_path / "new", "w"), 5))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return gate, task
+
+    gate, task = loop.run_until_complete(main())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    gate.open()
+    loop.close()
+
+
+# ---- files that may wait for ever ----
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["rb", "r"])
+def test_a_read_of_a_fifo_can_be_cancelled_and_loses_nothing(run, fifo, mode):
+    async def main():
+        async with hoop.open(fifo, mode) as f:
+            other = os.open(fifo, os.O_WRONLY)
+            os.write(other, b"half a ")
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(f.readline(), 0.05)
+            os.write(other, b"line\n")
+            line = await f.readline()
+            assert line in ("half a line\n", b"half a line\n")
+            os.close(other)
+            assert not await f.read()
+
+    run(main())
+
+
+def test_waiting_for_the_reader_of_a_fifo_can_be_cancelled(run, fifo):
+    async def main():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(hoop.open(fifo, "w"), 0.05)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        async with hoop.open(fifo, "w") as f:
+            await f.write("through\n")
+        assert os.read(reader, 100) == b"through\n"
+        os.close(reader)
+
+    run(main())
+
+
+def test_many_fifos_keep_no_file_waiting(run, tmp_path):
+    (tmp_path / "file").write_text("here")
+
+    async def wait(path):
+        async with hoop.open(path) as f:
+            return await f.read()
+
+    async def main():
+        fifos = [tmp_path / f"fifo{i}" for i in range(40)]
+        for path in fifos:
+            os.mkfifo(path)
+        waiting = [asyncio.create_task(wait(path)) for path in fifos]
+        async with hoop.open(tmp_path / "file") as f:
+            assert await cold(f).read() == "here"
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+    run(main())
+
+
+def test_a_pipe_can_be_used_by_its_descriptor(run):
+    async def main():
+        reader, writer = os.pipe()
+        async with hoop.open(writer, "w") as f:
+            await f.write("one\ntwo")
+        async with hoop.open(reader) as f:
+            assert not f.seekable()
+            assert [line async for line in f] == ["one\n", "two"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("path", ["/proc/self/status", "/proc/self/maps"])
+def test_files_of_proc_are_read_whole(run, path):
+    async def main():
+        async with hoop.open(path) as f:
+            lines = [line async for line in f]
+        assert len(lines) > 10
+        with open(path) as g:
+            assert lines[0] == g.readline()
+
+    run(main())
+
+
+# ---- errors of the kernel ----
+
+
+def test_a_full_disk_is_reported_and_the_data_kept(run, tmp_path):
+    async def main():
+        f = await hoop.open("/dev/full", "wb")
+        await f.write(b"x")
+        with pytest.raises(OSError, match="No space left") as raised:
+            await f.flush()
+        assert raised.value.errno == errno.ENOSPC
+        with pytest.raises(OSError, match="No space left"):
+            await f.close()
+        assert f.closed
+
+    run(main())
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_what_did_not_fit_is_written_when_there_is_room(run, tiny_disk):
+    async def main():
+        (tiny_disk / "other").write_bytes(b"x" * 40_000)
+        f = await hoop.open(tiny_disk / "file", "wb")
+        with pytest.raises(OSError, match="No space left"):
+            await f.write(b"y" * 50_000)
+        (tiny_disk / "other").unlink()
+        await f.write(b"z")
+        await f.close()
+
+    run(main())
+    assert (tiny_disk / "file").read_bytes() == b"y" * 50_000 + b"z"
+
+
+def test_permissions_are_the_kernels(python, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    folder = tmp_path / "closed"
+    folder.mkdir(0o755)
+    (folder / "secret").write_text("x")
+    (folder / "secret").chmod(0o600)
+    for parent in folder.parents:
+        if parent.stat().st_uid == 0 and len(parent.parts) > 2:
+            parent.chmod(parent.stat().st_mode | 0o755)
+    out = python(
+        f"""
+        import hoop, os
+        async def main():
+            os.setegid(65534); os.seteuid(65534)
+            for mode in ("r", "w"):
+                for attempt in range(2):
+                    try:
+                        await hoop.open({str(folder / "secret")!r}, mode)
+                    except PermissionError as exc:
+                        print(exc.errno, exc.filename == {str(folder / "secret")!r})
+            try:
+                await hoop.open({str(folder / "new")!r}, "w")
+            except PermissionError as exc:
+                print(exc.errno)
+        hoop.run(main())
+        """
+    )
+    assert out.split() == ["13", "True"] * 4 + ["13"]
+
+
+def test_another_loop_is_refused_with_the_reason(tmp_path):
+    async def main():
+        with pytest.raises(RuntimeError, match=r"hoop's files need a hoop loop"):
+            await hoop.open(tmp_path / "x", "w")
+
+    asyncio.run(main())
+
+
+# ---- nothing left ----
+
+
+def test_a_forgotten_file_is_written_closed_and_complained_about(run, tmp_path):
+    path = tmp_path / "file"
+
+    async def main():
+        f = await hoop.open(path, "w")
+        await f.write("kept")
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            del f
+            gc.collect()
+        assert [w.category for w in seen] == [ResourceWarning]
+        assert str(seen[0].message).startswith("unclosed file <hoop.TextFile")
+
+    run(main())
+    assert path.read_text() == "kept"
+
+
+def test_a_forgotten_file_with_a_read_under_way_is_closed_after_it(run, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100_000)
+
+    async def main():
+        f = cold(await hoop.open(path, "rb"))
+        gate = Gate(asyncio.get_running_loop())
+        reading = asyncio.create_task(f.read(10))
+        await asyncio.sleep(0)
+        fd = f.fileno()
+        reading.cancel()
+        await asyncio.wait([reading])
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            del f, reading
+            gc.collect()
+        assert [w.category for w in seen] == [ResourceWarning]
+        if asyncio.get_running_loop().driver == "epoll":
+            os.fstat(fd)  # still there: a thread is about to read from it
+        gate.open()
+
+    run(main())
+
+
+def test_a_file_open_when_its_loop_closes_can_be_dropped(new_loop, tmp_path):
+    loop = new_loop()
+
+    async def main():
+        f = await hoop.open(tmp_path / "file", "w")
+        await f.write("kept")
+        return f
+
+    f = loop.run_until_complete(main())
+    loop.close()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        del f
+        gc.collect()
+    assert [w.category for w in seen] == [ResourceWarning]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_closefd_false_leaves_the_descriptor_where_the_file_stood(run, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    fd = os.open(path, os.O_RDWR)
+
+    async def main():
+        os.lseek(fd, 2, os.SEEK_SET)
+        async with hoop.open(fd, "rb+", closefd=False) as f:
+            assert await f.tell() == 2
+            assert await f.read(2) == b"23"
+            await f.write(b"xx")
+        assert os.read(fd, 2) == b"67"
+
+    run(main())
+    os.close(fd)
+    assert path.read_bytes() == b"0123xx6789"
+
+
+def test_an_opener_is_called(run, tmp_path):
+    path = tmp_path / "file"
+
+    def opener(name, flags):
+        return os.open(name, flags, 0o600)
+
+    async def main():
+        async with hoop.open(path, "w", opener=opener) as f:
+            assert not os.get_inheritable(f.fileno())
+
+    run(main())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_threads_are_bounded(python, tmp_path):
+    (tmp_path / "file").write_text("x")
+    out = python(
+        f"""
+        import os; os.environ["HOOP_FILE_THREADS"] = "3"
+        import asyncio, hoop, threading
+        async def main():
+            async def read():
+                async with hoop.open({str(tmp_path / "file")!r}, "r+") as f:
+                    f.buffer.asks_cache = False
+                    await f.read()
+            await asyncio.gather(*[read() for _ in range(50)])
+            print(len([t for t in threading.enumerate() if t.name.startswith("hoop-files")]))
+        hoop.run(main())
+        """
+    )
+    assert int(out) <= 3
