@@ -173,7 +173,8 @@ class Popen(_stock_popen[bytes]):
         self._program, argv = order.program()
         self._cwd = order.cwd
         sys.audit("subprocess.Popen", self._program, argv, order.cwd, order.env)
-        self.pid, self._report = spawn.start(*launch, copies=not order.shares_memory())
+        launch = (*launch, not order.shares_memory())
+        self.pid, self._report = spawn.start(*launch)
         self._child_created = True
         self._close_pipe_fds(*given[10:16])  # type: ignore[attr-defined]  # p2cread to errwrite
 
