@@ -12,9 +12,11 @@ import threading
 import warnings
 
 import pytest
+from peers import until
 
 import hoop
 from hoop.files import engine
+from hoop.loop.file_pool import FilePool
 
 
 def cold(file):
@@ -548,3 +550,27 @@ def test_the_threads_are_bounded(python, tmp_path):
         """
     )
     assert int(out) <= 3
+
+
+def test_an_open_cancelled_in_the_turn_of_its_result_leaves_no_descriptor(tmp_path, monkeypatch):
+    async def main():
+        finish = FilePool._finish
+
+        def finish_and_cancel(pool, job):
+            finish(pool, job)
+            task.cancel()
+
+        monkeypatch.setattr(FilePool, "_finish", finish_and_cancel)
+        before = set(os.listdir("/proc/self/fd"))
+        task = asyncio.ensure_future(open_file())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        del task
+        # The thread lets go of its job in its own time.
+        await until(lambda: set(os.listdir("/proc/self/fd")) == before)
+
+    async def open_file():
+        await hoop.open(tmp_path / "file", "wb")
+
+    # On epoll a thread opens the file.
+    hoop.run(main(), loop_factory=lambda: hoop.new_event_loop(driver="epoll"))

@@ -136,6 +136,9 @@ class SystemCall(CallOp):
         self.pool.submit(self)
         return True
 
+    def taken(self):
+        """Whoever asked has got the result."""
+
     def cancel(self):
         """Ask the kernel to give up. A thread cannot be asked."""
         if self.pool is None and self.loop is not None:
@@ -150,7 +153,10 @@ class SystemCall(CallOp):
 @cython.final
 @cython.cclass
 class OpenCall(SystemCall):
-    """Opens a file, and closes it again if whoever asked for it has gone."""
+    """Opens a file. The descriptor is the call's own, to be closed with it, until it is taken.
+
+    Whoever waits may be cancelled in the very turn in which the result comes.
+    """
 
     def __cinit__(self):
         self.result = -1
@@ -178,8 +184,10 @@ class OpenCall(SystemCall):
         self.waiter = self.keep = self.loop = self.pool = self.other_way = None
         if waiter is not None and not waiter.done():
             waiter.set_result(self.result)
-            self.result = -1
         return 0
+
+    def taken(self):
+        self.result = -1
 
 
 @cython.final

@@ -34,6 +34,7 @@ async def call(op: SystemCall, *names: object) -> int:
     except asyncio.CancelledError:
         op.cancel()
         raise
+    op.taken()
     if result < 0:
         raise os_error(result, *names)
     return result
@@ -51,8 +52,19 @@ async def in_thread(
     function: Callable[..., _T], *args: Any, undo: Callable[[Any], object] | None = None
 ) -> _T:
     """Call a function that waits for a disk. If this is cancelled, `undo` gets its result."""
-    result: _T = await running_loop()._file_pool.call(function, *args, undo=undo)
+    future = running_loop()._file_pool.call(function, *args, undo=undo)
+    try:
+        result: _T = await future
+    except asyncio.CancelledError:
+        undo_result(future, undo)
+        raise
     return result
+
+
+def undo_result(future: asyncio.Future[Any], undo: Callable[[Any], object] | None) -> None:
+    """Undo a call whose result came in the very turn in which the one that waited was cancelled."""
+    if undo is not None and future.done() and not future.cancelled() and not future.exception():
+        undo(future.result())
 
 
 async def in_own_thread(function: Callable[..., _T], *args: Any) -> _T:

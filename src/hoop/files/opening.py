@@ -335,7 +335,9 @@ async def _open_for_reader(path: str | bytes, flags: int) -> int:
     try:
         fd: int = await opened
     except asyncio.CancelledError:
-        pool.call_alone(_be_a_reader, path)
+        engine.undo_result(opened, os.close)
+        if not opened.done() or opened.cancelled():
+            pool.call_alone(_be_a_reader, path)
         raise
     return fd
 
