@@ -565,7 +565,7 @@ def test_an_open_cancelled_in_the_turn_of_its_result_leaves_no_descriptor(tmp_pa
         task = asyncio.ensure_future(open_file())
         with pytest.raises(asyncio.CancelledError):
             await task
-        del task
+        task = None  # its exception keeps what it went through
         # The thread lets go of its job in its own time.
         await until(lambda: set(os.listdir("/proc/self/fd")) == before)
 
