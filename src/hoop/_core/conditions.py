@@ -13,15 +13,13 @@ import asyncio
 import collections
 
 import cython
+from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
 from cython.cimports.hoop._core.locks import Lock, acquiring, described, entering, exiting
 from cython.cimports.hoop._core.waiting import (
-    OVER,
-    Method,
-    NativeCoroutine,
     Primitive,
     finish_class,
     leave,
-    new_coroutine,
+    wait_in,
     wake,
 )
 
@@ -164,7 +162,7 @@ class WaitForNotice(Method):
             raise RuntimeError("cannot wait on un-acquired lock")
         future = condition.new_waiter()
         condition.give_back()
-        return c.wait_in(condition.waiters, future)
+        return wait_in(c, condition.waiters, future)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

@@ -18,15 +18,13 @@ import asyncio
 import collections
 
 import cython
+from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
 from cython.cimports.hoop._core.waiting import (
-    OVER,
-    Method,
-    NativeCoroutine,
     Primitive,
     finish_class,
     is_cancelled,
     leave,
-    new_coroutine,
+    wait_in,
     wake,
     was_woken,
 )
@@ -135,7 +133,7 @@ class Acquire(Method):
             return OVER
         if lock.waiters is None:
             lock.waiters = deque()
-        return c.wait_in(lock.waiters, lock.new_waiter())
+        return wait_in(c, lock.waiters, lock.new_waiter())
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -445,7 +443,7 @@ class WaitForEvent(Method):
             return OVER
         if event.waiters is None:
             event.waiters = deque()
-        return c.wait_in(event.waiters, event.new_waiter())
+        return wait_in(c, event.waiters, event.new_waiter())
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

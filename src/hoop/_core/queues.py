@@ -17,18 +17,16 @@ import heapq
 import types
 
 import cython
+from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
 from cython.cimports.hoop._core.locks import Event
 from cython.cimports.hoop._core.waiting import (
-    OVER,
-    Method,
-    NativeCoroutine,
     Primitive,
     append,
     finish_class,
     is_cancelled,
     leave,
-    new_coroutine,
     popleft,
+    wait_in,
     wake,
 )
 from cython.cimports.libc.limits import LONG_MAX
@@ -375,7 +373,7 @@ class Get(Method):
                 raise QueueShutDown
             if queue.getters is None:
                 queue.getters = deque()
-            return c.wait_in(queue.getters, queue.new_waiter())
+            return wait_in(c, queue.getters, queue.new_waiter())
         c.value = queue.take() if queue.is_simple() else queue.get_nowait()
         return OVER
 
@@ -409,7 +407,7 @@ class Put(Method):
                 raise QueueShutDown
             if queue.putters is None:
                 queue.putters = deque()
-            return c.wait_in(queue.putters, queue.new_waiter())
+            return wait_in(c, queue.putters, queue.new_waiter())
         if queue.is_simple() and not queue.is_shutdown:
             queue.add(c.value)
             c.value = None

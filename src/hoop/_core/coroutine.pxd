@@ -1,0 +1,39 @@
+from hoop._core.c.python cimport Ref
+
+cdef enum Phase:
+    ENDED                               # also while it runs: nobody may step it then either
+    CREATED
+    SUSPENDED
+
+# What a step came to: the coroutine waits for its `future`, or is over and has left its `value`.
+cdef enum Progress:
+    RAISED = -1
+    WAITS
+    OVER
+
+# What `queue.get()` gives, for one: a coroutine in C.
+cdef class NativeCoroutine:
+    cdef Ref method                     # what it does: a Method; not counted, they are for ever
+    cdef object owner                   # to what
+    cdef object value                   # what is handed in (an item to put), then what comes out
+    cdef object future                  # what it yielded, while suspended
+    cdef object inner                   # the iterator that yielded it, if that was another's
+    cdef unsigned char phase
+    cdef object __weakref__
+    cdef str title(self)
+    cdef int advance(self, object error) except -1
+    cdef int resume(self, object error) except -1
+    cdef int advance_inner(self, object error) except -1
+    cdef int advance_foreign(self, object inner, object error) except -1
+    # What a step does last: wait for a future, or for another coroutine.
+    cdef int wait_for(self, object future) except -1
+    cdef int delegate(self, object awaitable) except -1
+
+# The steps of such a coroutine. One object serves all coroutines of its kind.
+cdef class Method:
+    cdef str name
+    cdef int begin(self, NativeCoroutine c) except -1                   # virtual: the first step
+    cdef int woken(self, NativeCoroutine c) except -1                   # virtual: what it waited for is done
+    cdef int failed(self, NativeCoroutine c, object error) except -1    # virtual: anything else happened
+
+cdef object new_coroutine(Method method, object owner, object value)

@@ -1,0 +1,297 @@
+"""Coroutines in C: what an awaitable method gives, with no coroutine object and no frame.
+
+`await queue.get()` makes one small object, used again for the next; if there is an item it never suspends.
+Still it is a coroutine to whoever looks: create_task(), wait_for() and gather() take it, nothing happens
+before it is awaited, and dropping it unawaited is warned of. Only inspect.iscoroutine() wants Python's own.
+
+What such a coroutine does is a Method, of which there is one object for each kind.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import cython
+from cython.cimports.hoop._core.c.python import (
+    PyObject_CallFinalizerFromDealloc,
+    Ref,
+    destructor,
+    hoop_iter_return,
+    hoop_may_spare,
+    hoop_revive,
+    hoop_set_iternext,
+    hoop_spare,
+    hoop_spares,
+    hoop_swap_dealloc,
+    iternextfunc,
+    own,
+    ref,
+    take,
+)
+from cython.cimports.hoop._core.future import FINISHED, Future, thrown_exception
+
+# Python's own words for a coroutine that was dropped. A name of CPython's for itself, so maybe not there.
+_warn_unawaited = cython.declare(object, getattr(warnings, "_warn_unawaited_coroutine", None))
+
+
+@cython.final
+@cython.cclass
+class NativeCoroutine:
+    """A coroutine whose steps are C methods. See collections.abc.Coroutine."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wait_for(self, future) -> cython.int:
+        self.future = future
+        if type(future) is Future:
+            cython.cast(Future, future).blocking = True
+        else:
+            future._asyncio_future_blocking = True
+        return WAITS
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def delegate(self, awaitable) -> cython.int:
+        if type(awaitable) is NativeCoroutine:
+            self.inner = awaitable
+        else:
+            self.inner = _awaiting(awaitable).__await__()
+        return self.advance_inner(None)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def advance(self, error) -> cython.int:
+        """Take a step, with an exception raised where the coroutine is, unless that is None."""
+        progress: cython.int = RAISED
+        phase: cython.uchar = self.phase
+        self.phase = ENDED
+        try:  # with `finally`, which costs nothing on the way through; `except` would
+            if phase == CREATED:
+                if error is not None:
+                    raise error
+                progress = cython.cast(Method, self.method).begin(self)
+            elif phase == ENDED:
+                raise RuntimeError("cannot reuse already awaited coroutine")
+            elif self.inner is not None:
+                progress = self.advance_inner(error)
+            else:
+                progress = self.resume(error)
+        finally:
+            if progress == RAISED:
+                _check_raised()
+        if progress == WAITS:
+            self.phase = SUSPENDED
+        return progress
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def resume(self, error) -> cython.int:
+        """The step after a wait for a future."""
+        if error is None and not _has_result(self.future):
+            error = _failure(self.future)
+        if error is None:
+            return cython.cast(Method, self.method).woken(self)
+        return cython.cast(Method, self.method).failed(self, error)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def advance_inner(self, error) -> cython.int:
+        """A step of the coroutine that this one waits for; if that is over, one of this."""
+        inner = self.inner
+        try:
+            if type(inner) is NativeCoroutine:
+                progress: cython.int = cython.cast(NativeCoroutine, inner).advance(error)
+                self.future = cython.cast(NativeCoroutine, inner).future
+            else:
+                progress = self.advance_foreign(inner, error)
+        except BaseException as exc:
+            return cython.cast(Method, self.method).failed(self, exc)
+        if progress == OVER:
+            return cython.cast(Method, self.method).woken(self)
+        return WAITS
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def advance_foreign(self, inner, error) -> cython.int:
+        try:
+            self.future = next(inner) if error is None else inner.throw(error)
+        except StopIteration:
+            return OVER
+        return WAITS
+
+    def __await__(self):
+        if self.phase == SUSPENDED:
+            raise RuntimeError("coroutine is being awaited already")
+        return self
+
+    def send(self, value, /):
+        """Go on until the next future, which is returned. Raises StopIteration with the result."""
+        if self.phase == CREATED and value is not None:
+            raise TypeError("can't send non-None value to a just-started coroutine")
+        if self.advance(None) == WAITS:
+            return self.future
+        raise StopIteration(self.value)
+
+    def throw(self, typ, val=None, tb=None, /):
+        """Raise an exception where the coroutine is, and go on as send() does."""
+        if self.advance(thrown_exception(typ, val, tb)) == WAITS:
+            return self.future
+        raise StopIteration(self.value)
+
+    def close(self):
+        """End it where it is. It does nothing more if it was not awaited yet."""
+        if self.phase != SUSPENDED:
+            self.phase = ENDED
+            return
+        try:
+            progress = self.advance(GeneratorExit())
+        except GeneratorExit:
+            return
+        if progress == WAITS:
+            raise RuntimeError("coroutine ignored GeneratorExit")
+
+    def __del__(self):
+        if self.phase == CREATED:
+            self.phase = ENDED
+            if _warn_unawaited is not None:
+                _warn_unawaited(self)
+            else:
+                message = f"coroutine '{self.title()}' was never awaited"
+                warnings.warn(message, RuntimeWarning, stacklevel=1, source=self)
+        elif self.phase == SUSPENDED:
+            try:
+                self.close()
+            finally:
+                self.phase = ENDED
+
+    def __getattr__(self, name):
+        # As properties Cython would take these for the class's own.
+        if name == "__qualname__":
+            return self.title()
+        if name == "__name__":
+            return self.title().rpartition(".")[2]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @cython.cfunc
+    def title(self) -> str:
+        if self.method is cython.NULL:
+            return "nothing"  # somebody made it by its class
+        return f"{type(self.owner).__name__}.{cython.cast(Method, self.method).name}"
+
+    @property
+    def cr_origin(self):
+        return None
+
+    def __repr__(self):
+        return f"<coroutine object {self.title()} at {id(self):#x}>"
+
+
+@cython.cclass
+class Method:
+    """What a coroutine does, step by step. It comes to WAITS or OVER, or raises."""
+
+    def __init__(self, name):
+        self.name = name
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        raise NotImplementedError(self.name)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        return OVER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        raise error
+
+
+@cython.cfunc
+def new_coroutine(method: Method, owner, value) -> object:
+    c: Ref = hoop_revive(cython.address(spare_coroutines))
+    if c is cython.NULL:
+        c = own(NativeCoroutine.__new__(NativeCoroutine))
+    cython.cast(NativeCoroutine, c).method = ref(method)
+    cython.cast(NativeCoroutine, c).phase = CREATED
+    cython.cast(NativeCoroutine, c).owner = owner
+    if value is not None:
+        cython.cast(NativeCoroutine, c).value = value
+    return take(c)
+
+
+async def _awaiting(awaitable):
+    """`await` as Python does it, for what is not ours."""
+    await awaitable
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _has_result(future) -> cython.bint:
+    """Whether it is known at a glance that the future has a result."""
+    return (
+        type(future) is Future
+        and cython.cast(Future, future).state == FINISHED
+        and cython.cast(Future, future).error is None
+    )
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _check_raised() -> cython.int:
+    """Nobody may take a StopIteration for the end of the coroutine."""
+    exc = sys.exc_info()[1]
+    if isinstance(exc, StopIteration):
+        raise RuntimeError("coroutine raised StopIteration") from exc
+    return 0
+
+
+@cython.cfunc
+def _failure(future) -> object:
+    """The exception with which awaiting the future now would end, or None."""
+    try:
+        if not future.done():
+            return RuntimeError("await wasn't used with future")
+        future.result()
+    except BaseException as exc:
+        return exc
+    return None
+
+
+# ---- slots that Cython cannot spell ------------------------------------------------------------------
+
+_coroutine_dealloc = cython.declare(destructor, cython.NULL)
+spare_coroutines = cython.declare(hoop_spares)
+
+
+@cython.cfunc
+def coroutine_iternext(c: NativeCoroutine | None) -> Ref:
+    """tp_iternext: what `await` calls."""
+    if c.advance(None) == WAITS:
+        return own(c.future)
+    return hoop_iter_return(ref(c.value))
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def coroutine_dealloc(o: Ref) -> cython.void:
+    """tp_dealloc: call the finaliser only if it has not ended, and keep the memory for the next one.
+    Nothing here may count references to `o`."""
+    if cython.cast(NativeCoroutine, o).phase != ENDED and PyObject_CallFinalizerFromDealloc(o) < 0:
+        return  # somebody kept it
+    if hoop_may_spare(cython.address(spare_coroutines), NativeCoroutine, o):
+        cython.cast(NativeCoroutine, o).owner = None
+        cython.cast(NativeCoroutine, o).value = None
+        cython.cast(NativeCoroutine, o).future = None
+        cython.cast(NativeCoroutine, o).inner = None
+        if hoop_spare(cython.address(spare_coroutines), o):
+            return
+    _coroutine_dealloc(o)
+
+
+hoop_set_iternext(NativeCoroutine, cython.cast(iternextfunc, coroutine_iternext))
+_coroutine_dealloc = hoop_swap_dealloc(NativeCoroutine, cython.cast(destructor, coroutine_dealloc))
