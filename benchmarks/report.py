@@ -44,10 +44,10 @@ GROUPS = {
 CHART_SERVED = {
     "echo-protocol-64-50": "echo 64 B\nprotocol",
     "echo-protocol-16384-50": "echo 16 KiB\nprotocol",
-    "echo-streams-64-50": "echo 64 B\nstreams",
-    "echo-sockets-64-50": "echo 64 B\nsockets",
+    "echo-streams-1024-50": "echo 1 KiB\nstreams",
+    "echo-sockets-1024-50": "echo 1 KiB\nsockets",
     "connect": "connections",
-    "tls": "TLS 64 B",
+    "tls-1k": "TLS 1 KiB",
     "udp-64": "UDP 64 B",
     "http-uvicorn": "HTTP\nuvicorn",
 }

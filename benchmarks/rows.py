@@ -110,14 +110,18 @@ ECHO_BY_DEFAULT: dict[tuple[str, int, int], tuple[str, ...]] = {
     ("protocol", 64, 1): LOOPS,
     ("protocol", 64, 50): LOOPS,
     ("protocol", 64, 1000): MAIN,
-    ("protocol", KIB, 50): MAIN,
+    ("protocol", KIB, 1): MAIN,
+    ("protocol", KIB, 10): MAIN,
+    ("protocol", KIB, 50): LOOPS,
+    ("protocol", KIB, 100): MAIN,
+    ("protocol", KIB, 1000): MAIN,
     ("protocol", 16 * KIB, 50): LOOPS,
     ("protocol", 256 * KIB, 50): MAIN,
     ("buffered", 64, 50): MAIN,
     ("buffered", 256 * KIB, 50): MAIN,
-    ("streams", 64, 50): LOOPS,
+    ("streams", KIB, 50): LOOPS,
     ("streams", 16 * KIB, 50): MAIN,
-    ("sockets", 64, 50): MAIN,
+    ("sockets", KIB, 50): LOOPS,
     ("sockets", 16 * KIB, 50): MAIN,
 }
 ECHO_SERVERS = {
@@ -150,7 +154,7 @@ ECHO = tuple(
     echo_row(server, message_bytes, connections)
     for server in ECHO_SERVERS
     for message_bytes in (64, KIB, 16 * KIB, 256 * KIB)
-    for connections in (1, 50, 1000)
+    for connections in ((1, 10, 50, 100, 1000) if message_bytes == KIB else (1, 50, 1000))
 )
 
 NETWORK = (
@@ -189,23 +193,21 @@ NETWORK = (
         Load(50, 64, ("-n",)),
         unit="connection",
     ),
-    Row(
-        "tls",
-        "tls",
-        "TLS echo, 64 B, 50 connections",
-        "served",
-        (C_TLS, *on(LOOPS, "servers:protocol")),
-        Load(50, 64, ("-t",)),
-        TLS,
-    ),
-    Row(
-        "tls-16k",
-        "tls",
-        "TLS echo, 16 KiB, 50 connections",
-        "served",
-        (C_TLS, *on(MAIN, "servers:protocol")),
-        Load(50, 16 * KIB, ("-t",)),
-        TLS,
+    *(
+        Row(
+            name,
+            "tls",
+            f"TLS echo, {size(message_bytes)}, 50 connections",
+            "served",
+            (C_TLS, *on(loops, "servers:protocol")),
+            Load(50, message_bytes, ("-t",)),
+            TLS,
+        )
+        for name, message_bytes, loops in (
+            ("tls", 64, MAIN),
+            ("tls-1k", KIB, LOOPS),
+            ("tls-16k", 16 * KIB, MAIN),
+        )
     ),
     Row(
         "tls-streams",
