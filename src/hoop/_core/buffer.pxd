@@ -57,6 +57,7 @@ cdef class Buffer:
     cdef int read_ahead(self) except -1         # virtual
     cdef void tire(self, Py_ssize_t n) noexcept
     cdef int fill_waiting(self, Py_ssize_t need) except -1
+    cdef int grow(self, Py_ssize_t n, Py_ssize_t most) except -1
     cdef void renew(self) noexcept
     cdef bint has_line(self) except -1
     cdef int ensure(self, Py_ssize_t need) except -1

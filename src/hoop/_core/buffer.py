@@ -258,12 +258,15 @@ class Buffer:
         self.tired = False
         return tired
 
-    def grow(self, n: cython.Py_ssize_t, most: cython.Py_ssize_t):
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def grow(self, n: cython.Py_ssize_t, most: cython.Py_ssize_t) -> cython.int:
         """The file is read in order: ask for more at a time."""
         if n >= self.next_bytes:
             self.next_bytes = min(2 * self.next_bytes, max(most, self.next_bytes))
         if 0 <= self.size < self.window_at + self.window_bytes:
             self.size = -1
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
