@@ -3,8 +3,8 @@ from hoop._core.op cimport Op
 cdef enum:
     # Who receives this much at once receives by hand, into a buffer that stays in the cache; until it
     # receives no more than that. All streams share the driver's buffers, and none may use them up.
-    BULK_BYTES = 65536
-    TRICKLE_BYTES = 16384
+    BULK_BYTES = 10240
+    TRICKLE_BYTES = 6144
 
 cdef class Inbox(Op):
     # What was handed over: `first`, then `more`, then the end or a failure.

@@ -27,6 +27,7 @@ cdef class StreamTransport(Outbox):
     cdef bint closing                   # close() or abort() was called, or the connection failed
     cdef bint reading_paused
     cdef bint eof_written               # write_eof() was called
+    cdef bint floods                    # the last receive took all there was room for
     cdef bint is_dirty                  # on the loop's list of what to flush
     cdef unsigned int lost              # connection_lost is scheduled; then counts writes to nobody
     cdef object __weakref__
@@ -38,6 +39,8 @@ cdef class StreamTransport(Outbox):
     cdef int stop_reading(self) except -1
     cdef int on_readable(self) except -1
     cdef int on_received(self) except -1
+    cdef int receive_whole(self) except -1
+    cdef int received_nothing(self, Py_ssize_t n) except -1
     cdef int receive_into_protocol(self) except -1
     cdef int copy_into_protocol(self, bytes chunk) except -1
     cdef bint borrow_buffer(self, Py_buffer *view) except -1

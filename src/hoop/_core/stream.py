@@ -270,19 +270,40 @@ class StreamTransport(Outbox):
             return 0
         if self.data_received is None:
             return self.receive_into_protocol()
+        if self.floods and self.layer is None:
+            return self.receive_whole()
         scratch = self.loop.scratch
         if scratch is cython.NULL:
             scratch = self.loop.scratch_buffer()
         n = hoop_recv(self.fd, scratch, SCRATCH_BYTES)
         if n < TRICKLE_BYTES:
             self.recv_op.by_hand = False
-        if n > 0:
-            if self.layer is not None:
-                self.unanswered = True
-                return self.layer.on_bytes(scratch, n)
-            return self.deliver(
-                self.data_received, PyBytes_FromStringAndSize(scratch, n), "data_received"
-            )
+        if n <= 0:
+            return self.received_nothing(n)
+        self.floods = n == SCRATCH_BYTES
+        if self.layer is not None:
+            self.unanswered = True
+            return self.layer.on_bytes(scratch, n)
+        data = PyBytes_FromStringAndSize(scratch, n)
+        return self.deliver(self.data_received, data, "data_received")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def receive_whole(self) -> cython.int:
+        """Receive straight into the object that the protocol gets: the last time there was that much."""
+        n: cython.Py_ssize_t
+        data = PyBytes_FromStringAndSize(cython.NULL, SCRATCH_BYTES)
+        n = hoop_recv(self.fd, PyBytes_AS_STRING(data), SCRATCH_BYTES)
+        if n != SCRATCH_BYTES:
+            self.floods = False
+            if n <= 0:
+                return self.received_nothing(n)
+            data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), n)
+        return self.deliver(self.data_received, data, "data_received")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def received_nothing(self, n: cython.Py_ssize_t) -> cython.int:
         if n == 0:
             return self.on_eof()
         if n == -EAGAIN or n == -EINTR:
@@ -333,11 +354,7 @@ class StreamTransport(Outbox):
         PyBuffer_Release(cython.address(view))
         if n > 0:
             return self.deliver(self.buffer_updated, n, "buffer_updated")
-        if n == 0:
-            return self.on_eof()
-        if n == -EAGAIN or n == -EINTR:
-            return 0
-        return self.fail(os_error(n), "Fatal read error on socket transport")
+        return self.received_nothing(n)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
