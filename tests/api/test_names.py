@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import asyncio.locks
 import asyncio.queues
+import asyncio.streams
 import copy
+import sys
 
 import pytest
 
@@ -24,11 +26,10 @@ def installed():
 
 def meant() -> dict[str, object]:
     """What each name means now, in asyncio and in its module."""
-    modules = {"asyncio.locks": asyncio.locks, "asyncio.queues": asyncio.queues}
     return {
         f"{place.__name__}.{name}": getattr(place, name)
         for module, name in NAMES
-        for place in (modules[module], asyncio)
+        for place in (sys.modules[module], asyncio)
     }
 
 

@@ -48,6 +48,7 @@ cdef class StreamTransport(Outbox):
     cdef int on_sent(self, long long n) except -1
     cdef int wait_to_send(self) except -1
     cdef int send_as_call(self) except -1
+    cdef int send(self, object data) except -1
     cdef int queue(self, bytes chunk) except -1
     cdef int put(self, bytes chunk) except -1
     cdef int check_writable(self, str method) except -1

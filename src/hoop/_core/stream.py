@@ -42,8 +42,9 @@ from cython.cimports.hoop._core.c.python import (
     ref,
 )
 from cython.cimports.hoop._core.c.uring import OP_SEND
-from cython.cimports.hoop._core.endpoint import Layer
+from cython.cimports.hoop._core.endpoint import TAKEN, Layer
 from cython.cimports.hoop._core.errors import os_error, raise_errno
+from cython.cimports.hoop._core.feeder import feeder_of
 from cython.cimports.hoop._core.inbox import TRICKLE_BYTES, Inbox
 from cython.cimports.hoop._core.op import (
     ARMED,
@@ -184,13 +185,14 @@ class StreamTransport(Outbox):
         """The loop was closed: be freed as soon as nobody else keeps this."""
         self.recv_op.stream = None
         self.send_op.stream = None
+        self.layer = None
 
     # ---- protocol ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def bind_protocol(self, protocol) -> cython.int:
-        self.layer = protocol if isinstance(protocol, Layer) else None
+        self.layer = protocol if isinstance(protocol, Layer) else feeder_of(protocol)
         if isinstance(protocol, _buffered_protocol):
             self.get_buffer = protocol.get_buffer
             self.buffer_updated = protocol.buffer_updated
@@ -279,7 +281,8 @@ class StreamTransport(Outbox):
         if n > 0:
             if self.layer is not None:
                 self.unanswered = True
-                return self.layer.on_bytes(scratch, n)
+                if self.layer.on_bytes(scratch, n) == TAKEN:
+                    return 0
             return self.deliver(
                 self.data_received, PyBytes_FromStringAndSize(scratch, n), "data_received"
             )
@@ -300,14 +303,15 @@ class StreamTransport(Outbox):
                 return op.forget_news()
             if self.reading_paused:
                 return 0
+            chunk = op.take_chunk()
             if self.layer is not None:
-                chunk = op.take_chunk()
                 self.unanswered = True
-                self.layer.on_bytes(PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
-            elif self.data_received is None:
-                self.copy_into_protocol(op.take_chunk())
+                if self.layer.on_chunk(chunk) == TAKEN:
+                    continue
+            if self.data_received is None:
+                self.copy_into_protocol(chunk)
             else:
-                self.deliver(self.data_received, op.take_chunk(), "data_received")
+                self.deliver(self.data_received, chunk, "data_received")
         if self.closing or self.reading_paused:
             return 0
         if op.eof:
@@ -461,11 +465,16 @@ class StreamTransport(Outbox):
         A mutable buffer is copied. Raises TypeError for what is no buffer of bytes, and RuntimeError
         after write_eof().
         """
+        self.send(data)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send(self, data) -> cython.int:
         if type(data) is not bytes:
             data = as_bytes(data, DATA)
         if self.eof_written or self.empty_waiter is not None:
             self.check_writable("write")
-        self.queue(data)
+        return self.queue(data)
 
     def writelines(self, list_of_data):
         """Queue several pieces of data; see write(). All of them or, if one is no data, none."""

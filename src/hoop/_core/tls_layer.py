@@ -35,7 +35,8 @@ from cython.cimports.hoop._core.c.python import (
     PyErr_Clear,
     ref,
 )
-from cython.cimports.hoop._core.endpoint import Layer
+from cython.cimports.hoop._core.endpoint import TAKEN, Layer
+from cython.cimports.hoop._core.feeder import feeder_of
 from cython.cimports.hoop._core.op import Op
 from cython.cimports.hoop._core.records import PLAIN_BYTES, RECORD_BYTES, Records, Workspace
 from cython.cimports.hoop._core.stream import StreamTransport
@@ -107,6 +108,9 @@ class TlsLayer(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def bind_protocol(self, protocol) -> cython.int:
+        # TLS in TLS would decrypt into the memory that it reads from.
+        takes_bytes: cython.bint = isinstance(protocol, Layer) and type(protocol) is not TlsLayer
+        self.layer = protocol if takes_bytes else feeder_of(protocol)
         if isinstance(protocol, _buffered_protocol):
             self.get_buffer = protocol.get_buffer
             self.buffer_updated = protocol.buffer_updated
@@ -232,7 +236,8 @@ class TlsLayer(Layer):
             self.app_state = LOST
             self.loop.soon(self.protocol.connection_lost, (exc,), self.context)
         self.lower = self.stream = self.transport = None
-        self.protocol = self.receive = self.get_buffer = self.buffer_updated = None
+        self.protocol = self.layer = None
+        self.receive = self.get_buffer = self.buffer_updated = None
         self.records.close()
         if "ssl_object" not in self.extra:
             self.records.sslobj = None
@@ -405,6 +410,9 @@ class TlsLayer(Layer):
     @cython.exceptval(-1, check=False)
     def deliver(self, n: cython.Py_ssize_t) -> cython.int:
         """Give the application the first n bytes of plaintext."""
+        if self.layer is not None:
+            if self.layer.on_bytes(self.records.workspace.plain, n) == TAKEN:
+                return 0
         data: bytes = PyBytes_FromStringAndSize(self.records.workspace.plain, n)
         if self.receive is None:
             raise AttributeError(f"{self.protocol!r} has no data_received()")
