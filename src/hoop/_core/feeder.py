@@ -21,7 +21,7 @@ from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
     Py_INCREF,
     Py_TYPE,
-    PyDict_GetItem,
+    PyDict_GetItemWithError,
     PyDict_SetItem,
     PyNumber_AsSsize_t,
     Py_False,
@@ -120,15 +120,15 @@ class Feeder(Layer):
         if (
             len(self.attributes) != self.count
             or len(self.protocol_attributes) != self.protocol_count
-            or PyDict_GetItem(ref(self.protocol_attributes), ref(READER_REF))
+            or PyDict_GetItemWithError(ref(self.protocol_attributes), ref(READER_REF))
             != ref(self.reader_ref)
             or hoop_is_dead(self.reader_ref)
-            or PyDict_GetItem(attributes, ref(EOF)) != Py_False
+            or PyDict_GetItemWithError(attributes, ref(EOF)) != Py_False
         ):
             return DECLINED
-        buffer: Ref = PyDict_GetItem(attributes, ref(BUFFER))
-        limit: Ref = PyDict_GetItem(attributes, ref(LIMIT))
-        waiter: Ref = PyDict_GetItem(attributes, ref(WAITER))
+        buffer: Ref = PyDict_GetItemWithError(attributes, ref(BUFFER))
+        limit: Ref = PyDict_GetItemWithError(attributes, ref(LIMIT))
+        waiter: Ref = PyDict_GetItemWithError(attributes, ref(WAITER))
         if buffer is cython.NULL or limit is cython.NULL or waiter is cython.NULL:
             return DECLINED
         if Py_TYPE(buffer) != cython.cast(cython.pointer[PyTypeObject], bytearray):
@@ -138,7 +138,10 @@ class Feeder(Layer):
         if waiter != Py_None and type(cython.cast(object, waiter)) is not Future:
             return DECLINED
         size: cython.Py_ssize_t = PyByteArray_GET_SIZE(cython.cast(object, buffer))
-        if (size + n) // 2 >= PyNumber_AsSsize_t(cython.cast(object, limit), cython.NULL):
+        if limit != ref(self.limit_object):
+            self.limit_object = cython.cast(object, limit)
+            self.limit = PyNumber_AsSsize_t(self.limit_object, cython.NULL)
+        if (size + n) // 2 >= self.limit:
             return DECLINED
         try:
             PyByteArray_Resize(cython.cast(object, buffer), size + n)

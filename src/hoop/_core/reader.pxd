@@ -43,7 +43,7 @@ cdef class StreamReader(Primitive):
     cdef int add_chunk(self, bytes chunk) except -1
     cdef int extend(self, char *data, Py_ssize_t n) except -1
     cdef int arrived(self) except -1
-    cdef int pause(self) except -1
+    cdef int maybe_pause(self) except -1
     cdef int maybe_resume(self) except -1
     cdef bytes take(self, Py_ssize_t n)
     cdef int drop(self, Py_ssize_t n) except -1

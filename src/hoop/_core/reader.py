@@ -29,9 +29,9 @@ from cython.cimports.cpython.bytes import (
 )
 from cython.cimports.hoop._core.base import LoopBase
 from cython.cimports.hoop._core.c.linux import memchr, memmem
-from cython.cimports.hoop._core.c.python import PyNumber_AsSsize_t
+from cython.cimports.hoop._core.c.python import PyLong_AsLongAndOverflow, PyNumber_AsSsize_t, ref
 from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
-from cython.cimports.hoop._core.future import new_future
+from cython.cimports.hoop._core.future import PENDING, Future, new_future
 from cython.cimports.hoop._core.waiting import Primitive, finish_class, is_cancelled, wake
 from cython.cimports.libc.limits import LONG_MAX
 from cython.cimports.libc.string import memcpy, memmove
@@ -157,13 +157,13 @@ class StreamReader(Primitive):
             if size < self.need and not is_cancelled(self.waiter):
                 return 0
             self.wake_waiter()
-        if size > self.high and not self.paused and self.transport is not None:
-            return self.pause()
-        return 0
+        return 0 if size <= self.high else self.maybe_pause()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def pause(self) -> cython.int:
+    def maybe_pause(self) -> cython.int:
+        if self.size() <= self.high or self.paused or self.transport is None:
+            return 0
         try:
             self.transport.pause_reading()
         except NotImplementedError:
@@ -310,7 +310,10 @@ class StreamReader(Primitive):
         if waiter is not None:
             self.waiter = None
             self.need = 0
-            wake(waiter, None)
+            if type(waiter) is not Future:
+                wake(waiter, None)
+            elif cython.cast(Future, waiter).state == PENDING:
+                cython.cast(Future, waiter).finish(None)
         return 0
 
     @cython.cfunc
@@ -429,9 +432,23 @@ class StreamReader(Primitive):
 
 
 @cython.cfunc
+@cython.inline
+@cython.exceptval(-1, check=True)
+def _as_count(n) -> cython.Py_ssize_t:
+    """A number of bytes. One that no buffer can have is the largest that one can."""
+    overflow: cython.int = 0
+    if type(n) is int:
+        count: cython.long = PyLong_AsLongAndOverflow(ref(n), cython.address(overflow))
+        if not overflow:
+            return count
+    return PyNumber_AsSsize_t(n, cython.NULL)
+
+
+@cython.cfunc
 def _counted(method: Method, reader: StreamReader, n) -> object:
+    count: cython.Py_ssize_t = _as_count(n)
     c: NativeCoroutine = new_coroutine(method, reader, None)
-    c.count = PyNumber_AsSsize_t(n, cython.NULL)
+    c.count = count
     return c
 
 
@@ -439,7 +456,7 @@ def _counted(method: Method, reader: StreamReader, n) -> object:
 def _until(method: Method, reader: StreamReader, separator, limit) -> object:
     most: cython.Py_ssize_t = THE_READER_S
     if limit is not None:
-        most = PyNumber_AsSsize_t(limit, cython.NULL)
+        most = _as_count(limit)
         if most <= 0:
             raise ValueError("Limit cannot be <= 0")
     c: NativeCoroutine = new_coroutine(method, reader, separator)
@@ -494,7 +511,9 @@ class Reading(Method):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def failed(self, c: NativeCoroutine, error) -> cython.int:
-        cython.cast(StreamReader, c.owner).stop_waiting(c)
+        reader: StreamReader = cython.cast(StreamReader, c.owner)
+        reader.stop_waiting(c)
+        reader.maybe_pause()  # nobody waits any more for what is too much otherwise
         raise error
 
 

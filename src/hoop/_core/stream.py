@@ -4,9 +4,8 @@ A byte in:   driver.poll -> RecvOp on the ready ring -> on_readable -> protocol.
 A byte out:  write() only queues -> SendOp on the loop's dirty list -> one send before the loop sleeps;
              what the kernel does not take waits for the descriptor to become writable.
 
-The transport owns the descriptor until connection_lost was called, and the loop owns the transport until
-then. Every callback to the protocol runs in one context: the one the connection was made in.
-Behaviour follows asyncio's _SelectorSocketTransport.
+The transport owns the descriptor until connection_lost was called, and the loop the transport. Every callback
+to the protocol runs in the context the connection was made in. As asyncio's _SelectorSocketTransport.
 """
 
 from __future__ import annotations
@@ -279,10 +278,9 @@ class StreamTransport(Outbox):
         if n < TRICKLE_BYTES:
             self.recv_op.by_hand = False
         if n > 0:
-            if self.layer is not None:
-                self.unanswered = True
-                if self.layer.on_bytes(scratch, n) == TAKEN:
-                    return 0
+            self.unanswered = True
+            if self.layer is not None and self.layer.on_bytes(scratch, n) == TAKEN:
+                return 0
             return self.deliver(
                 self.data_received, PyBytes_FromStringAndSize(scratch, n), "data_received"
             )
@@ -304,10 +302,9 @@ class StreamTransport(Outbox):
             if self.reading_paused:
                 return 0
             chunk = op.take_chunk()
-            if self.layer is not None:
-                self.unanswered = True
-                if self.layer.on_chunk(chunk) == TAKEN:
-                    continue
+            self.unanswered = True
+            if self.layer is not None and self.layer.on_chunk(chunk) == TAKEN:
+                continue
             if self.data_received is None:
                 self.copy_into_protocol(chunk)
             else:

@@ -32,6 +32,7 @@ cdef extern from "Python.h":
     Ref call_quiet "PyObject_Call"(Ref callable, Ref args_tuple, Ref kwargs) noexcept
     object PyObject_GetAttr(object o, object name)
     Py_ssize_t PyLong_AsSsize_t(Ref o) except? -1
+    long PyLong_AsLongAndOverflow(Ref o, int *overflow) except? -1
     Py_ssize_t PyNumber_AsSsize_t(object o, Ref error) except? -1       # clipped, if there is no error
 
     object PyContext_CopyCurrent()
@@ -41,7 +42,7 @@ cdef extern from "Python.h":
 
     int PyDict_SetItem(Ref d, Ref key, Ref value) except -1
     int PyDict_DelItem(Ref d, Ref key) noexcept
-    Ref PyDict_GetItem(Ref d, Ref key) noexcept                 # borrowed; NULL if it is not there
+    Ref PyDict_GetItemWithError(Ref d, Ref key) noexcept        # borrowed; NULL if it is not there
     object PyObject_GenericGetDict(object o, void *context)
     Ref PyList_GET_ITEM(object list, Py_ssize_t i) noexcept      # borrowed
     void PyErr_Clear() noexcept
