@@ -128,7 +128,7 @@ def _add_to_test_base_events(module: Any, subject: Subject) -> None:
 
 
 def _add_with_native_names(module: Any, subject: Subject) -> None:
-    """Repeat every class of tests with what the subject has in place of asyncio's locks, queues and streams."""
+    """Repeat every class of tests with what the subject has in place of asyncio's classes and functions."""
     package: Any = importlib.import_module(subject.name)
     own_names = subject.name == "hoop"
     replaced = (

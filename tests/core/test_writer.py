@@ -91,7 +91,9 @@ def test_they_pass_for_asyncio_s(run):
             assert isinstance(protocol, asyncio.StreamReaderProtocol)
             assert protocol._stream_reader is reader
             assert protocol._transport is writer.transport
-            assert repr(writer) == f"<StreamWriter transport={writer.transport!r} reader={reader!r}>"
+            assert (
+                repr(writer) == f"<StreamWriter transport={writer.transport!r} reader={reader!r}>"
+            )
             for function in (writer.drain, writer.wait_closed, writer.start_tls):
                 assert asyncio.iscoroutinefunction(function)
                 assert inspect.iscoroutinefunction(function) or sys.version_info < (3, 12)
@@ -233,7 +235,7 @@ def test_a_packet_makes_one_object(run):
 
 def test_a_hundred_tasks_drain(run, streams):
     async def main():
-        reader, writer, peer = await pair(streams)
+        _reader, writer, peer = await pair(streams)
         with peer:
             writer.write(b"x" * 16_000_000)
             assert writer._protocol._paused
@@ -275,14 +277,14 @@ def test_draining_tasks_hear_that_the_connection_is_lost(run, streams):
 
 def test_drain_after_close_takes_a_turn_and_then_raises(run, streams):
     async def main():
-        reader, writer, peer = await pair(streams)
+        _reader, writer, peer = await pair(streams)
         with peer:
             await writer.drain()
             writer.close()
             with pytest.raises(ConnectionResetError, match="Connection lost"):
                 await writer.drain()
-            with pytest.raises(ConnectionResetError, match="Connection lost"):
-                for _ in range(5):
+            for _ in range(5):
+                with pytest.raises(ConnectionResetError, match="Connection lost"):
                     await writer.drain()
             await writer.wait_closed()
 
@@ -304,7 +306,7 @@ def test_drain_raises_what_the_reader_has(run, streams):
 
 def test_drain_does_nothing_before_it_is_awaited(run):
     async def main():
-        reader, writer, peer = await pair()
+        _reader, writer, peer = await pair()
         with peer:
             coro = writer.drain()
             writer.close()
@@ -381,7 +383,7 @@ def test_one_of_two_that_wait_for_the_end_is_cancelled(run):
     """asyncio's wait for the same future: the other would be cancelled too."""
 
     async def main():
-        reader, writer, peer = await pair()
+        _reader, writer, peer = await pair()
         with peer:
             one, other, third = await started(*[writer.wait_closed() for _ in range(3)])
             one.cancel()
@@ -399,7 +401,7 @@ def test_one_of_two_that_wait_for_the_end_is_cancelled(run):
 
 def test_the_close_waiter_of_the_protocol(run):
     async def main():
-        reader, writer, peer = await pair()
+        _reader, writer, peer = await pair()
         waiter = writer._protocol._get_close_waiter(writer)
         writer.write(b"x" * 16_000_000)
         reset(peer)
@@ -462,7 +464,7 @@ def test_a_plain_function_as_callback(run, streams):
         server = await streams.start_server(lambda *pair: met.append(pair), "127.0.0.1", 0)
         reader, writer = await streams.open_connection(*server.sockets[0].getsockname())
         await until(lambda: met)
-        ((their_reader, their_writer),) = met
+        ((_, their_writer),) = met
         their_writer.write(b"hello")
         their_writer.close()
         assert await reader.read() == b"hello"
@@ -497,7 +499,7 @@ def test_a_callback_that_fails_is_reported_as_in_asyncio(run, sort):
 
             callback = fail if sort == "coroutine" else fail_at_once
             server = await streams.start_server(callback, "127.0.0.1", 0)
-            reader, writer = await streams.open_connection(*server.sockets[0].getsockname())
+            _reader, writer = await streams.open_connection(*server.sockets[0].getsockname())
             writer.write(b"x\n")
             await until(lambda: writers)  # noqa: B023
             await turns(5)
@@ -527,7 +529,7 @@ def test_a_callback_that_is_cancelled(run, logged):
                 await reader.read()
 
             server = await streams.start_server(callback, "127.0.0.1", 0)
-            reader, writer = await streams.open_connection(*server.sockets[0].getsockname())
+            _reader, writer = await streams.open_connection(*server.sockets[0].getsockname())
             await until(lambda: tasks)  # noqa: B023
             tasks[0].cancel()
             assert await cancelled(tasks[0])
@@ -557,7 +559,7 @@ def test_the_connection_is_lost_while_the_callback_runs(run, streams, kind, tmp_
 
         place = Place(streams, kind, tmp_path)
         await place.serve(callback)
-        reader, writer = await place.connect()
+        _reader, writer = await place.connect()
         writer.write(b"short")
         await writer.drain()
         writer.close()
@@ -579,7 +581,7 @@ def test_the_task_of_a_connection_is_kept(run):
             writer.close()
 
         server = await hoop.start_server(callback, "127.0.0.1", 0)
-        reader, writer = await hoop.open_connection(*server.sockets[0].getsockname())
+        _reader, writer = await hoop.open_connection(*server.sockets[0].getsockname())
         for _ in range(5):
             gc.collect()
             await asyncio.sleep(0)

@@ -19,13 +19,13 @@ from cython.cimports.cpython.bytearray import (
 from cython.cimports.cpython.object import PyTypeObject
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
+    Py_False,
     Py_INCREF,
+    Py_None,
     Py_TYPE,
     PyDict_GetItemWithError,
     PyDict_SetItem,
     PyNumber_AsSsize_t,
-    Py_False,
-    Py_None,
     Ref,
     hoop_is_dead,
     hoop_type_version,

@@ -609,9 +609,7 @@ class Until(Reading):
         start: cython.Py_ssize_t = reader.find(c.value, c.mark, cython.address(end))
         if start >= 0:
             if start > limit:
-                return self.too_long(
-                    c, "Separator is found, but chunk is longer than limit", start
-                )
+                return self.too_long(c, "Separator is found, but chunk is longer than limit", start)
             c.value = reader.take(end)
             if reader.paused:
                 reader.maybe_resume()
@@ -622,9 +620,7 @@ class Until(Reading):
         if end > c.mark:
             c.mark = end
             if end > limit:
-                return self.too_long(
-                    c, "Separator is not found, and chunk exceed the limit", end
-                )
+                return self.too_long(c, "Separator is not found, and chunk exceed the limit", end)
         if reader.eof:
             return self.incomplete(c)
         if reader.error is not None:
@@ -633,9 +629,7 @@ class Until(Reading):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def too_long(
-        self, c: NativeCoroutine, message: str, consumed: cython.Py_ssize_t
-    ) -> cython.int:
+    def too_long(self, c: NativeCoroutine, message: str, consumed: cython.Py_ssize_t) -> cython.int:
         raise LimitOverrunError(message, consumed)
 
     @cython.cfunc
@@ -650,9 +644,7 @@ class Line(Until):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def too_long(
-        self, c: NativeCoroutine, message: str, consumed: cython.Py_ssize_t
-    ) -> cython.int:
+    def too_long(self, c: NativeCoroutine, message: str, consumed: cython.Py_ssize_t) -> cython.int:
         error = LimitOverrunError(message, consumed)
         _drop_line(cython.cast(StreamReader, c.owner), consumed)
         try:
@@ -751,6 +743,4 @@ READ_LINE = cython.declare(Line, Line("readline"))
 NEXT = cython.declare(Next, Next("__anext__"))
 WAIT = cython.declare(Wait, Wait("_wait_for_data"))
 
-finish_class(
-    StreamReader, asyncio.StreamReader, ("read", "readexactly", "readline", "readuntil")
-)
+finish_class(StreamReader, asyncio.StreamReader, ("read", "readexactly", "readline", "readuntil"))

@@ -6,9 +6,9 @@ Out:  write() only queues -> SealOp on the loop's dirty list -> as few records a
 
 `records.py` makes and reads the records, `tls.py` has the transport that the application sees. The
 transport below may be any that loop.start_tls() takes; if it is a stream, what comes in is never an
-object, and its queue is filled without a Python call. Behaviour follows asyncio's sslproto, but in three things: after close() nothing more is delivered, and
-what was written goes out even if the peer sends on; who was told connection_made is always told
-connection_lost, also if start_tls fails; and who waits for a handshake always hears if it was not done.
+object, and its queue is filled without a Python call. As asyncio's sslproto, but in three things: after
+close() nothing more is delivered, and what was written goes out even if the peer sends on; who was told
+connection_made is always told connection_lost; and who waits for a handshake always hears of its end.
 """
 
 from __future__ import annotations

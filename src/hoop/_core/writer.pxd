@@ -23,6 +23,9 @@ cdef class StreamProtocol(Layer):
     cdef int wait_until_writable(self, NativeCoroutine c) except -1
     cdef int wait_until_closed(self, NativeCoroutine c) except -1
 
+cdef class Ending:
+    cdef object loop, transport
+
 cdef class StreamWriter(Primitive):
     cdef object __weakref__
     cdef object target                  # the transport

@@ -20,7 +20,6 @@ from cython.cimports.hoop._core.reader import StreamReader
 from cython.cimports.hoop._core.stream import StreamTransport
 from cython.cimports.hoop._core.waiting import (
     Primitive,
-    append,
     finish_class,
     leave,
     wait_in,
@@ -88,7 +87,7 @@ class StreamProtocol(Layer):
         if coroutines.iscoroutine(result):
             self.task = self.loop.create_task(result)
             if REPORTS:
-                self.task.add_done_callback(_Ending(self.loop, transport))
+                self.task.add_done_callback(Ending(self.loop, transport))
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -271,11 +270,8 @@ class StreamProtocol(Layer):
 
 @cython.final
 @cython.cclass
-class _Ending:
+class Ending:
     """Called when the task of a server's callback is done. A failure is reported, and ends the connection."""
-
-    loop: object
-    transport: object
 
     def __init__(self, loop, transport):
         self.loop = loop
