@@ -26,7 +26,13 @@ LOOKUP = re.compile(
 )
 
 # Calls by name in hot functions that are hardly ever reached.
-RARE = ("if f.cancel(task.cancel_message):", "self.outbox.clear()")
+RARE = (
+    "if f.cancel(task.cancel_message):",
+    "self.outbox.clear()",
+    "self.transport.resume_reading()",
+    "future = self.bound_loop.create_future()",
+    "error = reader.exception()",
+)
 
 # (module whose C is read, module that declares the class, class or None, function)
 HOT = [
@@ -45,13 +51,37 @@ HOT = [
     ("handle", "handle", None, "new_handle"),
     ("base", "base", "LoopBase", "soon"),
     ("op", "op", "Op", "run"),
-    ("stream", "stream", "RecvOp", "on_ready"),
-    ("stream", "stream", "StreamTransport", "on_readable"),
-    ("stream", "stream", "StreamTransport", "deliver"),
+    ("receiver", "receiver", "RecvOp", "on_ready"),
+    ("receiver", "receiver", "Receiver", "on_readable"),
+    ("receiver", "receiver", "Receiver", "on_received"),
+    ("receiver", "receiver", "Receiver", "receive_whole"),
+    ("receiver", "receiver", "Receiver", "deliver"),
+    ("stream", "stream", "StreamTransport", "send"),
     ("stream", "stream", "StreamTransport", "queue"),
     ("stream", "stream", "StreamTransport", "flush"),
     ("outbox", "outbox", "Outbox", "add_chunk"),
     ("outbox", "outbox", "Outbox", "send_some"),
+    ("coroutine", "coroutine", None, "new_coroutine"),
+    ("coroutine", "coroutine", "NativeCoroutine", "advance"),
+    ("reader", "reader", "StreamReader", "add"),
+    ("reader", "reader", "StreamReader", "add_chunk"),
+    ("reader", "reader", "StreamReader", "extend"),
+    ("reader", "reader", "StreamReader", "arrived"),
+    ("reader", "reader", "StreamReader", "wake_waiter"),
+    ("reader", "reader", "StreamReader", "take"),
+    ("reader", "reader", "StreamReader", "drop"),
+    ("reader", "reader", "StreamReader", "find"),
+    ("reader", "reader", "StreamReader", "wait"),
+    ("reader", "reader", None, "_counted"),
+    ("reader", "reader", None, "_until"),
+    ("reader", "reader", "Read", "begin"),
+    ("reader", "reader", "Read", "go_on"),
+    ("reader", "reader", "ReadExactly", "go_on"),
+    ("reader", "reader", "Until", "go_on"),
+    ("writer", "writer", "StreamProtocol", "on_bytes"),
+    ("writer", "writer", "StreamProtocol", "on_chunk"),
+    ("writer", "writer", "Drain", "begin"),
+    ("feeder", "feeder", "Feeder", "on_bytes"),
     ("uring", "uring", "UringDriver", "poll"),
     ("datagram", "datagram", "DatagramTransport", "receive"),
     ("datagram", "datagram", "DatagramTransport", "queue"),

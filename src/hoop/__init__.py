@@ -20,8 +20,10 @@ if sys.platform == "linux":
     from hoop._core.handle import Handle
     from hoop._core.locks import BoundedSemaphore, Event, Lock, Semaphore
     from hoop._core.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
+    from hoop._core.reader import StreamReader
     from hoop._core.task import Task
     from hoop._core.timers import TimerHandle
+    from hoop._core.writer import StreamWriter
     from hoop.files.descriptors import (
         copy_file_range,
         fallocate,
@@ -39,6 +41,12 @@ if sys.platform == "linux":
     from hoop.files.path import Path
     from hoop.files.whole import read_bytes, read_text, write_bytes, write_text
     from hoop.loop import EventLoop, new_event_loop
+    from hoop.streams import (
+        open_connection,
+        open_unix_connection,
+        start_server,
+        start_unix_server,
+    )
 else:
     from asyncio import (
         Barrier,
@@ -52,9 +60,13 @@ else:
         PriorityQueue,
         Queue,
         Semaphore,
+        StreamReader,
+        StreamWriter,
         Task,
         TimerHandle,
         new_event_loop,
+        open_connection,
+        start_server,
     )
     from asyncio import (
         SelectorEventLoop as EventLoop,
@@ -66,6 +78,16 @@ else:
 
         class QueueShutDown(Exception):
             """Nothing raises it: asyncio's queues cannot be shut down on this Python."""
+
+    if sys.platform != "win32":
+        from asyncio import open_unix_connection, start_unix_server
+    else:
+
+        def open_unix_connection(*args: Any, **kwargs: Any) -> Any:
+            """Not on this system: asyncio has no Unix sockets there."""
+            raise RuntimeError(f"there are no Unix sockets on {sys.platform}")
+
+        start_unix_server = open_unix_connection
 
     def _needs_linux(*args: Any, **kwargs: Any) -> Any:
         """Not on this system: hoop's files need its event loop, and that needs Linux."""
@@ -97,6 +119,8 @@ __all__ = [
     "QueueShutDown",
     "Runner",
     "Semaphore",
+    "StreamReader",
+    "StreamWriter",
     "Task",
     "TextFile",
     "TimerHandle",
@@ -110,6 +134,8 @@ __all__ = [
     "install",
     "new_event_loop",
     "open",
+    "open_connection",
+    "open_unix_connection",
     "pread",
     "preadv",
     "pwrite",
@@ -117,6 +143,8 @@ __all__ = [
     "read_bytes",
     "read_text",
     "run",
+    "start_server",
+    "start_unix_server",
     "uninstall",
     "write_bytes",
     "write_text",

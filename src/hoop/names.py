@@ -16,6 +16,14 @@ import hoop
 REPLACED: dict[str, tuple[str, ...]] = {
     "asyncio.locks": ("Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore"),
     "asyncio.queues": ("LifoQueue", "PriorityQueue", "Queue"),
+    "asyncio.streams": (
+        "StreamReader",
+        "StreamWriter",
+        "open_connection",
+        "open_unix_connection",
+        "start_server",
+        "start_unix_server",
+    ),
 }
 
 _originals: dict[tuple[str, str], Any] = {}

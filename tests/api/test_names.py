@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import asyncio.locks
 import asyncio.queues
+import asyncio.streams
 import copy
+import socket
+import sys
 
 import pytest
 
@@ -24,11 +27,10 @@ def installed():
 
 def meant() -> dict[str, object]:
     """What each name means now, in asyncio and in its module."""
-    modules = {"asyncio.locks": asyncio.locks, "asyncio.queues": asyncio.queues}
     return {
         f"{place.__name__}.{name}": getattr(place, name)
         for module, name in NAMES
-        for place in (modules[module], asyncio)
+        for place in (sys.modules[module], asyncio)
     }
 
 
@@ -90,3 +92,45 @@ def test_a_program_runs_on_them(run, installed):
     run(main())
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         runner.run(main())
+
+
+def test_a_program_has_connections_and_children_on_them(run, installed):
+    async def main():
+        async def echo(reader, writer):
+            assert type(reader) is hoop.StreamReader
+            async for line in reader:
+                writer.write(line)
+                await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        reader, writer = await asyncio.streams.open_connection(*server.sockets[0].getsockname())
+        assert type(writer) is hoop.StreamWriter
+        writer.write(b"one\ntwo\n")
+        assert [await reader.readline(), await reader.readuntil((b"o", b"\n"))] == [
+            b"one\n",
+            b"two",
+        ]
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "print(input())", stdin=asyncio.subprocess.PIPE, stdout=-1
+        )
+        assert type(child.stdout) is hoop.StreamReader
+        assert await child.communicate(b"to a child\n") == (b"to a child\n", None)
+        loop = asyncio.get_running_loop()
+        mine = asyncio.StreamReader()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            transport, _ = await loop.create_connection(
+                lambda: asyncio.StreamReaderProtocol(mine), sock=ours
+            )
+            theirs.send(b"to asyncio's protocol\n")
+            assert await mine.readline() == b"to asyncio's protocol\n"
+            transport.close()
+            await asyncio.sleep(0)
+
+    run(main())

@@ -128,7 +128,7 @@ def _add_to_test_base_events(module: Any, subject: Subject) -> None:
 
 
 def _add_with_native_names(module: Any, subject: Subject) -> None:
-    """Repeat every class of tests with what the subject has in place of asyncio's locks and queues."""
+    """Repeat every class of tests with what the subject has in place of asyncio's classes and functions."""
     package: Any = importlib.import_module(subject.name)
     own_names = subject.name == "hoop"
     replaced = (
@@ -160,4 +160,5 @@ _ADDERS: dict[str, Callable[[Any, Subject], None]] = {
     "test_base_events": _add_to_test_base_events,
     "test_locks": _add_with_native_names,
     "test_queues": _add_with_native_names,
+    "test_streams": _add_with_native_names,
 }

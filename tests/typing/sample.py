@@ -55,6 +55,22 @@ def on_a_loop(loop: hoop.EventLoop) -> None:
     accepted.stop()
 
 
+async def converse(reader: asyncio.StreamReader) -> None:
+    """Hoop's streams go wherever asyncio's do."""
+    server = await hoop.start_server(lambda r, w: w.close(), "localhost", 0, limit=1000)
+    ours, writer = await hoop.open_connection("localhost", 1)
+    reader = ours
+    assert_type(writer, hoop.StreamWriter)
+    assert_type(await ours.readuntil((b"\r\n", b"\n"), limit=100), bytes)
+    assert_type(await ours.readline(limit=5), bytes)
+    async for line in ours:
+        assert_type(line, bytes)
+    as_asyncio: asyncio.StreamWriter = writer
+    as_asyncio.write(await reader.read())
+    await writer.drain()
+    server.close()
+
+
 async def synchronise(lock: asyncio.Lock, queue: asyncio.Queue[bytes]) -> None:
     """Hoop's classes go wherever asyncio's do."""
     jobs = hoop.PriorityQueue[int](maxsize=3)

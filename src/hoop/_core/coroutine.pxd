@@ -18,6 +18,7 @@ cdef class NativeCoroutine:
     cdef object value                   # what is handed in (an item to put), then what comes out
     cdef object future                  # what it yielded, while suspended
     cdef object inner                   # the iterator that yielded it, if that was another's
+    cdef Py_ssize_t count, mark         # for the method to use: of bytes, how far it is
     cdef unsigned char phase
     cdef object __weakref__
     cdef str title(self)
@@ -25,9 +26,10 @@ cdef class NativeCoroutine:
     cdef int resume(self, object error) except -1
     cdef int advance_inner(self, object error) except -1
     cdef int advance_foreign(self, object inner, object error) except -1
-    # What a step does last: wait for a future, or for another coroutine.
+    # What a step does last: wait for a future, for another coroutine, or for the next turn of the loop.
     cdef int wait_for(self, object future) except -1
     cdef int delegate(self, object awaitable) except -1
+    cdef int wait_a_turn(self) noexcept
 
 # The steps of such a coroutine. One object serves all coroutines of its kind.
 cdef class Method:

@@ -60,6 +60,12 @@ class NativeCoroutine:
         return self.advance_inner(None)
 
     @cython.cfunc
+    @cython.exceptval(check=False)
+    def wait_a_turn(self) -> cython.int:
+        self.future = None
+        return WAITS
+
+    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def advance(self, error) -> cython.int:
         """Take a step, with an exception raised where the coroutine is, unless that is None."""
@@ -87,8 +93,8 @@ class NativeCoroutine:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def resume(self, error) -> cython.int:
-        """The step after a wait for a future."""
-        if error is None and not _has_result(self.future):
+        """The step after a wait for a future, or for a turn."""
+        if error is None and self.future is not None and not _has_result(self.future):
             error = _failure(self.future)
         if error is None:
             return cython.cast(Method, self.method).woken(self)

@@ -12,5 +12,10 @@ cdef class Endpoint:
     cdef int disown(self) except -1
     cdef object python_socket(self)
 
+cdef enum Taking:
+    TAKEN
+    DECLINED
+
 cdef class Layer:
-    cdef int on_bytes(self, char *data, Py_ssize_t n) except -1
+    cdef int on_bytes(self, char *data, Py_ssize_t n) except -1     # TAKEN or DECLINED
+    cdef int on_chunk(self, bytes chunk) except -1

@@ -10,6 +10,7 @@ import socket
 from asyncio import trsock
 
 import cython
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cython.cimports.hoop._core.c.linux import (
     AF_INET,
     AF_INET6,
@@ -131,5 +132,14 @@ class Layer:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
-        """Bytes came in; they are overwritten after this. Fails the connection itself if it has to."""
+        """Bytes came in; they are overwritten after this. Fails the connection itself if it has to.
+
+        What it declines goes to the protocol's data_received, as a `bytes`.
+        """
         raise NotImplementedError(type(self).__name__)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_chunk(self, chunk: bytes) -> cython.int:
+        """The same, where a `bytes` was made of them already."""
+        return self.on_bytes(PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))

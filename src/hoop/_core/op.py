@@ -1,7 +1,7 @@
 """One operation that the kernel is asked for: to receive, to send, to accept, to watch a descriptor.
 
     Op                  phases, and what its subclasses say
-      RecvOp            (stream.py)
+      Inbox, RecvOp     (inbox.py, receiver.py)
       AcceptOp          (listener.py)
       WatchOp           (watch.py) add_reader, add_writer
       CallOp            one system call, made by the driver

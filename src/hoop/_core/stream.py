@@ -1,12 +1,11 @@
 """The stream transport: a connected socket and its protocol.
 
-A byte in:   driver.poll -> RecvOp on the ready ring -> on_readable -> protocol.data_received
+A byte in:   driver.poll -> RecvOp on the ready ring -> on_readable (receiver.py) -> protocol.data_received
 A byte out:  write() only queues -> SendOp on the loop's dirty list -> one send before the loop sleeps;
              what the kernel does not take waits for the descriptor to become writable.
 
-The transport owns the descriptor until connection_lost was called, and the loop owns the transport until
-then. Every callback to the protocol runs in one context: the one the connection was made in.
-Behaviour follows asyncio's _SelectorSocketTransport.
+The transport owns the descriptor until connection_lost was called, and the loop the transport. Every callback
+to the protocol runs in the context the connection was made in. As asyncio's _SelectorSocketTransport.
 """
 
 from __future__ import annotations
@@ -18,33 +17,17 @@ import warnings
 from asyncio import constants, log, transports
 
 import cython
-from cython.cimports.cpython.buffer import (
-    Py_buffer,
-    PyBUF_WRITABLE,
-    PyBuffer_Release,
-    PyObject_GetBuffer,
-)
 from cython.cimports.cpython.bytes import (
     PyBytes_AS_STRING,
-    PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.hoop._core.base import SCRATCH_BYTES, LoopBase
-from cython.cimports.hoop._core.c.linux import MSG_NOSIGNAL, SHUT_WR, hoop_recv, hoop_shutdown
+from cython.cimports.hoop._core.base import LoopBase
+from cython.cimports.hoop._core.c.linux import MSG_NOSIGNAL, SHUT_WR, hoop_shutdown
 from cython.cimports.hoop._core.c.python import (
-    Py_DECREF,
     PyContext_CopyCurrent,
-    PyContext_Enter,
-    PyContext_Exit,
-    Ref,
-    call_one_quiet,
-    hoop_take_exception,
-    ref,
 )
 from cython.cimports.hoop._core.c.uring import OP_SEND
-from cython.cimports.hoop._core.endpoint import Layer
 from cython.cimports.hoop._core.errors import os_error, raise_errno
-from cython.cimports.hoop._core.inbox import TRICKLE_BYTES, Inbox
 from cython.cimports.hoop._core.op import (
     ARMED,
     CALL,
@@ -55,8 +38,8 @@ from cython.cimports.hoop._core.op import (
     WRITABLE,
     CallOp,
 )
-from cython.cimports.hoop._core.outbox import Outbox, as_bytes
-from cython.cimports.libc.string import memcpy
+from cython.cimports.hoop._core.outbox import as_bytes
+from cython.cimports.hoop._core.receiver import Receiver, RecvOp
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 ECANCELED = cython.declare(cython.Py_ssize_t, errno.ECANCELED)
@@ -75,20 +58,6 @@ DATA = cython.declare(
 _asyncio_transport = cython.declare(
     object, type("StreamTransport", (transports._FlowControlMixin, asyncio.Transport), {})
 )
-_buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
-
-
-@cython.final
-@cython.cclass
-class RecvOp(Inbox):
-    """Receives for a stream for as long as it reads."""
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def on_ready(self) -> cython.int:
-        if self.delivers or self.has_news():
-            return self.stream.on_received()
-        return self.stream.on_readable()
 
 
 @cython.final
@@ -136,7 +105,7 @@ class SendOp(CallOp):
 
 
 @cython.cclass
-class StreamTransport(Outbox):
+class StreamTransport(Receiver):
     """A connection. See asyncio.Transport."""
 
     @property
@@ -156,7 +125,7 @@ class StreamTransport(Outbox):
         self.recv_op = RecvOp.__new__(RecvOp)
         self.recv_op.fd = fd
         self.recv_op.interest = RECEIVE
-        self.recv_op.stream = self
+        self.recv_op.receiver = self
         self.send_op = SendOp.__new__(SendOp)
         self.send_op.fd = fd
         self.send_op.interest = WRITABLE
@@ -182,32 +151,11 @@ class StreamTransport(Outbox):
 
     def _let_go(self):
         """The loop was closed: be freed as soon as nobody else keeps this."""
-        self.recv_op.stream = None
+        self.recv_op.receiver = None
         self.send_op.stream = None
+        self.layer = None
 
     # ---- protocol ----
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def bind_protocol(self, protocol) -> cython.int:
-        self.layer = protocol if isinstance(protocol, Layer) else None
-        if isinstance(protocol, _buffered_protocol):
-            self.get_buffer = protocol.get_buffer
-            self.buffer_updated = protocol.buffer_updated
-            self.data_received = None
-        else:
-            self.get_buffer = self.buffer_updated = None
-            self.data_received = getattr(protocol, "data_received", None)
-        self.protocol = protocol
-        return 0
-
-    def set_protocol(self, protocol):
-        """Give the connection to another protocol."""
-        self.bind_protocol(protocol)
-
-    def get_protocol(self):
-        """The protocol; None once the connection is lost."""
-        return self.protocol
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -241,195 +189,7 @@ class StreamTransport(Outbox):
             if waiter is not None and not waiter.cancelled():
                 waiter.set_result(None)
 
-    # ---- receiving ----
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def start_reading(self) -> cython.int:
-        op: RecvOp = self.recv_op
-        if op.phase != ARMED and op.phase != READY and self.fd >= 0 and not self.loop.closed:
-            self.loop.driver.submit(op)
-            if op.has_news():  # from before reading was stopped
-                op.enter_ready()
-                self.loop.push(op)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def stop_reading(self) -> cython.int:
-        if self.recv_op.phase != IDLE and not self.loop.closed:
-            self.loop.driver.cancel(self.recv_op)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def on_readable(self) -> cython.int:
-        n: cython.Py_ssize_t
-        scratch: cython.p_char
-        if self.lost:
-            return 0
-        if self.data_received is None:
-            return self.receive_into_protocol()
-        if self.floods and self.layer is None:
-            return self.receive_whole()
-        scratch = self.loop.scratch
-        if scratch is cython.NULL:
-            scratch = self.loop.scratch_buffer()
-        n = hoop_recv(self.fd, scratch, SCRATCH_BYTES)
-        if n < TRICKLE_BYTES:
-            self.recv_op.by_hand = False
-        if n <= 0:
-            return self.received_nothing(n)
-        self.floods = n == SCRATCH_BYTES
-        if self.layer is not None:
-            self.unanswered = True
-            return self.layer.on_bytes(scratch, n)
-        data = PyBytes_FromStringAndSize(scratch, n)
-        return self.deliver(self.data_received, data, "data_received")
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def receive_whole(self) -> cython.int:
-        """Receive straight into the object that the protocol gets: the last time there was that much."""
-        n: cython.Py_ssize_t
-        data = PyBytes_FromStringAndSize(cython.NULL, SCRATCH_BYTES)
-        n = hoop_recv(self.fd, PyBytes_AS_STRING(data), SCRATCH_BYTES)
-        if n != SCRATCH_BYTES:
-            self.floods = False
-            if n <= 0:
-                return self.received_nothing(n)
-            data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), n)
-        return self.deliver(self.data_received, data, "data_received")
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def received_nothing(self, n: cython.Py_ssize_t) -> cython.int:
-        if n == 0:
-            return self.on_eof()
-        if n == -EAGAIN or n == -EINTR:
-            return 0
-        return self.fail(os_error(n), "Fatal read error on socket transport")
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def on_received(self) -> cython.int:
-        """Deliver what a completion driver has handed over, for as long as the protocol takes it."""
-        op: RecvOp = self.recv_op
-        chunk: bytes
-        while op.first is not None:
-            if self.closing:
-                return op.forget_news()
-            if self.reading_paused:
-                return 0
-            if self.layer is not None:
-                chunk = op.take_chunk()
-                self.unanswered = True
-                self.layer.on_bytes(PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
-            elif self.data_received is None:
-                self.copy_into_protocol(op.take_chunk())
-            else:
-                self.deliver(self.data_received, op.take_chunk(), "data_received")
-        if self.closing or self.reading_paused:
-            return 0
-        if op.eof:
-            op.eof = False
-            return self.on_eof()
-        if op.error:
-            error = os_error(op.error)
-            op.error = 0
-            return self.fail(error, "Fatal read error on socket transport")
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def receive_into_protocol(self) -> cython.int:
-        """Receive straight into a BufferedProtocol's own buffer."""
-        view: Py_buffer
-        n: cython.Py_ssize_t
-        if not self.borrow_buffer(cython.address(view)):
-            return 0
-        n = hoop_recv(self.fd, view.buf, view.len)
-        if n < TRICKLE_BYTES and n < view.len:
-            self.recv_op.by_hand = False
-        PyBuffer_Release(cython.address(view))
-        if n > 0:
-            return self.deliver(self.buffer_updated, n, "buffer_updated")
-        return self.received_nothing(n)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def copy_into_protocol(self, chunk: bytes) -> cython.int:
-        """Copy what was received into a BufferedProtocol's buffer, as often as it has to be offered."""
-        view: Py_buffer
-        n: cython.Py_ssize_t
-        done: cython.Py_ssize_t = 0
-        left: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk)
-        while left and not self.reading_paused and self.data_received is None:
-            if not self.borrow_buffer(cython.address(view)):
-                return 0
-            n = min(left, view.len)
-            memcpy(view.buf, PyBytes_AS_STRING(chunk) + done, n)
-            PyBuffer_Release(cython.address(view))
-            done += n
-            left -= n
-            self.deliver(self.buffer_updated, n, "buffer_updated")
-            if self.closing:
-                return 0
-        if left:  # it paused, or another protocol has taken its place
-            self.recv_op.put_back(chunk[done:])
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def borrow_buffer(self, view: cython.pointer[Py_buffer]) -> cython.bint:
-        """Have the protocol lend its buffer. False if it is not to be: the connection has failed."""
-        if self.get_buffer is None:
-            self.fail(
-                AttributeError(f"{self.protocol!r} has no data_received()"),
-                "Fatal error: protocol.data_received() call failed.",
-            )
-            return False
-        try:
-            buffer = self.context.run(self.get_buffer, -1)
-            if not len(buffer):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:
-            self.fail(exc, "Fatal error: protocol.get_buffer() call failed.")
-            return False
-        try:
-            PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
-        except BufferError as exc:
-            error = TypeError(f"a read-write bytes-like object is required: {exc}")
-            self.fail(error, "Fatal read error on socket transport")
-            return False
-        except TypeError as exc:
-            self.fail(exc, "Fatal read error on socket transport")
-            return False
-        if self.lost or self.fd < 0:  # get_buffer() aborted the connection
-            PyBuffer_Release(view)
-            return False
-        return True
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def deliver(self, callback, argument, name: str) -> cython.int:
-        """Call the protocol, in the connection's context."""
-        self.unanswered = True
-        self.activity += 1
-        context: Ref = ref(self.context)
-        if PyContext_Enter(context) < 0:
-            return -1
-        result: Ref = call_one_quiet(ref(callback), ref(argument))
-        PyContext_Exit(context)
-        if result is not cython.NULL:
-            Py_DECREF(result)
-            return 0
-        exc = hoop_take_exception()
-        if isinstance(exc, (KeyboardInterrupt, SystemExit)):
-            raise exc
-        return self.fail(exc, f"Fatal error: protocol.{name}() call failed.")
+    # ---- the peer's end ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -448,28 +208,6 @@ class StreamTransport(Outbox):
             self.close()
         return 0
 
-    def is_reading(self):
-        """Whether the transport is receiving."""
-        return not self.closing and not self.reading_paused
-
-    def pause_reading(self):
-        """Stop calling data_received until resume_reading()."""
-        if self.closing or self.reading_paused:
-            return
-        self.reading_paused = True
-        self.stop_reading()
-        if self.loop.debug:
-            log.logger.debug("%r pauses reading", self)
-
-    def resume_reading(self):
-        """Undo pause_reading()."""
-        if self.closing or not self.reading_paused:
-            return
-        self.reading_paused = False
-        self.start_reading()
-        if self.loop.debug:
-            log.logger.debug("%r resumes reading", self)
-
     # ---- sending ----
 
     def write(self, data):
@@ -478,11 +216,16 @@ class StreamTransport(Outbox):
         A mutable buffer is copied. Raises TypeError for what is no buffer of bytes, and RuntimeError
         after write_eof().
         """
+        self.send(data)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send(self, data) -> cython.int:
         if type(data) is not bytes:
             data = as_bytes(data, DATA)
         if self.eof_written or self.empty_waiter is not None:
             self.check_writable("write")
-        self.queue(data)
+        return self.queue(data)
 
     def writelines(self, list_of_data):
         """Queue several pieces of data; see write(). All of them or, if one is no data, none."""
@@ -737,7 +480,7 @@ class StreamTransport(Outbox):
         self.recv_op.forget_news()
         self.recv_op.enter_dead()
         self.send_op.enter_dead()
-        self.recv_op.stream = None
+        self.recv_op.receiver = None
         self.send_op.stream = None
         self.drop_chunks()
         if self.empty_waiter is not None and not self.empty_waiter.done():

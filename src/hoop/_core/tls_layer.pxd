@@ -33,6 +33,7 @@ cdef class TlsLayer(Layer):
     cdef dict __dict__                  # there are programs that replace eof_received() on an instance
 
     cdef object protocol                # the application's
+    cdef Layer layer                    # the same, if it is one that takes bytes
     cdef object receive                 # its data_received; None for a BufferedProtocol
     cdef object get_buffer, buffer_updated
 

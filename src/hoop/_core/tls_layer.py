@@ -5,11 +5,10 @@ Out:  write() only queues -> SealOp on the loop's dirty list -> as few records a
       -> the stream's queue -> one send, in the same turn
 
 `records.py` makes and reads the records, `tls.py` has the transport that the application sees. The
-transport below may be any that loop.start_tls() takes; if it is a stream, no bytes object is made of what
-comes in, and its queue is filled without a Python call.
-Behaviour follows asyncio's sslproto, but in three things: after close() nothing more is delivered, and
-what was written goes out even if the peer sends on; who was told connection_made is always told
-connection_lost, also if start_tls fails; and who waits for a handshake always hears if it was not done.
+transport below may be any that loop.start_tls() takes; if it is a stream, what comes in is never an
+object, and its queue is filled without a Python call. As asyncio's sslproto, but in three things: after
+close() nothing more is delivered, and what was written goes out even if the peer sends on; who was told
+connection_made is always told connection_lost; and who waits for a handshake always hears of its end.
 """
 
 from __future__ import annotations
@@ -35,7 +34,8 @@ from cython.cimports.hoop._core.c.python import (
     PyErr_Clear,
     ref,
 )
-from cython.cimports.hoop._core.endpoint import Layer
+from cython.cimports.hoop._core.endpoint import DECLINED, TAKEN, Layer
+from cython.cimports.hoop._core.feeder import feeder_of
 from cython.cimports.hoop._core.op import Op
 from cython.cimports.hoop._core.records import PLAIN_BYTES, RECORD_BYTES, Records, Workspace
 from cython.cimports.hoop._core.stream import StreamTransport
@@ -107,6 +107,7 @@ class TlsLayer(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def bind_protocol(self, protocol) -> cython.int:
+        self.layer = protocol if isinstance(protocol, Layer) else feeder_of(protocol)
         if isinstance(protocol, _buffered_protocol):
             self.get_buffer = protocol.get_buffer
             self.buffer_updated = protocol.buffer_updated
@@ -232,7 +233,7 @@ class TlsLayer(Layer):
             self.app_state = LOST
             self.loop.soon(self.protocol.connection_lost, (exc,), self.context)
         self.lower = self.stream = self.transport = None
-        self.protocol = self.receive = self.get_buffer = self.buffer_updated = None
+        self.protocol = self.layer = self.receive = self.get_buffer = self.buffer_updated = None
         self.records.close()
         if "ssl_object" not in self.extra:
             self.records.sslobj = None
@@ -338,6 +339,8 @@ class TlsLayer(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
+        if data == self.records.workspace.plain:
+            return DECLINED  # TLS in TLS, which would decrypt into the memory that it reads from
         entered: cython.bint = self.enter()
         try:
             self.take_in(data, n)
@@ -405,7 +408,10 @@ class TlsLayer(Layer):
     @cython.exceptval(-1, check=False)
     def deliver(self, n: cython.Py_ssize_t) -> cython.int:
         """Give the application the first n bytes of plaintext."""
-        data: bytes = PyBytes_FromStringAndSize(self.records.workspace.plain, n)
+        plain: cython.p_char = self.records.workspace.plain
+        if self.layer is not None and self.layer.on_bytes(plain, n) == TAKEN:
+            return 0
+        data: bytes = PyBytes_FromStringAndSize(plain, n)
         if self.receive is None:
             raise AttributeError(f"{self.protocol!r} has no data_received()")
         self.receive(data)

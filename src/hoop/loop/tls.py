@@ -175,6 +175,6 @@ def _take_over_reader(protocol: Any, transport: Any, tls: TlsTransport) -> None:
     reader = protocol._stream_reader
     if reader is not None and reader._transport is transport:
         tls._ssl_protocol.data_received(reader._buffer)
-        reader._buffer.clear()
+        reader._buffer = bytearray()
         reader._paused = False
         reader._transport = tls

@@ -2,6 +2,8 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from "shim.h" nogil:
+    void *memchr(const void *data, int byte, size_t n)
+    void *memmem(const void *data, size_t n, const void *wanted, size_t length)
     struct epoll_event:
         uint32_t events
         uint64_t data "data.u64"

@@ -20,6 +20,7 @@ cdef extern from "Python.h":
     ctypedef object (*PyCFunction)(object, object)
 
     Ref Py_None
+    Ref Py_False
     void Py_INCREF(Ref)
     void Py_DECREF(Ref)
     void Py_XDECREF(Ref)
@@ -31,6 +32,8 @@ cdef extern from "Python.h":
     Ref call_quiet "PyObject_Call"(Ref callable, Ref args_tuple, Ref kwargs) noexcept
     object PyObject_GetAttr(object o, object name)
     Py_ssize_t PyLong_AsSsize_t(Ref o) except? -1
+    long PyLong_AsLongAndOverflow(Ref o, int *overflow) except? -1
+    Py_ssize_t PyNumber_AsSsize_t(object o, Ref error) except? -1       # clipped, if there is no error
 
     object PyContext_CopyCurrent()
     int PyContext_Enter(Ref context) noexcept
@@ -39,6 +42,7 @@ cdef extern from "Python.h":
 
     int PyDict_SetItem(Ref d, Ref key, Ref value) except -1
     int PyDict_DelItem(Ref d, Ref key) noexcept
+    Ref PyDict_GetItemWithError(Ref d, Ref key) noexcept        # borrowed; NULL if it is not there
     object PyObject_GenericGetDict(object o, void *context)
     Ref PyList_GET_ITEM(object list, Py_ssize_t i) noexcept      # borrowed
     void PyErr_Clear() noexcept
@@ -65,6 +69,8 @@ cdef extern from "shim.h":
     bint hoop_may_spare(hoop_spares *spares, object type, Ref o) noexcept
     bint hoop_spare(hoop_spares *spares, Ref o) noexcept
     Ref hoop_call(Ref callable, Ref args_tuple) noexcept
+    unsigned int hoop_type_version(object type) noexcept
+    bint hoop_is_dead(object weak_reference) noexcept
     PyCFunction hoop_c_method(object descriptor) except NULL
 
     Ref call_two_quiet "hoop_call_two"(Ref callable, Ref first, Ref second) noexcept

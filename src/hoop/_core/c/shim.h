@@ -148,6 +148,12 @@ static inline PyCFunction hoop_c_method(PyObject *descriptor) {
     return NULL;
 }
 
+/* A number that a class keeps for as long as nobody changes it or its bases; 0 if it has none now. */
+static inline unsigned int hoop_type_version(PyObject *type) { return ((PyTypeObject *)type)->tp_version_tag; }
+
+/* Whether what a weak reference refers to is gone. */
+static inline int hoop_is_dead(PyObject *weak) { return ((PyWeakReference *)weak)->wr_object == Py_None; }
+
 /* ---- type slots, set before the type is first used ------------------------------------------------ */
 
 static inline int hoop_set_await(PyObject *type, unaryfunc f) {

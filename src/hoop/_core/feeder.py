@@ -1,0 +1,167 @@
+"""Feeds asyncio's own StreamReader: what its feed_data() does, in C and with no call of Python.
+
+Only as long as nobody can tell the difference. The protocol and its reader are exactly asyncio's classes,
+these have the methods that they had when hoop was imported, and the objects have no attributes but their
+own. Whenever that is not so the layer declines, and data_received() is called. So it is when the reader
+is to be paused: that is rare, and asyncio's own code does it.
+"""
+
+from __future__ import annotations
+
+from asyncio import streams
+
+import cython
+from cython.cimports.cpython.bytearray import (
+    PyByteArray_AS_STRING,
+    PyByteArray_GET_SIZE,
+    PyByteArray_Resize,
+)
+from cython.cimports.cpython.object import PyTypeObject
+from cython.cimports.hoop._core.c.python import (
+    Py_DECREF,
+    Py_False,
+    Py_INCREF,
+    Py_None,
+    Py_TYPE,
+    PyDict_GetItemWithError,
+    PyDict_SetItem,
+    PyNumber_AsSsize_t,
+    Ref,
+    hoop_is_dead,
+    hoop_type_version,
+    ref,
+)
+from cython.cimports.hoop._core.endpoint import DECLINED, TAKEN, Layer
+from cython.cimports.hoop._core.future import PENDING, Future
+from cython.cimports.libc.string import memcpy
+
+Protocol = cython.declare(type, streams.StreamReaderProtocol)
+Reader = cython.declare(type, streams.StreamReader)
+
+# What stands for what is done here.
+_originals = cython.declare(
+    list,
+    [
+        (cls, name, vars(cls)[name])
+        for cls, name in (
+            (Protocol, "data_received"),
+            (Protocol, "_stream_reader"),
+            (Reader, "feed_data"),
+            (Reader, "_wakeup_waiter"),
+        )
+        if name in vars(cls)
+    ],
+)
+# The versions that both classes had when they were last looked at.
+_protocol_version = cython.declare(cython.uint, 0)
+_reader_version = cython.declare(cython.uint, 0)
+
+BUFFER = cython.declare(str, "_buffer")
+EOF = cython.declare(str, "_eof")
+LIMIT = cython.declare(str, "_limit")
+READER_REF = cython.declare(str, "_stream_reader_wr")
+WAITER = cython.declare(str, "_waiter")
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _are_originals() -> cython.bint:
+    """Whether both classes still do what they did. Of a class that has changed the version does too."""
+    global _protocol_version, _reader_version
+    protocol_version: cython.uint = hoop_type_version(Protocol)
+    reader_version: cython.uint = hoop_type_version(Reader)
+    if (
+        protocol_version == _protocol_version
+        and reader_version == _reader_version
+        and protocol_version
+        and reader_version
+    ):
+        return True
+    for cls, name, original in _originals:
+        if vars(cls).get(name) is not original:
+            return False
+    _protocol_version = protocol_version
+    _reader_version = reader_version
+    return True
+
+
+@cython.final
+@cython.cclass
+class Feeder(Layer):
+    """Takes the bytes of a connection whose protocol is asyncio's StreamReaderProtocol."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def look(self) -> cython.bint:
+        """Look at the protocol and its reader for the first time. Whether they are as they should be."""
+        self.protocol_attributes = vars(self.protocol)
+        self.reader_ref = self.protocol_attributes.get(READER_REF)
+        reader = None if self.reader_ref is None else self.reader_ref()
+        if type(reader) is not Reader:
+            return False
+        attributes = vars(reader)
+        for own in (attributes, self.protocol_attributes):
+            for _, name, _ in _originals:
+                if name in own:
+                    return False
+        self.attributes = attributes
+        self.count = len(attributes)
+        self.protocol_count = len(self.protocol_attributes)
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
+        if not _are_originals():
+            return DECLINED
+        if self.attributes is None and not self.look():
+            return DECLINED
+        attributes: Ref = ref(self.attributes)
+        if (
+            len(self.attributes) != self.count
+            or len(self.protocol_attributes) != self.protocol_count
+            or PyDict_GetItemWithError(ref(self.protocol_attributes), ref(READER_REF))
+            != ref(self.reader_ref)
+            or hoop_is_dead(self.reader_ref)
+            or PyDict_GetItemWithError(attributes, ref(EOF)) != Py_False
+        ):
+            return DECLINED
+        buffer: Ref = PyDict_GetItemWithError(attributes, ref(BUFFER))
+        limit: Ref = PyDict_GetItemWithError(attributes, ref(LIMIT))
+        waiter: Ref = PyDict_GetItemWithError(attributes, ref(WAITER))
+        if buffer is cython.NULL or limit is cython.NULL or waiter is cython.NULL:
+            return DECLINED
+        if Py_TYPE(buffer) != cython.cast(cython.pointer[PyTypeObject], bytearray):
+            return DECLINED
+        if Py_TYPE(limit) != cython.cast(cython.pointer[PyTypeObject], int):
+            return DECLINED
+        if waiter != Py_None and type(cython.cast(object, waiter)) is not Future:
+            return DECLINED
+        size: cython.Py_ssize_t = PyByteArray_GET_SIZE(cython.cast(object, buffer))
+        if limit != ref(self.limit_object):
+            self.limit_object = cython.cast(object, limit)
+            self.limit = PyNumber_AsSsize_t(self.limit_object, cython.NULL)
+        if (size + n) // 2 >= self.limit:
+            return DECLINED
+        try:
+            PyByteArray_Resize(cython.cast(object, buffer), size + n)
+        except BufferError:  # somebody has a view of it
+            return DECLINED
+        memcpy(PyByteArray_AS_STRING(cython.cast(object, buffer)) + size, data, n)
+        if waiter != Py_None:
+            Py_INCREF(waiter)
+            PyDict_SetItem(attributes, ref(WAITER), Py_None)
+            if cython.cast(Future, waiter).state == PENDING:
+                cython.cast(Future, waiter).finish(None)
+            Py_DECREF(waiter)
+        return TAKEN
+
+
+@cython.cfunc
+def feeder_of(protocol) -> Feeder:
+    """What feeds the reader of a protocol of asyncio's; None if that has to be done by the protocol."""
+    if type(protocol) is not Protocol or not _are_originals():
+        return None
+    feeder: Feeder = Feeder.__new__(Feeder)
+    feeder.protocol = protocol
+    return feeder

@@ -1,0 +1,6 @@
+from typing import final
+
+from hoop._core.endpoint import Layer
+
+@final
+class Feeder(Layer): ...

@@ -1,0 +1,34 @@
+from cpython.buffer cimport Py_buffer
+from hoop._core.endpoint cimport Layer
+from hoop._core.inbox cimport Inbox
+from hoop._core.outbox cimport Outbox
+
+cdef class RecvOp(Inbox):
+    cdef Receiver receiver              # None once the connection is lost
+
+cdef class Receiver(Outbox):
+    # Bound when the protocol is set, so that a received byte costs no look-up by name.
+    cdef object data_received           # None for a BufferedProtocol
+    cdef object get_buffer, buffer_updated
+    cdef Layer layer                    # the protocol, if it is a layer
+
+    cdef RecvOp recv_op
+    cdef bint reading_paused
+    cdef bint floods                    # the last receive took all there was room for
+    cdef bint closing                   # close() or abort() was called, or the connection failed
+    cdef unsigned int lost              # connection_lost is scheduled; then counts writes to nobody
+
+    cdef int bind_protocol(self, object protocol) except -1
+    cdef int start_reading(self) except -1
+    cdef int stop_reading(self) except -1
+    cdef int on_readable(self) except -1
+    cdef int on_received(self) except -1
+    cdef int receive_whole(self) except -1
+    cdef int received_nothing(self, Py_ssize_t n) except -1
+    cdef int receive_into_protocol(self) except -1
+    cdef int copy_into_protocol(self, bytes chunk) except -1
+    cdef bint borrow_buffer(self, Py_buffer *view) except -1
+    cdef int deliver(self, object callback, object argument, str name) except -1
+    # virtual, and the transport's
+    cdef int on_eof(self) except -1
+    cdef int fail(self, object exc, str message) except -1

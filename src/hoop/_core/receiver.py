@@ -1,0 +1,317 @@
+"""The receiving half of a stream transport: from the driver's news, or the descriptor, to the protocol.
+
+    a Protocol          gets a bytes object by data_received
+    a BufferedProtocol  lends its buffer, into which the bytes go at once
+    a Layer             is one in C, and takes the bytes where they lie
+
+Whoever receives little gets what the driver hands over (Inbox), if it does. Whoever receives in bulk has its
+descriptor read by hand, into a hot buffer that all share; or, if it floods, straight into the object that the
+protocol gets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from asyncio import log
+
+import cython
+from cython.cimports.cpython.buffer import (
+    Py_buffer,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cython.cimports.cpython.bytes import (
+    PyBytes_AS_STRING,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cython.cimports.hoop._core.base import SCRATCH_BYTES
+from cython.cimports.hoop._core.c.linux import hoop_recv
+from cython.cimports.hoop._core.c.python import (
+    Py_DECREF,
+    PyContext_Enter,
+    PyContext_Exit,
+    Ref,
+    call_one_quiet,
+    hoop_take_exception,
+    ref,
+)
+from cython.cimports.hoop._core.endpoint import TAKEN, Layer
+from cython.cimports.hoop._core.errors import os_error
+from cython.cimports.hoop._core.feeder import feeder_of
+from cython.cimports.hoop._core.inbox import TRICKLE_BYTES, Inbox
+from cython.cimports.hoop._core.op import ARMED, IDLE, READY
+from cython.cimports.hoop._core.outbox import Outbox
+from cython.cimports.libc.string import memcpy
+
+EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
+EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
+_buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
+
+
+@cython.final
+@cython.cclass
+class RecvOp(Inbox):
+    """Receives for a stream for as long as it reads."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_ready(self) -> cython.int:
+        if self.delivers or self.has_news():
+            return self.receiver.on_received()
+        return self.receiver.on_readable()
+
+
+@cython.cclass
+class Receiver(Outbox):
+    """A connection that receives. What becomes of its end and of failures is the transport's to say."""
+
+    # ---- protocol ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def bind_protocol(self, protocol) -> cython.int:
+        self.layer = protocol if isinstance(protocol, Layer) else feeder_of(protocol)
+        if isinstance(protocol, _buffered_protocol):
+            self.get_buffer = protocol.get_buffer
+            self.buffer_updated = protocol.buffer_updated
+            self.data_received = None
+        else:
+            self.get_buffer = self.buffer_updated = None
+            self.data_received = getattr(protocol, "data_received", None)
+        self.protocol = protocol
+        return 0
+
+    def set_protocol(self, protocol):
+        """Give the connection to another protocol."""
+        self.bind_protocol(protocol)
+
+    def get_protocol(self):
+        """The protocol; None once the connection is lost."""
+        return self.protocol
+
+    # ---- receiving ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def start_reading(self) -> cython.int:
+        op: RecvOp = self.recv_op
+        if op.phase != ARMED and op.phase != READY and self.fd >= 0 and not self.loop.closed:
+            self.loop.driver.submit(op)
+            if op.has_news():  # from before reading was stopped
+                op.enter_ready()
+                self.loop.push(op)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def stop_reading(self) -> cython.int:
+        if self.recv_op.phase != IDLE and not self.loop.closed:
+            self.loop.driver.cancel(self.recv_op)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_readable(self) -> cython.int:
+        n: cython.Py_ssize_t
+        scratch: cython.p_char
+        if self.lost:
+            return 0
+        if self.data_received is None:
+            return self.receive_into_protocol()
+        if self.floods and self.layer is None:
+            return self.receive_whole()
+        scratch = self.loop.scratch
+        if scratch is cython.NULL:
+            scratch = self.loop.scratch_buffer()
+        n = hoop_recv(self.fd, scratch, SCRATCH_BYTES)
+        if n < TRICKLE_BYTES:
+            self.recv_op.by_hand = False
+        if n <= 0:
+            return self.received_nothing(n)
+        self.floods = n == SCRATCH_BYTES
+        self.unanswered = True
+        if self.layer is not None and self.layer.on_bytes(scratch, n) == TAKEN:
+            return 0
+        data = PyBytes_FromStringAndSize(scratch, n)
+        return self.deliver(self.data_received, data, "data_received")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def receive_whole(self) -> cython.int:
+        """Receive straight into the object that the protocol gets: the last time there was that much."""
+        n: cython.Py_ssize_t
+        data = PyBytes_FromStringAndSize(cython.NULL, SCRATCH_BYTES)
+        n = hoop_recv(self.fd, PyBytes_AS_STRING(data), SCRATCH_BYTES)
+        if n != SCRATCH_BYTES:
+            self.floods = False
+            if n <= 0:
+                return self.received_nothing(n)
+            data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), n)
+        return self.deliver(self.data_received, data, "data_received")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def received_nothing(self, n: cython.Py_ssize_t) -> cython.int:
+        if n == 0:
+            return self.on_eof()
+        if n == -EAGAIN or n == -EINTR:
+            return 0
+        return self.fail(os_error(n), "Fatal read error on socket transport")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_received(self) -> cython.int:
+        """Deliver what a completion driver has handed over, for as long as the protocol takes it."""
+        op: RecvOp = self.recv_op
+        chunk: bytes
+        while op.first is not None:
+            if self.closing:
+                return op.forget_news()
+            if self.reading_paused:
+                return 0
+            chunk = op.take_chunk()
+            self.unanswered = True
+            if self.layer is not None and self.layer.on_chunk(chunk) == TAKEN:
+                continue
+            if self.data_received is None:
+                self.copy_into_protocol(chunk)
+            else:
+                self.deliver(self.data_received, chunk, "data_received")
+        if self.closing or self.reading_paused:
+            return 0
+        if op.eof:
+            op.eof = False
+            return self.on_eof()
+        if op.error:
+            error = os_error(op.error)
+            op.error = 0
+            return self.fail(error, "Fatal read error on socket transport")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def receive_into_protocol(self) -> cython.int:
+        """Receive straight into a BufferedProtocol's own buffer."""
+        view: Py_buffer
+        n: cython.Py_ssize_t
+        if not self.borrow_buffer(cython.address(view)):
+            return 0
+        n = hoop_recv(self.fd, view.buf, view.len)
+        if n < TRICKLE_BYTES and n < view.len:
+            self.recv_op.by_hand = False
+        PyBuffer_Release(cython.address(view))
+        if n > 0:
+            return self.deliver(self.buffer_updated, n, "buffer_updated")
+        return self.received_nothing(n)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def copy_into_protocol(self, chunk: bytes) -> cython.int:
+        """Copy what was received into a BufferedProtocol's buffer, as often as it has to be offered."""
+        view: Py_buffer
+        n: cython.Py_ssize_t
+        done: cython.Py_ssize_t = 0
+        left: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk)
+        while left and not self.reading_paused and self.data_received is None:
+            if not self.borrow_buffer(cython.address(view)):
+                return 0
+            n = min(left, view.len)
+            memcpy(view.buf, PyBytes_AS_STRING(chunk) + done, n)
+            PyBuffer_Release(cython.address(view))
+            done += n
+            left -= n
+            self.deliver(self.buffer_updated, n, "buffer_updated")
+            if self.closing:
+                return 0
+        if left:  # it paused, or another protocol has taken its place
+            self.recv_op.put_back(chunk[done:])
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def borrow_buffer(self, view: cython.pointer[Py_buffer]) -> cython.bint:
+        """Have the protocol lend its buffer. False if it is not to be: the connection has failed."""
+        if self.get_buffer is None:
+            self.fail(
+                AttributeError(f"{self.protocol!r} has no data_received()"),
+                "Fatal error: protocol.data_received() call failed.",
+            )
+            return False
+        try:
+            buffer = self.context.run(self.get_buffer, -1)
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self.fail(exc, "Fatal error: protocol.get_buffer() call failed.")
+            return False
+        try:
+            PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
+        except BufferError as exc:
+            error = TypeError(f"a read-write bytes-like object is required: {exc}")
+            self.fail(error, "Fatal read error on socket transport")
+            return False
+        except TypeError as exc:
+            self.fail(exc, "Fatal read error on socket transport")
+            return False
+        if self.lost or self.fd < 0:  # get_buffer() aborted the connection
+            PyBuffer_Release(view)
+            return False
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def deliver(self, callback, argument, name: str) -> cython.int:
+        """Call the protocol, in the connection's context."""
+        self.unanswered = True
+        self.activity += 1
+        context: Ref = ref(self.context)
+        if PyContext_Enter(context) < 0:
+            return -1
+        result: Ref = call_one_quiet(ref(callback), ref(argument))
+        PyContext_Exit(context)
+        if result is not cython.NULL:
+            Py_DECREF(result)
+            return 0
+        exc = hoop_take_exception()
+        if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+            raise exc
+        return self.fail(exc, f"Fatal error: protocol.{name}() call failed.")
+
+    def is_reading(self):
+        """Whether the transport is receiving."""
+        return not self.closing and not self.reading_paused
+
+    def pause_reading(self):
+        """Stop calling data_received until resume_reading()."""
+        if self.closing or self.reading_paused:
+            return
+        self.reading_paused = True
+        self.stop_reading()
+        if self.loop.debug:
+            log.logger.debug("%r pauses reading", self)
+
+    def resume_reading(self):
+        """Undo pause_reading()."""
+        if self.closing or not self.reading_paused:
+            return
+        self.reading_paused = False
+        self.start_reading()
+        if self.loop.debug:
+            log.logger.debug("%r resumes reading", self)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_eof(self) -> cython.int:
+        """The peer has sent all that it will."""
+        raise NotImplementedError(type(self).__name__)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def fail(self, exc, message: str) -> cython.int:
+        """The connection is broken, or its protocol is."""
+        raise NotImplementedError(type(self).__name__)

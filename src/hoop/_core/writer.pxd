@@ -1,0 +1,39 @@
+from hoop._core.coroutine cimport Method, NativeCoroutine
+from hoop._core.endpoint cimport Layer
+from hoop._core.reader cimport StreamReader
+from hoop._core.stream cimport StreamTransport
+from hoop._core.waiting cimport Primitive
+
+cdef class StreamProtocol(Layer):
+    cdef object loop
+    cdef StreamReader reader            # None once the connection is lost
+    cdef object writer                  # on Pythons whose protocols keep a server's
+    cdef object task                    # of a server's callback, until the connection is lost
+    cdef object transport               # None once the connection is lost
+    cdef object client_connected_cb     # None of a client
+    cdef bint over_tls
+    cdef bint paused                    # the transport wants nothing written now
+    cdef bint lost                      # connection_lost was called ...
+    cdef object error                   # ... with this
+    cdef object drain_waiters           # a deque of futures; None until needed
+    cdef object close_waiters           # the same
+    cdef object closed                  # a future; None until somebody asks for it
+    cdef object __weakref__
+    cdef int check_not_lost(self) except -1
+    cdef int wait_until_writable(self, NativeCoroutine c) except -1
+    cdef int wait_until_closed(self, NativeCoroutine c) except -1
+
+cdef class Ending:
+    cdef object loop, transport
+
+cdef class StreamWriter(Primitive):
+    cdef object __weakref__
+    cdef object target                  # the transport
+    cdef StreamTransport stream         # the same, if it is one of ours
+    cdef object protocol
+    cdef object reader
+    cdef int bind_transport(self, object transport) except -1
+    cdef bint is_closing_now(self) except -1
+
+cdef class Drain(Method):
+    cdef int go_on(self, NativeCoroutine c) except -1

@@ -1,0 +1,568 @@
+"""The writing half of a stream, and the protocol between a transport and the two halves.
+
+See asyncio.StreamWriter and asyncio.StreamReaderProtocol, whose behaviour this follows. The protocol is a
+layer: the reader gets a connection's bytes in C. What is written goes to the transport, and drain() waits
+only while that keeps more than it likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import sys
+import warnings
+from asyncio import coroutines, log
+
+import cython
+from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
+from cython.cimports.hoop._core.endpoint import DECLINED, TAKEN, Layer
+from cython.cimports.hoop._core.reader import StreamReader
+from cython.cimports.hoop._core.stream import StreamTransport
+from cython.cimports.hoop._core.waiting import (
+    Primitive,
+    finish_class,
+    leave,
+    wait_in,
+    wake,
+)
+
+deque = cython.declare(object, collections.deque)
+_asyncio_protocol = cython.declare(object, asyncio.StreamReaderProtocol)
+_asyncio_reader = cython.declare(object, asyncio.StreamReader)
+
+
+def _ending_names():
+    """The names in what this Python's asyncio does when the task of a server's callback is done."""
+    for constant in _asyncio_protocol.connection_made.__code__.co_consts:
+        if hasattr(constant, "co_names"):
+            return constant.co_names
+    return ("cancelled", "exception") if sys.version_info >= (3, 13) else ()
+
+
+# Where the Pythons differ. Until 3.12 a protocol keeps the writer of a server until the connection is lost.
+# Not all look at how the callback ended, and not all close the connection if it was cancelled. On the first
+# ones a writer that is dropped unclosed does not complain.
+KEEPS_WRITER = cython.declare(cython.bint, hasattr(_asyncio_protocol, "_replace_writer"))
+REPORTS = cython.declare(cython.bint, "exception" in _ending_names())
+CLOSES_CANCELLED = cython.declare(cython.bint, "cancelled" in _ending_names())
+COMPLAINS = cython.declare(cython.bint, hasattr(asyncio.StreamWriter, "__del__"))
+
+# What drain() waits for.
+A_TURN = cython.declare(cython.Py_ssize_t, 1)
+ROOM = cython.declare(cython.Py_ssize_t, 2)
+ANOTHER = cython.declare(cython.Py_ssize_t, 3)
+
+
+@cython.final
+@cython.cclass
+class StreamProtocol(Layer):
+    """Between a transport and a reader, and the writer's flow control. See asyncio.StreamReaderProtocol.
+
+    With a `client_connected_cb` it is a server's, and calls that for the connection.
+    """
+
+    @property
+    def __class__(self):
+        return _asyncio_protocol
+
+    def __init__(self, stream_reader: StreamReader, client_connected_cb=None, loop=None):
+        self.reader = stream_reader
+        self.client_connected_cb = client_connected_cb
+        self.loop = stream_reader.bound_loop if loop is None else loop
+
+    # ---- what the transport calls ----
+
+    def connection_made(self, transport):
+        """Begin to read. Of a server: call the callback."""
+        reader: StreamReader = self.reader
+        self.transport = transport
+        reader.set_transport(transport)
+        self.over_tls = transport.get_extra_info("sslcontext") is not None
+        if self.client_connected_cb is None:
+            return
+        writer = StreamWriter(transport, self, reader, self.loop)
+        if KEEPS_WRITER:
+            self.writer = writer
+        result = self.client_connected_cb(reader, writer)
+        if coroutines.iscoroutine(result):
+            self.task = self.loop.create_task(result)
+            if REPORTS:
+                self.task.add_done_callback(Ending(self.loop, transport))
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
+        if self.reader is None or not self.reader.takes_bytes():
+            return DECLINED
+        self.reader.add(data, n)
+        return TAKEN
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_chunk(self, chunk: bytes) -> cython.int:
+        if self.reader is None or not self.reader.takes_bytes():
+            return DECLINED
+        self.reader.add_chunk(chunk)
+        return TAKEN
+
+    def data_received(self, data):
+        """Feed the reader."""
+        if self.reader is not None:
+            cython.cast(object, self.reader).feed_data(data)
+
+    def eof_received(self):
+        """Tell the reader. The connection stays open for writing, but over TLS."""
+        if self.reader is not None:
+            cython.cast(object, self.reader).feed_eof()
+        return not self.over_tls
+
+    def connection_lost(self, exc):
+        """Tell everybody, and let go of them."""
+        reader: StreamReader = self.reader
+        self.lost = True
+        self.error = exc
+        if reader is not None:
+            if exc is None:
+                cython.cast(object, reader).feed_eof()
+            else:
+                cython.cast(object, reader).set_exception(exc)
+        if self.closed is not None:
+            _finish(self.closed, exc)
+            self.closed._log_traceback = False
+        waiters = list(self.close_waiters or ())
+        if self.paused and self.drain_waiters is not None:
+            waiters.extend(self.drain_waiters)
+        for waiter in waiters:
+            _finish(waiter, exc)
+        self.reader = None
+        self.writer = self.task = self.transport = None
+
+    def pause_writing(self):
+        """From now on drain() waits."""
+        self.paused = True
+        if self.loop.get_debug():
+            log.logger.debug("%r pauses writing", self)
+
+    def resume_writing(self):
+        """Wake all who drain."""
+        self.paused = False
+        if self.loop.get_debug():
+            log.logger.debug("%r resumes writing", self)
+        if self.drain_waiters is not None:
+            for waiter in self.drain_waiters:
+                wake(waiter, None)
+
+    # ---- what the writer asks ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def check_not_lost(self) -> cython.int:
+        if self.lost:
+            raise ConnectionResetError("Connection lost")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wait_until_writable(self, c: NativeCoroutine) -> cython.int:
+        self.check_not_lost()
+        if not self.paused:
+            return OVER
+        if self.drain_waiters is None:
+            self.drain_waiters = deque()
+        c.mark = ROOM
+        return wait_in(c, self.drain_waiters, self.loop.create_future())
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wait_until_closed(self, c: NativeCoroutine) -> cython.int:
+        if self.lost:
+            if self.error is not None:
+                raise self.error
+            return OVER
+        if self.close_waiters is None:
+            self.close_waiters = deque()
+        return wait_in(c, self.close_waiters, self.loop.create_future())
+
+    # ---- what asyncio's has ----
+
+    @cython.binding(True)
+    def _drain_helper(self):
+        return new_coroutine(DRAIN_HELPER, self, None)
+
+    def _get_close_waiter(self, stream):
+        return self._closed
+
+    @property
+    def _closed(self):
+        if self.closed is None:
+            self.closed = self.loop.create_future()
+            if self.lost:
+                _finish(self.closed, self.error)
+                self.closed._log_traceback = False
+        return self.closed
+
+    def _replace_transport(self, transport):
+        """TLS was started: what there was is below it now."""
+        self.transport = transport
+        self.over_tls = transport.get_extra_info("sslcontext") is not None
+        if self.reader is not None:
+            self.reader.transport = transport
+
+    def _replace_writer(self, writer):
+        if KEEPS_WRITER:
+            self.writer = writer
+        self._replace_transport(writer.transport)
+
+    @property
+    def _loop(self):
+        return self.loop
+
+    @property
+    def _stream_reader(self):
+        return self.reader
+
+    @property
+    def _stream_writer(self):
+        return self.writer
+
+    @_stream_writer.setter
+    def _stream_writer(self, writer):
+        self.writer = writer
+
+    @property
+    def _task(self):
+        return self.task
+
+    @property
+    def _transport(self):
+        return self.transport
+
+    @_transport.setter
+    def _transport(self, transport):
+        self.transport = transport
+
+    @property
+    def _client_connected_cb(self):
+        return self.client_connected_cb
+
+    @property
+    def _over_ssl(self):
+        return self.over_tls
+
+    @_over_ssl.setter
+    def _over_ssl(self, value: cython.bint):
+        self.over_tls = value
+
+    @property
+    def _paused(self):
+        return self.paused
+
+    @property
+    def _connection_lost(self):
+        return self.lost
+
+    @property
+    def _drain_waiters(self):
+        if self.drain_waiters is None:
+            self.drain_waiters = deque()
+        return self.drain_waiters
+
+
+@cython.final
+@cython.cclass
+class Ending:
+    """Called when the task of a server's callback is done. A failure is reported, and ends the connection."""
+
+    def __init__(self, loop, transport):
+        self.loop = loop
+        self.transport = transport
+
+    def __call__(self, task):
+        if CLOSES_CANCELLED and task.cancelled():
+            self.transport.close()
+            return
+        exc = task.exception()
+        if exc is not None:
+            self.loop.call_exception_handler(
+                {
+                    "message": "Unhandled exception in client_connected_cb",
+                    "exception": exc,
+                    "transport": self.transport,
+                }
+            )
+            self.transport.close()
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _finish(future, exc) -> cython.int:
+    if not future.done():
+        if exc is None:
+            future.set_result(None)
+        else:
+            future.set_exception(exc)
+    return 0
+
+
+# ---- writing -----------------------------------------------------------------------------------------
+
+
+@cython.cclass
+class StreamWriter(Primitive):
+    """What goes out on a connection. See asyncio.StreamWriter."""
+
+    def __init__(self, transport, protocol, reader, loop):
+        if reader is not None and not isinstance(reader, _asyncio_reader):
+            raise AssertionError(f"a StreamReader is expected, not {reader!r}")
+        self.bind_transport(transport)
+        self.protocol = protocol
+        self.reader = reader
+        self.bind(loop)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def bind_transport(self, transport) -> cython.int:
+        self.target = transport
+        self.stream = transport if type(transport) is StreamTransport else None
+        return 0
+
+    def __repr__(self):
+        parts = [self.__class__.__name__, f"transport={self.target!r}"]
+        if self.reader is not None:
+            parts.append(f"reader={self.reader!r}")
+        return f"<{' '.join(parts)}>"
+
+    def __del__(self):
+        if not COMPLAINS or self.target is None or self.target.is_closing():
+            return
+        if self.bound_loop.is_closed():
+            warnings.warn("loop is closed", ResourceWarning, stacklevel=1)
+        else:
+            self.close()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1)
+
+    @property
+    def transport(self):
+        """The transport; another one after start_tls()."""
+        return self.target
+
+    def write(self, data):
+        """Queue data to be sent. See the transport's write()."""
+        if self.stream is not None:
+            self.stream.send(data)
+        else:
+            self.target.write(data)
+
+    def writelines(self, data):
+        """Queue several pieces of data; see write()."""
+        self.target.writelines(data)
+
+    def write_eof(self):
+        """Close the sending half once everything written was sent."""
+        return self.target.write_eof()
+
+    def can_write_eof(self):
+        """Whether the transport can be closed by halves."""
+        return self.target.can_write_eof()
+
+    def close(self):
+        """Send what was written, then close."""
+        return self.target.close()
+
+    def is_closing(self):
+        """Whether it is closing or closed."""
+        return self.target.is_closing()
+
+    def get_extra_info(self, name, default=None):
+        """What is known of the connection. See asyncio.BaseTransport.get_extra_info."""
+        return self.target.get_extra_info(name, default)
+
+    @cython.binding(True)
+    def drain(self):
+        """Wait until the transport takes more. Raises what the reader has to raise, or ConnectionResetError.
+
+        Any number of tasks may.
+        """
+        return new_coroutine(DRAIN, self, None)
+
+    @cython.binding(True)
+    def wait_closed(self):
+        """Wait until the connection is closed. Raises what it was lost with."""
+        return new_coroutine(WAIT_CLOSED, self, None)
+
+    @cython.binding(True)
+    def start_tls(
+        self,
+        sslcontext,
+        *,
+        server_hostname=None,
+        ssl_handshake_timeout=None,
+        ssl_shutdown_timeout=None,
+    ):
+        """Go on with TLS. What the reader holds already is taken for its first bytes."""
+        options = {
+            "server_hostname": server_hostname,
+            "ssl_handshake_timeout": ssl_handshake_timeout,
+            "ssl_shutdown_timeout": ssl_shutdown_timeout,
+        }
+        return _start_tls(self, sslcontext, options)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def is_closing_now(self) -> cython.bint:
+        if self.stream is not None:
+            return self.stream.closing
+        return bool(self.target.is_closing())
+
+    # ---- what asyncio's has ----
+
+    @property
+    def _transport(self):
+        return self.target
+
+    @_transport.setter
+    def _transport(self, transport):
+        self.bind_transport(transport)
+
+    @property
+    def _protocol(self):
+        return self.protocol
+
+    @_protocol.setter
+    def _protocol(self, protocol):
+        self.protocol = protocol
+
+    @property
+    def _reader(self):
+        return self.reader
+
+    @_reader.setter
+    def _reader(self, reader):
+        self.reader = reader
+
+
+async def _start_tls(writer, sslcontext, options):
+    protocol = writer._protocol
+    await writer.drain()
+    writer._transport = await writer._loop.start_tls(
+        writer._transport,
+        protocol,
+        sslcontext,
+        server_side=protocol._client_connected_cb is not None,
+        **options,
+    )
+    if hasattr(protocol, "_replace_writer"):
+        protocol._replace_writer(writer)
+    else:
+        protocol._replace_transport(writer._transport)
+
+
+@cython.final
+@cython.cclass
+class Drain(Method):
+    """writer.drain()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        writer: StreamWriter = cython.cast(StreamWriter, c.owner)
+        reader = writer.reader
+        if reader is not None:
+            if type(reader) is StreamReader and cython.cast(StreamReader, reader).is_plain():
+                error = cython.cast(StreamReader, reader).error
+            else:
+                error = reader.exception()
+            if error is not None:
+                raise error
+        if writer.is_closing_now():  # then connection_lost() has its turn first
+            c.mark = A_TURN
+            return c.wait_a_turn()
+        return self.go_on(c)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def go_on(self, c: NativeCoroutine) -> cython.int:
+        protocol = cython.cast(StreamWriter, c.owner).protocol
+        if type(protocol) is StreamProtocol:
+            return cython.cast(StreamProtocol, protocol).wait_until_writable(c)
+        c.mark = ANOTHER
+        return c.delegate(protocol._drain_helper())
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        if c.mark == A_TURN:
+            return self.go_on(c)
+        if c.mark == ROOM:
+            _stop_draining(cython.cast(StreamWriter, c.owner).protocol, c)
+        return OVER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        if c.mark == ROOM:
+            _stop_draining(cython.cast(StreamWriter, c.owner).protocol, c)
+        raise error
+
+
+@cython.final
+@cython.cclass
+class DrainHelper(Method):
+    """protocol._drain_helper()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        return cython.cast(StreamProtocol, c.owner).wait_until_writable(c)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        _stop_draining(c.owner, c)
+        return OVER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        _stop_draining(c.owner, c)
+        raise error
+
+
+@cython.final
+@cython.cclass
+class WaitClosed(Method):
+    """writer.wait_closed()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        writer: StreamWriter = cython.cast(StreamWriter, c.owner)
+        if type(writer.protocol) is StreamProtocol:
+            return cython.cast(StreamProtocol, writer.protocol).wait_until_closed(c)
+        return c.delegate(writer.protocol._get_close_waiter(writer))
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        return OVER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        protocol = cython.cast(StreamWriter, c.owner).protocol
+        if type(protocol) is StreamProtocol and not cython.cast(StreamProtocol, protocol).lost:
+            leave(cython.cast(StreamProtocol, protocol).close_waiters, c.future)
+        raise error
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _stop_draining(protocol: StreamProtocol, c: NativeCoroutine) -> cython.int:
+    return leave(protocol.drain_waiters, c.future)
+
+
+DRAIN = cython.declare(Drain, Drain("drain"))
+DRAIN_HELPER = cython.declare(DrainHelper, DrainHelper("_drain_helper"))
+WAIT_CLOSED = cython.declare(WaitClosed, WaitClosed("wait_closed"))
+
+finish_class(StreamWriter, asyncio.StreamWriter, ("drain", "wait_closed", "start_tls"))
