@@ -16,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import traceback
 import warnings
 from pathlib import Path
 
@@ -66,6 +67,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Limit the time for what is torn down at the very end."""
+    faulthandler.dump_traceback_later(KILL_AFTER, exit=True, file=session.config.stash[stderr_key])
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Give the copy of standard error back."""
     faulthandler.cancel_dump_traceback_later()
@@ -90,6 +96,17 @@ def pytest_runtest_protocol(item: pytest.Item):
         signal.signal(signal.SIGALRM, before)
         if item.stash.get(failed_key, False):
             forget_failure()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item):
+    """End the session if a teardown takes too long: pytest does not finish it then, and what is left of
+    this test's fixtures would make others fail."""
+    try:
+        return (yield)
+    except OverTime:
+        traceback.print_exc()
+        pytest.exit(f"{item.nodeid} was torn down for too long: no test after it has run", 1)
 
 
 @pytest.hookimpl(wrapper=True)
