@@ -61,8 +61,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[stderr_key] = os.dup(2)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keep pytest and the tests themselves out of the many collections to come."""
+@pytest.fixture(autouse=True, scope="module")
+def few_objects():
+    """Keep pytest, its reports and the tests themselves out of the many collections to come: they would
+    take more time than the tests."""
     gc.collect()
     gc.freeze()
 
