@@ -164,6 +164,9 @@ def nothing_left(request):
     if request.node.stash.get(failed_key, False):
         return
     gc.collect()
+    for thread in threading.enumerate():
+        if thread not in threads:
+            thread.join(5)  # an executor that was shut down may still be ending, and closing what it opened
     opened = [loop for loop in registry.loops if loop not in loops and not loop.is_closed()]
     assert opened == [], "loops were left open"
     busy = [
@@ -175,9 +178,6 @@ def nothing_left(request):
     assert [task for task in pending_tasks() if task not in tasks] == [], "tasks were left pending"
     assert count_live_ops() == ops, "ops were left alive"
     assert descriptors() == fds, "descriptors were left open, or closed"
-    for thread in threading.enumerate():
-        if thread not in threads:
-            thread.join(5)  # an executor that was shut down may still be ending
     assert [t for t in threading.enumerate() if t not in threads] == [], "threads were left"
     assert asyncio._get_running_loop() is None
     assert signal.getsignal(signal.SIGINT) is interrupt

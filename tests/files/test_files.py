@@ -10,6 +10,7 @@ import os
 import stat
 import subprocess
 import threading
+import time
 import warnings
 
 import pytest
@@ -271,6 +272,41 @@ def test_the_loop_can_end_while_an_open_is_under_way(tmp_path, loop):
         with pytest.raises(asyncio.CancelledError):
             loop.run_until_complete(task)
     loop.close()
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["nobody told", "told"])
+@pytest.mark.parametrize("by", ["opener", "reader of a fifo"])
+def test_a_file_opened_after_the_loops_last_turn_is_closed_with_it(
+    loop, tmp_path, logged, by, told
+):
+    path = tmp_path / "file"
+    release = threading.Event()
+
+    def opener(name, flags):
+        release.wait(10)
+        return os.open(name, flags)
+
+    async def main():
+        if by == "opener":
+            path.touch()
+            await start(hoop.open(path, "wb", opener=opener))
+        else:
+            os.mkfifo(path)
+            await start(hoop.open(path, "wb"))
+            await until(lambda: "hoop-files-alone" in {t.name for t in threading.enumerate()})
+
+    loop.run_until_complete(main())
+    release.set()
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    while not loop._file_pool._performed:
+        time.sleep(0.001)
+    os.close(reader)
+    if told:
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    loop.close()
+    gc.collect()
+    assert [m.splitlines()[0] for m in logged.messages] == ["Task was destroyed but it is pending!"]
 
 
 # ---- files that may wait for ever ----
@@ -553,13 +589,13 @@ def test_the_threads_are_bounded(python, tmp_path):
 
 def test_an_open_cancelled_in_the_turn_of_its_result_leaves_no_descriptor(tmp_path, monkeypatch):
     async def main():
-        finish = FilePool._finish
+        finish_one = FilePool._finish_one
 
-        def finish_and_cancel(pool, job):
-            finish(pool, job)
+        def finish_and_cancel(pool):
+            finish_one(pool)
             task.cancel()
 
-        monkeypatch.setattr(FilePool, "_finish", finish_and_cancel)
+        monkeypatch.setattr(FilePool, "_finish_one", finish_and_cancel)
         before = set(os.listdir("/proc/self/fd"))
         task = asyncio.ensure_future(open_file())
         with pytest.raises(asyncio.CancelledError):
