@@ -24,7 +24,14 @@ def run_pytest(tmp_path):
     def run_pytest(code: str) -> tuple[int, str]:
         (tmp_path / "test_it.py").write_text(textwrap.dedent(code))
         done = subprocess.run(
-            [sys.executable, "-c", PYTEST, "--rootdir", str(tmp_path), str(tmp_path / "test_it.py")],
+            [
+                sys.executable,
+                "-c",
+                PYTEST,
+                "--rootdir",
+                str(tmp_path),
+                str(tmp_path / "test_it.py"),
+            ],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
             capture_output=True,
             text=True,

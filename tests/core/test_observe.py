@@ -91,7 +91,9 @@ def test_sleeps_once_for_a_distant_timer(loop):
     loop.call_later(0.05, loop.stop)
     before = loop.counters()["sleeps"]
     loop.run_forever()
-    assert loop.counters()["sleeps"] - before < 10  # the kernel's clock may be a little ahead, a few times
+    assert (
+        loop.counters()["sleeps"] - before < 10
+    )  # the kernel's clock may be a little ahead, a few times
 
 
 @pytest.mark.parametrize("n", [0, 1, 7])

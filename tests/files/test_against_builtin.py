@@ -185,8 +185,7 @@ def test_binary_files_do_what_the_builtins_do(run, tmp_path, mode, cold):
     for seed in range(6):
         rng = random.Random(f"{mode} {seed}")
         content = b"".join(
-            rng.randbytes(rng.randrange(200)) + b"\n"
-            for _ in range(rng.choice([0, 1, 30, 3000]))
+            rng.randbytes(rng.randrange(200)) + b"\n" for _ in range(rng.choice([0, 1, 30, 3000]))
         )
         options = {"buffering": rng.choice([-1, -1, 2, 100, 8192])}
         operations = drawn(rng, binary_operation, 40, size=len(content))
