@@ -166,9 +166,8 @@ def nothing_left(request):
     gc.collect()
     for thread in threading.enumerate():
         if thread not in threads:
-            thread.join(
-                5
-            )  # an executor that was shut down may still be ending, and closing what it opened
+            # An executor that was shut down may still be ending, a file opened too late being closed.
+            thread.join(5)
     opened = [loop for loop in registry.loops if loop not in loops and not loop.is_closed()]
     assert opened == [], "loops were left open"
     busy = [

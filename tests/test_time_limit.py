@@ -22,16 +22,10 @@ def run_pytest(tmp_path):
     """A function that runs a test file under a short time limit: its exit status, and what it printed."""
 
     def run_pytest(code: str) -> tuple[int, str]:
-        (tmp_path / "test_it.py").write_text(textwrap.dedent(code))
+        file = tmp_path / "test_it.py"
+        file.write_text(textwrap.dedent(code))
         done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                PYTEST,
-                "--rootdir",
-                str(tmp_path),
-                str(tmp_path / "test_it.py"),
-            ],
+            [sys.executable, "-c", PYTEST, "--rootdir", str(tmp_path), str(file)],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
             capture_output=True,
             text=True,
