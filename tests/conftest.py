@@ -16,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import traceback
 import warnings
 from pathlib import Path
 
@@ -60,10 +61,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[stderr_key] = os.dup(2)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keep pytest and the tests themselves out of the many collections to come."""
+@pytest.fixture(autouse=True, scope="module")
+def few_objects():
+    """Keep pytest, its reports and the tests themselves out of the many collections to come: they would
+    take more time than the tests."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Limit the time for what is torn down at the very end."""
+    faulthandler.dump_traceback_later(KILL_AFTER, exit=True, file=session.config.stash[stderr_key])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -90,6 +98,17 @@ def pytest_runtest_protocol(item: pytest.Item):
         signal.signal(signal.SIGALRM, before)
         if item.stash.get(failed_key, False):
             forget_failure()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item):
+    """End the session if a teardown takes too long: pytest does not finish it then, and what is left of
+    this test's fixtures would make others fail."""
+    try:
+        return (yield)
+    except OverTime:
+        traceback.print_exc()
+        pytest.exit(f"{item.nodeid} was torn down for too long: no test after it has run", 1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -145,6 +164,10 @@ def nothing_left(request):
     if request.node.stash.get(failed_key, False):
         return
     gc.collect()
+    for thread in threading.enumerate():
+        if thread not in threads:
+            # An executor that was shut down may still be ending, a file opened too late being closed.
+            thread.join(5)
     opened = [loop for loop in registry.loops if loop not in loops and not loop.is_closed()]
     assert opened == [], "loops were left open"
     busy = [
@@ -156,9 +179,6 @@ def nothing_left(request):
     assert [task for task in pending_tasks() if task not in tasks] == [], "tasks were left pending"
     assert count_live_ops() == ops, "ops were left alive"
     assert descriptors() == fds, "descriptors were left open, or closed"
-    for thread in threading.enumerate():
-        if thread not in threads:
-            thread.join(5)  # an executor that was shut down may still be ending
     assert [t for t in threading.enumerate() if t not in threads] == [], "threads were left"
     assert asyncio._get_running_loop() is None
     assert signal.getsignal(signal.SIGINT) is interrupt

@@ -37,7 +37,9 @@ def outcome(call, *args):
 def test_the_answers_are_those_of_the_socket_module(run, host):
     async def main():
         loop = asyncio.get_running_loop()
-        for port, family, kind, flags in itertools.product(PORTS, FAMILIES, KINDS, FLAGS):
+        # localhost may have no IPv6 address in the hosts file, and a name server takes its time.
+        families = FAMILIES if host != "localhost" else [socket.AF_UNSPEC, socket.AF_INET]
+        for port, family, kind, flags in itertools.product(PORTS, families, KINDS, FLAGS):
             expected = outcome(socket.getaddrinfo, host, port, family, kind, 0, flags)
             try:
                 found = await loop.getaddrinfo(host, port, family=family, type=kind, flags=flags)

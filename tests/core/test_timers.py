@@ -246,13 +246,13 @@ def test_cancel_of_everything_at_random(loop):
 
 
 def test_sleep_does_not_end_for_a_cancelled_timer(loop):
-    handle = loop.call_later(0.001, callback)
+    for i in range(100):
+        loop.call_later(i * 0.0001, callback).cancel()
     loop.call_later(0.5, callback)
-    handle.cancel()
-    loop.call_later(0.005, loop.stop)
+    loop.call_later(0.02, loop.stop)
     sleeps = loop.counters()["sleeps"]
     loop.run_forever()
-    assert loop.counters()["sleeps"] - sleeps <= 2
+    assert loop.counters()["sleeps"] - sleeps < 10, loop.counters()
 
 
 def test_scheduled_attribute(loop):

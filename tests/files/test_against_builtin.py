@@ -7,6 +7,7 @@ cache and, `cold`, with every read made by an op.
 
 from __future__ import annotations
 
+import functools
 import io
 import random
 import sys
@@ -20,18 +21,26 @@ ENDS = ["\n", "\r", "\r\n", "\n\r", ""]
 ALPHABET = "abc xyz 0123 éßñ 日本語 🎈 "
 
 
+@functools.cache
+def letters_of(letters: str) -> str:
+    """Many of these letters in a random order, of which lines are cut: drawing each anew takes long."""
+    return "".join(random.Random(letters).choices(letters, k=1 << 18))
+
+
 def random_text(rng: random.Random, encoding: str, n: int) -> str:
     if encoding in ("latin-1", "ascii", "shift_jis"):
         letters = "abc xyz 0123 " + ("éßñ" if encoding == "latin-1" else "")
         letters += "日本語" if encoding == "shift_jis" else ""
     else:
         letters = ALPHABET
+    many = letters_of(letters)
     lines = []
     for _ in range(n):
         length = rng.choice([0, 1, 5, 80, rng.randrange(300)])
         if rng.random() < 0.01:
             length = 20000
-        lines.append("".join(rng.choices(letters, k=length)) + rng.choice(ENDS))
+        at = rng.randrange(len(many) - length)
+        lines.append(many[at : at + length] + rng.choice(ENDS))
     return "".join(lines)
 
 
@@ -50,7 +59,7 @@ async def outcome(call, *args):
 
 def binary_operation(rng: random.Random, size: int):
     n = rng.choice([0, 1, 7, 100, 4096, 10000, 70000])
-    blob = bytes(rng.choices(range(256), k=rng.choice([0, 1, 10, 5000, 40000])))
+    blob = rng.randbytes(rng.choice([0, 1, 10, 5000, 40000]))
     return rng.choice(
         [
             ("read", n),
@@ -176,8 +185,7 @@ def test_binary_files_do_what_the_builtins_do(run, tmp_path, mode, cold):
     for seed in range(6):
         rng = random.Random(f"{mode} {seed}")
         content = b"".join(
-            bytes(rng.choices(range(256), k=rng.randrange(200))) + b"\n"
-            for _ in range(rng.choice([0, 1, 30, 3000]))
+            rng.randbytes(rng.randrange(200)) + b"\n" for _ in range(rng.choice([0, 1, 30, 3000]))
         )
         options = {"buffering": rng.choice([-1, -1, 2, 100, 8192])}
         operations = drawn(rng, binary_operation, 40, size=len(content))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
 import stat
 import subprocess
 import threading
+import time
 import warnings
 
 import pytest
@@ -30,16 +32,28 @@ def jobs() -> int:
     return engine.running_loop()._file_pool.jobs
 
 
-class Gate:
-    """Holds the threads of a loop until it is opened: whatever they are given waits."""
+@contextlib.contextmanager
+def held_threads(loop):
+    """Hold the threads of a loop, however the block ends: whatever they are given meanwhile waits."""
+    released = threading.Event()
+    for _ in range(loop._file_pool._threads_max):
+        loop._file_pool.call(released.wait)
+    try:
+        yield
+    finally:
+        released.set()
 
-    def __init__(self, loop):
-        self._open = threading.Event()
-        for _ in range(loop._file_pool._threads_max):
-            loop._file_pool.call(self._open.wait)
 
-    def open(self):
-        self._open.set()
+async def start(awaitable):
+    """A task that has just begun to wait for it: no look at the kernel lies between."""
+
+    async def wait():
+        return await awaitable
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    assert not task.done()
+    return task
 
 
 def test_it_can_be_awaited_or_entered(run, tmp_path):
@@ -181,14 +195,11 @@ def test_files_are_read_side_by_side(run, tmp_path):
 
 def test_a_cancelled_open_leaves_no_descriptor(run, tmp_path):
     async def main():
-        gate = Gate(asyncio.get_running_loop())
-        opening = asyncio.ensure_future(asyncio.wait_for(hoop.open(tmp_path / "new", "w"), 5))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        opening.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await opening
-        gate.open()
+        with held_threads(asyncio.get_running_loop()):
+            opening = await start(hoop.open(tmp_path / "new", "w"))
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
         # A thread opens it nonetheless; the kernel may have been stopped in time.
         while asyncio.get_running_loop().driver == "epoll" and not (tmp_path / "new").exists():
             await asyncio.sleep(0)
@@ -203,13 +214,11 @@ def test_a_cancelled_read_moves_nothing(run, tmp_path):
     async def main():
         async with hoop.open(path, "rb") as f:
             cold(f)
-            gate = Gate(asyncio.get_running_loop())
-            reading = asyncio.create_task(f.read(10))
-            await asyncio.sleep(0)
-            reading.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await reading
-            gate.open()
+            with held_threads(asyncio.get_running_loop()):
+                reading = await start(f.read(10))
+                reading.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await reading
             assert await f.read(10) == bytes(range(10))
 
     run(main())
@@ -220,13 +229,11 @@ def test_a_cancelled_write_is_written_by_what_is_done_next(run, tmp_path):
 
     async def main():
         f = await hoop.open(path, "wb")
-        gate = Gate(asyncio.get_running_loop())
-        writing = asyncio.create_task(f.write(b"x" * 100_000))
-        await asyncio.sleep(0)
-        writing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await writing
-        gate.open()
+        with held_threads(asyncio.get_running_loop()):
+            writing = await start(f.write(b"x" * 100_000))
+            writing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await writing
         await f.write(b"y")
         await f.close()
 
@@ -240,14 +247,12 @@ def test_a_cancelled_close_closes(run, tmp_path):
     async def main():
         f = await hoop.open(path, "w")
         await f.write("all of it")
-        gate = Gate(asyncio.get_running_loop())
-        closing = asyncio.create_task(f.close())
-        await asyncio.sleep(0)
-        closing.cancel()
-        await asyncio.sleep(0)
-        closing.cancel()
-        await asyncio.sleep(0)
-        gate.open()
+        with held_threads(asyncio.get_running_loop()):
+            closing = await start(f.close())
+            closing.cancel()
+            await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.sleep(0)
         with pytest.raises(asyncio.CancelledError):
             await closing
         assert f.closed
@@ -258,18 +263,50 @@ def test_a_cancelled_close_closes(run, tmp_path):
 
 def test_the_loop_can_end_while_an_open_is_under_way(tmp_path, loop):
     async def main():
-        gate = Gate(loop)
-        task = asyncio.create_task(asyncio.wait_for(hoop.open(tmp_path / "new", "w"), 5))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        return gate, task
+        task = await start(hoop.open(tmp_path / "new", "w"))
+        task.cancel()
+        return task
 
-    gate, task = loop.run_until_complete(main())
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        loop.run_until_complete(task)
-    gate.open()
+    with held_threads(loop):
+        task = loop.run_until_complete(main())
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
     loop.close()
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["nobody told", "told"])
+@pytest.mark.parametrize("by", ["opener", "reader of a fifo"])
+def test_a_file_opened_after_the_loops_last_turn_is_closed_with_it(
+    loop, tmp_path, logged, by, told
+):
+    path = tmp_path / "file"
+    release = threading.Event()
+
+    def opener(name, flags):
+        release.wait(10)
+        return os.open(name, flags)
+
+    async def main():
+        if by == "opener":
+            path.touch()
+            await start(hoop.open(path, "wb", opener=opener))
+        else:
+            os.mkfifo(path)
+            await start(hoop.open(path, "wb"))
+            await until(lambda: "hoop-files-alone" in {t.name for t in threading.enumerate()})
+
+    loop.run_until_complete(main())
+    release.set()
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    while not loop._file_pool._performed:
+        time.sleep(0.001)
+    os.close(reader)
+    if told:
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    loop.close()
+    gc.collect()
+    assert [m.splitlines()[0] for m in logged.messages] == ["Task was destroyed but it is pending!"]
 
 
 # ---- files that may wait for ever ----
@@ -465,20 +502,18 @@ def test_a_forgotten_file_with_a_read_under_way_is_closed_after_it(run, tmp_path
 
     async def main():
         f = cold(await hoop.open(path, "rb"))
-        gate = Gate(asyncio.get_running_loop())
-        reading = asyncio.create_task(f.read(10))
-        await asyncio.sleep(0)
-        fd = f.fileno()
-        reading.cancel()
-        await asyncio.wait([reading])
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
-            del f, reading
-            gc.collect()
-        assert [w.category for w in seen] == [ResourceWarning]
-        if asyncio.get_running_loop().driver == "epoll":
-            os.fstat(fd)  # still there: a thread is about to read from it
-        gate.open()
+        with held_threads(asyncio.get_running_loop()):
+            reading = await start(f.read(10))
+            fd = f.fileno()
+            reading.cancel()
+            await asyncio.wait([reading])
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                del f, reading
+                gc.collect()
+            assert [w.category for w in seen] == [ResourceWarning]
+            if asyncio.get_running_loop().driver == "epoll":
+                os.fstat(fd)  # still there: a thread is about to read from it
 
     run(main())
 
@@ -554,13 +589,13 @@ def test_the_threads_are_bounded(python, tmp_path):
 
 def test_an_open_cancelled_in_the_turn_of_its_result_leaves_no_descriptor(tmp_path, monkeypatch):
     async def main():
-        finish = FilePool._finish
+        finish_one = FilePool._finish_one
 
-        def finish_and_cancel(pool, job):
-            finish(pool, job)
+        def finish_and_cancel(pool):
+            finish_one(pool)
             task.cancel()
 
-        monkeypatch.setattr(FilePool, "_finish", finish_and_cancel)
+        monkeypatch.setattr(FilePool, "_finish_one", finish_and_cancel)
         before = set(os.listdir("/proc/self/fd"))
         task = asyncio.ensure_future(open_file())
         with pytest.raises(asyncio.CancelledError):

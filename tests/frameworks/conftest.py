@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import shutil
 import ssl
 from collections.abc import Coroutine
@@ -30,14 +29,6 @@ def run(run):
         return run(checked(), **options)
 
     return run_on_hoop
-
-
-@pytest.fixture(scope="module", autouse=True)
-def peers_for_good():
-    """Keep what was imported out of the collections to come: every later test makes several."""
-    yield
-    gc.collect()
-    gc.freeze()
 
 
 class Certificate(NamedTuple):

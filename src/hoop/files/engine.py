@@ -51,18 +51,18 @@ def os_error(result: int, *names: object) -> OSError:
 async def in_thread(
     function: Callable[..., _T], *args: Any, undo: Callable[[Any], object] | None = None
 ) -> _T:
-    """Call a function that waits for a disk. If this is cancelled, `undo` gets its result."""
+    """Call a function that waits for a disk. If this is cancelled or closed, `undo` gets its result."""
     future = running_loop()._file_pool.call(function, *args, undo=undo)
     try:
         result: _T = await future
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, GeneratorExit):
         undo_result(future, undo)
         raise
     return result
 
 
 def undo_result(future: asyncio.Future[Any], undo: Callable[[Any], object] | None) -> None:
-    """Undo a call whose result came in the very turn in which the one that waited was cancelled."""
+    """Undo a call whose result came in the very turn in which the one that waited was told to end."""
     if undo is not None and future.done() and not future.cancelled() and not future.exception():
         undo(future.result())
 

@@ -339,6 +339,9 @@ async def _open_for_reader(path: str | bytes, flags: int) -> int:
         if not opened.done() or opened.cancelled():
             pool.call_alone(_be_a_reader, path)
         raise
+    except GeneratorExit:
+        engine.undo_result(opened, os.close)
+        raise
     return fd
 
 

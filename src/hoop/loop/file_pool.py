@@ -8,6 +8,7 @@ The threads are daemons: what the kernel does not let go of does not keep the pr
 from __future__ import annotations
 
 import asyncio
+import collections
 import os
 import queue
 import threading
@@ -84,6 +85,7 @@ class FilePool:
         self._queue: queue.SimpleQueue[tuple[Job, FilePool] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._unfinished = 0
+        self._performed: collections.deque[Job] = collections.deque()  # whoever waits is to be told
         self.opens_in_kernel = 0  # under way in the driver: each may yet bring a descriptor
         self.jobs = 0  # how many there were, for whoever looks on
 
@@ -132,16 +134,25 @@ class FilePool:
     def post(self, job: Job) -> None:
         """From a thread: the job is done."""
         loop = self._loop()
+        self._performed.append(job)
         try:
             if loop is None:
                 raise RuntimeError("the loop is gone")
-            loop.call_soon_threadsafe(self._finish, job)
+            loop.call_soon_threadsafe(self._finish_one)
         except RuntimeError:
-            job.abandon()
+            self._abandon_performed()
 
-    def _finish(self, job: Job) -> None:
+    def _finish_one(self) -> None:
         self._unfinished -= 1
-        job.finish()
+        self._performed.popleft().finish()
+
+    def _abandon_performed(self) -> None:
+        while True:
+            try:
+                job = self._performed.popleft()
+            except IndexError:
+                return
+            job.abandon()
 
     async def opens_ended(self) -> None:
         """Wait until the driver has no file to open any more."""
@@ -149,7 +160,8 @@ class FilePool:
             await asyncio.sleep(0)
 
     def close(self) -> None:
-        """Drop what no thread has begun, and wait for what the disks are at."""
+        """Once the loop is closed: drop what no thread has begun, wait for what the disks are at, and clear
+        away what came after the loop's last turn."""
         try:
             while True:
                 self._queue.get_nowait()
@@ -160,6 +172,7 @@ class FilePool:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        self._abandon_performed()
 
 
 def _work(jobs: queue.SimpleQueue[tuple[Job, FilePool] | None]) -> None:
