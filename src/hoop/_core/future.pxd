@@ -43,6 +43,7 @@ cdef class FutureIterator:
     cdef object advance(self)
 
 cdef Future new_future(LoopBase loop)
+cdef bint renew_future(Ref o) noexcept
 cdef object thrown_exception(object typ, object val, object tb)
 cdef Ref future_iternext(Future f) noexcept
 cdef Ref future_await(Ref f) noexcept

@@ -30,6 +30,7 @@ from cython.cimports.hoop._core.c.python import (
     PyObject_GenericGetDict,
     Ref,
     destructor,
+    hoop_is_sole,
     hoop_iter_return,
     hoop_may_spare,
     hoop_revive,
@@ -507,6 +508,24 @@ def new_future(loop: LoopBase) -> Future:
     future: Future = Future.__new__(Future) if spare is cython.NULL else take(spare)
     future.loop = loop
     return future
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def renew_future(o: Ref) -> cython.bint:
+    """Make a future pending again for its one owner, as if it were new. False if somebody could tell."""
+    if (
+        not hoop_is_sole(o)
+        or cython.cast(Future, o).state != FINISHED
+        or cython.cast(Future, o).outcome is not None
+        or cython.cast(Future, o).error is not None
+        or cython.cast(Future, o).callbacks is not None
+        or cython.cast(Future, o).attributes is not cython.NULL
+    ):
+        return False
+    cython.cast(Future, o).state = PENDING
+    cython.cast(Future, o).blocking = False
+    return True
 
 
 # ---- slots that Cython cannot spell -----------------------------------------------------------------

@@ -1,6 +1,7 @@
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from hoop._core.coroutine cimport Method, NativeCoroutine
+from hoop._core.future cimport Future
 from hoop._core.waiting cimport Primitive
 
 cdef class StreamReader(Primitive):
@@ -16,6 +17,7 @@ cdef class StreamReader(Primitive):
     cdef Py_ssize_t limit               # the same as a number
     cdef Py_ssize_t high                # above this much the transport is paused
     cdef object waiter                  # a future; None while nobody waits
+    cdef Future last_waiter             # the one of the last wait, to be used again if nobody else has it
     cdef Py_ssize_t need                # and what must be there before it is woken
     cdef object error                   # what every read raises
     cdef object transport

@@ -29,9 +29,14 @@ from cython.cimports.cpython.bytes import (
 )
 from cython.cimports.hoop._core.base import LoopBase
 from cython.cimports.hoop._core.c.linux import memchr, memmem
-from cython.cimports.hoop._core.c.python import PyLong_AsLongAndOverflow, PyNumber_AsSsize_t, ref
+from cython.cimports.hoop._core.c.python import (
+    PyLong_AsLongAndOverflow,
+    PyNumber_AsSsize_t,
+    Ref,
+    ref,
+)
 from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
-from cython.cimports.hoop._core.future import PENDING, Future, new_future
+from cython.cimports.hoop._core.future import PENDING, Future, new_future, renew_future
 from cython.cimports.hoop._core.waiting import Primitive, finish_class, is_cancelled, wake
 from cython.cimports.libc.limits import LONG_MAX
 from cython.cimports.libc.string import memcpy, memmove
@@ -329,12 +334,15 @@ class StreamReader(Primitive):
             self.transport.resume_reading()
         native: LoopBase = self.native_loop
         if native is None or native.debug:
-            future = self.bound_loop.create_future()
+            self.waiter = self.bound_loop.create_future()
         else:
-            future = new_future(native)
-        self.waiter = future
+            if self.last_waiter is None or not renew_future(
+                cython.cast(Ref, self.last_waiter)  # uncounted
+            ):
+                self.last_waiter = new_future(native)
+            self.waiter = self.last_waiter
         self.need = need
-        return c.wait_for(future)
+        return c.wait_for(self.waiter)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

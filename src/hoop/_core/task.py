@@ -546,10 +546,10 @@ def _advance(task: Task | None, result: cython.pointer[Ref]) -> PySendResult:
         or cython.cast(Future, waited).error is not None
     ):
         status = task.interrupt(waited, result)
-    else:
-        status = PyIter_Send(ref(task.coro), Py_None, result)
-    Py_DECREF(waited)
-    return status
+        Py_DECREF(waited)
+        return status
+    Py_DECREF(waited)  # first: a reader uses its own again for the next wait, if nobody else has it
+    return PyIter_Send(ref(task.coro), Py_None, result)
 
 
 @cython.cfunc

@@ -67,6 +67,7 @@ cdef extern from "shim.h":
         pass
     Ref hoop_revive(hoop_spares *spares) noexcept
     bint hoop_may_spare(hoop_spares *spares, object type, Ref o) noexcept
+    bint hoop_is_sole(Ref o) noexcept
     bint hoop_spare(hoop_spares *spares, Ref o) noexcept
     Ref hoop_call(Ref callable, Ref args_tuple) noexcept
     unsigned int hoop_type_version(object type) noexcept

@@ -234,6 +234,11 @@ static inline int hoop_spare(hoop_spares *spares, PyObject *o) {
     return 1;
 }
 
+/* Whether a future that somebody has owned for one use is nobody else's, so that it can do for another. */
+static inline int hoop_is_sole(PyObject *o) {
+    return HOOP_SPARES && Py_REFCNT(o) == 1 && *(PyObject **)((char *)o + Py_TYPE(o)->tp_weaklistoffset) == NULL;
+}
+
 /* ---- clocks ---------------------------------------------------------------------------------------- */
 
 static inline long long hoop_now_ns(void) {
