@@ -15,7 +15,6 @@ import sys
 from asyncio import base_events, coroutines, format_helpers
 
 import cython
-from cython.cimports.hoop._core.base import LoopBase
 from cython.cimports.hoop._core.c.linux import hoop_now, hoop_now_ns, hoop_tick
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
@@ -35,6 +34,7 @@ from cython.cimports.hoop._core.driver import Driver
 from cython.cimports.hoop._core.future import new_future
 from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
 from cython.cimports.hoop._core.op import READABLE, WRITABLE, Op
+from cython.cimports.hoop._core.sockets import SocketLoop
 from cython.cimports.hoop._core.task import Task, new_task
 from cython.cimports.hoop._core.timers import TimerHandle, new_timer
 from cython.cimports.hoop._core.watch import WatchOp, descriptor
@@ -55,7 +55,7 @@ _extract_stack = cython.declare(object, format_helpers.extract_stack)
 
 
 @cython.cclass
-class Loop(LoopBase):
+class Loop(SocketLoop):
     """The compiled half of an event loop."""
 
     def __cinit__(self):
@@ -589,6 +589,7 @@ class Loop(LoopBase):
         self.dirty.clear()
         if self.driver is not None:
             self.driver.close()
+        self.close_socket_table()
         # Transports left open are let go of: unless somebody else keeps one, it closes its descriptor
         # and complains.
         for transport in self._open_transports():

@@ -16,6 +16,8 @@ cdef extern from "shim.h" nogil:
         EPOLLERR
         EPOLLHUP
         EPOLLET
+        EPOLLRDHUP
+        EPOLLPRI
         EPOLL_CTL_ADD
         EPOLL_CTL_MOD
         EPOLL_CTL_DEL
@@ -42,6 +44,9 @@ cdef extern from "shim.h" nogil:
     Py_ssize_t hoop_recv(int fd, void *buf, size_t n) noexcept
     Py_ssize_t hoop_send(int fd, const void *buf, size_t n) noexcept
     Py_ssize_t hoop_sendv(int fd, iovec *vec, size_t n) noexcept
+    Py_ssize_t hoop_try_recv(int fd, void *buf, size_t n) noexcept          # never blocks, whatever the socket
+    Py_ssize_t hoop_try_send(int fd, const void *buf, size_t n) noexcept
+    bint hoop_is_readable(int fd) noexcept                                  # or in error, or no descriptor
     int hoop_accept(int fd) noexcept
     int hoop_shutdown(int fd, int how) noexcept
     int hoop_sockopt(int fd, int option) noexcept       # a SOL_SOCKET option

@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -284,6 +285,23 @@ static inline Py_ssize_t hoop_send(int fd, const void *buf, size_t n) {
 static inline Py_ssize_t hoop_sendv(int fd, struct iovec *vec, size_t n) {
     struct msghdr message = {.msg_iov = vec, .msg_iovlen = n};
     return HOOP_RESULT(sendmsg(fd, &message, MSG_NOSIGNAL));
+}
+/* The same on a socket of the user's, which may be a blocking one. */
+static inline Py_ssize_t hoop_try_recv(int fd, void *buf, size_t n) {
+    Py_ssize_t r;
+    do r = HOOP_RESULT(recv(fd, buf, n, MSG_DONTWAIT));
+    while (r == -EINTR);
+    return r;
+}
+static inline Py_ssize_t hoop_try_send(int fd, const void *buf, size_t n) {
+    Py_ssize_t r;
+    do r = HOOP_RESULT(send(fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT));
+    while (r == -EINTR);
+    return r;
+}
+static inline int hoop_is_readable(int fd) {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return fd < 0 || poll(&p, 1, 0) != 0;
 }
 static inline int hoop_accept(int fd) {
     return (int)HOOP_RESULT(accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
