@@ -22,7 +22,7 @@ cdef class ReceiveInto(SocketMethod):
 
 # Receives by a method of the socket.
 cdef class ByName(SocketMethod):
-    pass
+    cdef bint may_wait(self, tuple arguments) except -1     # virtual
 
 cdef class ReceiveFrom(ByName):
     pass
@@ -54,6 +54,6 @@ cdef int check(SocketLoop loop, object sock) except -1
 cdef bint is_drained(SocketLoop loop, object sock, int fd) except -1
 cdef int note_short(SocketLoop loop, object sock, int fd) except -1
 cdef int wait_ready(NativeCoroutine c, object sock, uint32_t mask, bint again) except -1
-cdef bint has_room(object buffer) except -1
+cdef Py_ssize_t room_in(object buffer) except -1
 cdef Py_ssize_t send_some(object sock, object data) except -2
 cdef Py_ssize_t size_of(object n) except? -1

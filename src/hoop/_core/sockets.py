@@ -292,7 +292,7 @@ class ReceiveInto(SocketMethod):
         loop: SocketLoop = cython.cast(SocketLoop, c.owner)
         arguments: tuple = cython.cast(tuple, c.value)
         sock = arguments[0]
-        if type(sock) is Socket and has_room(arguments[1]):
+        if type(sock) is Socket and room_in(arguments[1]):
             fd: cython.int = descriptor_of(sock)
             if is_drained(loop, sock, fd):
                 return wait_ready(c, sock, EPOLLIN, False)
@@ -317,14 +317,14 @@ class ReceiveInto(SocketMethod):
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def has_room(buffer) -> cython.bint:
-    """Whether anything can be received into it. The socket's method says what is wrong if not."""
+def room_in(buffer) -> cython.Py_ssize_t:
+    """How much can be received into it. The socket's method says what is wrong if that is nothing."""
     view: Py_buffer
     try:
         PyObject_GetBuffer(buffer, cython.address(view), PyBUF_WRITABLE)
     except (BufferError, TypeError):
-        return False
-    room: cython.bint = view.len > 0
+        return 0
+    room: cython.Py_ssize_t = view.len
     PyBuffer_Release(cython.address(view))
     return room
 
@@ -337,7 +337,7 @@ class ByName(SocketMethod):
     @cython.exceptval(-1, check=False)
     def attempt(self, c: NativeCoroutine) -> cython.int:
         sock = cython.cast(tuple, c.value)[0]
-        if type(sock) is Socket:
+        if type(sock) is Socket and self.may_wait(c.value):
             fd: cython.int = descriptor_of(sock)
             # Cheaper than a BlockingIOError.
             if is_drained(cython.cast(SocketLoop, c.owner), sock, fd) or not hoop_is_readable(fd):
@@ -348,6 +348,12 @@ class ByName(SocketMethod):
         except (BlockingIOError, InterruptedError):
             return wait_ready(c, sock, EPOLLIN, True)
 
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def may_wait(self, arguments: tuple) -> cython.bint:
+        """Whether the method would not refuse its arguments."""
+        return True
+
     def call(self, arguments):
         raise NotImplementedError(self.name)
 
@@ -357,6 +363,11 @@ class ByName(SocketMethod):
 class ReceiveFrom(ByName):
     """loop.sock_recvfrom()."""
 
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def may_wait(self, arguments: tuple) -> cython.bint:
+        return size_of(arguments[1]) > 0
+
     def call(self, arguments):
         return arguments[0].recvfrom(arguments[1])
 
@@ -365,6 +376,13 @@ class ReceiveFrom(ByName):
 @cython.cclass
 class ReceiveFromInto(ByName):
     """loop.sock_recvfrom_into()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def may_wait(self, arguments: tuple) -> cython.bint:
+        size: cython.Py_ssize_t = size_of(arguments[2])
+        room: cython.Py_ssize_t = room_in(arguments[1])
+        return type(arguments[2]) is int and room and 0 <= size <= room
 
     def call(self, arguments):
         sock, buffer, size = arguments
