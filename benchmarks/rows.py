@@ -299,22 +299,27 @@ def scheduling_row(
     )
 
 
-def sync_contestants(what: str) -> tuple[Contestant, ...]:
+def sync_contestants(what: str, loops: Iterable[str] = MAIN) -> tuple[Contestant, ...]:
     """Those of asyncio on each loop, and hoop's own."""
-    return (*on(MAIN, what, library="asyncio"), *on(HOOP[:1], what, "native", library="hoop"))
+    return (*on(loops, what, library="asyncio"), *on(HOOP[:1], what, "native", library="hoop"))
 
 
 PENDING = "the same with 10,000 pending"
 SCHEDULING = (
     *(
+        scheduling_row(name, title, sync_contestants(f"scheduling:{name}", LOOPS))
+        for name, title in (
+            ("sleep_zero", "`await sleep(0)`"),
+            ("create_task", "`await create_task(...)` of an empty coroutine"),
+        )
+    ),
+    *(
         scheduling_row(name, title, on(loops, f"scheduling:{name}"))
         for name, title, loops in (
             ("call_soon", "a callback schedules the next one", LOOPS),
-            ("sleep_zero", "`await asyncio.sleep(0)`", LOOPS),
             ("bare_yield", "`await` something that yields once", MAIN),
             ("future", "await a future set by `call_soon(set_result)`", MAIN),
             ("hand_over", "one task wakes another through a future", LOOPS),
-            ("create_task", "`await create_task(...)` of an empty coroutine", LOOPS),
             ("many_tasks", "`sleep(0)` with 100 tasks ready", MAIN),
             ("timer", "`call_later(60, ...)` and cancel it", LOOPS),
             ("timer_pending", PENDING, MAIN),

@@ -20,6 +20,7 @@ if sys.platform == "linux":
     from hoop._core.handle import Handle
     from hoop._core.locks import BoundedSemaphore, Event, Lock, Semaphore
     from hoop._core.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
+    from hoop._core.running import create_task, sleep
     from hoop._core.task import Task
     from hoop._core.timers import TimerHandle
     from hoop.files.descriptors import (
@@ -54,7 +55,9 @@ else:
         Semaphore,
         Task,
         TimerHandle,
+        create_task,
         new_event_loop,
+        sleep,
     )
     from asyncio import (
         SelectorEventLoop as EventLoop,
@@ -101,6 +104,7 @@ __all__ = [
     "TextFile",
     "TimerHandle",
     "copy_file_range",
+    "create_task",
     "eager_task_factory",
     "fallocate",
     "fdatasync",
@@ -117,6 +121,7 @@ __all__ = [
     "read_bytes",
     "read_text",
     "run",
+    "sleep",
     "uninstall",
     "write_bytes",
     "write_text",

@@ -16,7 +16,7 @@ cdef class NativeCoroutine:
     cdef Ref method                     # what it does: a Method; not counted, they are for ever
     cdef object owner                   # to what
     cdef object value                   # what is handed in (an item to put), then what comes out
-    cdef object future                  # what it yielded, while suspended
+    cdef object future                  # what it yielded, while suspended; None is a bare yield
     cdef object inner                   # the iterator that yielded it, if that was another's
     cdef unsigned char phase
     cdef object __weakref__
@@ -32,6 +32,7 @@ cdef class NativeCoroutine:
 # The steps of such a coroutine. One object serves all coroutines of its kind.
 cdef class Method:
     cdef str name
+    cdef str title(self, NativeCoroutine c)                             # virtual: what the coroutine is called
     cdef int begin(self, NativeCoroutine c) except -1                   # virtual: the first step
     cdef int woken(self, NativeCoroutine c) except -1                   # virtual: what it waited for is done
     cdef int failed(self, NativeCoroutine c, object error) except -1    # virtual: anything else happened

@@ -88,7 +88,7 @@ class NativeCoroutine:
     @cython.exceptval(-1, check=False)
     def resume(self, error) -> cython.int:
         """The step after a wait for a future."""
-        if error is None and not _has_result(self.future):
+        if error is None and self.future is not None and not _has_result(self.future):
             error = _failure(self.future)
         if error is None:
             return cython.cast(Method, self.method).woken(self)
@@ -177,7 +177,7 @@ class NativeCoroutine:
     def title(self) -> str:
         if self.method is cython.NULL:
             return "nothing"  # somebody made it by its class
-        return f"{type(self.owner).__name__}.{cython.cast(Method, self.method).name}"
+        return cython.cast(Method, self.method).title(self)
 
     @property
     def cr_origin(self):
@@ -193,6 +193,10 @@ class Method:
 
     def __init__(self, name):
         self.name = name
+
+    @cython.cfunc
+    def title(self, c: NativeCoroutine) -> str:
+        return f"{type(c.owner).__name__}.{self.name}"
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

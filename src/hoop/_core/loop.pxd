@@ -11,6 +11,7 @@ cdef class Loop(SocketLoop):
     cdef unsigned long unpolled         # how much ran since the driver was last asked
     cdef long long tick                 # the coarse clock when the driver was last asked
     cdef bint own_clock                 # time() is not ours
+    cdef bint own_methods               # nor is call_later(), create_future() or create_task(), on this one loop
     cdef double now(self) except? -1
     cdef list flushing                  # the dirty list of the turn before, used again
     cdef int run_once(self) except -1

@@ -73,6 +73,10 @@ class Loop(SocketLoop):
         """Go by time() from now on: somebody put another in its place."""
         self.own_clock = True
 
+    def _follow_methods(self):
+        """Sleep and make tasks by name from now on, for the same reason."""
+        self.own_methods = True
+
     def _driver_name(self):
         return None if self.driver is None else self.driver.name
 

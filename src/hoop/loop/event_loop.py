@@ -123,6 +123,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         super().__setattr__(name, value)
         if name == "time":
             self._follow_clock()
+        elif name in ("call_later", "create_future", "create_task"):
+            self._follow_methods()
 
     @property
     def driver(self) -> str:
