@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from loops import HOOP, LOOPS
+from loops import HOOP, LOOPS, SPINNING
 
 Role = Literal["floor", "ours", "other"]
 
@@ -57,7 +57,7 @@ class Row:
     unit: str = "request"
     step: int = 1  # Of work: operations come in multiples of this.
     once: int = 0  # Of work: exactly so many operations, each time in a new process.
-    pinned: bool = True  # Work whose threads or children need another CPU is not.
+    pinned: bool = True  # What has threads or children, or spins, needs another CPU.
     default: bool = True
 
     @property
@@ -67,7 +67,7 @@ class Row:
 
 
 def role_of(loop: str) -> Role:
-    return "ours" if loop in HOOP else "other"
+    return "ours" if loop in HOOP or loop in SPINNING else "other"
 
 
 def on(
@@ -154,6 +154,16 @@ ECHO = tuple(
 )
 
 NETWORK = (
+    Row(
+        "echo-spin-64-1",
+        "echo",
+        "echo by Protocol, 64 B, 1 connection; no server is kept to one processor, and some loops spin",
+        "served",
+        (C_EPOLL, C_URING, *on((*MAIN, *SPINNING), "servers:protocol")),
+        judged=("p50_us", "cpu_us"),
+        pinned=False,
+        default=False,
+    ),
     Row(
         "unix",
         "unix",

@@ -15,7 +15,12 @@ import sys
 from asyncio import base_events, coroutines, format_helpers
 
 import cython
-from cython.cimports.hoop._core.c.linux import hoop_now, hoop_now_ns, hoop_tick
+from cython.cimports.hoop._core.c.linux import (
+    hoop_now,
+    hoop_now_ns,
+    hoop_processors,
+    hoop_tick,
+)
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
     Py_XDECREF,
@@ -68,6 +73,11 @@ class Loop(SocketLoop):
         if self.driver is not None:
             raise RuntimeError("the loop has a driver already")
         self.driver = driver
+
+    def _set_spin(self, spin_ns: cython.longlong):
+        """Spin for so long before sleeping, while that is worth it."""
+        self.driver.spin_ns = spin_ns
+        self.driver.mean_wait_ns = spin_ns
 
     def _follow_clock(self):
         """Go by time() from now on: somebody put another in its place."""
@@ -311,9 +321,13 @@ class Loop(SocketLoop):
         if error:
             armed = driver.take_armed()
             driver.close()
-            driver = self.driver = self._new_driver(error)
+            driver = self._new_driver(error)
+            driver.spin_ns = driver.mean_wait_ns = self.driver.spin_ns
+            self.driver = driver
             for op in armed:
                 driver.submit(op)
+        if driver.spin_ns:
+            driver.may_spin = hoop_processors() > 1
         self.unpolled = LOOK_AFTER  # the first turn asks the driver, whatever waits
         return 0
 

@@ -37,6 +37,8 @@ cdef extern from "shim.h" nogil:
     int hoop_epoll_create() noexcept
     int hoop_epoll_ctl(int epfd, int action, int fd, uint32_t events, uint64_t data) noexcept
     int hoop_epoll_wait(int epfd, epoll_event *events, int n, long long timeout_ns) noexcept
+    int hoop_epoll_spin(int epfd, epoll_event *events, int n, long long spin_ns) noexcept
+    int hoop_processors() noexcept                      # on which the calling thread may run
     int hoop_eventfd() noexcept
     int hoop_eventfd_write(int fd) noexcept
     int hoop_close(int fd) noexcept

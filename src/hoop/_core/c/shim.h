@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -243,6 +244,22 @@ static inline long long hoop_tick(void) {
     return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
 }
 
+/* ---- spinning --------------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__) || defined(__i386__)
+#define HOOP_PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define HOOP_PAUSE() __asm__ volatile("yield")
+#else
+#define HOOP_PAUSE() ((void)0)
+#endif
+
+/* How many processors the calling thread may run on. More than a set has room for are many. */
+static inline int hoop_processors(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) < 0 ? CPU_SETSIZE : CPU_COUNT(&set);
+}
+
 /* ---- system calls: a result, or -errno ------------------------------------------------------------- */
 
 #define HOOP_RESULT(call) ({ long r_ = (long)(call); r_ < 0 ? -errno : r_; })
@@ -269,6 +286,14 @@ static inline int hoop_epoll_wait(int epfd, struct epoll_event *events, int n, l
     }
     long long ms = (timeout_ns + 999999) / 1000000;
     return (int)HOOP_RESULT(epoll_wait(epfd, events, n, ms > INT_MAX ? INT_MAX : (int)ms));
+}
+
+/* Look again and again, for at most spin_ns, until there is an event. */
+static inline int hoop_epoll_spin(int epfd, struct epoll_event *events, int n, long long spin_ns) {
+    long long end = hoop_now_ns() + spin_ns;
+    int r;
+    while ((r = hoop_epoll_wait(epfd, events, n, 0)) == 0 && hoop_now_ns() < end) HOOP_PAUSE();
+    return r;
 }
 
 static inline int hoop_eventfd(void) { return (int)HOOP_RESULT(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
