@@ -16,6 +16,7 @@ cdef class NativeCoroutine:
     cdef Ref method                     # what it does: a Method; not counted, they are for ever
     cdef object owner                   # to what
     cdef object value                   # what is handed in (an item to put), then what comes out
+    cdef object extra                   # what is handed in besides, if anything is
     cdef object future                  # what it yielded, while suspended; None is a bare yield
     cdef object inner                   # the iterator that yielded it, if that was another's
     cdef unsigned char phase
@@ -38,3 +39,4 @@ cdef class Method:
     cdef int failed(self, NativeCoroutine c, object error) except -1    # virtual: anything else happened
 
 cdef object new_coroutine(Method method, object owner, object value)
+cdef object new_coroutine_of_two(Method method, object owner, object value, object extra)

@@ -227,6 +227,13 @@ def new_coroutine(method: Method, owner, value) -> object:
     return take(c)
 
 
+@cython.cfunc
+def new_coroutine_of_two(method: Method, owner, value, extra) -> object:
+    c: NativeCoroutine = new_coroutine(method, owner, value)
+    c.extra = extra
+    return c
+
+
 async def _awaiting(awaitable):
     """`await` as Python does it, for what is not ours."""
     await awaitable
@@ -290,6 +297,7 @@ def coroutine_dealloc(o: Ref) -> cython.void:
     if hoop_may_spare(cython.address(spare_coroutines), NativeCoroutine, o):
         cython.cast(NativeCoroutine, o).owner = None
         cython.cast(NativeCoroutine, o).value = None
+        cython.cast(NativeCoroutine, o).extra = None
         cython.cast(NativeCoroutine, o).future = None
         cython.cast(NativeCoroutine, o).inner = None
         if hoop_spare(cython.address(spare_coroutines), o):

@@ -23,7 +23,9 @@ cdef class SocketTable(Op):
     cdef epoll_event events[SOCKET_BATCH]
     cdef int close(self) except -1
     cdef SocketSlot slot_of(self, int fd, object sock)
-    cdef Future wait(self, LoopBase loop, object sock, int fd, uint32_t mask, bint again)
+    cdef Future wait(
+        self, LoopBase loop, object sock, int fd, SocketSlot slot, uint32_t mask, bint again
+    )
     cdef int register(self, SocketSlot slot, int fd, uint32_t mask) except -1
     cdef int take_over(self, SocketSlot slot, int fd, object owner) except -1
     cdef int end_waiting(self, object sock, uint32_t mask) except -1

@@ -111,13 +111,19 @@ class SocketTable(Op):
 
     @cython.cfunc
     def wait(
-        self, loop: LoopBase, sock, fd: cython.int, mask: uint32_t, again: cython.bint
+        self,
+        loop: LoopBase,
+        sock,
+        fd: cython.int,
+        slot: SocketSlot,
+        mask: uint32_t,
+        again: cython.bint,
     ) -> Future:
         """A future that is done when the socket may be readable (EPOLLIN) or writable (EPOLLOUT).
 
-        Without `again` the caller has seen that it is not, since the last news.
+        `slot` is the answer of slot_of(). Without `again` the caller has seen that it is not, since the last
+        news.
         """
-        slot: SocketSlot = self.slot_of(fd, sock)
         if slot is None:
             if fd < 0:
                 raise ValueError(f"Invalid file descriptor: {fd}")

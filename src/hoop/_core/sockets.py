@@ -29,6 +29,7 @@ from cython.cimports.cpython.bytes import (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
+from cython.cimports.cpython.long import PyLong_AsLongAndOverflow
 from cython.cimports.hoop._core.base import SCRATCH_BYTES, LoopBase
 from cython.cimports.hoop._core.c.linux import (
     EPOLLIN,
@@ -38,7 +39,13 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_try_send,
 )
 from cython.cimports.hoop._core.c.python import PyCFunction, hoop_c_method
-from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
+from cython.cimports.hoop._core.coroutine import (
+    OVER,
+    Method,
+    NativeCoroutine,
+    new_coroutine,
+    new_coroutine_of_two,
+)
 from cython.cimports.hoop._core.errors import raise_errno
 from cython.cimports.hoop._core.readiness import SocketSlot, SocketTable
 from cython.cimports.libc.stdint import uint32_t
@@ -84,21 +91,21 @@ class SocketLoop(LoopBase):
     def sock_recv(self, sock, n):
         """Receive at most n bytes. See asyncio.loop.sock_recv."""
         if is_socket(sock):
-            return new_coroutine(RECEIVE, self, (sock, n))
+            return new_coroutine_of_two(RECEIVE, self, sock, n)
         return _stock.sock_recv(self, sock, n)
 
     @cython.binding(True)
     def sock_recv_into(self, sock, buf):
         """Receive into a buffer. Returns how many bytes. See asyncio.loop.sock_recv_into."""
         if is_socket(sock):
-            return new_coroutine(RECEIVE_INTO, self, (sock, buf))
+            return new_coroutine_of_two(RECEIVE_INTO, self, sock, buf)
         return _stock.sock_recv_into(self, sock, buf)
 
     @cython.binding(True)
     def sock_recvfrom(self, sock, bufsize):
         """Receive a datagram. Returns it and the address of its sender. See asyncio.loop.sock_recvfrom."""
         if is_socket(sock):
-            return new_coroutine(RECEIVE_FROM, self, (sock, bufsize))
+            return new_coroutine_of_two(RECEIVE_FROM, self, sock, bufsize)
         return _stock.sock_recvfrom(self, sock, bufsize)
 
     @cython.binding(True)
@@ -108,28 +115,28 @@ class SocketLoop(LoopBase):
         See asyncio.loop.sock_recvfrom_into.
         """
         if is_socket(sock):
-            return new_coroutine(RECEIVE_FROM_INTO, self, (sock, buf, nbytes))
+            return new_coroutine_of_two(RECEIVE_FROM_INTO, self, sock, (buf, nbytes))
         return _stock.sock_recvfrom_into(self, sock, buf, nbytes)
 
     @cython.binding(True)
     def sock_sendall(self, sock, data):
         """Send all of the data. See asyncio.loop.sock_sendall."""
         if is_socket(sock):
-            return new_coroutine(SEND_ALL, self, (sock, data))
+            return new_coroutine_of_two(SEND_ALL, self, sock, data)
         return _stock.sock_sendall(self, sock, data)
 
     @cython.binding(True)
     def sock_sendto(self, sock, data, address):
         """Send a datagram. Returns how many bytes were sent. See asyncio.loop.sock_sendto."""
         if is_socket(sock):
-            return new_coroutine(SEND_TO, self, (sock, data, address))
+            return new_coroutine_of_two(SEND_TO, self, sock, (data, address))
         return _stock.sock_sendto(self, sock, data, address)
 
     @cython.binding(True)
     def sock_connect(self, sock, address):
         """Connect to an address, in which a name is looked up. See asyncio.loop.sock_connect."""
         if is_socket(sock):
-            return new_coroutine(CONNECT, self, (sock, address))
+            return new_coroutine_of_two(CONNECT, self, sock, address)
         return _stock.sock_connect(self, sock, address)
 
     @cython.binding(True)
@@ -139,7 +146,7 @@ class SocketLoop(LoopBase):
         See asyncio.loop.sock_accept.
         """
         if is_socket(sock):
-            return new_coroutine(ACCEPT, self, (sock,))
+            return new_coroutine(ACCEPT, self, sock)
         return _stock.sock_accept(self, sock)
 
 
@@ -170,38 +177,34 @@ def check(loop: SocketLoop, sock) -> cython.int:
 
 
 @cython.cfunc
-@cython.exceptval(-1, check=False)
-def is_drained(loop: SocketLoop, sock, fd: cython.int) -> cython.bint:
-    """Whether it is known that there is nothing to receive."""
-    if loop.socket_table is None:
-        return False
-    slot: SocketSlot = loop.socket_table.slot_of(fd, sock)
-    return slot is not None and slot.drained
+def slot_of(c: NativeCoroutine, fd: cython.int) -> SocketSlot:
+    """What is known of the coroutine's socket, or None."""
+    table: SocketTable = cython.cast(SocketLoop, c.owner).socket_table
+    return None if table is None else table.slot_of(fd, c.value)
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def note_short(loop: SocketLoop, sock, fd: cython.int) -> cython.int:
-    """There was less to receive than was asked for. Of TCP that means: no more, until there are news."""
-    if loop.socket_table is not None:
-        slot: SocketSlot = loop.socket_table.slot_of(fd, sock)
-        if slot is not None and slot.ends_short:
-            slot.drained = True
-    return 0
+def wait_again(c: NativeCoroutine, mask: uint32_t) -> cython.int:
+    """What a step does last: wait for the socket, of which the kernel is to tell how it stands."""
+    fd: cython.int = descriptor_of(c.value)
+    return wait_ready(c, fd, slot_of(c, fd), mask, True)
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def wait_ready(c: NativeCoroutine, sock, mask: uint32_t, again: cython.bint) -> cython.int:
-    """What a step does last: wait for the socket. See SocketTable.wait for `again`."""
+def wait_ready(
+    c: NativeCoroutine, fd: cython.int, slot: SocketSlot, mask: uint32_t, again: cython.bint
+) -> cython.int:
+    """The same with more known: see SocketTable.wait."""
     loop: SocketLoop = cython.cast(SocketLoop, c.owner)
-    fd: cython.int = descriptor_of(sock)
-    loop.check_open()
+    if loop.closed:
+        loop.check_open()
     if loop.socket_table is None:
         loop.open_socket_table()
-    if loop.transports or loop.socket_table.slot_of(fd, sock) is None:
+    if slot is None or loop.transports:
         loop._ensure_fd_no_transport(fd)
-    return c.wait_for(loop.socket_table.wait(loop, sock, fd, mask, again))
+    return c.wait_for(loop.socket_table.wait(loop, c.value, fd, slot, mask, again))
 
 
 @cython.cclass
@@ -216,7 +219,7 @@ class SocketMethod(Method):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def begin(self, c: NativeCoroutine) -> cython.int:
-        check(cython.cast(SocketLoop, c.owner), cython.cast(tuple, c.value)[0])
+        check(cython.cast(SocketLoop, c.owner), c.value)
         return self.attempt(c)
 
     @cython.cfunc
@@ -227,7 +230,7 @@ class SocketMethod(Method):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def failed(self, c: NativeCoroutine, error) -> cython.int:
-        c.value = None  # what holds the user's buffer
+        c.value = c.extra = None  # what holds the user's buffer
         raise error
 
 
@@ -243,40 +246,38 @@ class Receive(SocketMethod):
     @cython.exceptval(-1, check=False)
     def attempt(self, c: NativeCoroutine) -> cython.int:
         result: cython.Py_ssize_t
-        loop: SocketLoop = cython.cast(SocketLoop, c.owner)
-        arguments: tuple = cython.cast(tuple, c.value)
-        sock = arguments[0]
-        size: cython.Py_ssize_t = size_of(arguments[1]) if type(sock) is Socket else 0
-        if not 0 < size <= SCRATCH_BYTES:
+        size: cython.Py_ssize_t = size_of(c.extra)
+        if type(c.value) is not Socket or not 0 < size <= SCRATCH_BYTES:
             try:
-                c.value = sock.recv(arguments[1])
+                c.value = c.value.recv(c.extra)
                 return OVER
             except (BlockingIOError, InterruptedError):
-                return wait_ready(c, sock, EPOLLIN, True)
-        fd: cython.int = descriptor_of(sock)
-        if not is_drained(loop, sock, fd):
-            buffer = loop.scratch_buffer()
+                return wait_again(c, EPOLLIN)
+        fd: cython.int = descriptor_of(c.value)
+        slot: SocketSlot = slot_of(c, fd)
+        if slot is None or not slot.drained:
+            buffer = cython.cast(SocketLoop, c.owner).scratch_buffer()
             result = hoop_try_recv(fd, buffer, size)
             if result >= 0:
-                if 0 < result < size:
-                    note_short(loop, sock, fd)
+                if slot is not None:
+                    # Of TCP it means that there is no more, until there are news.
+                    slot.drained = slot.ends_short and 0 < result < size
                 c.value = PyBytes_FromStringAndSize(buffer, result)
                 return OVER
             if result != -EAGAIN:
                 raise_errno(result)
-        return wait_ready(c, sock, EPOLLIN, False)
+        return wait_ready(c, fd, slot, EPOLLIN, False)
 
 
 @cython.cfunc
-@cython.exceptval(-1, check=True)
+@cython.exceptval(check=False)
 def size_of(n) -> cython.Py_ssize_t:
     """n, or 0 for what is no ordinary number: the socket's method knows what to make of that."""
+    overflow: cython.int = 0
     if type(n) is not int:
         return 0
-    try:
-        return n
-    except OverflowError:
-        return 0
+    size: cython.Py_ssize_t = PyLong_AsLongAndOverflow(n, cython.address(overflow))
+    return 0 if overflow else size
 
 
 @cython.final
@@ -289,30 +290,27 @@ class ReceiveInto(SocketMethod):
     def attempt(self, c: NativeCoroutine) -> cython.int:
         result: cython.Py_ssize_t
         view: Py_buffer
-        loop: SocketLoop = cython.cast(SocketLoop, c.owner)
-        arguments: tuple = cython.cast(tuple, c.value)
-        sock = arguments[0]
-        if type(sock) is Socket and room_in(arguments[1]):
-            fd: cython.int = descriptor_of(sock)
-            if is_drained(loop, sock, fd):
-                return wait_ready(c, sock, EPOLLIN, False)
-            PyObject_GetBuffer(arguments[1], cython.address(view), PyBUF_WRITABLE)
+        if type(c.value) is not Socket or not room_in(c.extra):
+            try:
+                c.value = c.value.recv_into(c.extra)
+                return OVER
+            except (BlockingIOError, InterruptedError):
+                return wait_again(c, EPOLLIN)
+        fd: cython.int = descriptor_of(c.value)
+        slot: SocketSlot = slot_of(c, fd)
+        if slot is None or not slot.drained:
+            PyObject_GetBuffer(c.extra, cython.address(view), PyBUF_WRITABLE)
             size: cython.Py_ssize_t = view.len
             result = hoop_try_recv(fd, view.buf, size)
             PyBuffer_Release(cython.address(view))
             if result >= 0:
-                if 0 < result < size:
-                    note_short(loop, sock, fd)
+                if slot is not None:
+                    slot.drained = slot.ends_short and 0 < result < size
                 c.value = result
                 return OVER
             if result != -EAGAIN:
                 raise_errno(result)
-            return wait_ready(c, sock, EPOLLIN, False)
-        try:
-            c.value = sock.recv_into(arguments[1])
-            return OVER
-        except (BlockingIOError, InterruptedError):
-            return wait_ready(c, sock, EPOLLIN, True)
+        return wait_ready(c, fd, slot, EPOLLIN, False)
 
 
 @cython.cfunc
@@ -336,25 +334,25 @@ class ByName(SocketMethod):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def attempt(self, c: NativeCoroutine) -> cython.int:
-        sock = cython.cast(tuple, c.value)[0]
-        if type(sock) is Socket and self.may_wait(c.value):
-            fd: cython.int = descriptor_of(sock)
+        if type(c.value) is Socket and self.may_wait(c.extra):
+            fd: cython.int = descriptor_of(c.value)
+            slot: SocketSlot = slot_of(c, fd)
             # Cheaper than a BlockingIOError.
-            if is_drained(cython.cast(SocketLoop, c.owner), sock, fd) or not hoop_is_readable(fd):
-                return wait_ready(c, sock, EPOLLIN, False)
+            if (slot is not None and slot.drained) or not hoop_is_readable(fd):
+                return wait_ready(c, fd, slot, EPOLLIN, False)
         try:
-            c.value = self.call(c.value)
+            c.value = self.call(c.value, c.extra)
             return OVER
         except (BlockingIOError, InterruptedError):
-            return wait_ready(c, sock, EPOLLIN, True)
+            return wait_again(c, EPOLLIN)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def may_wait(self, arguments: tuple) -> cython.bint:
+    def may_wait(self, arguments) -> cython.bint:
         """Whether the method would not refuse its arguments."""
         return True
 
-    def call(self, arguments):
+    def call(self, sock, arguments):
         raise NotImplementedError(self.name)
 
 
@@ -365,11 +363,11 @@ class ReceiveFrom(ByName):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def may_wait(self, arguments: tuple) -> cython.bint:
-        return size_of(arguments[1]) > 0
+    def may_wait(self, arguments) -> cython.bint:
+        return size_of(arguments) > 0
 
-    def call(self, arguments):
-        return arguments[0].recvfrom(arguments[1])
+    def call(self, sock, arguments):
+        return sock.recvfrom(arguments)
 
 
 @cython.final
@@ -379,14 +377,15 @@ class ReceiveFromInto(ByName):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def may_wait(self, arguments: tuple) -> cython.bint:
-        size: cython.Py_ssize_t = size_of(arguments[2])
-        room: cython.Py_ssize_t = room_in(arguments[1])
-        return type(arguments[2]) is int and room and 0 <= size <= room
+    def may_wait(self, arguments) -> cython.bint:
+        buffer, n = arguments
+        size: cython.Py_ssize_t = size_of(n)
+        room: cython.Py_ssize_t = room_in(buffer)
+        return type(n) is int and room and 0 <= size <= room
 
-    def call(self, arguments):
-        sock, buffer, size = arguments
-        return sock.recvfrom_into(buffer, size or len(buffer))
+    def call(self, sock, arguments):
+        buffer, n = arguments
+        return sock.recvfrom_into(buffer, n or len(buffer))
 
 
 @cython.final
@@ -394,8 +393,8 @@ class ReceiveFromInto(ByName):
 class Accept(ByName):
     """loop.sock_accept()."""
 
-    def call(self, arguments):
-        conn, address = arguments[0].accept()
+    def call(self, sock, arguments):
+        conn, address = sock.accept()
         conn.setblocking(False)
         return conn, address
 
@@ -418,41 +417,40 @@ class SendAll(SocketMethod):
     @cython.exceptval(-1, check=False)
     def attempt(self, c: NativeCoroutine) -> cython.int:
         result: cython.Py_ssize_t
-        if type(c.value) is Sending:
-            return self.go_on(c, cython.cast(Sending, c.value))
-        arguments: tuple = cython.cast(tuple, c.value)
-        sock = arguments[0]
-        data = arguments[1]
-        if type(data) is bytes and type(sock) is Socket:
+        data = c.extra
+        if type(data) is Sending:
+            return self.go_on(c, cython.cast(Sending, data))
+        if type(data) is bytes and type(c.value) is Socket:
             size: cython.Py_ssize_t = PyBytes_GET_SIZE(data)
-            result = hoop_try_send(descriptor_of(sock), PyBytes_AS_STRING(data), size)
+            result = hoop_try_send(descriptor_of(c.value), PyBytes_AS_STRING(data), size)
             if result == size:
                 c.value = None
                 return OVER
             if result < 0 and result != -EAGAIN:
                 raise_errno(result)
         else:
-            result = send_some(sock, data)
+            result = send_some(c.value, data)
         sending: Sending = Sending.__new__(Sending)
-        sending.sock = sock
         sending.view = memoryview(data).cast("B")
         sending.position = max(result, 0)
-        if sending.position >= len(sending.view):
-            c.value = None
-            return OVER
-        c.value = sending
-        return wait_ready(c, sock, EPOLLOUT, True)
+        c.extra = sending
+        return self.wait_or_end(c, sending)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def go_on(self, c: NativeCoroutine, sending: Sending) -> cython.int:
-        result: cython.Py_ssize_t = send_some(sending.sock, sending.view[sending.position :])
+        result: cython.Py_ssize_t = send_some(c.value, sending.view[sending.position :])
         if result > 0:
             sending.position += result
-        if sending.position >= len(sending.view):
-            c.value = None
-            return OVER
-        return wait_ready(c, sending.sock, EPOLLOUT, True)
+        return self.wait_or_end(c, sending)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wait_or_end(self, c: NativeCoroutine, sending: Sending) -> cython.int:
+        if sending.position < len(sending.view):
+            return wait_again(c, EPOLLOUT)
+        c.value = c.extra = None
+        return OVER
 
 
 @cython.cfunc
@@ -486,12 +484,12 @@ class SendTo(SocketMethod):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def attempt(self, c: NativeCoroutine) -> cython.int:
-        sock, data, address = cython.cast(tuple, c.value)
+        data, address = cython.cast(tuple, c.extra)
         try:
-            c.value = sock.sendto(data, address)
+            c.value = c.value.sendto(data, address)
             return OVER
         except (BlockingIOError, InterruptedError):
-            return wait_ready(c, sock, EPOLLOUT, True)
+            return wait_again(c, EPOLLOUT)
 
 
 # ---- connecting ----------------------------------------------------------------------------------------------
@@ -505,23 +503,19 @@ class Connect(SocketMethod):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def attempt(self, c: NativeCoroutine) -> cython.int:
-        sock, address = cython.cast(tuple, c.value)
-        if sock.family not in NAMED:
+        if c.value.family not in NAMED:
             return self.connect(c)
-        found = [sock]
-        c.value = found
-        return c.delegate(_resolve(c.owner, address, found))
+        return c.delegate(_resolve(c))
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def connect(self, c: NativeCoroutine) -> cython.int:
-        sock, address = c.value
         try:
-            sock.connect(address)
+            c.value.connect(c.extra)
             c.value = None
             return OVER
         except (BlockingIOError, InterruptedError):
-            return wait_ready(c, sock, EPOLLOUT, True)
+            return wait_again(c, EPOLLOUT)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -529,15 +523,14 @@ class Connect(SocketMethod):
         if c.inner is not None:
             c.inner = None
             return self.connect(c)
-        sock, address = c.value
-        error: cython.int = sock.getsockopt(SOL_SOCKET, SO_ERROR)
+        error: cython.int = c.value.getsockopt(SOL_SOCKET, SO_ERROR)
         try:
             if error:
-                raise OSError(error, f"Connect call failed {address}")
+                raise OSError(error, f"Connect call failed {c.extra}")
         except (BlockingIOError, InterruptedError):
-            return wait_ready(c, sock, EPOLLOUT, True)
+            return wait_again(c, EPOLLOUT)
         finally:
-            cython.cast(SocketLoop, c.owner).socket_table.end_waiting(sock, EPOLLOUT)
+            cython.cast(SocketLoop, c.owner).socket_table.end_waiting(c.value, EPOLLOUT)
         c.value = None
         return OVER
 
@@ -546,19 +539,19 @@ class Connect(SocketMethod):
     def failed(self, c: NativeCoroutine, error) -> cython.int:
         table: SocketTable = cython.cast(SocketLoop, c.owner).socket_table
         if c.inner is None and table is not None:
-            table.end_waiting(c.value[0], EPOLLOUT)
+            table.end_waiting(c.value, EPOLLOUT)
         c.value = None
         raise error
 
 
-async def _resolve(loop, address, found: list):
-    """Add what the address stands for."""
-    sock = found[0]
+async def _resolve(c: NativeCoroutine):
+    """Put what the address stands for in its place."""
+    sock = c.value
+    loop = c.owner
     resolved = await loop._ensure_resolved(
-        address, family=sock.family, type=sock.type, proto=sock.proto, loop=loop
+        c.extra, family=sock.family, type=sock.type, proto=sock.proto, loop=loop
     )
-    _, _, _, _, address = resolved[0]
-    found.append(address)
+    _, _, _, _, c.extra = resolved[0]
 
 
 RECEIVE = cython.declare(Receive, Receive("sock_recv"))
