@@ -199,7 +199,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="print the rows, and stop")
     parser.add_argument(
-        "--loops", default=",".join((*LOOPS, *SPINNING)), help="comma-separated loops (default: %(default)s)"
+        "--loops",
+        default=",".join((*LOOPS, *SPINNING)),
+        help="comma-separated loops (default: %(default)s)",
     )
     parser.add_argument("--rounds", type=int, help="rounds per row")
     parser.add_argument("--quick", action="store_true", help="short and noisy: does all work?")

@@ -53,14 +53,16 @@ def any_loop(request, new_loop):
     yield loop
     if request.param == "ours with another call_later":
         assert called
-        del loop.call_later, by_class
+        del loop.call_later
 
 
 # ---- sleep -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "delay", [0, 0.0, -1, -math.inf, 0.001, 1e-300, True, "x", None, 1j, math.nan, 10**400], ids=repr
+    "delay",
+    [0, 0.0, -1, -math.inf, 0.001, 1e-300, True, "x", None, 1j, math.nan, 10**400],
+    ids=repr,
 )
 def test_sleep_takes_what_asyncios_takes(loop, delay):
     async def script(loop):
@@ -245,7 +247,7 @@ def test_create_task_needs_a_running_loop():
         pass
 
     coro = work()
-    with pytest.raises(RuntimeError, match="^no running event loop$"):
+    with pytest.raises(RuntimeError, match=r"^no running event loop$"):
         hoop.create_task(coro)
     coro.close()
 
@@ -279,4 +281,3 @@ def test_create_task_is_the_loops_own_where_that_was_replaced(loop):
     finally:
         del loop.create_task
     assert len(made) == 2
-    del by_class

@@ -170,9 +170,8 @@ def test_a_closed_loop_is_an_error(new_loop):
     loop = new_loop()
     loop.close()
     a, b = pair()
-    with a, b:
-        with pytest.raises(RuntimeError, match="Event loop is closed"):
-            loop.sock_recv(a, 1).send(None)
+    with a, b, pytest.raises(RuntimeError, match="Event loop is closed"):
+        loop.sock_recv(a, 1).send(None)
 
 
 def test_what_only_says_that_it_is_a_socket_goes_asyncios_way(run):
@@ -359,9 +358,7 @@ class Wide:
         return memoryview(numbers)
 
 
-@pytest.mark.parametrize(
-    "kind", [bytes, bytearray, memoryview, lambda data: Wide.view()], ids=str
-)
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: Wide.view()], ids=str)
 @pytest.mark.parametrize("make", [pair, tcp_pair])
 def test_all_of_it_is_sent_to_a_slow_peer(run, make, kind):
     async def main():
@@ -519,5 +516,3 @@ def test_sendfile_still_works(run, tmp_path):
             assert await receiving == Wide.data
 
     run(main())
-
-

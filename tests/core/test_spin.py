@@ -73,19 +73,19 @@ def test_the_environment_turns_it_on(driver, monkeypatch):
 
 @pytest.mark.parametrize("value", [-1, -0.001, 1_000_001, float("nan"), float("inf")])
 def test_what_is_no_time_to_spin_is_refused(driver, value, monkeypatch):
-    with pytest.raises(ValueError, match="^spin_us must be a number from 0 to 1000000, not "):
+    with pytest.raises(ValueError, match=r"^spin_us must be a number from 0 to 1000000, not "):
         hoop.new_event_loop(driver, spin_us=value)
     monkeypatch.setenv("HOOP_SPIN_US", str(value))
-    with pytest.raises(ValueError, match="^HOOP_SPIN_US must be a number from 0 to 1000000, not "):
+    with pytest.raises(ValueError, match=r"^HOOP_SPIN_US must be a number from 0 to 1000000, not "):
         hoop.EventLoop(driver)
     hoop.EventLoop(driver, 0).close()
 
 
 def test_what_is_no_number_is_refused(driver, monkeypatch):
-    with pytest.raises(TypeError, match="^spin_us must be a number, not str$"):
+    with pytest.raises(TypeError, match=r"^spin_us must be a number, not str$"):
         hoop.new_event_loop(driver, "50")
     monkeypatch.setenv("HOOP_SPIN_US", "long")
-    with pytest.raises(ValueError, match="^HOOP_SPIN_US must be a number from 0"):
+    with pytest.raises(ValueError, match=r"^HOOP_SPIN_US must be a number from 0"):
         hoop.new_event_loop(driver)
 
 

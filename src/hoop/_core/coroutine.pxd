@@ -39,4 +39,5 @@ cdef class Method:
     cdef int failed(self, NativeCoroutine c, object error) except -1    # virtual: anything else happened
 
 cdef object new_coroutine(Method method, object owner, object value)
+cdef int mark_coroutine_function(object function) except -1
 cdef object new_coroutine_of_two(Method method, object owner, object value, object extra)

@@ -9,8 +9,10 @@ What such a coroutine does is a Method, of which there is one object for each ki
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
+from asyncio import coroutines
 
 import cython
 from cython.cimports.hoop._core.c.python import (
@@ -232,6 +234,17 @@ def new_coroutine_of_two(method: Method, owner, value, extra) -> object:
     c: NativeCoroutine = new_coroutine(method, owner, value)
     c.extra = extra
     return c
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def mark_coroutine_function(function) -> cython.int:
+    """Let inspect and asyncio take a `binding` function for the coroutine function that it is."""
+    if hasattr(inspect, "markcoroutinefunction"):
+        inspect.markcoroutinefunction(function)
+    if hasattr(coroutines, "_is_coroutine"):
+        function._is_coroutine = coroutines._is_coroutine
+    return 0
 
 
 async def _awaiting(awaitable):

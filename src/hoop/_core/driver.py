@@ -21,7 +21,7 @@
 `take_armed()`      all ops that are armed and not in the kernel; they are idle then.
 
 A driver may spin: with a `spin_ns`, a `poll` that is to wait looks again and again for so long first, while
-waits are on average shorter than that. When it spun in vain it returns, with nothing, and sleeps the next time.
+waits are on average shorter than that. When it spun in vain it returns with nothing, to sleep the next time.
 
 `announces`, `pending` and `bell` spare the loop a look at the driver while it is busy with callbacks.
 A driver belongs to one loop. A descriptor must be closed only after its ops were cancelled, and none of
@@ -89,7 +89,7 @@ class Driver:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def end_wait(self, in_vain: cython.bint) -> cython.int:
-        """A wait has ended; or a spin, in vain. Then a signal may have come that nothing else will tell of."""
+        """A wait has ended; or a spin, in vain. Then there may have been a signal that ends no sleep."""
         waited: cython.longlong
         if in_vain:
             self.spins_in_vain += 1

@@ -7,14 +7,20 @@ asyncio's functions do.
 from __future__ import annotations
 
 import asyncio.tasks
-import inspect
 import math
 import sys
-from asyncio import coroutines, events, futures
+from asyncio import events, futures
 
 import cython
-from cython.cimports.hoop._core.coroutine import OVER, WAITS, Method, NativeCoroutine, new_coroutine
-from cython.cimports.hoop._core.future import PENDING, Future, new_future
+from cython.cimports.hoop._core.coroutine import (
+    OVER,
+    WAITS,
+    Method,
+    NativeCoroutine,
+    mark_coroutine_function,
+    new_coroutine,
+)
+from cython.cimports.hoop._core.future import PENDING, new_future
 from cython.cimports.hoop._core.loop import Loop
 from cython.cimports.hoop._core.task import new_task
 from cython.cimports.hoop._core.timers import TimerHandle
@@ -136,7 +142,4 @@ def create_task(coro, *, name=None, context=None, **kwargs):
     return new_task(loop, coro, name, context, False)
 
 
-if hasattr(inspect, "markcoroutinefunction"):
-    inspect.markcoroutinefunction(sleep)
-if hasattr(coroutines, "_is_coroutine"):
-    sleep._is_coroutine = coroutines._is_coroutine
+mark_coroutine_function(sleep)

@@ -14,27 +14,9 @@ cdef class SocketLoop(LoopBase):
 cdef class SocketMethod(Method):
     cdef int attempt(self, NativeCoroutine c) except -1     # virtual: do it now, or wait
 
-cdef class Receive(SocketMethod):
-    pass
-
-cdef class ReceiveInto(SocketMethod):
-    pass
-
 # Receives by a method of the socket.
 cdef class ByName(SocketMethod):
     cdef bint may_wait(self, object arguments) except -1    # virtual
-
-cdef class ReceiveFrom(ByName):
-    pass
-
-cdef class ReceiveFromInto(ByName):
-    pass
-
-cdef class Accept(ByName):
-    pass
-
-cdef class SendTo(SocketMethod):
-    pass
 
 cdef class SendAll(SocketMethod):
     cdef int go_on(self, NativeCoroutine c, Sending sending) except -1

@@ -1,4 +1,4 @@
-"""The loop's methods for sockets of the user's: sock_recv, sock_sendall, sock_accept, sock_connect and theirs.
+"""The loop's methods for sockets of the user's: sock_recv, sock_sendall, sock_connect and the others.
 
 Each gives a coroutine in C (see coroutine.py) that tries, and if there is nothing yet waits for its socket
 (see readiness.py) and tries again: in the task's own turn, so that a task that is cancelled has received
@@ -12,15 +12,14 @@ from __future__ import annotations
 import _socket
 import asyncio
 import errno
-import inspect
 import socket
-from asyncio import base_events, coroutines
+from asyncio import base_events
 
 import cython
 from cython.cimports.cpython.buffer import (
+    Py_buffer,
     PyBUF_SIMPLE,
     PyBUF_WRITABLE,
-    Py_buffer,
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
@@ -43,6 +42,7 @@ from cython.cimports.hoop._core.coroutine import (
     OVER,
     Method,
     NativeCoroutine,
+    mark_coroutine_function,
     new_coroutine,
     new_coroutine_of_two,
 )
@@ -64,7 +64,7 @@ _check_ssl_socket = cython.declare(object, base_events._check_ssl_socket)
 _stock = cython.declare(object, asyncio.SelectorEventLoop)
 
 
-# ---- the methods of the loop -----------------------------------------------------------------------------
+# ---- the methods of the loop -------------------------------------------------------------------------
 
 
 @cython.cclass
@@ -150,7 +150,7 @@ class SocketLoop(LoopBase):
         return _stock.sock_accept(self, sock)
 
 
-# ---- what they share ---------------------------------------------------------------------------------------
+# ---- what they share ---------------------------------------------------------------------------------
 
 
 @cython.cfunc
@@ -234,7 +234,7 @@ class SocketMethod(Method):
         raise error
 
 
-# ---- receiving -----------------------------------------------------------------------------------------------
+# ---- receiving ---------------------------------------------------------------------------------------
 
 
 @cython.final
@@ -381,7 +381,7 @@ class ReceiveFromInto(ByName):
         buffer, n = arguments
         size: cython.Py_ssize_t = size_of(n)
         room: cython.Py_ssize_t = room_in(buffer)
-        return type(n) is int and room and 0 <= size <= room
+        return type(n) is int and room > 0 and 0 <= size <= room
 
     def call(self, sock, arguments):
         buffer, n = arguments
@@ -399,7 +399,7 @@ class Accept(ByName):
         return conn, address
 
 
-# ---- sending -------------------------------------------------------------------------------------------------
+# ---- sending -----------------------------------------------------------------------------------------
 
 
 @cython.final
@@ -492,7 +492,7 @@ class SendTo(SocketMethod):
             return wait_again(c, EPOLLOUT)
 
 
-# ---- connecting ----------------------------------------------------------------------------------------------
+# ---- connecting --------------------------------------------------------------------------------------
 
 
 @cython.final
@@ -564,14 +564,6 @@ CONNECT = cython.declare(Connect, Connect("sock_connect"))
 ACCEPT = cython.declare(Accept, Accept("sock_accept"))
 
 
-def _mark_coroutine_functions():
-    """inspect and asyncio take the methods for what they are in asyncio: coroutine functions."""
-    for name, function in vars(SocketLoop).items():
-        if name.startswith("sock_"):
-            if hasattr(inspect, "markcoroutinefunction"):
-                inspect.markcoroutinefunction(function)
-            if hasattr(coroutines, "_is_coroutine"):
-                function._is_coroutine = coroutines._is_coroutine
-
-
-_mark_coroutine_functions()
+for _name, _function in vars(SocketLoop).items():
+    if _name.startswith("sock_"):
+        mark_coroutine_function(_function)

@@ -20,10 +20,7 @@ import errno
 
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
-from cython.cimports.hoop._core.c.linux import (
-    hoop_eventfd_write,
-    hoop_now_ns,
-)
+from cython.cimports.hoop._core.c.linux import hoop_eventfd_write, hoop_now_ns
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
     Py_INCREF,

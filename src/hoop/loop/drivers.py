@@ -50,24 +50,22 @@ def choose(name: str | None = None) -> Driver:
 def choose_spin(spin_us: float | None = None) -> int:
     """For how many nanoseconds a loop spins: as the argument says, or HOOP_SPIN_US; without either, 0.
 
-    Raises ValueError for what is no number of microseconds from 0 to a second, TypeError for what is no number.
+    Raises ValueError for less than 0 or more than a second, TypeError for what is no number.
     """
+    source = "spin_us"
+    asked: object = spin_us
     if spin_us is None:
-        source, value = "HOOP_SPIN_US", os.environ.get("HOOP_SPIN_US") or 0
+        source = "HOOP_SPIN_US"
+        asked = os.environ.get("HOOP_SPIN_US") or "0"
         try:
-            number = float(value)
+            spin_us = float(str(asked))
         except ValueError:
-            number = math.nan
-    else:
-        source, value = "spin_us", spin_us
-        number = float(spin_us) if isinstance(spin_us, (int, float)) else _no_number(spin_us)
-    if not 0 <= number <= SPIN_US_MAX:
-        raise ValueError(f"{source} must be a number from 0 to {SPIN_US_MAX}, not {value!r}")
-    return int(number * 1000)
-
-
-def _no_number(value: object) -> float:
-    raise TypeError(f"spin_us must be a number, not {type(value).__name__}")
+            spin_us = math.nan
+    elif not isinstance(spin_us, (int, float)):
+        raise TypeError(f"spin_us must be a number, not {type(spin_us).__name__}")
+    if not 0 <= spin_us <= SPIN_US_MAX:
+        raise ValueError(f"{source} must be a number from 0 to {SPIN_US_MAX}, not {asked!r}")
+    return int(spin_us * 1000)
 
 
 def after_failure(error: int) -> Driver:

@@ -56,11 +56,11 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
     `driver` is "uring" or "epoll"; None lets HOOP_DRIVER decide, and without that whatever works best here.
     Raises OSError if io_uring was asked for here and cannot be used.
 
-    `spin_us` is for how many microseconds the loop looks again and again for something to do before it sleeps.
-    That takes a processor for itself, and answers sooner: a sleeper has to be woken. It does so only while
-    its waits are on average shorter, and if its thread may run on two processors or more. None lets
-    HOOP_SPIN_US decide, and without that it is 0: the loop just sleeps. Raises ValueError if it is
-    less than 0 or more than a second.
+    `spin_us` is for how many microseconds the loop looks again and again for something to do before it
+    sleeps. That takes a processor for itself, and answers sooner: a sleeper has to be woken. It does so only
+    while its waits are on average shorter, and if its thread may run on two processors or more. None lets
+    HOOP_SPIN_US decide, and without that it is 0: the loop just sleeps. Raises ValueError if it is less than
+    0 or more than a second.
     """
 
     # asyncio's attributes get slots: as long as an instance has no __dict__, CPython calls its methods
