@@ -22,7 +22,6 @@ anything of the other.
 from __future__ import annotations
 
 import errno
-import socket
 
 import cython
 from cython.cimports.cpython.weakref import PyWeakref_NewRef
@@ -38,12 +37,11 @@ from cython.cimports.hoop._core.c.linux import (
     EPOLLOUT,
     EPOLLPRI,
     EPOLLRDHUP,
-    SO_PROTOCOL,
     hoop_close,
     hoop_epoll_create,
     hoop_epoll_ctl,
     hoop_epoll_wait,
-    hoop_sockopt,
+    hoop_is_plain_tcp,
 )
 from cython.cimports.hoop._core.c.python import PyList_GET_ITEM
 from cython.cimports.hoop._core.errors import raise_errno
@@ -59,7 +57,6 @@ ODD = cython.declare(uint32_t, EPOLLERR | EPOLLHUP | EPOLLRDHUP | EPOLLPRI)
 READING = cython.declare(uint32_t, EPOLLIN | EPOLLERR | EPOLLHUP | EPOLLRDHUP | EPOLLPRI)
 WRITING = cython.declare(uint32_t, EPOLLOUT | EPOLLERR | EPOLLHUP)
 
-IPPROTO_TCP = cython.declare(cython.int, socket.IPPROTO_TCP)
 EEXIST = cython.declare(cython.int, errno.EEXIST)
 EINTR = cython.declare(cython.int, errno.EINTR)
 ENOENT = cython.declare(cython.int, errno.ENOENT)
@@ -164,7 +161,7 @@ class SocketTable(Op):
                 slot.mask = 0
                 wake_all(slot, EPOLLIN | EPOLLOUT)
         slot.owner = owner
-        slot.ends_short = hoop_sockopt(fd, SO_PROTOCOL) == IPPROTO_TCP
+        slot.ends_short = hoop_is_plain_tcp(fd)
         return 0
 
     @cython.cfunc

@@ -49,6 +49,7 @@ cdef extern from "shim.h" nogil:
     Py_ssize_t hoop_try_recv(int fd, void *buf, size_t n) noexcept          # never blocks, whatever the socket
     Py_ssize_t hoop_try_send(int fd, const void *buf, size_t n) noexcept
     bint hoop_is_readable(int fd) noexcept                                  # or in error, or no descriptor
+    bint hoop_is_plain_tcp(int fd) noexcept
     int hoop_accept(int fd) noexcept
     int hoop_shutdown(int fd, int how) noexcept
     int hoop_sockopt(int fd, int option) noexcept       # a SOL_SOCKET option

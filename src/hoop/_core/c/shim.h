@@ -328,6 +328,17 @@ static inline int hoop_is_readable(int fd) {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     return fd < 0 || poll(&p, 1, 0) != 0;
 }
+/* Whether a socket is TCP's and nothing else's: no kTLS, which gives record by record. */
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+static inline int hoop_is_plain_tcp(int fd) {
+    int protocol = 0;
+    char layer[16] = "";
+    socklen_t n = sizeof protocol, n_layer = sizeof layer;
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) == 0 && protocol == IPPROTO_TCP &&
+           (getsockopt(fd, IPPROTO_TCP, TCP_ULP, layer, &n_layer) < 0 || n_layer == 0);
+}
 static inline int hoop_accept(int fd) {
     return (int)HOOP_RESULT(accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
 }
