@@ -252,7 +252,7 @@ def test_connecting_cancelled_while_a_name_is_looked_up(run):
                 assert await asked == "a name"
                 task.cancel()
                 assert await is_cancelled(task)
-                with pytest.raises(OSError):
+                with pytest.raises(OSError, match="not connected"):
                     sock.getpeername()
         finally:
             del loop.getaddrinfo
