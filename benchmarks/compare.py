@@ -24,7 +24,7 @@ from typing import Any
 
 import report
 from entries import KINDS, Entry, Places, Sample, Setting
-from loops import LOOPS, describe_python
+from loops import LOOPS, SPINNING, describe_python
 from processes import (
     BUILD,
     START_TIMEOUT_S,
@@ -199,7 +199,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="print the rows, and stop")
     parser.add_argument(
-        "--loops", default=",".join(LOOPS), help="comma-separated loops (default: %(default)s)"
+        "--loops",
+        default=",".join((*LOOPS, *SPINNING)),
+        help="comma-separated loops (default: %(default)s)",
     )
     parser.add_argument("--rounds", type=int, help="rounds per row")
     parser.add_argument("--quick", action="store_true", help="short and noisy: does all work?")
@@ -235,9 +237,10 @@ def choose_rows(patterns: str, everything: bool) -> list[Row]:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = choose_rows(arguments.rows, arguments.all)
     names = arguments.loops.split(",")
-    unknown = sorted(set(names) - set(LOOPS))
+    known = (*LOOPS, *SPINNING)
+    unknown = sorted(set(names) - set(known))
     if unknown:
-        raise SystemExit(f"unknown loops: {', '.join(unknown)}; there are: {', '.join(LOOPS)}")
+        raise SystemExit(f"unknown loops: {', '.join(unknown)}; there are: {', '.join(known)}")
     versions, absent = available_loops(names)
     if not versions:
         raise SystemExit("\n".join(f"{name}: {reason}" for name, reason in absent.items()))

@@ -113,7 +113,8 @@ class Served(Entry):
     """A server, and the client that loads it; both stay for all rounds."""
 
     def __init__(self, row: Row, contestant: Contestant, setting: Setting) -> None:
-        places, (cpu, load_cpu) = setting.places, (setting.cpu, setting.load_cpu)
+        places, load_cpu = setting.places, setting.load_cpu
+        cpu = setting.cpu if row.pinned else None
         address = str(places.fill(row.load.address))
         if contestant.loop:
             parameters = {**row.parameters, **contestant.parameters, "address": address}

@@ -14,9 +14,11 @@ from workloads import Unavailable, attribute
 Factory = Callable[[], asyncio.AbstractEventLoop]
 
 HOOP = ("hoop-epoll", "hoop-uring")
+SPINNING = tuple(f"{loop}-spin" for loop in HOOP)
 RIVALS = ("rloop", "blazio", "talyn", "zuvloop", "rsloop")
 LOOPS = (*HOOP, "asyncio", "uvloop", *RIVALS)
 FACTORIES = {"talyn": "Loop"}  # Where it is not called new_event_loop.
+SPIN_US = 50
 
 
 def loop_factory(name: str) -> Factory:
@@ -24,10 +26,13 @@ def loop_factory(name: str) -> Factory:
 
     Raises Unavailable when its package is not installed or not built, or has no such driver.
     """
-    package, _, driver = name.partition("-")
+    package, _, rest = name.partition("-")
+    driver, _, spins = rest.partition("-")
     factory: Factory = attribute(package, FACTORIES.get(package, "new_event_loop"))
     if not driver:
         return factory
+    if spins:
+        return lambda: factory(driver=driver, spin_us=SPIN_US)  # type: ignore[call-arg]
     if "driver" in inspect.signature(factory).parameters:
         return lambda: factory(driver=driver)  # type: ignore[call-arg]
     if driver != "epoll":

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from loops import HOOP, LOOPS
+from loops import HOOP, LOOPS, SPINNING
 
 Role = Literal["floor", "ours", "other"]
 
@@ -57,7 +57,7 @@ class Row:
     unit: str = "request"
     step: int = 1  # Of work: operations come in multiples of this.
     once: int = 0  # Of work: exactly so many operations, each time in a new process.
-    pinned: bool = True  # Work whose threads or children need another CPU is not.
+    pinned: bool = True  # What has threads or children, or spins, needs another CPU.
     default: bool = True
 
     @property
@@ -67,7 +67,7 @@ class Row:
 
 
 def role_of(loop: str) -> Role:
-    return "ours" if loop in HOOP else "other"
+    return "ours" if loop in HOOP or loop in SPINNING else "other"
 
 
 def on(
@@ -158,6 +158,16 @@ ECHO = tuple(
 )
 
 NETWORK = (
+    Row(
+        "echo-spin-64-1",
+        "echo",
+        "echo by Protocol, 64 B, 1 connection; no server is kept to one processor, and some loops spin",
+        "served",
+        (C_EPOLL, C_URING, *on((*MAIN, *SPINNING), "servers:protocol")),
+        judged=("p50_us", "cpu_us"),
+        pinned=False,
+        default=False,
+    ),
     Row(
         "unix",
         "unix",
@@ -301,22 +311,27 @@ def scheduling_row(
     )
 
 
-def sync_contestants(what: str) -> tuple[Contestant, ...]:
+def sync_contestants(what: str, loops: Iterable[str] = MAIN) -> tuple[Contestant, ...]:
     """Those of asyncio on each loop, and hoop's own."""
-    return (*on(MAIN, what, library="asyncio"), *on(HOOP[:1], what, "native", library="hoop"))
+    return (*on(loops, what, library="asyncio"), *on(HOOP[:1], what, "native", library="hoop"))
 
 
 PENDING = "the same with 10,000 pending"
 SCHEDULING = (
     *(
+        scheduling_row(name, title, sync_contestants(f"scheduling:{name}", LOOPS))
+        for name, title in (
+            ("sleep_zero", "`await sleep(0)`"),
+            ("create_task", "`await create_task(...)` of an empty coroutine"),
+        )
+    ),
+    *(
         scheduling_row(name, title, on(loops, f"scheduling:{name}"))
         for name, title, loops in (
             ("call_soon", "a callback schedules the next one", LOOPS),
-            ("sleep_zero", "`await asyncio.sleep(0)`", LOOPS),
             ("bare_yield", "`await` something that yields once", MAIN),
             ("future", "await a future set by `call_soon(set_result)`", MAIN),
             ("hand_over", "one task wakes another through a future", LOOPS),
-            ("create_task", "`await create_task(...)` of an empty coroutine", LOOPS),
             ("many_tasks", "`sleep(0)` with 100 tasks ready", MAIN),
             ("timer", "`call_later(60, ...)` and cancel it", LOOPS),
             ("timer_pending", PENDING, MAIN),

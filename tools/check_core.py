@@ -52,6 +52,7 @@ ADDED = {
         "slow_callback_duration",
         "time",
     ),
+    "SocketLoop": ("_ensure_fd_no_transport",),
     "Runnable": ("_context", "_wakeup"),  # of a future's waiter, which is always a Task
 }
 

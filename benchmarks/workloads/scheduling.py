@@ -38,10 +38,15 @@ async def call_soon(n: int) -> None:
     await done
 
 
-async def sleep_zero(n: int) -> None:
-    sleep = asyncio.sleep
-    for _ in range(n):
-        await sleep(0)
+@asynccontextmanager
+async def sleep_zero(library: str) -> AsyncIterator[Work]:
+    sleep = attribute(library, "sleep")
+
+    async def work(n: int) -> None:
+        for _ in range(n):
+            await sleep(0)
+
+    yield work
 
 
 class BareYield:
@@ -92,9 +97,15 @@ async def _nothing() -> None:
     pass
 
 
-async def create_task(n: int) -> None:
-    for _ in range(n):
-        await asyncio.create_task(_nothing())
+@asynccontextmanager
+async def create_task(library: str) -> AsyncIterator[Work]:
+    create_task = attribute(library, "create_task")
+
+    async def work(n: int) -> None:
+        for _ in range(n):
+            await create_task(_nothing())
+
+    yield work
 
 
 async def many_tasks(n: int) -> None:

@@ -21,6 +21,7 @@ if sys.platform == "linux":
     from hoop._core.locks import BoundedSemaphore, Event, Lock, Semaphore
     from hoop._core.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
     from hoop._core.reader import StreamReader
+    from hoop._core.running import create_task, sleep
     from hoop._core.task import Task
     from hoop._core.timers import TimerHandle
     from hoop._core.writer import StreamWriter
@@ -64,8 +65,10 @@ else:
         StreamWriter,
         Task,
         TimerHandle,
+        create_task,
         new_event_loop,
         open_connection,
+        sleep,
         start_server,
     )
     from asyncio import (
@@ -125,6 +128,7 @@ __all__ = [
     "TextFile",
     "TimerHandle",
     "copy_file_range",
+    "create_task",
     "eager_task_factory",
     "fallocate",
     "fdatasync",
@@ -143,6 +147,7 @@ __all__ = [
     "read_bytes",
     "read_text",
     "run",
+    "sleep",
     "start_server",
     "start_unix_server",
     "uninstall",

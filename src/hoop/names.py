@@ -1,4 +1,4 @@
-"""Puts hoop's classes under asyncio's names, for programs that say `asyncio.Queue()`.
+"""Puts what hoop has under asyncio's names, for programs that say `asyncio.Queue()` or `asyncio.sleep(1)`.
 
 Importing hoop changes no name. `install()` does, for the whole process: call it before anything else takes
 the names from asyncio (`from asyncio import Queue` gets what is there then).
@@ -24,13 +24,14 @@ REPLACED: dict[str, tuple[str, ...]] = {
         "start_server",
         "start_unix_server",
     ),
+    "asyncio.tasks": ("create_task", "sleep"),
 }
 
 _originals: dict[tuple[str, str], Any] = {}
 
 
 def install() -> None:
-    """Make asyncio's names mean hoop's classes: `asyncio.Queue` is then `hoop.Queue`, and so on.
+    """Make asyncio's names mean hoop's own: `asyncio.Queue` is then `hoop.Queue`, and so on.
 
     Objects that asyncio's classes made before stay as they are. A second call does nothing.
     """

@@ -1,4 +1,4 @@
-"""hoop.install() puts hoop's classes under asyncio's names, and hoop.uninstall() takes them away."""
+"""hoop.install() puts what hoop has under asyncio's names, and hoop.uninstall() takes it away."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import asyncio.locks
 import asyncio.queues
 import asyncio.streams
+import asyncio.tasks
 import copy
 import socket
 import sys
@@ -86,6 +87,9 @@ def test_a_program_runs_on_them(run, installed):
         assert sorted(done) == list(range(9))
         assert isinstance(lock, asyncio.Lock)
         assert isinstance(copy.copy(lock), asyncio.Lock)
+        assert await asyncio.create_task(asyncio.sleep(0.001, 5), name="sleeper") == 5
+        async with asyncio.timeout(10):
+            assert await asyncio.wait_for(asyncio.sleep(0.001, 6), 10) == 6
         turn = [asyncio.sleep(0, n) for n in range(3)]
         assert sorted([await each for each in asyncio.as_completed(turn)]) == [0, 1, 2]
 

@@ -35,7 +35,8 @@ async def steps(n):
 def test_counters_of_a_new_loop(loop):
     counters = loop.counters()
     assert set(counters) == {
-        "turns", "callbacks", "ready", "ready_max", "sleeps", "wakes", "lag_max", "timers", "transports",
+        "turns", "callbacks", "ready", "ready_max", "sleeps", "wakes", "spins", "spins_in_vain", "lag_max",
+        "timers", "transports",
     }  # fmt: skip
     assert set(counters.values()) == {0}
 

@@ -54,6 +54,26 @@ loop.remove_reader(a)
 loop.close()
 """
 
+NO_RING_FOR_A_THREAD = """
+import threading
+loop = hoop.new_event_loop("uring", spin_us=1000)
+a, b = socket.socketpair()
+a.setblocking(False)
+task = loop.create_task(loop.sock_recv(a, 10))
+loop.run_until_complete(asyncio.sleep(0.001))
+print(loop.driver)
+lock_no_more_than(0)
+b.send(b"moved")
+
+def run():
+    print(loop.run_until_complete(task), loop.driver)
+
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+loop.close()
+"""
+
 # sq32/cq64 fits into this, and nothing larger.
 SMALL_RING = """
 lock_no_more_than(24_576)
@@ -207,6 +227,13 @@ print("closed")
             "epoll [b'moved']\nb'echo'",
             marks=as_root,
         ),
+        pytest.param(
+            NO_RING_FOR_A_THREAD,
+            "uring\n"
+            "hoop WARNING the kernel refused a loop its ring (Cannot allocate memory): using epoll\n"
+            "b'moved' epoll",
+            marks=as_root,
+        ),
         pytest.param(SMALL_RING, "uring", marks=as_root),
         (FORKED_WITH_REQUESTS, "[b'survived']"),
         (A_CHILD_THAT_STAYS, "b''"),
@@ -216,6 +243,7 @@ print("closed")
     ],
     ids=[
         "no memory for any ring: epoll takes over with what is watched",
+        "no memory for the ring of another thread: epoll goes on waiting for a socket",
         "memory for a small ring: more completions than it has room for",
         "a forked child leaves the parent's requests alone",
         "a child that stays does not keep connections open",

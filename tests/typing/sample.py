@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any, Literal, assert_type
 
 import hoop
@@ -11,6 +12,18 @@ from hoop import files as aiofiles
 
 async def answer() -> int:
     return 42
+
+
+async def wait(sock: socket.socket) -> None:
+    assert_type(await hoop.sleep(0.1), None)
+    assert_type(await hoop.sleep(0, "x"), str)
+    assert_type(await hoop.create_task(answer(), name="asked"), int)
+    loop = hoop.new_event_loop("epoll", spin_us=50)
+    assert_type(await loop.sock_recv(sock, 10), bytes)
+    assert_type(await loop.sock_recv_into(sock, bytearray(10)), int)
+    assert_type(await loop.sock_recvfrom(sock, 10), tuple[bytes, Any])
+    assert_type(await loop.sock_sendall(sock, memoryview(b"x")), None)
+    assert_type((await loop.sock_accept(sock))[0], socket.socket)
 
 
 async def ask() -> str:

@@ -156,7 +156,8 @@ class LoopBase(ReadyRing):
         """Plain counters of what the loop did since it was made.
 
         turns, callbacks (runnables run), ready_max (the longest queue a turn began with), sleeps and
-        wakes (how often the loop waited in the kernel; how often another thread woke it), lag_max
+        wakes (how often the loop waited in the kernel; how often another thread woke it), spins and
+        spins_in_vain (how often it looked again and again instead; how often it slept after all), lag_max
         (seconds by which the latest timer was late).
         """
         return {
@@ -166,6 +167,8 @@ class LoopBase(ReadyRing):
             "ready_max": self.ready_max,
             "sleeps": 0 if self.driver is None else self.driver.waits,
             "wakes": 0 if self.driver is None else self.driver.wakes,
+            "spins": 0 if self.driver is None else self.driver.spins,
+            "spins_in_vain": 0 if self.driver is None else self.driver.spins_in_vain,
             "lag_max": self.lag_max,
             "timers": len(self.timers),
             "transports": len(self.transports),

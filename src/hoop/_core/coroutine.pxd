@@ -16,7 +16,8 @@ cdef class NativeCoroutine:
     cdef Ref method                     # what it does: a Method; not counted, they are for ever
     cdef object owner                   # to what
     cdef object value                   # what is handed in (an item to put), then what comes out
-    cdef object future                  # what it yielded, while suspended
+    cdef object extra                   # what is handed in besides, if anything is
+    cdef object future                  # what it yielded, while suspended; None is a bare yield
     cdef object inner                   # the iterator that yielded it, if that was another's
     cdef Py_ssize_t count, mark         # for the method to use: of bytes, how far it is
     cdef unsigned char phase
@@ -34,8 +35,11 @@ cdef class NativeCoroutine:
 # The steps of such a coroutine. One object serves all coroutines of its kind.
 cdef class Method:
     cdef str name
+    cdef str title(self, NativeCoroutine c)                             # virtual: what the coroutine is called
     cdef int begin(self, NativeCoroutine c) except -1                   # virtual: the first step
     cdef int woken(self, NativeCoroutine c) except -1                   # virtual: what it waited for is done
     cdef int failed(self, NativeCoroutine c, object error) except -1    # virtual: anything else happened
 
 cdef object new_coroutine(Method method, object owner, object value)
+cdef int mark_coroutine_function(object function) except -1
+cdef object new_coroutine_of_two(Method method, object owner, object value, object extra)

@@ -9,8 +9,10 @@ What such a coroutine does is a Method, of which there is one object for each ki
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
+from asyncio import coroutines
 
 import cython
 from cython.cimports.hoop._core.c.python import (
@@ -183,7 +185,7 @@ class NativeCoroutine:
     def title(self) -> str:
         if self.method is cython.NULL:
             return "nothing"  # somebody made it by its class
-        return f"{type(self.owner).__name__}.{cython.cast(Method, self.method).name}"
+        return cython.cast(Method, self.method).title(self)
 
     @property
     def cr_origin(self):
@@ -199,6 +201,10 @@ class Method:
 
     def __init__(self, name):
         self.name = name
+
+    @cython.cfunc
+    def title(self, c: NativeCoroutine) -> str:
+        return f"{type(c.owner).__name__}.{self.name}"
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -227,6 +233,24 @@ def new_coroutine(method: Method, owner, value) -> object:
     if value is not None:
         cython.cast(NativeCoroutine, c).value = value
     return take(c)
+
+
+@cython.cfunc
+def new_coroutine_of_two(method: Method, owner, value, extra) -> object:
+    c: NativeCoroutine = new_coroutine(method, owner, value)
+    c.extra = extra
+    return c
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def mark_coroutine_function(function) -> cython.int:
+    """Let inspect and asyncio take a `binding` function for the coroutine function that it is."""
+    if hasattr(inspect, "markcoroutinefunction"):
+        inspect.markcoroutinefunction(function)
+    if hasattr(coroutines, "_is_coroutine"):
+        function._is_coroutine = coroutines._is_coroutine
+    return 0
 
 
 async def _awaiting(awaitable):
@@ -292,6 +316,7 @@ def coroutine_dealloc(o: Ref) -> cython.void:
     if hoop_may_spare(cython.address(spare_coroutines), NativeCoroutine, o):
         cython.cast(NativeCoroutine, o).owner = None
         cython.cast(NativeCoroutine, o).value = None
+        cython.cast(NativeCoroutine, o).extra = None
         cython.cast(NativeCoroutine, o).future = None
         cython.cast(NativeCoroutine, o).inner = None
         if hoop_spare(cython.address(spare_coroutines), o):

@@ -9,6 +9,15 @@ cdef class Driver:
     cdef bint announces
     cdef bint pending                   # something the kernel was not told, or we have not seen
     cdef const unsigned int *bell       # not zero: the kernel has something for us
+    # Before it sleeps it may look again and again for a while: see begin_wait().
+    cdef long long spin_ns              # for so long; 0: it does not
+    cdef bint may_spin                  # there is another processor, for whoever it waits for
+    cdef bint has_spun                  # in vain, and has not slept since
+    cdef long long wait_began_ns
+    cdef long long mean_wait_ns         # of the last few waits, spinning or asleep
+    cdef unsigned long spins, spins_in_vain
+    cdef long long begin_wait(self, long long timeout_ns) except -1
+    cdef int end_wait(self, bint in_vain) except -1
     cdef int begin(self, ReadyRing ready) except -1
     cdef int rest(self, ReadyRing ready) except -1
     cdef int submit(self, Op op) except -1

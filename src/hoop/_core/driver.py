@@ -20,6 +20,9 @@
 `armed(fd, i)`      the op armed for a descriptor, or None.
 `take_armed()`      all ops that are armed and not in the kernel; they are idle then.
 
+A driver may spin: with a `spin_ns`, a `poll` that is to wait looks again and again for so long first, while
+waits are on average shorter than that. When it spun in vain it returns with nothing, to sleep the next time.
+
 `announces`, `pending` and `bell` spare the loop a look at the driver while it is busy with callbacks.
 A driver belongs to one loop. A descriptor must be closed only after its ops were cancelled, and none of
 them is CANCELLING.
@@ -32,10 +35,16 @@ from __future__ import annotations
 import os
 
 import cython
+from cython.cimports.hoop._core.c.linux import hoop_now_ns
+from cython.cimports.hoop._core.c.python import PyErr_CheckSignals
 from cython.cimports.hoop._core.handle import ReadyRing
 from cython.cimports.hoop._core.op import Op
 
 forks = cython.declare(cython.ulong, 0)
+
+# A long wait counts for no more than so many spins, and each for one part in so many of the mean.
+LONG_WAIT = cython.declare(cython.int, 4)
+MEAN_OVER = cython.declare(cython.int, 8)
 
 
 def _count_fork():
@@ -61,6 +70,36 @@ class Driver:
     def inherited(self) -> cython.bint:
         """Whether this is a forked child's copy."""
         return self.generation != forks
+
+    # ---- spinning ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin_wait(self, timeout_ns: cython.longlong) -> cython.longlong:
+        """For how long to spin now, in a driver that may; 0 to sleep."""
+        if self.has_spun:
+            self.has_spun = False
+            return 0
+        self.wait_began_ns = hoop_now_ns()
+        if not self.may_spin or self.mean_wait_ns >= self.spin_ns:
+            return 0
+        self.spins += 1
+        return self.spin_ns if timeout_ns < 0 or timeout_ns > self.spin_ns else timeout_ns
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def end_wait(self, in_vain: cython.bint) -> cython.int:
+        """A wait has ended; or a spin, in vain. Then there may have been a signal that ends no sleep."""
+        waited: cython.longlong
+        if in_vain:
+            self.spins_in_vain += 1
+            self.has_spun = True
+            return PyErr_CheckSignals()
+        waited = min(hoop_now_ns() - self.wait_began_ns, LONG_WAIT * self.spin_ns)
+        self.mean_wait_ns += (waited - self.mean_wait_ns) // MEAN_OVER
+        return 0
+
+    # ---- the contract ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

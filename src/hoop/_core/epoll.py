@@ -25,6 +25,7 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_close,
     hoop_epoll_create,
     hoop_epoll_ctl,
+    hoop_epoll_spin,
     hoop_epoll_wait,
     hoop_eventfd,
     hoop_eventfd_write,
@@ -190,13 +191,22 @@ class EpollDriver(Driver):
         seen: uint32_t
         slot: cython.pointer[Slot]
         epfd: cython.int = self.epfd
+        spin_ns: cython.longlong = 0
         events = cython.address(self.events[0])
         if timeout_ns == 0:
             n = hoop_epoll_wait(epfd, events, BATCH, 0)
         else:
-            self.waits += 1
-            with cython.nogil:
-                n = hoop_epoll_wait(epfd, events, BATCH, timeout_ns)
+            if self.spin_ns:
+                spin_ns = self.begin_wait(timeout_ns)
+            if spin_ns:
+                with cython.nogil:
+                    n = hoop_epoll_spin(epfd, events, BATCH, spin_ns)
+            else:
+                self.waits += 1
+                with cython.nogil:
+                    n = hoop_epoll_wait(epfd, events, BATCH, timeout_ns)
+            if self.spin_ns:
+                self.end_wait(n == 0 and spin_ns != 0 and spin_ns != timeout_ns)
         if n < 0:
             if n != -EINTR:
                 raise_errno(n, "epoll_wait")
@@ -279,6 +289,8 @@ class EpollDriver(Driver):
 @cython.exceptval(-1, check=False)
 def push_ready(ready: ReadyRing | None, op: Op | None) -> cython.int:
     if op.phase == ARMED:  # else it still waits for the turn it was given before
+        if op.at_once and not op.complete(0, cython.NULL):
+            return 0
         op.enter_ready()
         ready.push(op)
     return 0

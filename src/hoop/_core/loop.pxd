@@ -1,16 +1,17 @@
-from hoop._core.base cimport LoopBase
 from hoop._core.handle cimport Handle, Runnable
+from hoop._core.sockets cimport SocketLoop
 
 cdef enum:
     # The driver is asked at the latest after this much (each turn counts 3, each runnable 1), and when
     # every fourth turn finds that the coarse clock has moved on; one that announces, when it does.
     LOOK_AFTER = 256
 
-cdef class Loop(LoopBase):
+cdef class Loop(SocketLoop):
     cdef object task_factory
     cdef unsigned long unpolled         # how much ran since the driver was last asked
     cdef long long tick                 # the coarse clock when the driver was last asked
     cdef bint own_clock                 # time() is not ours
+    cdef bint own_methods               # nor is call_later(), create_future() or create_task(), on this one loop
     cdef double now(self) except? -1
     cdef list flushing                  # the dirty list of the turn before, used again
     cdef int run_once(self) except -1

@@ -15,8 +15,12 @@ import sys
 from asyncio import base_events, coroutines, format_helpers
 
 import cython
-from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.linux import hoop_now, hoop_now_ns, hoop_tick
+from cython.cimports.hoop._core.c.linux import (
+    hoop_now,
+    hoop_now_ns,
+    hoop_processors,
+    hoop_tick,
+)
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
     Py_XDECREF,
@@ -35,6 +39,7 @@ from cython.cimports.hoop._core.driver import Driver
 from cython.cimports.hoop._core.future import new_future
 from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
 from cython.cimports.hoop._core.op import READABLE, WRITABLE, Op
+from cython.cimports.hoop._core.sockets import SocketLoop
 from cython.cimports.hoop._core.task import Task, new_task
 from cython.cimports.hoop._core.timers import TimerHandle, new_timer
 from cython.cimports.hoop._core.watch import WatchOp, descriptor
@@ -55,7 +60,7 @@ _extract_stack = cython.declare(object, format_helpers.extract_stack)
 
 
 @cython.cclass
-class Loop(LoopBase):
+class Loop(SocketLoop):
     """The compiled half of an event loop."""
 
     def __cinit__(self):
@@ -69,9 +74,18 @@ class Loop(LoopBase):
             raise RuntimeError("the loop has a driver already")
         self.driver = driver
 
+    def _set_spin(self, spin_ns: cython.longlong):
+        """Spin for so long before sleeping, while that is worth it."""
+        self.driver.spin_ns = spin_ns
+        self.driver.mean_wait_ns = spin_ns
+
     def _follow_clock(self):
         """Go by time() from now on: somebody put another in its place."""
         self.own_clock = True
+
+    def _follow_methods(self):
+        """Sleep and make tasks by name from now on, for the same reason."""
+        self.own_methods = True
 
     def _driver_name(self):
         return None if self.driver is None else self.driver.name
@@ -307,9 +321,13 @@ class Loop(LoopBase):
         if error:
             armed = driver.take_armed()
             driver.close()
-            driver = self.driver = self._new_driver(error)
+            driver = self._new_driver(error)
+            driver.spin_ns = driver.mean_wait_ns = self.driver.spin_ns
+            self.driver = driver
             for op in armed:
                 driver.submit(op)
+        if driver.spin_ns:
+            driver.may_spin = hoop_processors() > 1
         self.unpolled = LOOK_AFTER  # the first turn asks the driver, whatever waits
         return 0
 
@@ -589,6 +607,7 @@ class Loop(LoopBase):
         self.dirty.clear()
         if self.driver is not None:
             self.driver.close()
+        self.close_socket_table()
         # Transports left open are let go of: unless somebody else keeps one, it closes its descriptor
         # and complains.
         for transport in self._open_transports():

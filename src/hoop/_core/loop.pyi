@@ -3,10 +3,10 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
-from hoop._core.base import LoopBase
 from hoop._core.driver import Driver
 from hoop._core.future import Future
 from hoop._core.handle import Handle
+from hoop._core.sockets import SocketLoop
 from hoop._core.stream import StreamTransport
 from hoop._core.task import Task
 from hoop._core.timers import TimerHandle
@@ -14,7 +14,7 @@ from hoop._core.timers import TimerHandle
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
-class Loop(LoopBase):
+class Loop(SocketLoop):
     def call_soon(
         self,
         callback: Callable[[*_Ts], object],
@@ -61,7 +61,9 @@ class Loop(LoopBase):
     _stopping: bool
     _thread_id: int | None
     def _set_driver(self, driver: Driver) -> None: ...
+    def _set_spin(self, spin_ns: int) -> None: ...
     def _follow_clock(self) -> None: ...
+    def _follow_methods(self) -> None: ...
     def _driver_name(self) -> str: ...
     def _check_inherited(self) -> None: ...
     def _run_turns(self) -> None: ...

@@ -20,6 +20,7 @@ cdef class Op(Runnable):
     cdef unsigned char phase        # moved only by the enter_* methods
     # The driver hands over what it got (a byte, a connection) and does not only tell of readiness.
     cdef bint delivers
+    cdef bint at_once               # takes its news in complete(), whatever the driver
     cdef bint by_hand               # only to be told: there is too much for the driver to hand over
     cdef unsigned int place         # where a completion driver keeps it; 0 while it does not
     cdef int enter_armed(self) except -1
@@ -27,8 +28,9 @@ cdef class Op(Runnable):
     cdef int enter_idle(self) except -1
     cdef int enter_cancelling(self) except -1
     cdef int enter_dead(self) except -1
-    # A completion driver has news: the kernel's result, and the data that came with it, to be copied
-    # now. Runs nothing of the user's. True if the op is to take a turn.
+    # A completion driver has news (or any, for an op that takes them at once): the kernel's result, and
+    # the data that came with it, to be copied now. Runs nothing of the user's. True if the op is to take
+    # a turn.
     cdef bint complete(self, int result, char *data) except -1
     # The kernel is ready, or has completed: act on it.
     cdef int on_ready(self) except -1

@@ -20,10 +20,7 @@ import errno
 
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
-from cython.cimports.hoop._core.c.linux import (
-    hoop_eventfd_write,
-    hoop_now_ns,
-)
+from cython.cimports.hoop._core.c.linux import hoop_eventfd_write, hoop_now_ns
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
     Py_INCREF,
@@ -54,6 +51,7 @@ from cython.cimports.hoop._core.c.uring import (
     hoop_pool_done,
     hoop_ring_enter,
     hoop_ring_next,
+    hoop_ring_spin,
     hoop_ring_take,
     hoop_ring_unsubmitted,
     hoop_sqe,
@@ -564,6 +562,9 @@ class UringDriver(Driver):
     @cython.exceptval(-1, check=False)
     def poll(self, ready: ReadyRing, timeout_ns: cython.longlong) -> cython.int:
         result: cython.int
+        n: cython.int
+        spin_ns: cython.longlong = 0
+        waits: cython.bint
         ring = cython.address(self.ring.raw)
         if timeout_ns == 0 and not self.pending and self.bell[0] == 0:
             return 0
@@ -571,9 +572,15 @@ class UringDriver(Driver):
             self.refuse()
         self.pending = False
         self.ask_for_queued()
-        if timeout_ns == 0 or self.calls_written:
-            # Some of what is written completes at once: there will be something to do.
+        # Some of the calls that are written complete at once: there will be something to do.
+        waits = timeout_ns != 0 and not self.calls_written
+        if waits and self.spin_ns:
+            spin_ns = self.begin_wait(timeout_ns)
+        if not waits:
             result = hoop_ring_enter(ring, 0, 0)
+        elif spin_ns:
+            with cython.nogil:
+                result = hoop_ring_spin(ring, spin_ns)
         else:
             self.waits += 1
             with cython.nogil:
@@ -581,8 +588,11 @@ class UringDriver(Driver):
         self.calls_written = False
         self.pending = self.n_queued != 0 or hoop_ring_unsubmitted(ring) != 0
         self.check(result)
-        if self.reap(ready) >= FULL_BATCH:
+        n = self.reap(ready)
+        if n >= FULL_BATCH:
             self.pending = True
+        if waits and self.spin_ns:
+            self.end_wait(n == 0 and spin_ns != 0 and spin_ns != timeout_ns)
         return 0
 
     @cython.cfunc

@@ -7,8 +7,7 @@ ours that waits for one is put onto the ready ring by whoever hands over.
 from __future__ import annotations
 
 import collections
-import inspect
-from asyncio import coroutines, events
+from asyncio import events
 
 import cython
 from cython.cimports.cpython.object import Py_TPFLAGS_HEAPTYPE
@@ -32,7 +31,7 @@ from cython.cimports.hoop._core.c.python import (
     unaryfunc,
     visitproc,
 )
-from cython.cimports.hoop._core.coroutine import NativeCoroutine
+from cython.cimports.hoop._core.coroutine import NativeCoroutine, mark_coroutine_function
 from cython.cimports.hoop._core.future import (
     CANCELLED,
     FINISHED,
@@ -222,11 +221,7 @@ def finish_class(cls, passes_for, coroutine_functions: tuple) -> cython.int:
     """
     PASSES_FOR[cls] = passes_for
     for name in coroutine_functions:
-        function = getattr(cls, name)
-        if hasattr(inspect, "markcoroutinefunction"):
-            inspect.markcoroutinefunction(function)
-        if hasattr(coroutines, "_is_coroutine"):
-            function._is_coroutine = coroutines._is_coroutine
+        mark_coroutine_function(getattr(cls, name))
     return hoop_set_await(cls, cython.cast(unaryfunc, primitive_await))
 
 

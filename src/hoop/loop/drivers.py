@@ -1,5 +1,7 @@
 """Which driver a loop gets: io_uring where it works, epoll everywhere else.
 
+The argument `spin_us` or HOOP_SPIN_US say for how long a loop spins before it sleeps.
+
 The argument `driver` or the environment variable HOOP_DRIVER ask for one by name. Both are read before
 io_uring is so much as touched: some sandboxes kill a process for that, and asking for epoll avoids it.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 
 from hoop._core import capabilities
@@ -16,6 +19,7 @@ from hoop._core.epoll import EpollDriver
 from hoop._core.uring import UringDriver
 
 NAMES = ("epoll", "uring")
+SPIN_US_MAX = 1_000_000
 
 logger = logging.getLogger("hoop")
 _told: set[str] = set()
@@ -41,6 +45,27 @@ def choose(name: str | None = None) -> Driver:
         raise OSError(errno.ENOSYS, f"io_uring cannot be used here: {reason}")
     tell(f"io_uring cannot be used here ({reason}): using epoll", asked is not None)
     return EpollDriver()
+
+
+def choose_spin(spin_us: float | None = None) -> int:
+    """For how many nanoseconds a loop spins: as the argument says, or HOOP_SPIN_US; without either, 0.
+
+    Raises ValueError for less than 0 or more than a second, TypeError for what is no number.
+    """
+    source = "spin_us"
+    asked: object = spin_us
+    if spin_us is None:
+        source = "HOOP_SPIN_US"
+        asked = os.environ.get("HOOP_SPIN_US") or "0"
+        try:
+            spin_us = float(str(asked))
+        except ValueError:
+            spin_us = math.nan
+    elif not isinstance(spin_us, (int, float)):
+        raise TypeError(f"spin_us must be a number, not {type(spin_us).__name__}")
+    if not 0 <= spin_us <= SPIN_US_MAX:
+        raise ValueError(f"{source} must be a number from 0 to {SPIN_US_MAX}, not {asked!r}")
+    return int(spin_us * 1000)
 
 
 def after_failure(error: int) -> Driver:

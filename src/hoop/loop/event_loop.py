@@ -55,6 +55,12 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     `driver` is "uring" or "epoll"; None lets HOOP_DRIVER decide, and without that whatever works best here.
     Raises OSError if io_uring was asked for here and cannot be used.
+
+    `spin_us` is for how many microseconds the loop looks again and again for something to do before it
+    sleeps. That takes a processor for itself, and answers sooner: a sleeper has to be woken. It does so only
+    while its waits are on average shorter, and if its thread may run on two processors or more. None lets
+    HOOP_SPIN_US decide, and without that it is 0: the loop just sleeps. Raises ValueError if it is less than
+    0 or more than a second.
     """
 
     # asyncio's attributes get slots: as long as an instance has no __dict__, CPython calls its methods
@@ -98,9 +104,11 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         _set_coroutine_origin_tracking: Any
         _ssock: Any
 
-    def __init__(self, driver: str | None = None) -> None:
+    def __init__(self, driver: str | None = None, spin_us: float | None = None) -> None:
         try:
+            spin_ns = drivers.choose_spin(spin_us)
             self._set_driver(drivers.choose(driver))
+            self._set_spin(spin_ns)
         except BaseException:
             self._closed = True  # there is nothing that could be left open
             raise
@@ -123,6 +131,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         super().__setattr__(name, value)
         if name == "time":
             self._follow_clock()
+        elif name in ("call_later", "create_future", "create_task"):
+            self._follow_methods()
 
     @property
     def driver(self) -> str:
@@ -506,6 +516,6 @@ class DriverSelector:
         """Nothing to close: the driver is the loop's."""
 
 
-def new_event_loop(driver: str | None = None) -> EventLoop:
-    """A new hoop event loop: what `loop_factory=` wants. For `driver` see EventLoop."""
-    return EventLoop(driver)
+def new_event_loop(driver: str | None = None, spin_us: float | None = None) -> EventLoop:
+    """A new hoop event loop: what `loop_factory=` wants. For `driver` and `spin_us` see EventLoop."""
+    return EventLoop(driver, spin_us)

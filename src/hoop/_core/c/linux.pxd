@@ -18,6 +18,8 @@ cdef extern from "shim.h" nogil:
         EPOLLERR
         EPOLLHUP
         EPOLLET
+        EPOLLRDHUP
+        EPOLLPRI
         EPOLL_CTL_ADD
         EPOLL_CTL_MOD
         EPOLL_CTL_DEL
@@ -37,6 +39,8 @@ cdef extern from "shim.h" nogil:
     int hoop_epoll_create() noexcept
     int hoop_epoll_ctl(int epfd, int action, int fd, uint32_t events, uint64_t data) noexcept
     int hoop_epoll_wait(int epfd, epoll_event *events, int n, long long timeout_ns) noexcept
+    int hoop_epoll_spin(int epfd, epoll_event *events, int n, long long spin_ns) noexcept
+    int hoop_processors() noexcept                      # on which the calling thread may run
     int hoop_eventfd() noexcept
     int hoop_eventfd_write(int fd) noexcept
     int hoop_close(int fd) noexcept
@@ -44,6 +48,10 @@ cdef extern from "shim.h" nogil:
     Py_ssize_t hoop_recv(int fd, void *buf, size_t n) noexcept
     Py_ssize_t hoop_send(int fd, const void *buf, size_t n) noexcept
     Py_ssize_t hoop_sendv(int fd, iovec *vec, size_t n) noexcept
+    Py_ssize_t hoop_try_recv(int fd, void *buf, size_t n) noexcept          # never blocks, whatever the socket
+    Py_ssize_t hoop_try_send(int fd, const void *buf, size_t n) noexcept
+    bint hoop_is_readable(int fd) noexcept                                  # or in error, or no descriptor
+    bint hoop_is_plain_tcp(int fd) noexcept
     int hoop_accept(int fd) noexcept
     int hoop_shutdown(int fd, int how) noexcept
     int hoop_sockopt(int fd, int option) noexcept       # a SOL_SOCKET option

@@ -12,6 +12,8 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -253,6 +255,22 @@ static inline long long hoop_tick(void) {
     return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
 }
 
+/* ---- spinning --------------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__) || defined(__i386__)
+#define HOOP_PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define HOOP_PAUSE() __asm__ volatile("yield")
+#else
+#define HOOP_PAUSE() ((void)0)
+#endif
+
+/* How many processors the calling thread may run on. More than a set has room for are many. */
+static inline int hoop_processors(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) < 0 ? CPU_SETSIZE : CPU_COUNT(&set);
+}
+
 /* ---- system calls: a result, or -errno ------------------------------------------------------------- */
 
 #define HOOP_RESULT(call) ({ long r_ = (long)(call); r_ < 0 ? -errno : r_; })
@@ -281,6 +299,14 @@ static inline int hoop_epoll_wait(int epfd, struct epoll_event *events, int n, l
     return (int)HOOP_RESULT(epoll_wait(epfd, events, n, ms > INT_MAX ? INT_MAX : (int)ms));
 }
 
+/* Look again and again, for at most spin_ns, until there is an event. */
+static inline int hoop_epoll_spin(int epfd, struct epoll_event *events, int n, long long spin_ns) {
+    long long end = hoop_now_ns() + spin_ns;
+    int r;
+    while ((r = hoop_epoll_wait(epfd, events, n, 0)) == 0 && hoop_now_ns() < end) HOOP_PAUSE();
+    return r;
+}
+
 static inline int hoop_eventfd(void) { return (int)HOOP_RESULT(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
 static inline int hoop_eventfd_write(int fd) {
     uint64_t one = 1;
@@ -295,6 +321,34 @@ static inline Py_ssize_t hoop_send(int fd, const void *buf, size_t n) {
 static inline Py_ssize_t hoop_sendv(int fd, struct iovec *vec, size_t n) {
     struct msghdr message = {.msg_iov = vec, .msg_iovlen = n};
     return HOOP_RESULT(sendmsg(fd, &message, MSG_NOSIGNAL));
+}
+/* The same on a socket of the user's, which may be a blocking one. */
+static inline Py_ssize_t hoop_try_recv(int fd, void *buf, size_t n) {
+    Py_ssize_t r;
+    do r = HOOP_RESULT(recv(fd, buf, n, MSG_DONTWAIT));
+    while (r == -EINTR);
+    return r;
+}
+static inline Py_ssize_t hoop_try_send(int fd, const void *buf, size_t n) {
+    Py_ssize_t r;
+    do r = HOOP_RESULT(send(fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT));
+    while (r == -EINTR);
+    return r;
+}
+static inline int hoop_is_readable(int fd) {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return fd < 0 || poll(&p, 1, 0) != 0;
+}
+/* Whether a socket is TCP's and nothing else's: no kTLS, which gives record by record. */
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+static inline int hoop_is_plain_tcp(int fd) {
+    int protocol = 0;
+    char layer[16] = "";
+    socklen_t n = sizeof protocol, n_layer = sizeof layer;
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) == 0 && protocol == IPPROTO_TCP &&
+           (getsockopt(fd, IPPROTO_TCP, TCP_ULP, layer, &n_layer) < 0 || n_layer == 0);
 }
 static inline int hoop_accept(int fd) {
     return (int)HOOP_RESULT(accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));

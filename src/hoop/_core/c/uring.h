@@ -239,6 +239,22 @@ static inline int hoop_ring_enter(hoop_ring *r, unsigned wait, long long timeout
         syscall(__NR_io_uring_enter, r->fd, n, wait, flags, &argument, sizeof argument));
 }
 
+/* Submit everything written, and look at memory for at most spin_ns, until there is a completion. What the
+ * kernel has for us it posts when it is entered: it announces that in the flags. A result as of `enter`. */
+static inline int hoop_ring_spin(hoop_ring *r, long long spin_ns) {
+    long long end = hoop_now_ns() + spin_ns;
+    int result = hoop_ring_enter(r, 0, 0);
+    while (result >= 0 && *r->cq_head == HOOP_ACQUIRE(r->cq_tail)) {
+        if (HOOP_ACQUIRE(r->sq_flags))
+            result = hoop_ring_enter(r, 0, 0);
+        else if (hoop_now_ns() < end)
+            HOOP_PAUSE();
+        else
+            break;
+    }
+    return result;
+}
+
 /* The next entry to write, emptied; NULL if the kernel has to take some first. */
 static inline hoop_sqe *hoop_ring_next(hoop_ring *r) {
     if (hoop_ring_unsubmitted(r) >= r->sq_entries) return NULL;

@@ -36,6 +36,7 @@ cdef extern from "uring.h" nogil:
     int hoop_ring_probe(hoop_ring *ring, unsigned char *known) noexcept
     uint32_t hoop_ring_unsubmitted(hoop_ring *ring) noexcept
     int hoop_ring_enter(hoop_ring *ring, unsigned int wait, long long timeout_ns) noexcept
+    int hoop_ring_spin(hoop_ring *ring, long long spin_ns) noexcept
     hoop_sqe *hoop_ring_next(hoop_ring *ring) noexcept
     bint hoop_ring_take(hoop_ring *ring, hoop_cqe *out) noexcept
 

@@ -1,0 +1,304 @@
+"""Which sockets of the user's are ready: what `loop.sock_recv` and its like wait for, on either driver.
+
+A table has an epoll descriptor of its own, and is the op by which the driver watches that. In it a socket
+is registered when it is first waited for, edge-triggered, and stays: a task that waits for the same socket
+again asks the kernel for nothing. io_uring's polls would cost as much, and keep a socket open that its
+owner has closed while somebody waits; epoll lets go of it, and the peer sees the end.
+
+Being told of edges only, a task that waits must have seen that there is nothing (EAGAIN), or have the
+kernel look again (`again`). All who wait are woken, and try: nobody's news are lost with a task that was
+cancelled, and no byte, since only the task itself receives. What nobody waits for is forgotten by and by.
+
+A registration ends
+    when the socket is closed: the kernel does that. The slot knows the socket by a weak reference, so that
+        another socket with the same number is registered anew, and the news by their generation, should
+        a duplicate keep the old registration alive;
+    with `sock_connect`, since mostly a transport gets the descriptor then;
+    when several news in a row were for nobody.
+Whatever else watches the descriptor (add_reader, a transport) does so in the driver, and neither sees
+anything of the other.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import cython
+from cython.cimports.cpython.weakref import PyWeakref_NewRef
+from cython.cimports.hoop._core.base import LoopBase
+from cython.cimports.hoop._core.c.linux import (
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL,
+    EPOLL_CTL_MOD,
+    EPOLLERR,
+    EPOLLET,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLPRI,
+    EPOLLRDHUP,
+    hoop_close,
+    hoop_epoll_create,
+    hoop_epoll_ctl,
+    hoop_epoll_wait,
+    hoop_is_plain_tcp,
+)
+from cython.cimports.hoop._core.c.python import PyList_GET_ITEM
+from cython.cimports.hoop._core.errors import raise_errno
+from cython.cimports.hoop._core.future import PENDING, Future, new_future
+from cython.cimports.hoop._core.op import ARMED, READABLE, Op
+from cython.cimports.libc.stdint import uint32_t, uint64_t
+
+# So many news for nobody end a registration.
+UNATTENDED_MAX = cython.declare(cython.int, 4)
+# Of these a socket's reader learns that it may have to do with more than bytes in a row: the end, an error,
+# urgent data. From then on it tries in vain rather than trust in what was left.
+ODD = cython.declare(uint32_t, EPOLLERR | EPOLLHUP | EPOLLRDHUP | EPOLLPRI)
+READING = cython.declare(uint32_t, EPOLLIN | EPOLLERR | EPOLLHUP | EPOLLRDHUP | EPOLLPRI)
+WRITING = cython.declare(uint32_t, EPOLLOUT | EPOLLERR | EPOLLHUP)
+
+EEXIST = cython.declare(cython.int, errno.EEXIST)
+EINTR = cython.declare(cython.int, errno.EINTR)
+ENOENT = cython.declare(cython.int, errno.ENOENT)
+
+
+@cython.final
+@cython.cclass
+class SocketSlot:
+    """A descriptor, the socket it belongs to, and who waits for that."""
+
+
+@cython.final
+@cython.cclass
+class SocketTable(Op):
+    """The sockets of one loop for which tasks wait or have waited."""
+
+    def __cinit__(self):
+        self.interest = READABLE
+        self.at_once = True
+        self.slots = []
+        self.fd = hoop_epoll_create()
+        if self.fd < 0:
+            raise_errno(self.fd, "epoll_create1")
+
+    def __dealloc__(self):
+        self.close()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def close(self) -> cython.int:
+        """After the driver was closed."""
+        if self.fd >= 0:
+            hoop_close(self.fd)
+            self.fd = -1
+        return 0
+
+    # ---- waiting ----
+
+    @cython.cfunc
+    def slot_of(self, fd: cython.int, sock) -> SocketSlot:
+        """The slot in which this very socket is registered, or None."""
+        if fd < 0 or fd >= len(self.slots):
+            return None
+        slot = cython.cast(object, PyList_GET_ITEM(self.slots, fd))
+        if slot is None or cython.cast(SocketSlot, slot).mask == 0:
+            return None
+        if cython.cast(SocketSlot, slot).owner is not PyWeakref_NewRef(sock, None):
+            return None
+        return cython.cast(SocketSlot, slot)
+
+    @cython.cfunc
+    def wait(
+        self,
+        loop: LoopBase,
+        sock,
+        fd: cython.int,
+        slot: SocketSlot,
+        mask: uint32_t,
+        again: cython.bint,
+    ) -> Future:
+        """A future that is done when the socket may be readable (EPOLLIN) or writable (EPOLLOUT).
+
+        `slot` is the answer of slot_of(). Without `again` the caller has seen that it is not, since the last
+        news.
+        """
+        if slot is None:
+            if fd < 0:
+                raise ValueError(f"Invalid file descriptor: {fd}")
+            while len(self.slots) <= fd:
+                self.slots.append(None)
+            slot = self.slots[fd]
+            if slot is None:
+                slot = self.slots[fd] = SocketSlot.__new__(SocketSlot)
+            self.take_over(slot, fd, PyWeakref_NewRef(sock, None))
+            again = True
+        if again or slot.mask & mask == 0:
+            self.register(slot, fd, slot.mask | mask)
+        slot.unattended = 0
+        future: Future = new_future(loop)
+        if mask == EPOLLIN:
+            slot.drained = True
+            if slot.reader is None or slot.reader.state != PENDING:
+                slot.reader = future
+                return future
+        elif slot.writer is None or slot.writer.state != PENDING:
+            slot.writer = future
+            return future
+        slot.more = [entry for entry in slot.more or () if not entry[0].done()]
+        slot.more.append((future, mask))
+        return future
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def take_over(self, slot: SocketSlot, fd: cython.int, owner) -> cython.int:
+        """The number is another socket's than that which was registered, if one was.
+
+        If that was closed, those who wait for it are woken, to see that it was. If it is open, the two
+        share the number, and so the registration.
+        """
+        if slot.owner is not None and slot.owner is not owner:
+            former = slot.owner()
+            if former is None or former.fileno() != fd:
+                slot.mask = 0
+                wake_all(slot, EPOLLIN | EPOLLOUT)
+        slot.owner = owner
+        slot.ends_short = hoop_is_plain_tcp(fd)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def register(self, slot: SocketSlot, fd: cython.int, mask: uint32_t) -> cython.int:
+        """Have the kernel look now, and tell from now on."""
+        data: uint64_t
+        wanted: uint32_t = mask | EPOLLET
+        result: cython.int
+        slot.generation += 1
+        data = cython.cast(uint64_t, slot.generation) << 32 | cython.cast(uint32_t, fd)
+        if mask & EPOLLIN:
+            wanted |= EPOLLRDHUP | EPOLLPRI
+        if slot.mask:
+            result = hoop_epoll_ctl(self.fd, EPOLL_CTL_MOD, fd, wanted, data)
+            if result == -ENOENT:
+                result = hoop_epoll_ctl(self.fd, EPOLL_CTL_ADD, fd, wanted, data)
+        else:
+            result = hoop_epoll_ctl(self.fd, EPOLL_CTL_ADD, fd, wanted, data)
+            if result == -EEXIST:
+                result = hoop_epoll_ctl(self.fd, EPOLL_CTL_MOD, fd, wanted, data)
+        if result < 0:
+            slot.mask = 0
+            raise_errno(result)
+        slot.mask = mask
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def end_waiting(self, sock, mask: uint32_t) -> cython.int:
+        """A registration for no more than `mask` ends, if the socket is open and nobody waits for it."""
+        fd: cython.int = sock.fileno()
+        slot: SocketSlot = self.slot_of(fd, sock)
+        if slot is None or slot.mask != mask:
+            return 0
+        return 0 if is_waited_for(slot) else self.deregister(slot, fd)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def deregister(self, slot: SocketSlot, fd: cython.int) -> cython.int:
+        slot.mask = 0
+        slot.generation += 1
+        # A failure means that the socket was closed, and its number may be another's by now.
+        hoop_epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, 0, 0)
+        return 0
+
+    # ---- news ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
+        """There are news: take them before anything else is done, and wake the tasks in this very turn."""
+        if result >= 0 and self.phase == ARMED:
+            self.take_events()
+        return False
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def take_events(self) -> cython.int:
+        i: cython.int
+        fd: uint32_t
+        n: cython.int = SOCKET_BATCH
+        slot: SocketSlot
+        events = cython.address(self.events[0])
+        while n == SOCKET_BATCH:
+            n = hoop_epoll_wait(self.fd, events, SOCKET_BATCH, 0)
+            if n < 0 and n != -EINTR:
+                raise_errno(n, "epoll_wait")
+            for i in range(n):
+                fd = cython.cast(uint32_t, events[i].data)
+                slot = cython.cast(SocketSlot, PyList_GET_ITEM(self.slots, fd))
+                if slot.generation == cython.cast(uint32_t, events[i].data >> 32):
+                    self.tell(slot, fd, events[i].events)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def tell(self, slot: SocketSlot, fd: cython.int, seen: uint32_t) -> cython.int:
+        """Wake those who wait for what has happened to a socket."""
+        attended: cython.bint = False
+        slot.failed = seen & (EPOLLERR | EPOLLHUP) != 0
+        if seen & ODD:
+            slot.ends_short = False
+        if seen & READING:
+            slot.drained = False
+            attended = wake_all(slot, EPOLLIN)
+        if seen & WRITING:
+            if wake_all(slot, EPOLLOUT):
+                attended = True
+            elif slot.mask == EPOLLIN | EPOLLOUT:
+                # Who wants to write again asks again: not each byte that the peer takes is news.
+                self.register(slot, fd, EPOLLIN)
+        if not attended:
+            slot.unattended += 1
+            if slot.unattended >= UNATTENDED_MAX and not is_waited_for(slot):
+                self.deregister(slot, fd)
+        return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def is_waited_for(slot: SocketSlot) -> cython.bint:
+    for future in (slot.reader, slot.writer, *[entry[0] for entry in slot.more or ()]):
+        if future is not None and not future.done():
+            return True
+    return False
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def wake_all(slot: SocketSlot, mask: uint32_t) -> cython.bint:
+    """Whether anybody waited for one of these."""
+    woken: cython.bint = False
+    future: Future
+    if mask & EPOLLIN and slot.reader is not None:
+        future = slot.reader
+        slot.reader = None
+        if future.state == PENDING:
+            future.finish(None)
+            woken = True
+    if mask & EPOLLOUT and slot.writer is not None:
+        future = slot.writer
+        slot.writer = None
+        if future.state == PENDING:
+            future.finish(None)
+            woken = True
+    if slot.more is not None:
+        waiting = slot.more
+        slot.more = None
+        left = []
+        for entry in waiting:
+            future = entry[0]
+            if future.state == PENDING and mask & cython.cast(uint32_t, entry[1]):
+                future.finish(None)
+                woken = True
+            elif future.state == PENDING:
+                left.append(entry)
+        slot.more = left or None
+    return woken

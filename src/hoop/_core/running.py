@@ -1,0 +1,143 @@
+"""What is done on the running loop, whichever that is: sleep and create_task, under asyncio's names.
+
+On a loop of ours whose methods are its own neither calls any of them by name. On another they do what
+asyncio's functions do.
+"""
+
+from __future__ import annotations
+
+import asyncio.tasks
+import math
+import sys
+from asyncio import events, futures
+
+import cython
+from cython.cimports.hoop._core.coroutine import (
+    OVER,
+    Method,
+    NativeCoroutine,
+    mark_coroutine_function,
+    new_coroutine,
+)
+from cython.cimports.hoop._core.future import PENDING, new_future
+from cython.cimports.hoop._core.loop import Loop
+from cython.cimports.hoop._core.task import new_task
+from cython.cimports.hoop._core.timers import TimerHandle
+
+_get_running_loop = cython.declare(object, events._get_running_loop)
+_get_running_loop_or_raise = cython.declare(object, events.get_running_loop)
+_set_result_unless_cancelled = cython.declare(object, futures._set_result_unless_cancelled)
+_stock_create_task = cython.declare(object, asyncio.tasks.create_task)
+REFUSES_NAN = cython.declare(cython.bint, sys.version_info >= (3, 13))
+
+# A class of loops whose methods are Loop's.
+_plain_class = cython.declare(object, None)
+
+
+@cython.cfunc
+def plain_loop() -> Loop:
+    """The running loop, if it is one of ours, and nobody has put other methods in the place of its own."""
+    global _plain_class
+    loop = _get_running_loop()
+    if type(loop) is not _plain_class:
+        if not isinstance(loop, Loop):
+            return None
+        for name in ("call_later", "create_future", "create_task"):
+            if getattr(type(loop), name) is not getattr(Loop, name):
+                return None
+        _plain_class = type(loop)
+    return None if cython.cast(Loop, loop).own_methods else cython.cast(Loop, loop)
+
+
+# ---- sleep -------------------------------------------------------------------------------------------
+
+
+@cython.binding(True)
+def sleep(delay, result=None):
+    """Wait for so many seconds, then give the result. See asyncio.sleep.
+
+    Nothing, and less than nothing, lets the other tasks take a turn.
+    """
+    return new_coroutine(SLEEP, delay, result)
+
+
+@cython.final
+@cython.cclass
+class SleepTimer(TimerHandle):
+    """Wakes a task that sleeps."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def run(self) -> cython.int:
+        if not self.is_cancelled and self.future.state == PENDING:
+            return self.future.finish(None)
+        return 0
+
+
+@cython.final
+@cython.cclass
+class Sleep(Method):
+    """sleep(). The coroutine's owner is the delay, then the timer."""
+
+    @cython.cfunc
+    def title(self, c: NativeCoroutine) -> str:
+        return self.name
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        delay = c.owner
+        if delay <= 0:
+            return c.wait_a_turn()
+        if REFUSES_NAN and math.isnan(delay):
+            raise ValueError("Invalid delay: NaN (not a number)")
+        loop: Loop = plain_loop()
+        if loop is None or loop.debug or type(delay) not in (float, int):
+            return self.wait_on_any(c)
+        timer: SleepTimer = SleepTimer.__new__(SleepTimer)
+        timer.deadline = loop.now() + cython.cast(float, float(delay))
+        timer.loop = loop
+        timer.future = new_future(loop)
+        loop.timers.add(timer)
+        c.owner = timer
+        return c.wait_for(timer.future)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wait_on_any(self, c: NativeCoroutine) -> cython.int:
+        """The same by the methods of a loop."""
+        loop = _get_running_loop_or_raise()
+        future = loop.create_future()
+        c.owner = loop.call_later(c.owner, _set_result_unless_cancelled, future, None)
+        return c.wait_for(future)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        if c.future is not None and type(c.owner) is not SleepTimer:
+            c.owner.cancel()
+        return OVER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        if c.future is not None:
+            c.owner.cancel()
+        raise error
+
+
+SLEEP = cython.declare(Sleep, Sleep("sleep"))
+
+
+# ---- tasks -------------------------------------------------------------------------------------------
+
+
+def create_task(coro, *, name=None, context=None, **kwargs):
+    """Drive a coroutine as a task of the running loop. See asyncio.create_task."""
+    loop: Loop = plain_loop()
+    if loop is None or loop.task_factory is not None or kwargs:
+        return _stock_create_task(coro, name=name, context=context, **kwargs)
+    return new_task(loop, coro, name, context, False)
+
+
+mark_coroutine_function(sleep)

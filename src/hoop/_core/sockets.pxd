@@ -1,0 +1,43 @@
+from libc.stdint cimport uint32_t
+from hoop._core.base cimport LoopBase
+from hoop._core.coroutine cimport Method, NativeCoroutine
+from hoop._core.readiness cimport SocketSlot, SocketTable
+
+# The part of a loop that receives and sends on sockets of the user's.
+cdef class SocketLoop(LoopBase):
+    cdef SocketTable socket_table       # None until a task waits for a socket
+    cdef int open_socket_table(self) except -1
+    cdef int close_socket_table(self) except -1
+
+# One of the loop's methods. Until it is over a coroutine's `value` is the socket, and `extra` the other
+# argument, or the tuple of them.
+cdef class SocketMethod(Method):
+    cdef int attempt(self, NativeCoroutine c) except -1     # virtual: do it now, or wait
+
+# Receives by a method of the socket.
+cdef class ByName(SocketMethod):
+    cdef bint may_wait(self, object arguments) except -1    # virtual
+
+cdef class SendAll(SocketMethod):
+    cdef int go_on(self, NativeCoroutine c, Sending sending) except -1
+    cdef int wait_or_end(self, NativeCoroutine c, Sending sending) except -1
+
+# What a sock_sendall() that has to wait has for its `extra`.
+cdef class Sending:
+    cdef object view                    # a memoryview of the data, in bytes
+    cdef Py_ssize_t position
+
+cdef class Connect(SocketMethod):
+    cdef int connect(self, NativeCoroutine c) except -1
+
+cdef bint is_socket(object sock) except -1
+cdef int descriptor_of(object sock) except? -1
+cdef int check(SocketLoop loop, object sock) except -1
+cdef SocketSlot slot_of(NativeCoroutine c, int fd)
+cdef int wait_again(NativeCoroutine c, uint32_t mask) except -1
+cdef int wait_ready(
+    NativeCoroutine c, int fd, SocketSlot slot, uint32_t mask, bint again
+) except -1
+cdef Py_ssize_t size_of(object n) noexcept
+cdef Py_ssize_t room_in(object buffer) except -1
+cdef Py_ssize_t send_some(object sock, object data) except -2

@@ -1,0 +1,573 @@
+"""The loop's methods for sockets of the user's: sock_recv, sock_sendall, sock_connect and the others.
+
+Each gives a coroutine in C (see coroutine.py) that tries, and if there is nothing yet waits for its socket
+(see readiness.py) and tries again: in the task's own turn, so that a task that is cancelled has received
+nothing. On an ordinary socket bytes are received and sent without a call of Python; sockets of another
+class, and what has to do with addresses, by calling the socket's methods.
+What is no socket.socket goes asyncio's way, by add_reader and add_writer.
+"""
+
+from __future__ import annotations
+
+import _socket
+import asyncio
+import errno
+import socket
+from asyncio import base_events
+
+import cython
+from cython.cimports.cpython.buffer import (
+    Py_buffer,
+    PyBUF_SIMPLE,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cython.cimports.cpython.bytes import (
+    PyBytes_AS_STRING,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cython.cimports.cpython.long import PyLong_AsLongAndOverflow
+from cython.cimports.hoop._core.base import SCRATCH_BYTES, LoopBase
+from cython.cimports.hoop._core.c.linux import (
+    EPOLLIN,
+    EPOLLOUT,
+    hoop_is_readable,
+    hoop_try_recv,
+    hoop_try_send,
+)
+from cython.cimports.hoop._core.c.python import PyCFunction, hoop_c_method
+from cython.cimports.hoop._core.coroutine import (
+    OVER,
+    Method,
+    NativeCoroutine,
+    mark_coroutine_function,
+    new_coroutine,
+    new_coroutine_of_two,
+)
+from cython.cimports.hoop._core.errors import raise_errno
+from cython.cimports.hoop._core.readiness import SocketSlot, SocketTable
+from cython.cimports.libc.stdint import uint32_t
+
+Socket = cython.declare(object, socket.socket)
+SO_ERROR = cython.declare(object, socket.SO_ERROR)
+SOL_SOCKET = cython.declare(object, socket.SOL_SOCKET)
+# The families whose addresses may be names.
+NAMED = cython.declare(
+    tuple, (socket.AF_INET, socket.AF_INET6) if base_events._HAS_IPv6 else (socket.AF_INET,)
+)
+EAGAIN = cython.declare(cython.int, errno.EAGAIN)
+
+_fileno = cython.declare(PyCFunction, hoop_c_method(_socket.socket.fileno))
+_check_ssl_socket = cython.declare(object, base_events._check_ssl_socket)
+_stock = cython.declare(object, asyncio.SelectorEventLoop)
+
+
+# ---- the methods of the loop -------------------------------------------------------------------------
+
+
+@cython.cclass
+class SocketLoop(LoopBase):
+    """What a loop does with sockets that are not its own."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def open_socket_table(self) -> cython.int:
+        self.socket_table = SocketTable()
+        self.driver.submit(self.socket_table)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def close_socket_table(self) -> cython.int:
+        """After the driver was closed."""
+        if self.socket_table is not None:
+            self.socket_table.close()
+            self.socket_table = None
+        return 0
+
+    @cython.binding(True)
+    def sock_recv(self, sock, n):
+        """Receive at most n bytes. See asyncio.loop.sock_recv."""
+        if is_socket(sock):
+            return new_coroutine_of_two(RECEIVE, self, sock, n)
+        return _stock.sock_recv(self, sock, n)
+
+    @cython.binding(True)
+    def sock_recv_into(self, sock, buf):
+        """Receive into a buffer. Returns how many bytes. See asyncio.loop.sock_recv_into."""
+        if is_socket(sock):
+            return new_coroutine_of_two(RECEIVE_INTO, self, sock, buf)
+        return _stock.sock_recv_into(self, sock, buf)
+
+    @cython.binding(True)
+    def sock_recvfrom(self, sock, bufsize):
+        """Receive a datagram. Returns it and the address of its sender. See asyncio.loop.sock_recvfrom."""
+        if is_socket(sock):
+            return new_coroutine_of_two(RECEIVE_FROM, self, sock, bufsize)
+        return _stock.sock_recvfrom(self, sock, bufsize)
+
+    @cython.binding(True)
+    def sock_recvfrom_into(self, sock, buf, nbytes=0):
+        """Receive a datagram into a buffer. Returns its size and the address of its sender.
+
+        See asyncio.loop.sock_recvfrom_into.
+        """
+        if is_socket(sock):
+            return new_coroutine_of_two(RECEIVE_FROM_INTO, self, sock, (buf, nbytes))
+        return _stock.sock_recvfrom_into(self, sock, buf, nbytes)
+
+    @cython.binding(True)
+    def sock_sendall(self, sock, data):
+        """Send all of the data. See asyncio.loop.sock_sendall."""
+        if is_socket(sock):
+            return new_coroutine_of_two(SEND_ALL, self, sock, data)
+        return _stock.sock_sendall(self, sock, data)
+
+    @cython.binding(True)
+    def sock_sendto(self, sock, data, address):
+        """Send a datagram. Returns how many bytes were sent. See asyncio.loop.sock_sendto."""
+        if is_socket(sock):
+            return new_coroutine_of_two(SEND_TO, self, sock, (data, address))
+        return _stock.sock_sendto(self, sock, data, address)
+
+    @cython.binding(True)
+    def sock_connect(self, sock, address):
+        """Connect to an address, in which a name is looked up. See asyncio.loop.sock_connect."""
+        if is_socket(sock):
+            return new_coroutine_of_two(CONNECT, self, sock, address)
+        return _stock.sock_connect(self, sock, address)
+
+    @cython.binding(True)
+    def sock_accept(self, sock):
+        """Accept a connection. Returns its socket, which does not block, and the peer's address.
+
+        See asyncio.loop.sock_accept.
+        """
+        if is_socket(sock):
+            return new_coroutine(ACCEPT, self, sock)
+        return _stock.sock_accept(self, sock)
+
+
+# ---- what they share ---------------------------------------------------------------------------------
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def is_socket(sock) -> cython.bint:
+    """Whether it really is one: a mock may only say so."""
+    return type(sock) is Socket or issubclass(type(sock), Socket)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=True)
+def descriptor_of(sock) -> cython.int:
+    return _fileno(sock, None) if type(sock) is Socket else sock.fileno()
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def check(loop: SocketLoop, sock) -> cython.int:
+    if type(sock) is not Socket:
+        _check_ssl_socket(sock)
+    if loop.debug and sock.gettimeout() != 0:
+        raise ValueError("the socket must be non-blocking")
+    return 0
+
+
+@cython.cfunc
+def slot_of(c: NativeCoroutine, fd: cython.int) -> SocketSlot:
+    """What is known of the coroutine's socket, or None."""
+    table: SocketTable = cython.cast(SocketLoop, c.owner).socket_table
+    return None if table is None else table.slot_of(fd, c.value)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def wait_again(c: NativeCoroutine, mask: uint32_t) -> cython.int:
+    """What a step does last: wait for the socket, of which the kernel is to tell how it stands."""
+    fd: cython.int = descriptor_of(c.value)
+    return wait_ready(c, fd, slot_of(c, fd), mask, True)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def wait_ready(
+    c: NativeCoroutine, fd: cython.int, slot: SocketSlot, mask: uint32_t, again: cython.bint
+) -> cython.int:
+    """The same with more known: see SocketTable.wait."""
+    loop: SocketLoop = cython.cast(SocketLoop, c.owner)
+    if loop.closed:
+        loop.check_open()
+    if loop.socket_table is None:
+        loop.open_socket_table()
+    if slot is None or loop.transports:
+        loop._ensure_fd_no_transport(fd)
+    return c.wait_for(loop.socket_table.wait(loop, c.value, fd, slot, mask, again))
+
+
+@cython.cclass
+class SocketMethod(Method):
+    """Tries, and waits, until it is done."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def attempt(self, c: NativeCoroutine) -> cython.int:
+        raise NotImplementedError(self.name)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        check(cython.cast(SocketLoop, c.owner), c.value)
+        return self.attempt(c)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        return self.attempt(c)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        c.value = c.extra = None  # what holds the user's buffer
+        raise error
+
+
+# ---- receiving ---------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.cclass
+class Receive(SocketMethod):
+    """loop.sock_recv()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def attempt(self, c: NativeCoroutine) -> cython.int:
+        result: cython.Py_ssize_t
+        size: cython.Py_ssize_t = size_of(c.extra)
+        if type(c.value) is not Socket or not 0 < size <= SCRATCH_BYTES:
+            try:
+                c.value = c.value.recv(c.extra)
+                return OVER
+            except (BlockingIOError, InterruptedError):
+                return wait_again(c, EPOLLIN)
+        fd: cython.int = descriptor_of(c.value)
+        slot: SocketSlot = slot_of(c, fd)
+        if slot is None or not slot.drained:
+            buffer = cython.cast(SocketLoop, c.owner).scratch_buffer()
+            result = hoop_try_recv(fd, buffer, size)
+            if result >= 0:
+                if slot is not None:
+                    # Of TCP it means that there is no more, until there are news.
+                    slot.drained = slot.ends_short and 0 < result < size
+                c.value = PyBytes_FromStringAndSize(buffer, result)
+                return OVER
+            if result != -EAGAIN:
+                raise_errno(result)
+        return wait_ready(c, fd, slot, EPOLLIN, False)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def size_of(n) -> cython.Py_ssize_t:
+    """n, or 0 for what is no ordinary number: the socket's method knows what to make of that."""
+    overflow: cython.int = 0
+    if type(n) is not int:
+        return 0
+    size: cython.Py_ssize_t = PyLong_AsLongAndOverflow(n, cython.address(overflow))
+    return 0 if overflow else size
+
+
+@cython.final
+@cython.cclass
+class ReceiveInto(SocketMethod):
+    """loop.sock_recv_into()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def attempt(self, c: NativeCoroutine) -> cython.int:
+        result: cython.Py_ssize_t
+        view: Py_buffer
+        if type(c.value) is not Socket or not room_in(c.extra):
+            try:
+                c.value = c.value.recv_into(c.extra)
+                return OVER
+            except (BlockingIOError, InterruptedError):
+                return wait_again(c, EPOLLIN)
+        fd: cython.int = descriptor_of(c.value)
+        slot: SocketSlot = slot_of(c, fd)
+        if slot is None or not slot.drained:
+            PyObject_GetBuffer(c.extra, cython.address(view), PyBUF_WRITABLE)
+            size: cython.Py_ssize_t = view.len
+            result = hoop_try_recv(fd, view.buf, size)
+            PyBuffer_Release(cython.address(view))
+            if result >= 0:
+                if slot is not None:
+                    slot.drained = slot.ends_short and 0 < result < size
+                c.value = result
+                return OVER
+            if result != -EAGAIN:
+                raise_errno(result)
+        return wait_ready(c, fd, slot, EPOLLIN, False)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def room_in(buffer) -> cython.Py_ssize_t:
+    """How much can be received into it. The socket's method says what is wrong if that is nothing."""
+    view: Py_buffer
+    try:
+        PyObject_GetBuffer(buffer, cython.address(view), PyBUF_WRITABLE)
+    except (BufferError, TypeError):
+        return 0
+    room: cython.Py_ssize_t = view.len
+    PyBuffer_Release(cython.address(view))
+    return room
+
+
+@cython.cclass
+class ByName(SocketMethod):
+    """Receives by a method of the socket."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def attempt(self, c: NativeCoroutine) -> cython.int:
+        if type(c.value) is Socket and self.may_wait(c.extra):
+            fd: cython.int = descriptor_of(c.value)
+            slot: SocketSlot = slot_of(c, fd)
+            # Cheaper than a BlockingIOError.
+            if (slot is not None and slot.drained) or not hoop_is_readable(fd):
+                return wait_ready(c, fd, slot, EPOLLIN, False)
+        try:
+            c.value = self.call(c.value, c.extra)
+            return OVER
+        except (BlockingIOError, InterruptedError):
+            return wait_again(c, EPOLLIN)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def may_wait(self, arguments) -> cython.bint:
+        """Whether the method would not refuse its arguments."""
+        return True
+
+    def call(self, sock, arguments):
+        raise NotImplementedError(self.name)
+
+
+@cython.final
+@cython.cclass
+class ReceiveFrom(ByName):
+    """loop.sock_recvfrom()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def may_wait(self, arguments) -> cython.bint:
+        return size_of(arguments) > 0
+
+    def call(self, sock, arguments):
+        return sock.recvfrom(arguments)
+
+
+@cython.final
+@cython.cclass
+class ReceiveFromInto(ByName):
+    """loop.sock_recvfrom_into()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def may_wait(self, arguments) -> cython.bint:
+        buffer, n = arguments
+        size: cython.Py_ssize_t = size_of(n)
+        room: cython.Py_ssize_t = room_in(buffer)
+        return type(n) is int and room > 0 and 0 <= size <= room
+
+    def call(self, sock, arguments):
+        buffer, n = arguments
+        return sock.recvfrom_into(buffer, n or len(buffer))
+
+
+@cython.final
+@cython.cclass
+class Accept(ByName):
+    """loop.sock_accept()."""
+
+    def call(self, sock, arguments):
+        conn, address = sock.accept()
+        conn.setblocking(False)
+        return conn, address
+
+
+# ---- sending -----------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.cclass
+class Sending:
+    """Data, and how much of it was sent."""
+
+
+@cython.final
+@cython.cclass
+class SendAll(SocketMethod):
+    """loop.sock_sendall()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def attempt(self, c: NativeCoroutine) -> cython.int:
+        result: cython.Py_ssize_t
+        data = c.extra
+        if type(data) is Sending:
+            return self.go_on(c, cython.cast(Sending, data))
+        if type(data) is bytes and type(c.value) is Socket:
+            size: cython.Py_ssize_t = PyBytes_GET_SIZE(data)
+            result = hoop_try_send(descriptor_of(c.value), PyBytes_AS_STRING(data), size)
+            if result == size:
+                c.value = None
+                return OVER
+            if result < 0 and result != -EAGAIN:
+                raise_errno(result)
+        else:
+            result = send_some(c.value, data)
+        sending: Sending = Sending.__new__(Sending)
+        sending.view = memoryview(data).cast("B")
+        sending.position = max(result, 0)
+        c.extra = sending
+        return self.wait_or_end(c, sending)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def go_on(self, c: NativeCoroutine, sending: Sending) -> cython.int:
+        result: cython.Py_ssize_t = send_some(c.value, sending.view[sending.position :])
+        if result > 0:
+            sending.position += result
+        return self.wait_or_end(c, sending)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wait_or_end(self, c: NativeCoroutine, sending: Sending) -> cython.int:
+        if sending.position < len(sending.view):
+            return wait_again(c, EPOLLOUT)
+        c.value = c.extra = None
+        return OVER
+
+
+@cython.cfunc
+@cython.exceptval(-2, check=False)
+def send_some(sock, data) -> cython.Py_ssize_t:
+    """How many bytes were sent; -1 if the socket would have to wait."""
+    result: cython.Py_ssize_t
+    view: Py_buffer
+    if type(sock) is not Socket:
+        try:
+            return sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return -1
+    PyObject_GetBuffer(data, cython.address(view), PyBUF_SIMPLE)
+    try:
+        result = hoop_try_send(descriptor_of(sock), view.buf, view.len)
+    finally:
+        PyBuffer_Release(cython.address(view))
+    if result == -EAGAIN:
+        return -1
+    if result < 0:
+        raise_errno(result)
+    return result
+
+
+@cython.final
+@cython.cclass
+class SendTo(SocketMethod):
+    """loop.sock_sendto()."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def attempt(self, c: NativeCoroutine) -> cython.int:
+        data, address = cython.cast(tuple, c.extra)
+        try:
+            c.value = c.value.sendto(data, address)
+            return OVER
+        except (BlockingIOError, InterruptedError):
+            return wait_again(c, EPOLLOUT)
+
+
+# ---- connecting --------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.cclass
+class Connect(SocketMethod):
+    """loop.sock_connect(): looks up a name, as the coroutine's `inner`; then connects."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def attempt(self, c: NativeCoroutine) -> cython.int:
+        if c.value.family not in NAMED:
+            return self.connect(c)
+        return c.delegate(_resolve(c))
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def connect(self, c: NativeCoroutine) -> cython.int:
+        try:
+            c.value.connect(c.extra)
+            c.value = None
+            return OVER
+        except (BlockingIOError, InterruptedError):
+            return wait_again(c, EPOLLOUT)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        if c.inner is not None:
+            c.inner = None
+            return self.connect(c)
+        slot: SocketSlot = slot_of(c, descriptor_of(c.value))
+        try:
+            # It may have been connected and reset since: then that is for whoever receives to be told.
+            error = 0
+            if slot is None or slot.failed:
+                error = c.value.getsockopt(SOL_SOCKET, SO_ERROR)
+            if error:
+                raise OSError(error, f"Connect call failed {c.extra}")
+        except (BlockingIOError, InterruptedError):
+            return wait_again(c, EPOLLOUT)
+        finally:
+            cython.cast(SocketLoop, c.owner).socket_table.end_waiting(c.value, EPOLLOUT)
+        c.value = None
+        return OVER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        table: SocketTable = cython.cast(SocketLoop, c.owner).socket_table
+        if c.inner is None and table is not None:
+            table.end_waiting(c.value, EPOLLOUT)
+        c.value = None
+        raise error
+
+
+async def _resolve(c: NativeCoroutine):
+    """Put what the address stands for in its place."""
+    sock = c.value
+    loop = c.owner
+    resolved = await loop._ensure_resolved(
+        c.extra, family=sock.family, type=sock.type, proto=sock.proto, loop=loop
+    )
+    _, _, _, _, c.extra = resolved[0]
+
+
+RECEIVE = cython.declare(Receive, Receive("sock_recv"))
+RECEIVE_INTO = cython.declare(ReceiveInto, ReceiveInto("sock_recv_into"))
+RECEIVE_FROM = cython.declare(ReceiveFrom, ReceiveFrom("sock_recvfrom"))
+RECEIVE_FROM_INTO = cython.declare(ReceiveFromInto, ReceiveFromInto("sock_recvfrom_into"))
+SEND_ALL = cython.declare(SendAll, SendAll("sock_sendall"))
+SEND_TO = cython.declare(SendTo, SendTo("sock_sendto"))
+CONNECT = cython.declare(Connect, Connect("sock_connect"))
+ACCEPT = cython.declare(Accept, Accept("sock_accept"))
+
+
+for _name, _function in vars(SocketLoop).items():
+    if _name.startswith("sock_"):
+        mark_coroutine_function(_function)

@@ -1,0 +1,3 @@
+from typing import Any
+
+def PyLong_AsLongAndOverflow(n: int, overflow: Any) -> int: ...

@@ -1,0 +1,3 @@
+from typing import Any
+
+def PyWeakref_NewRef(o: Any, callback: Any) -> Any: ...
