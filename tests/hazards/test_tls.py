@@ -152,7 +152,6 @@ def test_connections_that_end_leave_nothing_for_the_collector(loop, how, times):
     async def main():
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=server_context())
         address = server.sockets[0].getsockname()
-        ops = count_live_ops()
 
         async def all_gone():
             await until(lambda: not loop.counters()["transports"])
@@ -170,6 +169,7 @@ def test_connections_that_end_leave_nothing_for_the_collector(loop, how, times):
             before = resident_bytes()
             objects = len(gc.get_objects())
             alive = tls_objects()
+            ops = count_live_ops()
             await some(times)
             assert count_live_ops() == ops
             assert len(gc.get_objects()) - objects < 50
