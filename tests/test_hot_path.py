@@ -30,7 +30,11 @@ RARE = (
     "if f.cancel(task.cancel_message):",
     "self.outbox.clear()",
     "self.transport.resume_reading()",
-    "future = self.bound_loop.create_future()",
+    "self.waiter = self.bound_loop.create_future()",
+    "loop._ensure_fd_no_transport(fd)",
+    "return _fileno(sock, None) if type(sock) is Socket else sock.fileno()",
+    "c.value = c.value.recv(c.extra)",
+    'sending.view = memoryview(data).cast("B")',
     "error = reader.exception()",
 )
 

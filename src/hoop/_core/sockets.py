@@ -202,7 +202,7 @@ def wait_ready(
         loop.check_open()
     if loop.socket_table is None:
         loop.open_socket_table()
-    if slot is None or loop.transports:
+    if slot is None or fd in loop.transports:
         loop._ensure_fd_no_transport(fd)
     return c.wait_for(loop.socket_table.wait(loop, c.value, fd, slot, mask, again))
 
