@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import random
 import sys
 
@@ -79,6 +80,8 @@ def binary_operation(rng: random.Random, size: int):
             ("seek", n, 1),
             ("seek", -3),
             ("seek", 0, 9),
+            ("seek", n, os.SEEK_DATA),
+            ("seek", n, os.SEEK_HOLE),
             ("tell",),
             ("tell",),
             ("write", blob),
@@ -190,6 +193,19 @@ def test_binary_files_do_what_the_builtins_do(run, tmp_path, mode, cold):
         options = {"buffering": rng.choice([-1, -1, 2, 100, 8192])}
         operations = drawn(rng, binary_operation, 40, size=len(content))
         assert run(compare(tmp_path, content, mode, options, operations, cold)) > 10, seed
+
+
+def test_a_seek_that_makes_no_sense_sends_nothing(run, tmp_path):
+    def operations():
+        yield ("write", b"x")
+        yield ("seek", 3)
+        yield ("write", b"yz")
+        yield ("seek", 0, 9)
+        yield ("tell",)  # of a file that is appended to, this depends on what was sent
+        yield ("flush",)
+        yield ("tell",)
+
+    assert run(compare(tmp_path, b"content", "ab+", {}, operations(), False)) == 7
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["cached", "cold"])

@@ -46,6 +46,7 @@ from cython.cimports.libc.string import memchr, memcpy, memmove
 
 UnsupportedOperation = cython.declare(object, io.UnsupportedOperation)
 
+WHENCES = cython.declare(object, (0, 1, 2, os.SEEK_DATA, os.SEEK_HOLE))
 EAGAIN = cython.declare(cython.int, errno.EAGAIN)
 EINTR = cython.declare(cython.int, errno.EINTR)
 
@@ -524,7 +525,9 @@ class Buffer:
     # ---- moving ----
 
     def seek(self, target, whence=0, /):
-        """Move. The end of the file must be known: `prepare_end` for whence 2."""
+        """Move. Nothing may be pending, where the kernel says how far the file or its data go."""
+        if whence not in WHENCES:
+            raise ValueError(f"whence value {whence} unsupported")
         if self.fd < 0:
             raise ValueError("seek of closed file")
         if not self.regular:
@@ -538,7 +541,9 @@ class Buffer:
                 raise os_error(cython.cast(cython.int, end))
             to += end
         elif whence != 0:
-            raise ValueError(f"whence value {whence} unsupported")
+            to = hoop_stand_at(self.fd, to, whence)
+            if to < 0:
+                raise os_error(cython.cast(cython.int, to))
         if to < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if to != self.pos:

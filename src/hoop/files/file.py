@@ -35,6 +35,7 @@ _PLAIN = {"utf-8", "utf-8-sig", "ascii", "iso8859-1", "latin-1", "cp1252", "iso8
 _WIDE = {"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}
 _CHARACTER_BYTES = 8  # no encoding of these takes more, marks included
 _MASK = (1 << 64) - 1
+_WHENCES = (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE)
 _TEXT_CHUNK = 8192  # what io.TextIOWrapper decodes at a time
 
 
@@ -489,7 +490,7 @@ class BinaryFile(AsyncFile[bytes]):
         """Move. Returns the position."""
         buffer = self.buffer
         busy = self.queued or self._special or buffer.pending_bytes or buffer.draining
-        if busy and not buffer.closed:
+        if busy and not buffer.closed and whence in _WHENCES:  # any other sends nothing and raises
             return await self._operate(None, buffer.seek, target, whence, first_send=True)
         return buffer.seek(target, whence)
 
