@@ -696,3 +696,61 @@ def test_on_asyncio_s_loop_too():
 
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         runner.run(main())
+
+
+def test_a_future_that_somebody_keeps_is_not_used_again(run):
+    async def main():
+        reader = hoop.StreamReader()
+        kept = []
+        for n in range(6):
+            (task,) = await started(reader.read(10))
+            if n % 2:
+                kept.append(reader._waiter)
+            assert reader._waiter not in kept[:-1]
+            assert not reader._waiter.done()
+            reader.feed_data(b"%d" % n)
+            assert await task == b"%d" % n
+        assert [future.result() for future in kept] == [None] * 3
+        assert reader._waiter is None
+
+    run(main())
+
+
+def test_callbacks_and_cancellation_of_one_wait_are_not_those_of_the_next(run):
+    async def main():
+        reader = hoop.StreamReader()
+        called = []
+        for n in range(4):
+            (task,) = await started(reader.readexactly(1))
+            reader._waiter.add_done_callback(lambda future: called.append(future.cancelled()))
+            if n % 2:
+                task.cancel()
+                assert await cancelled(task)
+            else:
+                reader.feed_data(b"x")
+                await task
+        await asyncio.sleep(0)
+        assert called == [False, True, False, True]
+
+    run(main())
+
+
+def test_a_line_longer_than_the_buffer_pauses_once_it_was_refused(run):
+    async def main():
+        reader = hoop.StreamReader(limit=10)
+        reader.set_transport(transport := FakeTransport())
+        (task,) = await started(reader.readuntil(b"|"))
+        reader.feed_data(b"x" * 30)
+        assert transport.calls == []  # the one who waits looks first
+        with pytest.raises(asyncio.LimitOverrunError):
+            await task
+        assert transport.calls == ["pause"]
+        (task,) = await started(reader.readuntil(b"|", limit=100))
+        assert transport.calls == ["pause", "resume"]
+        reader.feed_data(b"x" * 60 + b"|" + b"y" * 30)
+        assert await task == b"x" * 90 + b"|"
+        assert transport.calls == ["pause", "resume", "pause"]
+        assert await reader.read(25) == b"y" * 25
+        assert transport.calls == ["pause", "resume", "pause", "resume"]
+
+    run(main())

@@ -8,15 +8,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import socket
-import ssl
 import sys
 import warnings
 import weakref
 
 import pytest
 from peers import end, receive, reset, tcp_pair, turns, until
-from tls_peers import Wire, client_context, server_context
+from tls_peers import client_context, server_context
 from waiters import cancelled, started
 
 import hoop
@@ -622,78 +620,6 @@ def test_a_server_s_connections_are_freed_without_the_collector(run, place):
     run(main())
 
 
-# ---- TLS -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("cut", [None, 20, 0])
-def test_start_tls_loses_nothing(loop, cut):
-    """A plain line, the ClientHello and what is encrypted may come in one segment or in several."""
-
-    async def main():
-        seen = []
-
-        async def serve(reader, writer):
-            seen.append(await reader.readline())
-            await writer.start_tls(server_context())
-            assert reader._transport is writer.transport
-            assert not reader._paused
-            while line := await reader.readline():
-                writer.write(line.upper())
-                await writer.drain()
-            writer.close()
-            await writer.wait_closed()
-
-        server = await hoop.start_server(serve, "127.0.0.1", 0, limit=100)
-        sock = socket.create_connection(server.sockets[0].getsockname())
-        sock.setblocking(False)
-        wire = Wire(loop, sock, client_context())
-        with sock:
-            with pytest.raises(ssl.SSLWantReadError):
-                wire.tls.do_handshake()
-            words = b"STARTTLS\n" + wire.outgoing.read()
-            first = len(words) if cut is None else words.index(b"\n") + 1 + cut
-            await loop.sock_sendall(sock, words[:first])
-            await until(lambda: seen)
-            await loop.sock_sendall(sock, words[first:])
-            await wire.handshake()
-            for _ in range(3):
-                await wire.write(b"hello\n")
-                assert await wire.read(6) == b"HELLO\n"
-        await until(lambda: not server._active_count if hasattr(server, "_active_count") else True)
-        await end(server)
-
-    loop.run_until_complete(main())
-
-
-def test_start_tls_on_both_sides(run):
-    async def main():
-        async def serve(reader, writer):
-            assert await reader.readline() == b"STARTTLS\n"
-            writer.write(b"go ahead\n")
-            await writer.start_tls(server_context())
-            assert writer.get_extra_info("sslcontext") is not None
-            async for line in reader:
-                writer.write(line.upper())
-                await writer.drain()
-            writer.close()
-            await writer.wait_closed()
-
-        server = await hoop.start_server(serve, "127.0.0.1", 0)
-        reader, writer = await hoop.open_connection(*server.sockets[0].getsockname())
-        writer.write(b"STARTTLS\n")
-        assert await reader.readline() == b"go ahead\n"
-        await writer.start_tls(client_context(), server_hostname="localhost")
-        assert not writer.can_write_eof()
-        for n in range(10):
-            writer.write(b"line %d\n" % n)
-            assert await reader.readline() == b"LINE %d\n" % n
-        writer.close()
-        await writer.wait_closed()
-        await end(server)
-
-    run(main())
-
-
 # ---- cancellation --------------------------------------------------------------------------------
 
 
@@ -762,5 +688,74 @@ def test_no_byte_is_lost_by_reads_that_are_cancelled(run, place):
         writer.close()
         await writer.wait_closed()
         await place.end()
+
+    run(main())
+
+
+# ---- where C is not enough -----------------------------------------------------------------------
+
+
+def shouted(feed_data):
+    return lambda data: feed_data(data.upper())
+
+
+def test_what_is_put_on_a_connection_s_reader_is_called(run, place):
+    async def main():
+        async def send(reader, writer):
+            for _ in range(3):
+                writer.write(b"line\n")
+                await writer.drain()
+                await reader.readline()
+            writer.close()
+
+        await place.serve(send)
+        reader, writer = await place.connect()
+        assert await reader.readline() == b"line\n"
+        reader.feed_data = shouted(reader.feed_data)
+        for _ in range(2):
+            writer.write(b"next\n")
+            assert await reader.readline() == b"LINE\n"
+        del reader.feed_data
+        writer.close()
+        await writer.wait_closed()
+        await place.end()
+
+    run(main())
+
+
+def test_a_reader_whose_buffer_was_lent(run, place):
+    async def main():
+        async def echo(reader, writer):
+            while data := await reader.read(100):
+                writer.write(data)
+            writer.close()
+
+        await place.serve(echo)
+        reader, writer = await place.connect()
+        buffer = reader._buffer
+        for n in range(5):
+            writer.write(b"%d" % n)
+            await until(lambda: buffer)
+            assert buffer == b"%d" % n
+            buffer.clear()
+        writer.close()
+        await writer.wait_closed()
+        await place.end()
+
+    run(main())
+
+
+def test_data_after_an_end_that_was_fed_by_hand(run, logged):
+    async def main():
+        reader, writer, peer = await pair()
+        with peer:
+            reader.feed_eof()
+            peer.send(b"x")
+            await until(writer.is_closing)
+            await turns(3)
+        assert "feed_data after feed_eof" in logged.text
+        assert "protocol.data_received() call failed" in logged.text
+        with pytest.raises(AssertionError, match="feed_data after feed_eof"):
+            await writer.wait_closed()
 
     run(main())

@@ -8,6 +8,8 @@ cdef class Feeder(Layer):
     cdef Py_ssize_t count, protocol_count   # how many attributes they had then
     cdef object limit_object            # the reader's limit, when it was last looked at
     cdef Py_ssize_t limit               # the same as a number
+    cdef bint hopeless                  # it does not even begin as it should
+    cdef int pause(self) except -1
     cdef bint look(self) except -1
 
 cdef Feeder feeder_of(object protocol)

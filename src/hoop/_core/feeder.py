@@ -2,8 +2,7 @@
 
 Only as long as nobody can tell the difference. The protocol and its reader are exactly asyncio's classes,
 these have the methods that they had when hoop was imported, and the objects have no attributes but their
-own. Whenever that is not so the layer declines, and data_received() is called. So it is when the reader
-is to be paused: that is rare, and asyncio's own code does it.
+own. Whenever that is not so the layer declines, and data_received() is called.
 """
 
 from __future__ import annotations
@@ -114,7 +113,8 @@ class Feeder(Layer):
     def on_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
         if not _are_originals():
             return DECLINED
-        if self.attributes is None and not self.look():
+        if self.attributes is None and (self.hopeless or not self.look()):
+            self.hopeless = True
             return DECLINED
         attributes: Ref = ref(self.attributes)
         if (
@@ -141,8 +141,6 @@ class Feeder(Layer):
         if limit != ref(self.limit_object):
             self.limit_object = cython.cast(object, limit)
             self.limit = PyNumber_AsSsize_t(self.limit_object, cython.NULL)
-        if (size + n) // 2 >= self.limit:
-            return DECLINED
         try:
             PyByteArray_Resize(cython.cast(object, buffer), size + n)
         except BufferError:  # somebody has a view of it
@@ -154,7 +152,27 @@ class Feeder(Layer):
             if cython.cast(Future, waiter).state == PENDING:
                 cython.cast(Future, waiter).finish(None)
             Py_DECREF(waiter)
+        if (size + n) // 2 >= self.limit:
+            self.pause()
         return TAKEN
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def pause(self) -> cython.int:
+        """Stop more from coming if there is more than twice the limit."""
+        transport = self.attributes["_transport"]
+        if (
+            transport is not None
+            and not self.attributes["_paused"]
+            and len(self.attributes[BUFFER]) > 2 * self.limit_object
+        ):
+            try:
+                transport.pause_reading()
+            except NotImplementedError:
+                self.attributes["_transport"] = None
+            else:
+                self.attributes["_paused"] = True
+        return 0
 
 
 @cython.cfunc

@@ -47,6 +47,11 @@ cdef class StreamReader(Primitive):
     cdef int arrived(self) except -1
     cdef int maybe_pause(self) except -1
     cdef int maybe_resume(self) except -1
+    # What a read does last.
+    cdef inline int settle(self) except -1:
+        if self.paused:
+            return self.maybe_resume()
+        return self.maybe_pause() if self.size() > self.high else 0
     cdef bytes take(self, Py_ssize_t n)
     cdef int drop(self, Py_ssize_t n) except -1
     cdef int wake_waiter(self) except -1

@@ -159,9 +159,9 @@ class StreamReader(Primitive):
         """There is more: wake who waits if it is enough, or stop more from coming if it is too much."""
         size: cython.Py_ssize_t = self.size()
         if self.waiter is not None:
-            if size < self.need and not is_cancelled(self.waiter):
-                return 0
-            self.wake_waiter()
+            if size >= self.need or is_cancelled(self.waiter):
+                self.wake_waiter()
+            return 0  # whoever was woken takes some first
         return 0 if size <= self.high else self.maybe_pause()
 
     @cython.cfunc
@@ -549,8 +549,7 @@ class Read(Reading):
                 raise reader.error
             return reader.wait(c, "read", EVERYTHING)
         c.value = reader.take(c.count if c.count >= 0 else EVERYTHING)
-        if reader.paused:
-            reader.maybe_resume()
+        reader.settle()
         return OVER
 
 
@@ -580,8 +579,7 @@ class ReadExactly(Reading):
                 return reader.wait(c, "readexactly", c.count)
             raise IncompleteReadError(reader.take(EVERYTHING), c.count)
         c.value = reader.take(c.count)
-        if reader.paused:
-            reader.maybe_resume()
+        reader.settle()
         return OVER
 
 
@@ -619,8 +617,7 @@ class Until(Reading):
             if start > limit:
                 return self.too_long(c, "Separator is found, but chunk is longer than limit", start)
             c.value = reader.take(end)
-            if reader.paused:
-                reader.maybe_resume()
+            reader.settle()
             return OVER
         # What follows could be the beginning of a separator.
         longest = c.value if type(c.value) is bytes else c.value[len(c.value) - 1]
@@ -638,6 +635,7 @@ class Until(Reading):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def too_long(self, c: NativeCoroutine, message: str, consumed: cython.Py_ssize_t) -> cython.int:
+        cython.cast(StreamReader, c.owner).maybe_pause()
         raise LimitOverrunError(message, consumed)
 
     @cython.cfunc
@@ -699,6 +697,7 @@ class Wait(Reading):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def go_on(self, c: NativeCoroutine) -> cython.int:
+        cython.cast(StreamReader, c.owner).settle()
         return OVER
 
 
@@ -710,7 +709,7 @@ def _drop_line(reader: StreamReader, consumed: cython.Py_ssize_t) -> cython.int:
         reader.drop(consumed + 1)
     else:
         reader.drop(reader.size())
-    return reader.maybe_resume()
+    return reader.settle()
 
 
 @cython.cfunc
