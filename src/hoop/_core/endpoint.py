@@ -143,3 +143,12 @@ class Layer:
     def on_chunk(self, chunk: bytes) -> cython.int:
         """The same, where a `bytes` was made of them already."""
         return self.on_bytes(PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_early_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
+        """The same, while the driver takes its news: nothing of the user's may run.
+
+        What is declined is kept, and offered again when the connection has its turn.
+        """
+        return DECLINED

@@ -9,6 +9,7 @@ cdef class Feeder(Layer):
     cdef object limit_object            # the reader's limit, when it was last looked at
     cdef Py_ssize_t limit               # the same as a number
     cdef bint hopeless                  # it does not even begin as it should
+    cdef int feed(self, char *data, Py_ssize_t n, bint early) except -1
     cdef int pause(self) except -1
     cdef bint look(self) except -1
 

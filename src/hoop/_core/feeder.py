@@ -111,6 +111,17 @@ class Feeder(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
+        return self.feed(data, n, False)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_early_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
+        return DECLINED if self.attributes is None else self.feed(data, n, True)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def feed(self, data: cython.p_char, n: cython.Py_ssize_t, early: cython.bint) -> cython.int:
+        """Feed the reader; if it is early, only with what it has room for."""
         if not _are_originals():
             return DECLINED
         if self.attributes is None and (self.hopeless or not self.look()):
@@ -141,6 +152,8 @@ class Feeder(Layer):
         if limit != ref(self.limit_object):
             self.limit_object = cython.cast(object, limit)
             self.limit = PyNumber_AsSsize_t(self.limit_object, cython.NULL)
+        if early and (size + n) // 2 >= self.limit:
+            return DECLINED
         try:
             PyByteArray_Resize(cython.cast(object, buffer), size + n)
         except BufferError:  # somebody has a view of it

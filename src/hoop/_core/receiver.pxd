@@ -23,6 +23,7 @@ cdef class Receiver(Outbox):
     cdef int stop_reading(self) except -1
     cdef int on_readable(self) except -1
     cdef int on_received(self) except -1
+    cdef bint takes_early(self, char *data, Py_ssize_t n) except -1
     cdef int receive_whole(self) except -1
     cdef int received_nothing(self, Py_ssize_t n) except -1
     cdef int receive_into_protocol(self) except -1

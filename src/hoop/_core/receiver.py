@@ -41,7 +41,7 @@ from cython.cimports.hoop._core.c.python import (
 from cython.cimports.hoop._core.endpoint import TAKEN, Layer
 from cython.cimports.hoop._core.errors import os_error
 from cython.cimports.hoop._core.feeder import feeder_of
-from cython.cimports.hoop._core.inbox import TRICKLE_BYTES, Inbox
+from cython.cimports.hoop._core.inbox import BULK_BYTES, TRICKLE_BYTES, Inbox
 from cython.cimports.hoop._core.op import ARMED, IDLE, READY
 from cython.cimports.hoop._core.outbox import Outbox
 from cython.cimports.libc.string import memcpy
@@ -55,6 +55,15 @@ _buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
 @cython.cclass
 class RecvOp(Inbox):
     """Receives for a stream for as long as it reads."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
+        if result > 0 and self.phase == ARMED and self.delivers and self.first is None:
+            if self.receiver is not None and self.receiver.takes_early(data, result):
+                self.by_hand = result >= BULK_BYTES
+                return False
+        return Inbox.complete(self, result, data)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -160,6 +169,17 @@ class Receiver(Outbox):
         if n == -EAGAIN or n == -EINTR:
             return 0
         return self.fail(os_error(n), "Fatal read error on socket transport")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def takes_early(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.bint:
+        """Whether a layer takes at once what the driver has: then the bytes need no turn, and no object."""
+        if self.layer is None or self.closing or self.reading_paused or self.loop.debug:
+            return False
+        if self.layer.on_early_bytes(data, n) != TAKEN:
+            return False
+        self.unanswered = True
+        return True
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

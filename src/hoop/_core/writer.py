@@ -16,6 +16,7 @@ from asyncio import coroutines, log
 import cython
 from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
 from cython.cimports.hoop._core.endpoint import DECLINED, TAKEN, Layer
+from cython.cimports.hoop._core.future import Future
 from cython.cimports.hoop._core.reader import StreamReader
 from cython.cimports.hoop._core.stream import StreamTransport
 from cython.cimports.hoop._core.waiting import (
@@ -95,6 +96,17 @@ class StreamProtocol(Layer):
         if self.reader is None or not self.reader.takes_bytes():
             return DECLINED
         self.reader.add(data, n)
+        return TAKEN
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_early_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
+        reader: StreamReader = self.reader
+        if reader is None or not reader.takes_bytes() or type(reader.waiter) is not Future:
+            return DECLINED
+        if reader.size() + n > reader.high:
+            return DECLINED
+        reader.add(data, n)
         return TAKEN
 
     @cython.cfunc
