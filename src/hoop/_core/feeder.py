@@ -1,7 +1,8 @@
 """Feeds asyncio's own StreamReader: what its feed_data() does, in C and with no call of Python.
 
 Only as long as nobody can tell the difference. The protocol and its reader are exactly asyncio's classes,
-these have the methods that asyncio gave them, and the objects have no attributes but their own. Whenever that is not so the layer declines, and data_received() is called.
+these have the methods that asyncio gave them, and the objects have no attributes but their own. Whenever
+that is not so the layer declines, and data_received() is called.
 """
 
 from __future__ import annotations
