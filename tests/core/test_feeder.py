@@ -165,6 +165,40 @@ def test_what_is_put_on_the_class_is_called(run, monkeypatch):
     run(main())
 
 
+@pytest.mark.parametrize("what", ["feed_data", "StreamReader"])
+def test_what_was_put_on_the_classes_before_hoop_was_imported_is_called(python, driver, what):
+    said = python(
+        f"""
+        import asyncio, socket
+
+        class Reader(asyncio.StreamReader):
+            def feed_data(self, data):
+                super().feed_data(data.upper())
+
+        plain = asyncio.StreamReader.feed_data
+        if {what!r} == "feed_data":
+            asyncio.StreamReader.feed_data = lambda self, data: plain(self, data.upper())
+        else:
+            asyncio.StreamReader = asyncio.streams.StreamReader = Reader
+
+        import hoop
+
+        async def main():
+            ours, peer = socket.socketpair()
+            reader, writer = await asyncio.open_connection(sock=ours)
+            with peer:
+                peer.send(b"word")
+                print(await reader.read(10))
+                writer.close()
+                await writer.wait_closed()
+
+        with asyncio.Runner(loop_factory=lambda: hoop.EventLoop(driver={driver!r})) as runner:
+            runner.run(main())
+        """
+    )
+    assert said == "b'WORD'\n"
+
+
 def test_subclasses_are_called(run):
     class Reader(asyncio.StreamReader):
         def feed_data(self, data):

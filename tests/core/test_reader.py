@@ -225,8 +225,8 @@ def test_other_separators(run):
         reader = fed(b"one--two==-three", eof=False)
         assert await reader.readuntil(bytearray(b"--")) == b"one--"
         assert await reader.readuntil((memoryview(b"==-"), b"==")) == b"two=="
-        for wrong in ("-", 45):
-            with pytest.raises(TypeError):
+        for wrong in ("-", 45, [45]):
+            with pytest.raises(TypeError, match="integer or bytes-like object"):
                 await reader.readuntil(wrong)
         for piece in (b"=", b"+", b"=", b"=+"):
             task, *_ = await started(reader.readuntil((b"==+", b"=+=+")))

@@ -1,8 +1,8 @@
 """Feeds asyncio's own StreamReader: what its feed_data() does, in C and with no call of Python.
 
 Only as long as nobody can tell the difference. The protocol and its reader are exactly asyncio's classes,
-these have the methods that they had when hoop was imported, and the objects have no attributes but their
-own. Whenever that is not so the layer declines, and data_received() is called.
+these have the methods that asyncio gave them, and the objects have no attributes but their own. Whenever
+that is not so the layer declines, and data_received() is called.
 """
 
 from __future__ import annotations
@@ -50,6 +50,19 @@ _originals = cython.declare(
         )
         if name in vars(cls)
     ],
+)
+
+
+def _is_asyncio_s_own(member):
+    """Whether it was defined in asyncio's module: somebody may have come before hoop was imported."""
+    function = member.fget if isinstance(member, property) else member
+    return getattr(function, "__globals__", None) is vars(streams)
+
+
+_as_shipped = cython.declare(
+    cython.bint,
+    {"data_received", "feed_data", "_wakeup_waiter"} <= {name for _, name, _ in _originals}
+    and all(_is_asyncio_s_own(member) for _, _, member in _originals),
 )
 # The versions that both classes had when they were last looked at.
 _protocol_version = cython.declare(cython.uint, 0)
@@ -191,7 +204,7 @@ class Feeder(Layer):
 @cython.cfunc
 def feeder_of(protocol) -> Feeder:
     """What feeds the reader of a protocol of asyncio's; None if that has to be done by the protocol."""
-    if type(protocol) is not Protocol or not _are_originals():
+    if type(protocol) is not Protocol or not _as_shipped or not _are_originals():
         return None
     feeder: Feeder = Feeder.__new__(Feeder)
     feeder.protocol = protocol

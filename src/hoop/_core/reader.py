@@ -16,6 +16,7 @@ import sys
 from asyncio import events, exceptions, format_helpers, streams
 
 import cython
+from cython.cimports.cpython.buffer import PyObject_CheckBuffer
 from cython.cimports.cpython.bytearray import (
     PyByteArray_AS_STRING,
     PyByteArray_FromStringAndSize,
@@ -714,7 +715,7 @@ def _drop_line(reader: StreamReader, consumed: cython.Py_ssize_t) -> cython.int:
 
 @cython.cfunc
 def _as_bytes(separator) -> bytes:
-    if isinstance(separator, (str, int)):
+    if not PyObject_CheckBuffer(separator):
         raise TypeError(
             f"argument should be integer or bytes-like object, not {type(separator).__name__!r}"
         )
