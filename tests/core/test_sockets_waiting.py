@@ -336,6 +336,17 @@ def test_closed_in_the_turn_of_the_wait(run):
     run(main())
 
 
+def test_a_number_that_cannot_be_takes_no_memory(loop):
+    class Mistaken(socket.socket):
+        def fileno(self):
+            return 1 << 30
+
+    a, b = unix_pair()
+    with Mistaken(fileno=a.detach()) as mistaken, b:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            loop.run_until_complete(loop.sock_recv(mistaken, 10))
+
+
 def test_who_waits_for_a_closed_socket_learns_of_it_when_its_number_is_taken(run):
     async def main():
         loop = asyncio.get_running_loop()

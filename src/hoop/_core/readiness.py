@@ -60,6 +60,9 @@ READING = cython.declare(uint32_t, EPOLLIN | EPOLLERR | EPOLLHUP | EPOLLRDHUP | 
 TO_READ = cython.declare(uint32_t, EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET)
 WRITING = cython.declare(uint32_t, EPOLLOUT | EPOLLERR | EPOLLHUP)
 
+# No kernel allows more (fs.nr_open); a larger number is a mistake, not a reason to take memory.
+FD_MAX = cython.declare(cython.int, 1 << 24)
+EBADF = cython.declare(cython.int, errno.EBADF)
 EEXIST = cython.declare(cython.int, errno.EEXIST)
 EINTR = cython.declare(cython.int, errno.EINTR)
 ENOENT = cython.declare(cython.int, errno.ENOENT)
@@ -129,6 +132,8 @@ class SocketTable(Op):
         if slot is None:
             if fd < 0:
                 raise ValueError(f"Invalid file descriptor: {fd}")
+            if fd >= FD_MAX:
+                raise_errno(-EBADF)
             while len(self.slots) <= fd:
                 self.slots.append(None)
             slot = self.slots[fd]
