@@ -342,9 +342,12 @@ def test_a_number_that_cannot_be_takes_no_memory(loop):
             return 1 << 30
 
     a, b = unix_pair()
-    with Mistaken(fileno=a.detach()) as mistaken, b:
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            loop.run_until_complete(loop.sock_recv(mistaken, 10))
+    with (
+        Mistaken(fileno=a.detach()) as mistaken,
+        b,
+        pytest.raises(OSError, match="Bad file descriptor"),
+    ):
+        loop.run_until_complete(loop.sock_recv(mistaken, 10))
 
 
 def test_who_waits_for_a_closed_socket_learns_of_it_when_its_number_is_taken(run):
@@ -594,4 +597,3 @@ def test_connecting_goes_on_by_hand_after_the_loop_was_closed(new_loop):
         loop.close()
         with pytest.raises(StopIteration):
             connecting.send(None)
-
