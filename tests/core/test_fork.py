@@ -171,6 +171,30 @@ async def main():
 print(hoop.run(main()))
 """
 
+CHILD_GIVES_A_CONNECTION_UP = """
+async def main():
+    loop = asyncio.get_running_loop()
+    server = socket.create_server(("127.0.0.1", 0))
+    sock = socket.socket()
+    sock.setblocking(False)
+    connecting = loop.sock_connect(sock, server.getsockname())
+    future = connecting.send(None)
+
+    def child():
+        future.cancel()
+        connecting.close()
+
+    assert in_child(child) == 0
+    while not future.done():
+        await asyncio.sleep(0)
+    try:
+        connecting.send(None)
+    except StopIteration:
+        return "connected"
+
+print(hoop.run(main()))
+"""
+
 MULTIPROCESSING = """
 import multiprocessing
 
@@ -214,6 +238,7 @@ print(hoop.run(main()))
         (CHILD_WAKES_THE_INHERITED_LOOP, "parent"),
         (SIGNAL_IN_THE_CHILD, "[]"),
         (CHILD_DROPS_EVERYTHING, "b''"),
+        (CHILD_GIVES_A_CONNECTION_UP, "connected"),
         (MULTIPROCESSING, "child"),
         (CHILD_OF_A_THREAD, "0"),
     ],
@@ -226,6 +251,7 @@ print(hoop.run(main()))
         "child wakes the inherited loop",
         "signal in the child",
         "child drops everything",
+        "child gives a connection up",
         "multiprocessing",
         "child of a thread",
     ],

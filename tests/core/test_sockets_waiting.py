@@ -280,6 +280,29 @@ def test_many_connections_that_fail(run):
     run(main())
 
 
+def test_what_the_kernel_holds_back_is_had_by_trying(run):
+    """SO_RCVLOWAT: of the first few bytes there are no news, but they are there for who asks again."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        a, b = tcp_pair()
+        with a, b:
+            b.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 10)
+            receiving = await waiting(loop.sock_recv(b, 100))
+            a.send(b"0123456789")
+            assert await receiving == b"0123456789"
+            a.send(b"few")  # after less was received than was asked for
+            assert await loop.sock_recv(b, 100) == b"few"
+            receiving = await waiting(loop.sock_recv(b, 100))
+            a.send(b"few")  # after a wait that is cancelled
+            await turns(3)
+            receiving.cancel()
+            assert await is_cancelled(receiving)
+            assert await loop.sock_recv_into(b, bytearray(100)) == 3
+
+    run(main())
+
+
 # ---- closed ------------------------------------------------------------------------------------------
 
 
@@ -311,6 +334,20 @@ def test_closed_in_the_turn_of_the_wait(run):
                 await task
 
     run(main())
+
+
+def test_a_number_that_cannot_be_takes_no_memory(loop):
+    class Mistaken(socket.socket):
+        def fileno(self):
+            return 1 << 30
+
+    a, b = unix_pair()
+    with (
+        Mistaken(fileno=a.detach()) as mistaken,
+        b,
+        pytest.raises(OSError, match="Bad file descriptor"),
+    ):
+        loop.run_until_complete(loop.sock_recv(mistaken, 10))
 
 
 def test_who_waits_for_a_closed_socket_learns_of_it_when_its_number_is_taken(run):
@@ -357,6 +394,55 @@ def test_a_duplicate_of_a_closed_socket_disturbs_nobody(run):
             assert await loop.sock_recv(duplicate, 100) == b"for the duplicate"
             sender.send(b"x")
             assert await receiving == b"x"
+
+    run(main())
+
+
+def test_news_of_a_duplicate_whose_number_is_closed_end_nothing(run):
+    """The closed socket was registered for both directions, and its number is nobody's when there is room."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        a, b = tcp_pair()
+        c, d = tcp_pair()
+        with b, c, d:
+            tasks = [
+                await waiting(loop.sock_recv(a, 10)),
+                await waiting(loop.sock_sendall(a, bytes(8 << 20))),
+            ]
+            await turns(3)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            receiving = await waiting(loop.sock_recv(c, 10))
+            with a.dup():
+                a.close()
+                received = 0
+                while received < 1 << 20:
+                    received += len(await loop.sock_recv(b, 1 << 18))
+                d.send(b"x")
+                assert await receiving == b"x"
+
+    run(main())
+
+
+def test_who_waits_for_a_closed_socket_learns_of_it_by_a_duplicate_s_news(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        a, b = tcp_pair()
+        with b:
+            receiving = await waiting(loop.sock_recv(a, 10))
+            sending = await waiting(loop.sock_sendall(a, bytes(8 << 20)))
+            await turns(3)
+            sending.cancel()
+            await asyncio.wait([sending])
+            with a.dup():
+                a.close()
+                received = 0
+                while received < 1 << 20:
+                    received += len(await loop.sock_recv(b, 1 << 18))
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    await receiving
 
     run(main())
 
@@ -499,3 +585,15 @@ def test_a_loop_is_closed_with_tasks_that_wait(new_loop, logged):
         a.send(b"x")
         assert not any(task.done() for task in tasks)
         assert registered().get(b.fileno(), 0) == 0
+
+
+def test_connecting_goes_on_by_hand_after_the_loop_was_closed(new_loop):
+    loop = new_loop()
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as sock:
+        sock.setblocking(False)
+        connecting = loop.sock_connect(sock, server.getsockname())
+        future = connecting.send(None)
+        loop.run_until_complete(until(future.done))
+        loop.close()
+        with pytest.raises(StopIteration):
+            connecting.send(None)

@@ -17,6 +17,7 @@ cdef class SocketSlot:
     cdef bint drained                   # there was nothing left to read, and epoll has had no news since
     cdef bint failed                    # the last news were of an error, or of the end
     cdef bint ends_short                # less than was asked for means that nothing is left
+    cdef bint holds_back                # what arrives may be no news yet: SO_RCVLOWAT
     cdef unsigned char unattended       # news for which nobody waited, one after the other
 
 cdef class SocketTable(Op):
@@ -29,6 +30,7 @@ cdef class SocketTable(Op):
     )
     cdef int register(self, SocketSlot slot, int fd, uint32_t mask) except -1
     cdef int take_over(self, SocketSlot slot, int fd, object owner) except -1
+    cdef int hear_of_reading(self, SocketSlot slot, int fd) except -1
     cdef int end_waiting(self, object sock, uint32_t mask) except -1
     cdef int deregister(self, SocketSlot slot, int fd) except -1
     cdef int take_events(self) except -1

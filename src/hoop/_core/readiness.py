@@ -22,6 +22,7 @@ anything of the other.
 from __future__ import annotations
 
 import errno
+import socket
 
 import cython
 from cython.cimports.cpython.weakref import PyWeakref_NewRef
@@ -42,6 +43,7 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_epoll_ctl,
     hoop_epoll_wait,
     hoop_is_plain_tcp,
+    hoop_sockopt,
 )
 from cython.cimports.hoop._core.c.python import PyList_GET_ITEM
 from cython.cimports.hoop._core.errors import raise_errno
@@ -55,11 +57,16 @@ UNATTENDED_MAX = cython.declare(cython.int, 4)
 # urgent data. From then on it tries in vain rather than trust in what was left.
 ODD = cython.declare(uint32_t, EPOLLERR | EPOLLHUP | EPOLLRDHUP | EPOLLPRI)
 READING = cython.declare(uint32_t, EPOLLIN | EPOLLERR | EPOLLHUP | EPOLLRDHUP | EPOLLPRI)
+TO_READ = cython.declare(uint32_t, EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET)
 WRITING = cython.declare(uint32_t, EPOLLOUT | EPOLLERR | EPOLLHUP)
 
+# No kernel allows more (fs.nr_open); a larger number is a mistake, not a reason to take memory.
+FD_MAX = cython.declare(cython.int, 1 << 24)
+EBADF = cython.declare(cython.int, errno.EBADF)
 EEXIST = cython.declare(cython.int, errno.EEXIST)
 EINTR = cython.declare(cython.int, errno.EINTR)
 ENOENT = cython.declare(cython.int, errno.ENOENT)
+SO_RCVLOWAT = cython.declare(cython.int, socket.SO_RCVLOWAT)
 
 
 @cython.final
@@ -125,6 +132,8 @@ class SocketTable(Op):
         if slot is None:
             if fd < 0:
                 raise ValueError(f"Invalid file descriptor: {fd}")
+            if fd >= FD_MAX:
+                raise_errno(-EBADF)
             while len(self.slots) <= fd:
                 self.slots.append(None)
             slot = self.slots[fd]
@@ -137,7 +146,7 @@ class SocketTable(Op):
         slot.unattended = 0
         future: Future = new_future(loop)
         if mask == EPOLLIN:
-            slot.drained = True
+            slot.drained = not slot.holds_back
             if slot.reader is None or slot.reader.state != PENDING:
                 slot.reader = future
                 return future
@@ -162,7 +171,8 @@ class SocketTable(Op):
                 slot.mask = 0
                 wake_all(slot, EPOLLIN | EPOLLOUT)
         slot.owner = owner
-        slot.ends_short = hoop_is_plain_tcp(fd)
+        slot.holds_back = hoop_sockopt(fd, SO_RCVLOWAT) > 1
+        slot.ends_short = not slot.holds_back and hoop_is_plain_tcp(fd)
         return 0
 
     @cython.cfunc
@@ -188,6 +198,24 @@ class SocketTable(Op):
             slot.mask = 0
             raise_errno(result)
         slot.mask = mask
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def hear_of_reading(self, slot: SocketSlot, fd: cython.int) -> cython.int:
+        """Be told no more of room to send.
+
+        The kernel does not know the number if the socket was closed and a duplicate keeps its registration.
+        Those who wait for it are woken, to see that it was.
+        """
+        data: uint64_t
+        slot.generation += 1
+        data = cython.cast(uint64_t, slot.generation) << 32 | cython.cast(uint32_t, fd)
+        if hoop_epoll_ctl(self.fd, EPOLL_CTL_MOD, fd, TO_READ, data) < 0:
+            slot.mask = 0
+            wake_all(slot, EPOLLIN | EPOLLOUT)
+            return 0
+        slot.mask = EPOLLIN
         return 0
 
     @cython.cfunc
@@ -254,7 +282,7 @@ class SocketTable(Op):
                 attended = True
             elif slot.mask == EPOLLIN | EPOLLOUT:
                 # Who wants to write again asks again: not each byte that the peer takes is news.
-                self.register(slot, fd, EPOLLIN)
+                self.hear_of_reading(slot, fd)
         if not attended:
             slot.unattended += 1
             if slot.unattended >= UNATTENDED_MAX and not is_waited_for(slot):

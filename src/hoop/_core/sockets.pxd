@@ -29,6 +29,7 @@ cdef class Sending:
 
 cdef class Connect(SocketMethod):
     cdef int connect(self, NativeCoroutine c) except -1
+    cdef int end_waiting(self, NativeCoroutine c) except -1
 
 cdef bint is_socket(object sock) except -1
 cdef int descriptor_of(object sock) except? -1

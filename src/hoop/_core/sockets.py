@@ -74,8 +74,9 @@ class SocketLoop(LoopBase):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def open_socket_table(self) -> cython.int:
-        self.socket_table = SocketTable()
-        self.driver.submit(self.socket_table)
+        table: SocketTable = SocketTable()
+        self.driver.submit(table)
+        self.socket_table = table
         return 0
 
     @cython.cfunc
@@ -534,18 +535,26 @@ class Connect(SocketMethod):
         except (BlockingIOError, InterruptedError):
             return wait_again(c, EPOLLOUT)
         finally:
-            cython.cast(SocketLoop, c.owner).socket_table.end_waiting(c.value, EPOLLOUT)
+            self.end_waiting(c)
         c.value = None
         return OVER
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def failed(self, c: NativeCoroutine, error) -> cython.int:
-        table: SocketTable = cython.cast(SocketLoop, c.owner).socket_table
-        if c.inner is None and table is not None:
-            table.end_waiting(c.value, EPOLLOUT)
+        if c.inner is None:
+            self.end_waiting(c)
         c.value = None
         raise error
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def end_waiting(self, c: NativeCoroutine) -> cython.int:
+        """Nothing to do once the loop is closed; nor in a forked child, whose table is its parent's too."""
+        loop: SocketLoop = cython.cast(SocketLoop, c.owner)
+        if loop.socket_table is None or loop.driver.inherited():
+            return 0
+        return loop.socket_table.end_waiting(c.value, EPOLLOUT)
 
 
 async def _resolve(c: NativeCoroutine):
