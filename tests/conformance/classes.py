@@ -44,7 +44,10 @@ def _add_to_test_tasks(module: Any, subject: Subject) -> None:
 
     def define(name: str, bases: tuple[type, ...], task: type, future: type) -> type:
         like = module.PyTask_PyFuture_Tests if task is PY_TASK else module.CTask_CFuture_Tests
-        names = ("all_tasks", "current_task")  # a class that tests tasks has these since Python 3.14
+        names = (
+            "all_tasks",
+            "current_task",
+        )  # a class that tests tasks has these since Python 3.14
         found = {name: vars(like)[name] for name in names if name in vars(like)}
         return _define(module, name, bases, Task=task, Future=future, **found)
 
