@@ -43,7 +43,13 @@ def _add_to_test_tasks(module: Any, subject: Subject) -> None:
     base = (module.BaseTaskTests, module.test_utils.TestCase)
 
     def define(name: str, bases: tuple[type, ...], task: type, future: type) -> type:
-        return _define(module, name, bases, Task=task, Future=future)
+        like = module.PyTask_PyFuture_Tests if task is PY_TASK else module.CTask_CFuture_Tests
+        names = (
+            "all_tasks",
+            "current_task",
+        )  # a class that tests tasks has these since Python 3.14
+        found = {name: vars(like)[name] for name in names if name in vars(like)}
+        return _define(module, name, bases, Task=task, Future=future, **found)
 
     define("HoopTask_HoopFuture_Tests", (module.CTask_CFuture_Tests,), task, future)
     define("HoopTask_CFuture_Tests", base, task, asyncio.Future)

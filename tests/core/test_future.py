@@ -631,6 +631,12 @@ def test_log_traceback_can_only_be_turned_off(future):
         future._log_traceback = True
 
 
+@pytest.mark.parametrize("name", ["_log_traceback", "_cancel_message"])
+def test_what_can_be_set_cannot_be_deleted(future, name):
+    with pytest.raises(AttributeError, match="delete"):
+        delattr(future, name)
+
+
 # ---- how it looks ----
 
 

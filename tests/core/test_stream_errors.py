@@ -206,3 +206,19 @@ def test_an_order_to_leave_while_flushing_keeps_the_other_connections_writes(loo
         return found
 
     assert loop.run_until_complete(read()) == [b"before"] * 2 + [b"behind"] * 3
+
+
+def test_the_socket_for_which_no_protocol_can_be_made_is_treated_as_by_asyncio(loop):
+    """It stays open; since Python 3.14.8 it is closed."""
+
+    async def script(loop):
+        found = []
+        for connect in (loop.create_connection, loop.connect_accepted_socket):
+            a, b = socket.socketpair()
+            with a, b:
+                with pytest.raises(ZeroDivisionError):
+                    await connect(lambda: 1 / 0, sock=a)
+                found.append(a.fileno() == -1)
+        return found
+
+    same_as_asyncio(loop, script)

@@ -7,6 +7,7 @@ import asyncio
 import copy
 import gc
 import pickle
+import re
 import sys
 import weakref
 
@@ -59,8 +60,14 @@ def test_it_takes_attributes_and_weak_references(make):
 def test_it_cannot_be_awaited(run, make):
     async def main():
         it = make()
-        name = type(it).__name__
-        with pytest.raises(TypeError, match=f"^object {name} can't be used in 'await' expression$"):
+
+        class NotAwaitable:
+            pass
+
+        NotAwaitable.__name__ = type(it).__name__
+        with pytest.raises(TypeError) as theirs:
+            await NotAwaitable()
+        with pytest.raises(TypeError, match=f"^{re.escape(str(theirs.value))}$"):
             await it
         with pytest.raises(TypeError, match=r"An asyncio.Future, a coroutine or an awaitable is"):
             asyncio.ensure_future(it)

@@ -228,7 +228,7 @@ def test_a_cancelled_write_is_written_by_what_is_done_next(run, tmp_path):
     path = tmp_path / "file"
 
     async def main():
-        f = await hoop.open(path, "wb")
+        f = await hoop.open(path, "wb", buffering=8192)
         with held_threads(asyncio.get_running_loop()):
             writing = await start(f.write(b"x" * 100_000))
             writing.cancel()
@@ -426,7 +426,7 @@ def tiny_disk(tmp_path):
 def test_what_did_not_fit_is_written_when_there_is_room(run, tiny_disk):
     async def main():
         (tiny_disk / "other").write_bytes(b"x" * 40_000)
-        f = await hoop.open(tiny_disk / "file", "wb")
+        f = await hoop.open(tiny_disk / "file", "wb", buffering=8192)
         with pytest.raises(OSError, match="No space left"):
             await f.write(b"y" * 50_000)
         (tiny_disk / "other").unlink()

@@ -402,6 +402,10 @@ class Future(Runnable):
     def _cancel_message(self, message):
         self.cancel_message = message
 
+    @_cancel_message.deleter
+    def _cancel_message(self):
+        raise AttributeError("cannot delete attribute")
+
     @property
     def _source_traceback(self):
         return self.source_traceback

@@ -7,6 +7,7 @@ ours that waits for one is put onto the ready ring by whoever hands over.
 from __future__ import annotations
 
 import collections
+import sys
 from asyncio import events
 
 import cython
@@ -48,6 +49,13 @@ _deque_append = cython.declare(PyCFunction, hoop_c_method(collections.deque.appe
 _deque_popleft = cython.declare(PyCFunction, hoop_c_method(collections.deque.popleft))
 _get_running_loop = cython.declare(object, events._get_running_loop)
 _create_future = cython.declare(object, Loop.create_future)
+
+CANNOT_BE_AWAITED = cython.declare(
+    str,
+    "object %s can't be used in 'await' expression"
+    if sys.version_info < (3, 14)
+    else "'%s' object can't be awaited",
+)
 
 # What isinstance() takes our objects for. Not those of subclasses, who want to find their own class.
 PASSES_FOR = cython.declare(dict, {})
@@ -254,7 +262,7 @@ def primitive_await(p: Ref) -> Ref:
     """am_await: Python's own message, which otherwise would have the module's name in it. There is no
     `__await__`, so nothing takes a primitive for an awaitable."""
     name = type(cython.cast(object, p)).__name__
-    raise TypeError(f"object {name} can't be used in 'await' expression")
+    raise TypeError(CANNOT_BE_AWAITED % name)
 
 
 @cython.cfunc

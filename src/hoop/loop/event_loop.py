@@ -32,6 +32,9 @@ from hoop.loop.drain import Drain, Drained, check
 
 _Ts = TypeVarTuple("_Ts")
 
+# Since then asyncio closes the socket of a connection if no transport for it can be made, the user's own too.
+CLOSES_THE_UNUSED = sys.version_info >= (3, 14, 8)
+
 registry.install()
 
 # The descriptors to which Python's C signal handler writes for a loop. A forked child shares them with
@@ -248,22 +251,27 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> Any:
-        sock.setblocking(False)
-        protocol = protocol_factory()
-        waiter = self.create_future()
-        if ssl:
-            transport = self._make_ssl_transport(
-                sock,
-                protocol,
-                None if isinstance(ssl, bool) else ssl,
-                waiter,
-                server_side=server_side,
-                server_hostname=server_hostname,
-                ssl_handshake_timeout=ssl_handshake_timeout,
-                ssl_shutdown_timeout=ssl_shutdown_timeout,
-            )
-        else:
-            transport = self._make_socket_transport(sock, protocol, waiter)
+        try:
+            sock.setblocking(False)
+            protocol = protocol_factory()
+            waiter = self.create_future()
+            if ssl:
+                transport = self._make_ssl_transport(
+                    sock,
+                    protocol,
+                    None if isinstance(ssl, bool) else ssl,
+                    waiter,
+                    server_side=server_side,
+                    server_hostname=server_hostname,
+                    ssl_handshake_timeout=ssl_handshake_timeout,
+                    ssl_shutdown_timeout=ssl_shutdown_timeout,
+                )
+            else:
+                transport = self._make_socket_transport(sock, protocol, waiter)
+        except BaseException:
+            if CLOSES_THE_UNUSED:
+                sock.close()
+            raise
         try:
             await waiter
         except BaseException:
