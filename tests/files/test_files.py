@@ -587,6 +587,13 @@ def test_the_threads_are_bounded(python, tmp_path):
     assert int(out) <= 3
 
 
+@pytest.mark.parametrize("asked", ["0", "-1", "many", "1.5"])
+def test_threads_that_cannot_be_are_refused_before_there_is_a_loop(driver, monkeypatch, asked):
+    monkeypatch.setenv("HOOP_FILE_THREADS", asked)
+    with pytest.raises(ValueError, match=f"HOOP_FILE_THREADS must be .*{asked}"):
+        hoop.new_event_loop(driver)
+
+
 def test_an_open_cancelled_in_the_turn_of_its_result_leaves_no_descriptor(tmp_path, monkeypatch):
     async def main():
         finish_one = FilePool._finish_one

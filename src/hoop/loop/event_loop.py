@@ -110,6 +110,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
     def __init__(self, driver: str | None = None, spin_us: float | None = None) -> None:
         try:
             spin_ns = drivers.choose_spin(spin_us)
+            file_threads_max = file_pool.choose_threads_max()
             self._set_driver(drivers.choose(driver))
             self._set_spin(spin_ns)
         except BaseException:
@@ -126,7 +127,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._children: set[process.ChildWatch] = set()
         self._resolver = dns.Resolver()
         self._drain: Drain | None = None
-        self._file_pool = file_pool.FilePool(self)
+        self._file_pool = file_pool.FilePool(self, file_threads_max)
         self._watches_signals = False
         registry.loops.add(self)
 

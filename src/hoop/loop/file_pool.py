@@ -19,6 +19,14 @@ from typing import Any, Protocol
 THREADS_MAX = 16
 
 
+def choose_threads_max() -> int:
+    """How many threads a loop may have for its files. ValueError if HOOP_FILE_THREADS is no such number."""
+    asked = os.environ.get("HOOP_FILE_THREADS") or str(THREADS_MAX)
+    if not asked.isdecimal() or int(asked) < 1:
+        raise ValueError(f"HOOP_FILE_THREADS must be a number from 1 on, not {asked!r}")
+    return int(asked)
+
+
 class Job(Protocol):
     """What a thread can be given."""
 
@@ -79,9 +87,9 @@ class PythonJob:
 class FilePool:
     """The threads of one loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads_max: int) -> None:
         self._loop = weakref.ref(loop)
-        self._threads_max = int(os.environ.get("HOOP_FILE_THREADS") or THREADS_MAX)
+        self._threads_max = threads_max
         self._queue: queue.SimpleQueue[tuple[Job, FilePool] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._unfinished = 0
