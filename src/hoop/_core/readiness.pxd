@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from hoop._core.c.linux cimport epoll_event
 from hoop._core.future cimport Future
 from hoop._core.base cimport LoopBase
@@ -36,5 +36,7 @@ cdef class SocketTable(Op):
     cdef int take_events(self) except -1
     cdef int tell(self, SocketSlot slot, int fd, uint32_t seen) except -1
 
+cdef uint64_t name_anew(SocketSlot slot, int fd) noexcept
 cdef bint is_waited_for(SocketSlot slot) except -1
 cdef bint wake_all(SocketSlot slot, uint32_t mask) except -1
+cdef bint wake_one(Future future) except -1

@@ -179,11 +179,9 @@ class SocketTable(Op):
     @cython.exceptval(-1, check=False)
     def register(self, slot: SocketSlot, fd: cython.int, mask: uint32_t) -> cython.int:
         """Have the kernel look now, and tell from now on."""
-        data: uint64_t
+        data: uint64_t = name_anew(slot, fd)
         wanted: uint32_t = mask | EPOLLET
         result: cython.int
-        slot.generation += 1
-        data = cython.cast(uint64_t, slot.generation) << 32 | cython.cast(uint32_t, fd)
         if mask & EPOLLIN:
             wanted |= EPOLLRDHUP | EPOLLPRI
         if slot.mask:
@@ -208,10 +206,7 @@ class SocketTable(Op):
         The kernel does not know the number if the socket was closed and a duplicate keeps its registration.
         Those who wait for it are woken, to see that it was.
         """
-        data: uint64_t
-        slot.generation += 1
-        data = cython.cast(uint64_t, slot.generation) << 32 | cython.cast(uint32_t, fd)
-        if hoop_epoll_ctl(self.fd, EPOLL_CTL_MOD, fd, TO_READ, data) < 0:
+        if hoop_epoll_ctl(self.fd, EPOLL_CTL_MOD, fd, TO_READ, name_anew(slot, fd)) < 0:
             slot.mask = 0
             wake_all(slot, EPOLLIN | EPOLLOUT)
             return 0
@@ -291,6 +286,14 @@ class SocketTable(Op):
 
 
 @cython.cfunc
+@cython.exceptval(check=False)
+def name_anew(slot: SocketSlot | None, fd: cython.int) -> uint64_t:
+    """What epoll is to call a registration, so that no news of an earlier one are taken for its."""
+    slot.generation += 1
+    return cython.cast(uint64_t, slot.generation) << 32 | cython.cast(uint32_t, fd)
+
+
+@cython.cfunc
 @cython.exceptval(-1, check=False)
 def is_waited_for(slot: SocketSlot) -> cython.bint:
     for future in (slot.reader, slot.writer, *[entry[0] for entry in slot.more or ()]):
@@ -308,25 +311,30 @@ def wake_all(slot: SocketSlot, mask: uint32_t) -> cython.bint:
     if mask & EPOLLIN and slot.reader is not None:
         future = slot.reader
         slot.reader = None
-        if future.state == PENDING:
-            future.finish(None)
-            woken = True
+        woken = wake_one(future)
     if mask & EPOLLOUT and slot.writer is not None:
         future = slot.writer
         slot.writer = None
-        if future.state == PENDING:
-            future.finish(None)
-            woken = True
+        woken |= wake_one(future)
     if slot.more is not None:
         waiting = slot.more
         slot.more = None
         left = []
         for entry in waiting:
             future = entry[0]
-            if future.state == PENDING and mask & cython.cast(uint32_t, entry[1]):
-                future.finish(None)
-                woken = True
+            if mask & cython.cast(uint32_t, entry[1]):
+                woken |= wake_one(future)
             elif future.state == PENDING:
                 left.append(entry)
         slot.more = left or None
     return woken
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def wake_one(future: Future) -> cython.bint:
+    """Whether it was still waited for."""
+    if future.state != PENDING:
+        return False
+    future.finish(None)
+    return True
