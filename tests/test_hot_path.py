@@ -109,6 +109,7 @@ HOT = [
     ("readiness", "readiness", "SocketTable", "take_events"),
     ("readiness", "readiness", "SocketTable", "tell"),
     ("sockets", "sockets", None, "descriptor_of"),
+    ("sockets", "sockets", None, "receive_some"),
     ("sockets", "sockets", None, "slot_of"),
     ("sockets", "sockets", None, "wait_ready"),
     ("sockets", "sockets", "Receive", "attempt"),

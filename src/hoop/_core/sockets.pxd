@@ -1,3 +1,4 @@
+from cpython.buffer cimport Py_buffer
 from libc.stdint cimport uint32_t
 from hoop._core.base cimport LoopBase
 from hoop._core.coroutine cimport Method, NativeCoroutine
@@ -40,5 +41,7 @@ cdef int wait_ready(
     NativeCoroutine c, int fd, SocketSlot slot, uint32_t mask, bint again
 ) except -1
 cdef Py_ssize_t size_of(object n) noexcept
+cdef Py_ssize_t receive_some(int fd, SocketSlot slot, void *buffer, Py_ssize_t size) except -2
+cdef bint borrow(object buffer, Py_buffer *view) except -1
 cdef Py_ssize_t room_in(object buffer) except -1
 cdef Py_ssize_t send_some(object sock, object data) except -2

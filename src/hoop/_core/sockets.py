@@ -246,7 +246,6 @@ class Receive(SocketMethod):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def attempt(self, c: NativeCoroutine) -> cython.int:
-        result: cython.Py_ssize_t
         size: cython.Py_ssize_t = size_of(c.extra)
         if type(c.value) is not Socket or not 0 < size <= SCRATCH_BYTES:
             try:
@@ -256,18 +255,31 @@ class Receive(SocketMethod):
                 return wait_again(c, EPOLLIN)
         fd: cython.int = descriptor_of(c.value)
         slot: SocketSlot = slot_of(c, fd)
-        if slot is None or not slot.drained:
-            buffer = cython.cast(SocketLoop, c.owner).scratch_buffer()
-            result = hoop_try_recv(fd, buffer, size)
-            if result >= 0:
-                if slot is not None:
-                    # Of TCP it means that there is no more, until there are news.
-                    slot.drained = slot.ends_short and 0 < result < size
-                c.value = PyBytes_FromStringAndSize(buffer, result)
-                return OVER
-            if result != -EAGAIN:
-                raise_errno(result)
-        return wait_ready(c, fd, slot, EPOLLIN, False)
+        buffer = cython.cast(SocketLoop, c.owner).scratch_buffer()
+        result: cython.Py_ssize_t = receive_some(fd, slot, buffer, size)
+        if result < 0:
+            return wait_ready(c, fd, slot, EPOLLIN, False)
+        c.value = PyBytes_FromStringAndSize(buffer, result)
+        return OVER
+
+
+@cython.cfunc
+@cython.exceptval(-2, check=False)
+def receive_some(
+    fd: cython.int, slot: SocketSlot, buffer: cython.p_void, size: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """How many bytes were received; -1 if the socket would have to wait."""
+    if slot is not None and slot.drained:
+        return -1
+    result: cython.Py_ssize_t = hoop_try_recv(fd, buffer, size)
+    if result == -EAGAIN:
+        return -1
+    if result < 0:
+        raise_errno(result)
+    if slot is not None:
+        # Of TCP it means that there is no more, until there are news.
+        slot.drained = slot.ends_short and 0 < result < size
+    return result
 
 
 @cython.cfunc
@@ -291,37 +303,44 @@ class ReceiveInto(SocketMethod):
     def attempt(self, c: NativeCoroutine) -> cython.int:
         result: cython.Py_ssize_t
         view: Py_buffer
-        if type(c.value) is not Socket or not room_in(c.extra):
+        if type(c.value) is not Socket or not borrow(c.extra, cython.address(view)):
             try:
                 c.value = c.value.recv_into(c.extra)
                 return OVER
             except (BlockingIOError, InterruptedError):
                 return wait_again(c, EPOLLIN)
-        fd: cython.int = descriptor_of(c.value)
-        slot: SocketSlot = slot_of(c, fd)
-        if slot is None or not slot.drained:
-            PyObject_GetBuffer(c.extra, cython.address(view), PyBUF_WRITABLE)
-            size: cython.Py_ssize_t = view.len
-            result = hoop_try_recv(fd, view.buf, size)
+        try:
+            fd: cython.int = descriptor_of(c.value)
+            slot: SocketSlot = slot_of(c, fd)
+            result = receive_some(fd, slot, view.buf, view.len)
+        finally:
             PyBuffer_Release(cython.address(view))
-            if result >= 0:
-                if slot is not None:
-                    slot.drained = slot.ends_short and 0 < result < size
-                c.value = result
-                return OVER
-            if result != -EAGAIN:
-                raise_errno(result)
-        return wait_ready(c, fd, slot, EPOLLIN, False)
+        if result < 0:
+            return wait_ready(c, fd, slot, EPOLLIN, False)
+        c.value = result
+        return OVER
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def borrow(buffer, view: cython.pointer[Py_buffer]) -> cython.bint:
+    """Borrow a buffer to receive into. False if it has no room: the socket's method says what is wrong."""
+    try:
+        PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
+    except (BufferError, TypeError):
+        return False
+    if view.len == 0:
+        PyBuffer_Release(view)
+        return False
+    return True
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def room_in(buffer) -> cython.Py_ssize_t:
-    """How much can be received into it. The socket's method says what is wrong if that is nothing."""
+    """How much can be received into it."""
     view: Py_buffer
-    try:
-        PyObject_GetBuffer(buffer, cython.address(view), PyBUF_WRITABLE)
-    except (BufferError, TypeError):
+    if not borrow(buffer, cython.address(view)):
         return 0
     room: cython.Py_ssize_t = view.len
     PyBuffer_Release(cython.address(view))
@@ -527,11 +546,10 @@ class Connect(SocketMethod):
         slot: SocketSlot = slot_of(c, descriptor_of(c.value))
         try:
             # It may have been connected and reset since: then that is for whoever receives to be told.
-            error = 0
             if slot is None or slot.failed:
                 error = c.value.getsockopt(SOL_SOCKET, SO_ERROR)
-            if error:
-                raise OSError(error, f"Connect call failed {c.extra}")
+                if error:
+                    raise OSError(error, f"Connect call failed {c.extra}")
         except (BlockingIOError, InterruptedError):
             return wait_again(c, EPOLLOUT)
         finally:
