@@ -17,7 +17,7 @@ cdef class Driver:
     cdef long long mean_wait_ns         # of the last few waits, spinning or asleep
     cdef unsigned long spins, spins_in_vain
     cdef long long begin_wait(self, long long timeout_ns) except -1
-    cdef int end_wait(self, bint in_vain) except -1
+    cdef int end_wait(self, int n, long long spin_ns, long long timeout_ns) except -1
     cdef int begin(self, ReadyRing ready) except -1
     cdef int rest(self, ReadyRing ready) except -1
     cdef int submit(self, Op op) except -1

@@ -88,10 +88,13 @@ class Driver:
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def end_wait(self, in_vain: cython.bint) -> cython.int:
-        """A wait has ended; or a spin, in vain. Then there may have been a signal that ends no sleep."""
+    def end_wait(
+        self, n: cython.int, spin_ns: cython.longlong, timeout_ns: cython.longlong
+    ) -> cython.int:
+        """A wait has ended, with n news; or a spin, in vain. Then there may have been a signal that ends no
+        sleep."""
         waited: cython.longlong
-        if in_vain:
+        if n == 0 and spin_ns != 0 and spin_ns != timeout_ns:
             self.spins_in_vain += 1
             self.has_spun = True
             return PyErr_CheckSignals()

@@ -206,7 +206,7 @@ class EpollDriver(Driver):
                 with cython.nogil:
                     n = hoop_epoll_wait(epfd, events, BATCH, timeout_ns)
             if self.spin_ns:
-                self.end_wait(n == 0 and spin_ns != 0 and spin_ns != timeout_ns)
+                self.end_wait(n, spin_ns, timeout_ns)
         if n < 0:
             if n != -EINTR:
                 raise_errno(n, "epoll_wait")

@@ -321,9 +321,9 @@ class Loop(SocketLoop):
         if error:
             armed = driver.take_armed()
             driver.close()
-            driver = self._new_driver(error)
-            driver.spin_ns = driver.mean_wait_ns = self.driver.spin_ns
-            self.driver = driver
+            spin_ns: cython.longlong = driver.spin_ns
+            driver = self.driver = self._new_driver(error)
+            self._set_spin(spin_ns)
             for op in armed:
                 driver.submit(op)
         if driver.spin_ns:

@@ -592,7 +592,7 @@ class UringDriver(Driver):
         if n >= FULL_BATCH:
             self.pending = True
         if waits and self.spin_ns:
-            self.end_wait(n == 0 and spin_ns != 0 and spin_ns != timeout_ns)
+            self.end_wait(n, spin_ns, timeout_ns)
         return 0
 
     @cython.cfunc
