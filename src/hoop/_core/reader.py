@@ -37,7 +37,7 @@ from cython.cimports.hoop._core.c.python import (
     ref,
 )
 from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
-from cython.cimports.hoop._core.future import PENDING, Future, new_future, renew_future
+from cython.cimports.hoop._core.future import new_future, renew_future
 from cython.cimports.hoop._core.waiting import Primitive, finish_class, is_cancelled, wake
 from cython.cimports.libc.limits import LONG_MAX
 from cython.cimports.libc.string import memcpy, memmove
@@ -316,10 +316,7 @@ class StreamReader(Primitive):
         if waiter is not None:
             self.waiter = None
             self.need = 0
-            if type(waiter) is not Future:
-                wake(waiter, None)
-            elif cython.cast(Future, waiter).state == PENDING:
-                cython.cast(Future, waiter).finish(None)
+            wake(waiter, None)
         return 0
 
     @cython.cfunc
@@ -674,7 +671,7 @@ class Next(Line):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def incomplete(self, c: NativeCoroutine) -> cython.int:
-        c.value = cython.cast(StreamReader, c.owner).take(EVERYTHING)
+        Line.incomplete(self, c)
         if not c.value:
             raise StopAsyncIteration
         return OVER

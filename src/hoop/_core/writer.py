@@ -555,11 +555,6 @@ class WaitClosed(Method):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def woken(self, c: NativeCoroutine) -> cython.int:
-        return OVER
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
     def failed(self, c: NativeCoroutine, error) -> cython.int:
         protocol = cython.cast(StreamWriter, c.owner).protocol
         if type(protocol) is StreamProtocol and not cython.cast(StreamProtocol, protocol).lost:
