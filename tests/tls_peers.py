@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from peers import make_certificate, tcp_pair
 
 VERSIONS = [
@@ -110,6 +111,12 @@ class Wire:
             else:
                 await self.send()
                 return result
+
+    def hello(self) -> bytes:
+        """Begin the handshake: the ClientHello."""
+        with pytest.raises(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        return self.outgoing.read()
 
     async def handshake(self) -> None:
         """Do the handshake."""
