@@ -178,5 +178,5 @@ def records(data: bytes) -> Iterator[tuple[int, int]]:
 
 def tls_objects() -> int:
     """How many objects of TLS connections are alive."""
-    names = ("TlsTransport", "TlsLayer", "Records", "SSLObject")
+    names = ("SSLTransport", "TlsLayer", "Records", "SSLObject")
     return sum(type(o).__name__ in names for o in gc.get_objects())

@@ -32,7 +32,7 @@ from tls_peers import (
     wired,
 )
 
-from hoop._core.tls import TlsTransport
+from hoop._core.tls import SSLTransport
 
 SIZES = [1, 16383, 16384, 16385, 100_000, 3_000_000]
 
@@ -81,12 +81,12 @@ def test_is_our_transport_and_passes_for_asyncios(loop):
     async def main():
         client, server = Recorder(), Recorder()
         for transport in await tls_pair(loop, client, server):
-            assert type(transport) is TlsTransport
+            assert type(transport) is SSLTransport
             assert isinstance(transport, asyncio.Transport)
             assert isinstance(transport, asyncio.sslproto._SSLProtocolTransport)
-            assert "TlsTransport bufsize=0 over <StreamTransport fd=" in repr(transport)
+            assert "SSLTransport bufsize=0 over <StreamTransport fd=" in repr(transport)
         await drop(client, server)
-        assert repr(client.transport) == repr(server.transport) == "<TlsTransport closed>"
+        assert repr(client.transport) == repr(server.transport) == "<SSLTransport closed>"
 
     loop.run_until_complete(main())
 

@@ -523,7 +523,7 @@ def test_closed_before_the_transport_below_is_connected(loop):
             transport = loop._make_ssl_transport(
                 a, protocol, client_context(), None, server_hostname="localhost"
             )
-            assert repr(transport) == "<TlsTransport unconnected>"
+            assert repr(transport) == "<SSLTransport unconnected>"
             transport.close()
             assert transport.is_closing()
             b.setblocking(False)

@@ -8,7 +8,7 @@ import pytest
 from peers import Recorder, end, pair, reset, same_as_asyncio, tcp_pair, turns, until
 from tls_peers import VERSIONS, Wire, client_context, server_context, tls_pair
 
-from hoop._core.tls import TlsTransport
+from hoop._core.tls import SSLTransport
 
 NAME = {"server_hostname": "localhost"}
 
@@ -184,7 +184,7 @@ def test_tls_in_tls(loop, size):
             loop.start_tls(outer[1], server, server_context(), server_side=True),
         )
         server.hooks["data_received"] = lambda p, data: inner[1].write(data)
-        assert isinstance(inner[0], TlsTransport)
+        assert isinstance(inner[0], SSLTransport)
         assert inner[0]._ssl_protocol._transport is outer[0]
         inner[0].write(b"x" * size)
         await until(lambda: len(client.received) == size)

@@ -9,7 +9,7 @@ import pytest
 from peers import end, turns, until
 from tls_peers import certificate, client_context, server_context
 
-from hoop._core.tls import TlsTransport
+from hoop._core.tls import SSLTransport
 
 
 async def proxy(reader, writer):
@@ -95,7 +95,7 @@ def test_aiohttp_server_and_client(run):
                 await session.get(f"{url}/echo")
         await runner.cleanup()
         await until(lambda: not asyncio.get_running_loop().counters()["transports"])
-        assert transports == {TlsTransport}
+        assert transports == {SSLTransport}
 
     run(main())
 

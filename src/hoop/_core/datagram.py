@@ -680,11 +680,23 @@ class DatagramTransport(Endpoint):
             info.append(f"write=<{state}, bufsize={self.buffered}>")
         return f"<{' '.join(info)}>"
 
-    # ---- the names that asyncio's own code reads ----
+    # ---- the names that asyncio's own code and programs read ----
 
     @property
     def _loop(self):
         return self.loop
+
+    @property
+    def _closing(self):
+        return self.closing
+
+    @property
+    def _conn_lost(self):
+        return self.lost
+
+    @property
+    def _paused(self):
+        return self.reading_paused
 
     @property
     def _protocol(self):

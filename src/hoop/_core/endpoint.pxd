@@ -1,6 +1,7 @@
+from hoop._core.attributes cimport Attributed
 from hoop._core.c.linux cimport hoop_address
 
-cdef class Endpoint:
+cdef class Endpoint(Attributed):
     cdef int fd                         # -1 once closed
     cdef int family, kind, proto
     cdef bint owns_fd                   # else `sock` does
@@ -16,7 +17,7 @@ cdef enum Taking:
     TAKEN
     DECLINED
 
-cdef class Layer:
+cdef class Layer(Attributed):
     cdef int on_bytes(self, char *data, Py_ssize_t n) except -1     # TAKEN or DECLINED
     cdef int on_chunk(self, bytes chunk) except -1
     cdef int on_early_bytes(self, char *data, Py_ssize_t n) except -1

@@ -11,6 +11,7 @@ from asyncio import trsock
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cython.cimports.hoop._core.attributes import Attributed
 from cython.cimports.hoop._core.c.linux import (
     AF_INET,
     AF_INET6,
@@ -26,7 +27,7 @@ from cython.cimports.hoop._core.c.linux import (
 
 
 @cython.cclass
-class Endpoint:
+class Endpoint(Attributed):
     """A connected, non-blocking descriptor and what is known of it."""
 
     def __cinit__(self):
@@ -126,7 +127,7 @@ class Endpoint:
 
 
 @cython.cclass
-class Layer:
+class Layer(Attributed):
     """A protocol in C: it takes the bytes as they are, with no object made of them."""
 
     @cython.cfunc

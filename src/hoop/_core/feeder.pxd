@@ -3,7 +3,7 @@ from hoop._core.endpoint cimport Layer
 cdef class Feeder(Layer):
     cdef object protocol                # asyncio's StreamReaderProtocol
     cdef object reader_ref              # its weak reference to the reader
-    cdef dict attributes                # the reader's; None until the first bytes
+    cdef dict reader_attributes         # the reader's; None until the first bytes
     cdef dict protocol_attributes
     cdef Py_ssize_t count, protocol_count   # how many attributes they had then
     cdef object limit_object            # the reader's limit, when it was last looked at

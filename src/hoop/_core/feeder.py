@@ -7,6 +7,7 @@ that is not so the layer declines, and data_received() is called.
 
 from __future__ import annotations
 
+import weakref
 from asyncio import streams
 
 import cython
@@ -36,6 +37,7 @@ from cython.cimports.libc.string import memcpy
 
 Protocol = cython.declare(type, streams.StreamReaderProtocol)
 Reader = cython.declare(type, streams.StreamReader)
+WeakReference = cython.declare(type, weakref.ref)
 
 # What stands for what is done here.
 _originals = cython.declare(
@@ -106,17 +108,22 @@ class Feeder(Layer):
     @cython.exceptval(-1, check=False)
     def look(self) -> cython.bint:
         """Look at the protocol and its reader for the first time. Whether they are as they should be."""
-        self.protocol_attributes = vars(self.protocol)
+        protocol_attributes = vars(self.protocol)
+        if type(protocol_attributes) is not dict:
+            return False
+        self.protocol_attributes = protocol_attributes
         self.reader_ref = self.protocol_attributes.get(READER_REF)
-        reader = None if self.reader_ref is None else self.reader_ref()
+        reader = self.reader_ref() if type(self.reader_ref) is WeakReference else None
         if type(reader) is not Reader:
             return False
         attributes = vars(reader)
+        if type(attributes) is not dict:
+            return False
         for own in (attributes, self.protocol_attributes):
             for _, name, _ in _originals:
                 if name in own:
                     return False
-        self.attributes = attributes
+        self.reader_attributes = attributes
         self.count = len(attributes)
         self.protocol_count = len(self.protocol_attributes)
         return True
@@ -129,7 +136,7 @@ class Feeder(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_early_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
-        return DECLINED if self.attributes is None else self.feed(data, n, True)
+        return DECLINED if self.reader_attributes is None else self.feed(data, n, True)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -137,12 +144,12 @@ class Feeder(Layer):
         """Feed the reader; if it is early, only with what it has room for."""
         if not _are_originals():
             return DECLINED
-        if self.attributes is None and (self.hopeless or not self.look()):
+        if self.reader_attributes is None and (self.hopeless or not self.look()):
             self.hopeless = True
             return DECLINED
-        attributes: Ref = ref(self.attributes)
+        attributes: Ref = ref(self.reader_attributes)
         if (
-            len(self.attributes) != self.count
+            len(self.reader_attributes) != self.count
             or len(self.protocol_attributes) != self.protocol_count
             or PyDict_GetItemWithError(ref(self.protocol_attributes), ref(READER_REF))
             != ref(self.reader_ref)
@@ -186,18 +193,18 @@ class Feeder(Layer):
     @cython.exceptval(-1, check=False)
     def pause(self) -> cython.int:
         """Stop more from coming if there is more than twice the limit."""
-        transport = self.attributes["_transport"]
+        transport = self.reader_attributes["_transport"]
         if (
             transport is not None
-            and not self.attributes["_paused"]
-            and len(self.attributes[BUFFER]) > 2 * self.limit_object
+            and not self.reader_attributes["_paused"]
+            and len(self.reader_attributes[BUFFER]) > 2 * self.limit_object
         ):
             try:
                 transport.pause_reading()
             except NotImplementedError:
-                self.attributes["_transport"] = None
+                self.reader_attributes["_transport"] = None
             else:
-                self.attributes["_paused"] = True
+                self.reader_attributes["_paused"] = True
         return 0
 
 

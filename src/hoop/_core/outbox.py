@@ -227,6 +227,18 @@ class Outbox(Endpoint):
     def _protocol_paused(self):
         return self.writing_paused
 
+    @property
+    def _high_water(self):
+        return self.high_water
+
+    @property
+    def _low_water(self):
+        return self.low_water
+
+    @property
+    def _empty_waiter(self):
+        return self.empty_waiter
+
     def _make_empty_waiter(self):
         """A future that is done when everything written was sent. Until it is reset nothing can be."""
         if self.empty_waiter is not None:

@@ -324,6 +324,24 @@ class Receiver(Outbox):
         if self.loop.debug:
             log.logger.debug("%r resumes reading", self)
 
+    # ---- names of asyncio's transports that programs read ----
+
+    max_size = 262144
+
+    @property
+    def _closing(self):
+        return self.closing
+
+    @property
+    def _conn_lost(self):
+        return self.lost
+
+    @property
+    def _paused(self):
+        return self.reading_paused
+
+    # ---- what the transport does ----
+
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_eof(self) -> cython.int:

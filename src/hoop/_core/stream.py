@@ -518,13 +518,25 @@ class StreamTransport(Receiver):
             info.append(f"write=<{state}, bufsize={self.buffered}>")
         return f"<{' '.join(info)}>"
 
-    # ---- the names that asyncio's own code (sendfile, start_tls, sslproto) reads ----
+    # ---- the names that asyncio's own code (sendfile, start_tls, sslproto) and programs read ----
 
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     def _is_accepted(self):
         return self.server is not None
+
+    @property
+    def _eof(self):
+        return self.eof_written
+
+    @property
+    def _server(self):
+        return self.server
+
+    @property
+    def _protocol_connected(self):
+        return self.protocol is not None
 
 
 ATTACH_TAKES_TRANSPORT = cython.declare(

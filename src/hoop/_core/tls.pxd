@@ -1,6 +1,6 @@
+from hoop._core.attributes cimport Attributed
 from hoop._core.tls_layer cimport TlsLayer
 
-cdef class TlsTransport:
+cdef class SSLTransport(Attributed):
     cdef TlsLayer tls
-    cdef dict __dict__                  # asyncio's transports take attributes
     cdef object __weakref__

@@ -6,6 +6,7 @@ import warnings
 from asyncio import constants, sslproto
 
 import cython
+from cython.cimports.hoop._core.attributes import Attributed
 from cython.cimports.hoop._core.base import LoopBase
 from cython.cimports.hoop._core.tls_layer import TlsLayer
 
@@ -14,8 +15,8 @@ _asyncio_transport = cython.declare(object, sslproto._SSLProtocolTransport)
 
 
 @cython.cclass
-class TlsTransport:
-    """A TLS connection. See asyncio.Transport.
+class SSLTransport(Attributed):
+    """A TLS connection. See asyncio.Transport. Some programs know one by the SSL in its type's name.
 
     Made with the arguments of a TlsLayer, less the transport.
     """
@@ -141,6 +142,22 @@ class TlsTransport:
     @property
     def _protocol_paused(self):
         return self.tls.writing_paused
+
+    @property
+    def _closed(self):
+        return self.tls.closed
+
+    @property
+    def _closing(self):
+        return self.tls.closed
+
+    @property
+    def _conn_lost(self):
+        return self.tls.lost
+
+    @property
+    def _paused(self):
+        return self.tls.reading_paused
 
     def _test__append_write_backlog(self, data):
         self.tls.records.add(data)

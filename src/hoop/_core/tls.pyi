@@ -9,7 +9,7 @@ from hoop._core.base import LoopBase
 from hoop._core.tls_layer import TlsLayer
 
 # Passes for asyncio.Transport at run time, by its `__class__`, without deriving from it.
-class TlsTransport(asyncio.Transport):
+class SSLTransport(asyncio.Transport):
     def __init__(
         self,
         loop: LoopBase,

@@ -30,7 +30,6 @@ cdef class TlsLayer(Layer):
     cdef object lower                   # the transport below; None until connected and once lost
     cdef StreamTransport stream         # the same, if it is one of ours
     cdef object context                 # the one context of every callback
-    cdef dict __dict__                  # there are programs that replace eof_received() on an instance
 
     cdef object protocol                # the application's
     cdef Layer layer                    # the same, if it is one that takes bytes

@@ -639,8 +639,8 @@ class TlsLayer(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def put(self, sealed: bytes) -> cython.int:
-        """Give the transport below what is to be sent."""
-        if self.stream is not None:
+        """Give the transport below what is to be sent. Its write() may be somebody else's."""
+        if self.stream is not None and self.stream.attributes is cython.NULL:
             return self.stream.put(sealed)
         if sealed and self.lower is not None:
             self.lower.write(sealed)

@@ -1,13 +1,12 @@
+from hoop._core.attributes cimport Attributed
 from hoop._core.base cimport LoopBase
-from hoop._core.c.python cimport Ref
 from hoop._core.coroutine cimport NativeCoroutine
 
 # Anything that tasks wait for. Bound to the loop on which that first happens. Weak references belong to the
 # class that has the fields: they end before those do.
-cdef class Primitive:
+cdef class Primitive(Attributed):
     cdef object bound_loop              # None until then
     cdef LoopBase native_loop           # the same, if it is ours and its futures are ordinary ones
-    cdef Ref attributes                 # __dict__, made when first asked for; owned
     cdef bint is_ours                   # not of a subclass
 
     # Whether its methods are ours: nobody has put others in their place.

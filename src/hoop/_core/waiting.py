@@ -12,25 +12,18 @@ from asyncio import events
 
 import cython
 from cython.cimports.cpython.object import Py_TPFLAGS_HEAPTYPE
+from cython.cimports.hoop._core.attributes import Attributed
 from cython.cimports.hoop._core.base import LoopBase, as_native
 from cython.cimports.hoop._core.c.python import (
     Py_TYPE,
-    Py_XDECREF,
     PyCFunction,
     PyObject_GenericGetDict,
     PyThread_get_thread_ident,
     Ref,
     hoop_c_method,
     hoop_set_await,
-    hoop_set_dictoffset,
-    hoop_swap_clear,
-    hoop_swap_traverse,
-    hoop_visit,
-    inquiry,
     ref,
-    traverseproc,
     unaryfunc,
-    visitproc,
 )
 from cython.cimports.hoop._core.coroutine import NativeCoroutine, mark_coroutine_function
 from cython.cimports.hoop._core.future import (
@@ -65,7 +58,7 @@ PASSES_FOR = cython.declare(dict, {})
 
 
 @cython.cclass
-class Primitive:
+class Primitive(Attributed):
     """What locks, events and queues have in common: a loop, and attributes of any name."""
 
     def _state_names(self):
@@ -75,16 +68,9 @@ class Primitive:
     def __cinit__(self):
         self.is_ours = not Py_TYPE(ref(self)).tp_flags & Py_TPFLAGS_HEAPTYPE
 
-    def __dealloc__(self):
-        Py_XDECREF(self.attributes)
-
     @property
     def __class__(self):
         return PASSES_FOR.get(type(self), type(self))
-
-    @property
-    def __dict__(self):
-        return PyObject_GenericGetDict(self, cython.NULL)
 
     @property
     def _loop(self):
@@ -233,28 +219,7 @@ def finish_class(cls, passes_for, coroutine_functions: tuple) -> cython.int:
     return hoop_set_await(cls, cython.cast(unaryfunc, primitive_await))
 
 
-# ---- slots that Cython cannot spell ------------------------------------------------------------------
-
-_primitive_traverse = cython.declare(traverseproc, cython.NULL)
-_primitive_clear = cython.declare(inquiry, cython.NULL)
-
-
-@cython.cfunc
-@cython.exceptval(check=False)
-def primitive_traverse(p: Primitive | None, visit: visitproc, arg: cython.p_void) -> cython.int:
-    error: cython.int = hoop_visit(p.attributes, visit, arg)
-    if error:
-        return error
-    return _primitive_traverse(ref(p), visit, arg)
-
-
-@cython.cfunc
-@cython.exceptval(check=False)
-def primitive_clear(p: Primitive | None) -> cython.int:
-    attributes: Ref = p.attributes
-    p.attributes = cython.NULL
-    Py_XDECREF(attributes)
-    return _primitive_clear(ref(p))
+# ---- a slot that Cython cannot spell -----------------------------------------------------------------
 
 
 @cython.cfunc
@@ -263,16 +228,3 @@ def primitive_await(p: Ref) -> Ref:
     `__await__`, so nothing takes a primitive for an awaitable."""
     name = type(cython.cast(object, p)).__name__
     raise TypeError(CANNOT_BE_AWAITED % name)
-
-
-@cython.cfunc
-def _attributes_offset() -> cython.Py_ssize_t:
-    p: Primitive = Primitive.__new__(Primitive)
-    return cython.cast(cython.Py_ssize_t, cython.address(p.attributes)) - cython.cast(
-        cython.Py_ssize_t, ref(p)
-    )
-
-
-hoop_set_dictoffset(Primitive, _attributes_offset())
-_primitive_traverse = hoop_swap_traverse(Primitive, cython.cast(traverseproc, primitive_traverse))
-_primitive_clear = hoop_swap_clear(Primitive, cython.cast(inquiry, primitive_clear))

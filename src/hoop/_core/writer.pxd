@@ -19,6 +19,9 @@ cdef class StreamProtocol(Layer):
     cdef object close_waiters           # the same
     cdef object closed                  # a future; None until somebody asks for it
     cdef object __weakref__
+    # Whether the reader can be fed, and neither that nor this has a method of somebody else's.
+    cdef inline bint takes_bytes(self) noexcept:
+        return self.reader is not None and self.attributes == NULL and self.reader.takes_bytes()
     cdef int check_not_lost(self) except -1
     cdef int wait_until_writable(self, NativeCoroutine c) except -1
     cdef int wait_until_closed(self, NativeCoroutine c) except -1

@@ -48,10 +48,9 @@ REPORTS = cython.declare(cython.bint, "exception" in _ending_names())
 CLOSES_CANCELLED = cython.declare(cython.bint, "cancelled" in _ending_names())
 COMPLAINS = cython.declare(cython.bint, hasattr(asyncio.StreamWriter, "__del__"))
 
-# What drain() waits for.
+# What drain() waits for first.
 A_TURN = cython.declare(cython.Py_ssize_t, 1)
-ROOM = cython.declare(cython.Py_ssize_t, 2)
-ANOTHER = cython.declare(cython.Py_ssize_t, 3)
+ANOTHER = cython.declare(cython.Py_ssize_t, 2)
 
 
 @cython.final
@@ -93,7 +92,7 @@ class StreamProtocol(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
-        if self.reader is None or not self.reader.takes_bytes():
+        if not self.takes_bytes():
             return DECLINED
         self.reader.add(data, n)
         return TAKEN
@@ -102,7 +101,7 @@ class StreamProtocol(Layer):
     @cython.exceptval(-1, check=False)
     def on_early_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
         reader: StreamReader = self.reader
-        if reader is None or not reader.takes_bytes() or type(reader.waiter) is not Future:
+        if not self.takes_bytes() or type(reader.waiter) is not Future:
             return DECLINED
         if reader.size() + n > reader.high:
             return DECLINED
@@ -112,7 +111,7 @@ class StreamProtocol(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_chunk(self, chunk: bytes) -> cython.int:
-        if self.reader is None or not self.reader.takes_bytes():
+        if not self.takes_bytes():
             return DECLINED
         self.reader.add_chunk(chunk)
         return TAKEN
@@ -181,8 +180,7 @@ class StreamProtocol(Layer):
             return OVER
         if self.drain_waiters is None:
             self.drain_waiters = deque()
-        c.mark = ROOM
-        return wait_in(c, self.drain_waiters, self.loop.create_future())
+        return _wait_among(c, self.drain_waiters, self.loop.create_future())
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -193,7 +191,7 @@ class StreamProtocol(Layer):
             return OVER
         if self.close_waiters is None:
             self.close_waiters = deque()
-        return wait_in(c, self.close_waiters, self.loop.create_future())
+        return _wait_among(c, self.close_waiters, self.loop.create_future())
 
     # ---- what asyncio's has ----
 
@@ -360,7 +358,7 @@ class StreamWriter(Primitive):
 
     def write(self, data):
         """Queue data to be sent. See the transport's write()."""
-        if self.stream is not None:
+        if self.stream is not None and self.stream.attributes is cython.NULL:
             self.stream.send(data)
         else:
             self.target.write(data)
@@ -469,6 +467,17 @@ async def _start_tls(writer, sslcontext, options):
         protocol._replace_transport(writer._transport)
 
 
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _is_plain(protocol) -> cython.bint:
+    """Whether a protocol's methods are ours: nobody has put others in their place."""
+    return (
+        type(protocol) is StreamProtocol
+        and cython.cast(StreamProtocol, protocol).attributes is cython.NULL
+    )
+
+
 @cython.final
 @cython.cclass
 class Drain(Method):
@@ -489,31 +498,30 @@ class Drain(Method):
         if writer.is_closing_now():  # then connection_lost() has its turn first
             c.mark = A_TURN
             return c.wait_a_turn()
+        c.mark = ANOTHER
         return self.go_on(c)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def go_on(self, c: NativeCoroutine) -> cython.int:
         protocol = cython.cast(StreamWriter, c.owner).protocol
-        if type(protocol) is StreamProtocol:
+        if _is_plain(protocol):
             return cython.cast(StreamProtocol, protocol).wait_until_writable(c)
-        c.mark = ANOTHER
         return c.delegate(protocol._drain_helper())
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def woken(self, c: NativeCoroutine) -> cython.int:
         if c.mark == A_TURN:
+            c.mark = ANOTHER
             return self.go_on(c)
-        if c.mark == ROOM:
-            _stop_draining(cython.cast(StreamWriter, c.owner).protocol, c)
+        _stop_waiting(c)
         return OVER
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def failed(self, c: NativeCoroutine, error) -> cython.int:
-        if c.mark == ROOM:
-            _stop_draining(cython.cast(StreamWriter, c.owner).protocol, c)
+        _stop_waiting(c)
         raise error
 
 
@@ -530,13 +538,13 @@ class DrainHelper(Method):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def woken(self, c: NativeCoroutine) -> cython.int:
-        _stop_draining(c.owner, c)
+        _stop_waiting(c)
         return OVER
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def failed(self, c: NativeCoroutine, error) -> cython.int:
-        _stop_draining(c.owner, c)
+        _stop_waiting(c)
         raise error
 
 
@@ -549,23 +557,31 @@ class WaitClosed(Method):
     @cython.exceptval(-1, check=False)
     def begin(self, c: NativeCoroutine) -> cython.int:
         writer: StreamWriter = cython.cast(StreamWriter, c.owner)
-        if type(writer.protocol) is StreamProtocol:
+        if _is_plain(writer.protocol):
             return cython.cast(StreamProtocol, writer.protocol).wait_until_closed(c)
         return c.delegate(writer.protocol._get_close_waiter(writer))
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def failed(self, c: NativeCoroutine, error) -> cython.int:
-        protocol = cython.cast(StreamWriter, c.owner).protocol
-        if type(protocol) is StreamProtocol and not cython.cast(StreamProtocol, protocol).lost:
-            leave(cython.cast(StreamProtocol, protocol).close_waiters, c.future)
+        _stop_waiting(c)
         raise error
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def _stop_draining(protocol: StreamProtocol, c: NativeCoroutine) -> cython.int:
-    return leave(protocol.drain_waiters, c.future)
+def _wait_among(c: NativeCoroutine, waiters, future) -> cython.int:
+    """Wait in a deque, and remember which: the writer may have another protocol when that is over."""
+    c.extra = waiters
+    return wait_in(c, waiters, future)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _stop_waiting(c: NativeCoroutine) -> cython.int:
+    waiters = c.extra
+    c.extra = None
+    return 0 if waiters is None else leave(waiters, c.future)
 
 
 DRAIN = cython.declare(Drain, Drain("drain"))

@@ -14,7 +14,7 @@ try:
 except ImportError:  # a Python built without OpenSSL: asyncio goes without TLS too
     HAS_SSL = False
 else:
-    from hoop._core.tls import TlsTransport
+    from hoop._core.tls import SSLTransport
 
     HAS_SSL = True
 
@@ -33,7 +33,7 @@ def new_transport(
     connected: bool = False,
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
-) -> TlsTransport:
+) -> SSLTransport:
     """A TLS transport that is not connected yet; its `_ssl_protocol` is for the transport below.
 
     Without a context a client gets asyncio's default. Raises ValueError for timeouts that are not
@@ -62,7 +62,7 @@ def new_transport(
         server_side=server_side,
         server_hostname=None if server_side else server_hostname or None,
     )
-    return TlsTransport(
+    return SSLTransport(
         loop,
         protocol,
         sslcontext,
@@ -139,7 +139,7 @@ async def upgrade(
     protocol: asyncio.BaseProtocol,
     sslcontext: ssl.SSLContext,
     **options: Any,
-) -> TlsTransport:
+) -> SSLTransport:
     """What loop.start_tls() does."""
     if not HAS_SSL:
         raise RuntimeError("Python ssl module is not available")
@@ -170,7 +170,7 @@ async def upgrade(
     return tls
 
 
-def _take_over_reader(protocol: Any, transport: Any, tls: TlsTransport) -> None:
+def _take_over_reader(protocol: Any, transport: Any, tls: SSLTransport) -> None:
     """What a StreamReader has received and not given out was meant for TLS. It reads from there now."""
     reader = protocol._stream_reader
     if reader is not None and reader._transport is transport:

@@ -1,0 +1,4 @@
+from typing import Any
+
+class Attributed:
+    __dict__: dict[str, Any]
