@@ -113,7 +113,8 @@ class Feeder(Layer):
             return False
         self.protocol_attributes = protocol_attributes
         self.reader_ref = self.protocol_attributes.get(READER_REF)
-        reader = self.reader_ref() if type(self.reader_ref) is WeakReference else None
+        is_weak: cython.bint = type(self.reader_ref) is WeakReference
+        reader = self.reader_ref() if is_weak else None
         if type(reader) is not Reader:
             return False
         attributes = vars(reader)
