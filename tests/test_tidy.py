@@ -189,7 +189,7 @@ def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
 
 
 def test_nothing_in_the_core_names_a_kind_of_driver():
-    """The loop is handed its driver."""
+    """The loop is handed its driver. One driver may nest another in itself."""
     drivers = {
         module
         for module in core_modules()
@@ -197,7 +197,7 @@ def test_nothing_in_the_core_names_a_kind_of_driver():
     }
     assert "epoll" in drivers
     graph = core_imports()
-    assert {module for module in graph if graph[module] & drivers} == set()
+    assert {module for module in graph if graph[module] & drivers} - drivers == set()
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,10 @@ class Made(asyncio.Protocol):
         transport.close()
 
 async def main():
-    # The limit comes first: io_uring goes by what it was when it began to accept.
+    server = await loop.create_server(Made, "127.0.0.1", 0)
+    await asyncio.sleep(0)
     limit = (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-    server = await loop.create_server(Made, "127.0.0.1", 0)
     clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(3)]
     hold = []
     try:

@@ -17,7 +17,7 @@ from hoop._core.uring import UringDriver
 
 pytestmark = pytest.mark.skipif(REFUSAL is not None, reason=str(REFUSAL))
 
-WITHOUT = ["", *BITS, "calls", "receive accept send", "receive accept send calls no_iowait"]
+WITHOUT = ["", *BITS, "calls", "receive send", "receive send calls no_iowait"]
 
 
 @pytest.fixture(params=WITHOUT, ids=lambda bits: bits.replace(" ", "+") or "all")
@@ -319,7 +319,7 @@ def test_an_aborted_send_that_is_under_way_frees_everything(loop):
 
 
 def test_a_server_gives_its_address_back_at_once(loop):
-    """An accept under way would keep it: the next server could not have it in the same turn."""
+    """A request under way would keep it: the next server could not have it in the same turn."""
 
     async def main():
         server = await loop.create_server(Recorder, "127.0.0.1", 0)

@@ -5,7 +5,6 @@ cdef enum:
 cdef struct Capabilities:
     bint receive                        # multishot RECV into a pool of buffers
     bint incremental                    # buffers of the pool that are filled piece by piece
-    bint accept                         # multishot ACCEPT on a non-blocking socket
     bint send                           # SEND on a non-blocking socket waits until the kernel takes more
     bint no_iowait                      # a sleep is not counted as waiting for a disk
     unsigned char calls[CALL_CODES]     # which operations it knows

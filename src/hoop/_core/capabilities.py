@@ -19,13 +19,11 @@ from cython.cimports.hoop._core.c.uring import (
     FEATURE_NO_IOWAIT,
     FEATURE_NODROP,
     FEATURE_SUBMIT_STABLE,
-    OP_ACCEPT,
     OP_ASYNC_CANCEL,
     OP_POLL_ADD,
     OP_RECV,
     OP_SEND,
     POOL_GROUP,
-    hoop_ask_accept,
     hoop_ask_call,
     hoop_ask_cancel,
     hoop_ask_poll,
@@ -46,7 +44,7 @@ from cython.cimports.hoop._core.c.uring import (
 )
 from cython.cimports.libc.string import memcmp, memset
 
-BITS = ("receive", "incremental", "accept", "send", "no_iowait")
+BITS = ("receive", "incremental", "send", "no_iowait")
 ETIME = cython.declare(cython.int, 62)
 ECANCELED = cython.declare(cython.int, 125)
 SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
@@ -54,9 +52,8 @@ SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
 # The names of what the test asks the kernel for, each of which comes back with the answer.
 WAKE = cython.declare(cython.ulonglong, 1)
 RECEIVE = cython.declare(cython.ulonglong, 2)
-ACCEPT = cython.declare(cython.ulonglong, 3)
-SEND = cython.declare(cython.ulonglong, 4)
-CANCEL = cython.declare(cython.ulonglong, 5)
+SEND = cython.declare(cython.ulonglong, 3)
+CANCEL = cython.declare(cython.ulonglong, 4)
 
 _found = cython.declare(object, None)  # None until asked, then (reason or None,)
 
@@ -91,7 +88,6 @@ def list_capabilities() -> dict[str, bool]:
     return {
         "receive": of_this_kernel.receive,
         "incremental": of_this_kernel.incremental,
-        "accept": of_this_kernel.accept,
         "send": of_this_kernel.send,
         "no_iowait": of_this_kernel.no_iowait,
     }
@@ -113,7 +109,6 @@ def _try_everything() -> cython.int:
         )
         if not of_this_kernel.receive:
             of_this_kernel.receive = _try_receive(cython.address(ring), False)
-        of_this_kernel.accept = _try_accept(cython.address(ring))
         of_this_kernel.send = _try_send(cython.address(ring))
     finally:
         hoop_ring_close(cython.address(ring))
@@ -141,7 +136,7 @@ def _check_features(ring: cython.pointer[hoop_ring]) -> cython.int:
     result = hoop_ring_probe(ring, of_this_kernel.calls)
     if result < 0:
         raise Refused(f"io_uring_register: {os.strerror(-result)}")
-    for i in (OP_POLL_ADD, OP_ASYNC_CANCEL, OP_RECV, OP_ACCEPT, OP_SEND):
+    for i in (OP_POLL_ADD, OP_ASYNC_CANCEL, OP_RECV, OP_SEND):
         if not of_this_kernel.calls[i]:
             raise Refused(f"the kernel has no operation {i}")
     return 0
@@ -222,33 +217,6 @@ def _try_receive(ring: cython.pointer[hoop_ring], incremental: cython.bint) -> c
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def _try_accept(ring: cython.pointer[hoop_ring]) -> cython.bint:
-    """Two connections by one request, on a socket that does not block."""
-    cqe: hoop_cqe
-    out = cython.address(cqe)
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind("")  # Linux chooses a name
-        listening.listen()
-        listening.setblocking(False)
-        hoop_ask_accept(hoop_ring_next(ring), listening.fileno(), ACCEPT)
-        try:
-            if _expect(ring, out):
-                return False
-            for _ in range(2):
-                with socket.socket(socket.AF_UNIX) as client:
-                    client.connect(listening.getsockname())
-                    if not _expect(ring, out) or cqe.res < 0:
-                        return False
-                    os.close(cqe.res)
-                    if not cqe.flags & CQE_MORE:
-                        return False
-            return True
-        finally:
-            _stop(ring, ACCEPT)
-
-
-@cython.cfunc
-@cython.exceptval(-1, check=False)
 def _try_send(ring: cython.pointer[hoop_ring]) -> cython.bint:
     """Send at once; and wait when the kernel takes no more, though the socket does not block."""
     cqe: hoop_cqe
@@ -281,6 +249,5 @@ def _stop(ring: cython.pointer[hoop_ring], name: cython.ulonglong) -> cython.int
     hoop_ask_cancel(hoop_ring_next(ring), name, CANCEL)
     _expect(ring, cython.address(cqe))
     while hoop_ring_take(ring, cython.address(cqe)):
-        if name == ACCEPT and cqe.user_data == ACCEPT and cqe.res >= 0:
-            os.close(cqe.res)
+        pass
     return 0

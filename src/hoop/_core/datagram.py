@@ -714,14 +714,26 @@ def is_armed(op: Op) -> cython.bint:
     return op.phase == ARMED or op.phase == READY
 
 
-def open_datagram(loop: LoopBase, sock, protocol, address=None, waiter=None, extra=None):
-    """What asyncio's _make_datagram_transport makes: connection_made is called in a later turn."""
+def open_datagram(
+    loop: LoopBase,
+    sock,
+    protocol,
+    address=None,
+    waiter=None,
+    extra=None,
+    lent: cython.bint = False,
+):
+    """What asyncio's _make_datagram_transport makes: connection_made is called in a later turn.
+
+    `lent`: the socket is somebody's who may close it.
+    """
     transport: DatagramTransport = DatagramTransport.__new__(DatagramTransport)
     try:
         transport.attach(loop, sock, protocol, address, extra)
     except BaseException:
         transport.release()  # it is the owner of the socket already
         raise
+    transport.receive_op.foreign = transport.send_op.foreign = lent
     # _begin() enters the endpoint's context itself.
     loop.soon(transport._begin, (waiter,), loop.wake_context)
     return transport

@@ -36,4 +36,5 @@ def open_datagram(
     address: Any = None,
     waiter: asyncio.Future[None] | None = None,
     extra: dict[str, Any] | None = None,
+    lent: bool = False,
 ) -> DatagramTransport: ...

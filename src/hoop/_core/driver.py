@@ -5,7 +5,8 @@
 `rest(ready)`       the turns end for now: what the kernel was not told yet it is told. What another thread
                     could not go on with is called back, since that may take the next turn.
 `submit(op)`        watch for the op until it is cancelled; a CallOp is done once. Raises OSError if the
-                    kernel refuses.
+                    kernel refuses. An op that was armed for the same number before is evicted: its file was
+                    closed, or else nobody else would have the number. A foreign op never keeps a file open.
 `cancel(op)`        stop watching. Does nothing for an op that is not armed. On a completion driver the op may
                     be CANCELLING after that: the kernel keeps its descriptor until a later `poll` has seen
                     the end of it. A CallOp has its turn all the same, with what became of the call.
@@ -14,10 +15,11 @@
                     the GIL. May return early, with nothing: when a signal arrived, for instance.
 `wake()`            make a sleeping `poll` return. From any thread.
 `close()`           give the kernel back what the driver holds. Ops still armed become idle.
-`supports(i)`       whether ops of that interest do what it says: RECEIVE and ACCEPT can always be submitted,
-                    but a readiness driver only tells when to make the system call.
+`supports(i)`       whether ops of that interest do what it says: RECEIVE can always be submitted, but a
+                    readiness driver only tells when to make the system call.
 `supports_call(c)`  whether a CallOp of that code can be submitted now.
-`armed(fd, i)`      the op armed for a descriptor, or None.
+`armed(fd, i)`      the foreign op that is armed for a descriptor, or None. A driver for which all are alike may
+                    give another.
 `take_armed()`      all ops that are armed and not in the kernel; they are idle then.
 
 A driver may spin: with a `spin_ns`, a `poll` that is to wait looks again and again for so long first, while

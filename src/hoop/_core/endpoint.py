@@ -15,9 +15,11 @@ from cython.cimports.hoop._core.attributes import Attributed
 from cython.cimports.hoop._core.c.linux import (
     AF_INET,
     AF_INET6,
+    AF_UNSPEC,
     SO_DOMAIN,
     SO_PROTOCOL,
     SO_TYPE,
+    hoop_address_family,
     hoop_address_tuple,
     hoop_close,
     hoop_name,
@@ -50,7 +52,8 @@ class Endpoint(Attributed):
         self.proto = hoop_sockopt(fd, SO_PROTOCOL)
         if self.family == AF_INET or self.family == AF_INET6:
             hoop_name(fd, False, cython.address(self.local))
-            hoop_name(fd, True, cython.address(self.peer))
+            if hoop_address_family(cython.address(self.peer)) == AF_UNSPEC:
+                hoop_name(fd, True, cython.address(self.peer))
             hoop_tcp_nodelay(fd)
             return 0
         self.extra = dict(extra or ())

@@ -21,5 +21,14 @@ cdef class EpollDriver(Driver):
     cdef epoll_event events[BATCH]
     cdef int grow_slots(self, int fd) except -1
     cdef Ref *place(self, Op op) noexcept
-    cdef int update(self, int fd) noexcept
+    cdef int update(self, int fd, bint anew) noexcept
+    cdef Ref take_neighbour(self, Op op) noexcept
+    cdef int forget(self, int fd) except -1
     cdef int drop_all(self) except -1
+
+cdef class NestedOp(Op):
+    cdef EpollDriver epoll
+    cdef Ref ready                  # where the loop queues: borrowed from the driver that watches; or NULL
+
+cdef NestedOp new_nested()
+cdef int evict(Ref p) except -1

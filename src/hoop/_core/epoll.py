@@ -3,7 +3,10 @@
 Level-triggered, because a transport reads once per turn and must be told again if there is more.
 The kernel forgets a descriptor only when its last duplicate is closed, so a watched descriptor is always
 taken out by hand before its owner closes it: an event can never name a descriptor that was reused.
+What is not ours (a foreign op's descriptor) its owner may close at any time: then the kernel lets go of it by
+itself, and the op stays in the table until it is cancelled, or the number is another file's.
 The table owns the ops that are armed; an op owns whatever it serves.
+A driver that would keep descriptors open (io_uring) has one of these nested in it, for foreign ops.
 See epoll(7).
 """
 
@@ -46,7 +49,7 @@ from cython.cimports.hoop._core.c.python import (
 from cython.cimports.hoop._core.driver import Driver
 from cython.cimports.hoop._core.errors import raise_errno
 from cython.cimports.hoop._core.handle import ReadyRing
-from cython.cimports.hoop._core.op import ARMED, CALL, WRITABLE, Op
+from cython.cimports.hoop._core.op import ARMED, CALL, READABLE, WRITABLE, Op
 from cython.cimports.libc.stdint import uint32_t
 from cython.cimports.libc.string import memset
 
@@ -70,10 +73,12 @@ class EpollDriver(Driver):
     def __cinit__(self):
         self.epfd = self.wake_fd = -1
 
-    def __init__(self):
+    def __init__(self, nested=False):
         self.epfd = hoop_epoll_create()
         if self.epfd < 0:
             raise_errno(self.epfd, "epoll_create1")
+        if nested:  # another driver sleeps, and is woken
+            return
         self.wake_fd = hoop_eventfd()
         if self.wake_fd < 0:
             raise_errno(self.wake_fd, "eventfd")
@@ -107,18 +112,60 @@ class EpollDriver(Driver):
         if op.fd >= self.n_slots:
             self.grow_slots(op.fd)
         place: cython.pointer[Ref] = self.place(op)
-        if place[0] == ref(op):
+        former: Ref = place[0]
+        neighbour: Ref = cython.NULL
+        if former == ref(op):
             return 0
-        if place[0] is not cython.NULL:
-            raise RuntimeError(f"descriptor {op.fd} is watched already")
         op.enter_armed()
         place[0] = own(op)
-        result: cython.int = self.update(op.fd)
+        result: cython.int = self.update(op.fd, former is not cython.NULL)
+        if result == -ENOENT or result == -EBADF:  # what was watched under this number is closed
+            neighbour = self.take_neighbour(op)
+            if result == -ENOENT:
+                result = self.update(op.fd, False)
         if result < 0:
             place[0] = cython.NULL
             op.enter_idle()
             Py_DECREF(ref(op))
+        # Whatever these run, it finds everything in its place.
+        if former is not cython.NULL:
+            evict(former)
+        if neighbour is not cython.NULL:
+            evict(neighbour)
+        if result < 0:
             raise_errno(result)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def take_neighbour(self, op: Op | None) -> Ref:
+        """Out of the table: what is watched of the same number besides, if that gives way."""
+        slot: cython.pointer[Slot] = cython.address(self.slots[op.fd])
+        place: cython.pointer[Ref] = cython.address(slot.writer)
+        if op.interest == WRITABLE:
+            place = cython.address(slot.reader)
+        p: Ref = place[0]
+        if p is cython.NULL or not cython.cast(Op, p).yields:
+            return cython.NULL
+        place[0] = cython.NULL
+        return p
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def forget(self, fd: cython.int) -> cython.int:
+        """The number is another file's now, which another driver watches."""
+        if fd >= self.n_slots:
+            return 0
+        reader: Ref = self.slots[fd].reader
+        writer: Ref = self.slots[fd].writer
+        if reader is cython.NULL and writer is cython.NULL:
+            return 0
+        self.slots[fd].reader = self.slots[fd].writer = cython.NULL
+        self.update(fd, False)
+        if reader is not cython.NULL:
+            evict(reader)
+        if writer is not cython.NULL:
+            evict(writer)
         return 0
 
     @cython.cfunc
@@ -132,7 +179,8 @@ class EpollDriver(Driver):
         op.enter_idle()
         place[0] = cython.NULL
         # A failure means that somebody else closed the descriptor: then the kernel watches nothing.
-        self.update(op.fd)
+        if self.update(op.fd, False) == -ENOENT and not op.yields:
+            self.update(op.fd, False)
         Py_DECREF(ref(op))
         return 0
 
@@ -147,8 +195,11 @@ class EpollDriver(Driver):
 
     @cython.cfunc
     @cython.exceptval(check=False)
-    def update(self, fd: cython.int) -> cython.int:
-        """Tell the kernel what the slot wants. Returns 0 or -errno."""
+    def update(self, fd: cython.int, anew: cython.bint) -> cython.int:
+        """Tell the kernel what the slot wants; `anew` even if it should know. Returns 0 or -errno.
+
+        -ENOENT or -EBADF: the number is another file's than what was watched, or none's.
+        """
         slot: cython.pointer[Slot] = cython.address(self.slots[fd])
         mask: uint32_t = 0
         result: cython.int
@@ -156,7 +207,7 @@ class EpollDriver(Driver):
             mask |= EPOLLIN
         if slot.writer is not cython.NULL:
             mask |= EPOLLOUT
-        if mask == slot.mask:
+        if mask == slot.mask and not (anew and mask):
             return 0
         if self.inherited():  # the parent shares this epoll descriptor
             slot.mask = mask
@@ -169,10 +220,10 @@ class EpollDriver(Driver):
                 result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, mask, fd)
         else:
             result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, mask, fd)
-            if result == -ENOENT:  # closed and opened again behind our back
-                result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, mask, fd)
         if result >= 0 or mask == 0:
             slot.mask = mask
+        elif result == -ENOENT or result == -EBADF:
+            slot.mask = 0
         return result
 
     @cython.cfunc
@@ -252,6 +303,19 @@ class EpollDriver(Driver):
         return 0
 
     @cython.cfunc
+    def take_armed(self) -> list:
+        found: list = []
+        fd: cython.int
+        for fd in range(self.n_slots):
+            if self.slots[fd].reader is not cython.NULL:
+                found.append(cython.cast(Op, self.slots[fd].reader))
+            if self.slots[fd].writer is not cython.NULL:
+                found.append(cython.cast(Op, self.slots[fd].writer))
+        for op in found:
+            self.cancel(op)
+        return found
+
+    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def drop_all(self) -> cython.int:
         """Let go of every op, without a word to the kernel."""
@@ -282,6 +346,40 @@ class EpollDriver(Driver):
             self.wake_fd = -1
         self.drop_all()
         return 0
+
+
+@cython.final
+@cython.cclass
+class NestedOp(Op):
+    """By this another driver watches the descriptor of an EpollDriver, and takes its news."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
+        if result >= 0 and self.phase == ARMED and self.ready is not cython.NULL:
+            self.epoll.poll(cython.cast(ReadyRing, self.ready), 0)
+        return False
+
+
+@cython.cfunc
+def new_nested() -> NestedOp:
+    """An EpollDriver for another driver to submit."""
+    op: NestedOp = NestedOp.__new__(NestedOp)
+    op.epoll = EpollDriver(True)
+    op.fd = op.epoll.epfd
+    op.interest = READABLE
+    op.at_once = True
+    return op
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def evict(p: Ref) -> cython.int:
+    """Let go of an op that is out of the table."""
+    op: Op = cython.cast(Op, p)
+    op.enter_idle()
+    Py_DECREF(p)
+    return op.evicted()
 
 
 @cython.cfunc

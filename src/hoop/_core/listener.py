@@ -1,9 +1,10 @@
 """Accepting connections: a listening socket, and a stream transport for each connection.
 
-A completion driver hands over connections. Told only that there is one, the op accepts it itself: a failed
-accept4 costs more than a good one (it allocates first), so it is one connection per turn, and more only while
-they keep coming. When the process runs out of descriptors the op rests, and one
-timer arms it again.
+Told that there is a connection, the op accepts it itself, on either driver: an accept request of io_uring
+would take all the connections of a socket that several loops or processes share, and be told of the limits
+of its process as they were when it was made. A failed accept4 costs more than a good one (it allocates
+first), so it is one connection per turn, and more only while they keep coming. When the process runs out of
+descriptors the op rests, and one timer arms it again.
 """
 
 from __future__ import annotations
@@ -14,10 +15,18 @@ from asyncio import constants, trsock
 
 import cython
 from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.linux import hoop_accept, hoop_close
+from cython.cimports.hoop._core.c.linux import (
+    hoop_accept,
+    hoop_address,
+    hoop_address_tuple,
+    hoop_close,
+    hoop_peer,
+    hoop_peer_address,
+    hoop_peer_name,
+)
 from cython.cimports.hoop._core.c.python import PyContext_CopyCurrent
 from cython.cimports.hoop._core.errors import os_error
-from cython.cimports.hoop._core.op import ACCEPT, ARMED, DEAD, READY, Op
+from cython.cimports.hoop._core.op import ARMED, DEAD, READABLE, READY, Op
 from cython.cimports.hoop._core.stream import new_stream
 from cython.cimports.hoop._core.watch import descriptor
 
@@ -25,7 +34,6 @@ from cython.cimports.hoop._core.watch import descriptor
 NO_CONNECTION = cython.declare(
     frozenset, frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNABORTED})
 )
-ECANCELED = cython.declare(cython.int, errno.ECANCELED)
 OUT_OF_RESOURCES = cython.declare(
     frozenset, frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 )
@@ -42,14 +50,14 @@ class AcceptOp(Op):
         self.loop = loop
         self.sock = sock
         self.fd = descriptor(sock)
-        self.interest = ACCEPT
+        self.interest = READABLE
+        self.foreign = self.yields = True
         self.protocol_factory = protocol_factory
         self.server = server
         self.on_socket = on_socket
         self.context = PyContext_CopyCurrent()
         self.backlog = max(1, backlog)
         self.burst = 1
-        self.accepted = []
 
     def start(self):
         """Accept connections. Raises OSError if the descriptor cannot be watched."""
@@ -64,72 +72,21 @@ class AcceptOp(Op):
         if (self.phase == ARMED or self.phase == READY) and not self.loop.closed:
             self.loop.driver.cancel(self)
         self.enter_dead()
-        self.close_accepted()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
-        if not self.delivers:
-            return True
-        if result == -ECANCELED:
-            return False
-        if result < 0:
-            self.error = result
-        elif self.phase == ARMED or self.phase == READY:
-            self.accepted.append(result)
-        else:
-            hoop_close(result)  # it came after stop(): nobody will ever hear of it
-            return False
-        return True
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def close_accepted(self) -> cython.int:
-        fd: cython.int
-        while self.accepted:
-            fd = self.accepted.pop()
-            hoop_close(fd)
-        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
-        if self.delivers:
-            return self.on_accepted()
-        return self.accept_some()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def on_accepted(self) -> cython.int:
-        """Take the connections that a completion driver has accepted."""
-        fd: cython.int
-        self.accepted.reverse()
-        try:
-            while self.accepted and self.phase == ARMED:
-                fd = self.accepted.pop()
-                self.connected(fd)
-        finally:
-            self.accepted.reverse()
-            if self.accepted and self.phase == ARMED:  # an order to leave: later, then
-                self.enter_ready()
-                self.loop.push(self)
-        if self.error and self.phase == ARMED:
-            error: cython.int = self.error
-            self.error = 0
-            return self.failed(error)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def accept_some(self) -> cython.int:
         fd: cython.int
         n: cython.uint
+        peer: hoop_peer
+        if self.sock.fileno() != self.fd:  # its number may be another's by now
+            return self.loop.driver.cancel(self)
         for n in range(self.burst):
-            fd = hoop_accept(self.fd)
+            fd = hoop_accept(self.fd, cython.address(peer))
             if fd < 0:
                 self.burst = 1
                 return self.failed(fd)
-            self.connected(fd)
+            self.connected(fd, cython.address(peer))
             if self.phase != ARMED:
                 return 0  # the protocol stopped the server
         self.burst = min(self.burst * 2, self.backlog)
@@ -147,20 +104,28 @@ class AcceptOp(Op):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def connected(self, fd: cython.int) -> cython.int:
+    def connected(self, fd: cython.int, peer: cython.pointer[hoop_peer]) -> cython.int:
         """Make the transport for a new connection and call connection_made."""
         owned: cython.bint = True  # whether the descriptor is still ours to close
+        address: hoop_address
+        hoop_peer_address(peer, cython.address(address))
         try:
             context = self.context.copy()
+            name = hoop_peer_name(peer)
+            extra = None if name is None else {"peername": name}
             if self.on_socket is not None:
                 sock = socket.socket(self.sock.family, self.sock.type, self.sock.proto, fd)
                 owned = False
                 sock.setblocking(False)
-                context.run(self.on_socket, sock)
+                if extra is None:
+                    extra = {"peername": hoop_address_tuple(cython.address(address))}
+                context.run(self.on_socket, sock, extra)
                 return 0
             protocol = context.run(self.protocol_factory)
             owned = False
-            stream = new_stream(self.loop, fd, None, protocol, context, None, self.server)
+            stream = new_stream(
+                self.loop, fd, None, protocol, context, extra, self.server, cython.address(address)
+            )
         except (KeyboardInterrupt, SystemExit):
             if owned:
                 hoop_close(fd)

@@ -482,22 +482,20 @@ class Loop(SocketLoop):
         self.check_open()
         self.check_driver()
         handle: Handle = new_handle(callback, args, None, self)
-        op = self.driver.armed(fd, interest)
-        if op is not None:
-            if not isinstance(op, WatchOp):
-                raise RuntimeError(f"File descriptor {fd} is used by a transport")
-            watch: WatchOp = op
-            replaced = watch.handle
-            watch.handle = handle
-            replaced.cancel()
-            return handle
-        watch = WatchOp.__new__(WatchOp)
+        former: Op = self.driver.armed(fd, interest)
+        if former is not None and not former.yields:
+            raise RuntimeError(f"File descriptor {fd} is used by a transport")
+        watch: WatchOp = WatchOp.__new__(WatchOp)
         watch.fd = fd
         watch.interest = interest
         watch.handle = handle
+        # Of what was watched by this number before, the kernel knows whether it is the same file.
         self.driver.submit(watch)
         if number is not fileobj:
-            self.watched.setdefault(number, fileobj)
+            if self.driver.armed(fd, READABLE if interest == WRITABLE else WRITABLE) is None:
+                self.watched[number] = fileobj
+            else:
+                self.watched.setdefault(number, fileobj)
         return handle
 
     @cython.cfunc
@@ -509,11 +507,11 @@ class Loop(SocketLoop):
         fd = self.watched_descriptor(fileobj)
         if fd > INT_MAX:
             return False
-        op = self.driver.armed(fd, interest)
-        if op is None or not isinstance(op, WatchOp):
+        op: Op = self.driver.armed(fd, interest)
+        if op is None or not op.yields:
             return False
         self.driver.cancel(op)
-        cython.cast(WatchOp, op).handle.cancel()
+        op.evicted()
         if self._watched(fd) == (None, None):
             self.watched.pop(fd, None)
         return True

@@ -11,17 +11,18 @@ cdef enum Interest:
     READABLE        # tell when the descriptor is readable
     WRITABLE        # tell when it is writable
     RECEIVE         # hand over what a socket receives; or tell when it is readable
-    ACCEPT          # hand over connections; or tell when there is one
     CALL            # make one system call (a CallOp)
 
 cdef class Op(Runnable):
     cdef int fd                     # the descriptor, owned by the op's owner while the op is armed
     cdef unsigned char interest     # what it asks of the driver
     cdef unsigned char phase        # moved only by the enter_* methods
-    # The driver hands over what it got (a byte, a connection) and does not only tell of readiness.
-    cdef bint delivers
+    cdef bint delivers              # the driver hands over what was received, and does not only tell of readiness
     cdef bint at_once               # takes its news in complete(), whatever the driver
     cdef bint by_hand               # only to be told: there is too much for the driver to hand over
+    # The descriptor is somebody else's, who may close it: no request of the driver's keeps it open.
+    cdef bint foreign
+    cdef bint yields                # it gives way to whoever watches a new file of the same number
     cdef unsigned int place         # where a completion driver keeps it; 0 while it does not
     cdef int enter_armed(self) except -1
     cdef int enter_ready(self) except -1
@@ -34,6 +35,8 @@ cdef class Op(Runnable):
     cdef bint complete(self, int result, char *data) except -1
     # The kernel is ready, or has completed: act on it.
     cdef int on_ready(self) except -1
+    # The driver has let go of it for another op of the same number: that is another file's now.
+    cdef int evicted(self) except -1
     # What must leave before the loop sleeps (only for ops on the loop's dirty list).
     cdef int flush(self) except -1
 

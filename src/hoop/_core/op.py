@@ -1,9 +1,10 @@
-"""One operation that the kernel is asked for: to receive, to send, to accept, to watch a descriptor.
+"""One operation that the kernel is asked for: to receive, to send, to watch a descriptor.
 
     Op                  phases, and what its subclasses say
       Inbox, RecvOp     (inbox.py, receiver.py)
       AcceptOp          (listener.py)
       WatchOp           (watch.py) add_reader, add_writer
+      NestedOp          (epoll.py) an epoll descriptor, watched by another driver
       CallOp            one system call, made by the driver
         SendOp          (stream.py)
 
@@ -100,6 +101,11 @@ class Op(Runnable):
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
         raise NotImplementedError(type(self).__name__)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def evicted(self) -> cython.int:
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

@@ -51,8 +51,6 @@ class Ring:
                 self.able.receive = False
             elif bit == "incremental":
                 self.able.incremental = False
-            elif bit == "accept":
-                self.able.accept = False
             elif bit == "send":
                 self.able.send = False
             elif bit == "no_iowait":

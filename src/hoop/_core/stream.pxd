@@ -1,3 +1,4 @@
+from hoop._core.c.linux cimport hoop_address
 from hoop._core.base cimport LoopBase
 from hoop._core.op cimport CallOp
 from hoop._core.receiver cimport Receiver
@@ -31,5 +32,6 @@ cdef class StreamTransport(Receiver):
     cdef int release(self) except -1
 
 cdef StreamTransport new_stream(
-    LoopBase loop, int fd, object sock, object protocol, object context, object extra, object server
+    LoopBase loop, int fd, object sock, object protocol, object context, object extra, object server,
+    hoop_address *peer
 )

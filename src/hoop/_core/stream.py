@@ -22,7 +22,7 @@ from cython.cimports.cpython.bytes import (
     PyBytes_GET_SIZE,
 )
 from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.linux import MSG_NOSIGNAL, SHUT_WR, hoop_shutdown
+from cython.cimports.hoop._core.c.linux import MSG_NOSIGNAL, SHUT_WR, hoop_address, hoop_shutdown
 from cython.cimports.hoop._core.c.python import (
     PyContext_CopyCurrent,
 )
@@ -290,7 +290,7 @@ class StreamTransport(Receiver):
             return 0
         if self.send_op.phase != IDLE:
             return 0
-        if self.loop.together:
+        if self.loop.together and not self.send_op.foreign:
             return self.send_as_call()
         n = self.send_some()
         if n < 0:
@@ -307,7 +307,7 @@ class StreamTransport(Receiver):
         """The kernel takes no more now: send the rest as soon as it does."""
         if self.loop.closed:
             return 0
-        if self.loop.driver.supports_call(OP_SEND):
+        if self.loop.driver.supports_call(OP_SEND) and not self.send_op.foreign:
             return self.send_as_call()
         self.send_op.interest = WRITABLE
         return self.loop.driver.submit(self.send_op)
@@ -546,10 +546,22 @@ ATTACH_TAKES_TRANSPORT = cython.declare(
 
 @cython.cfunc
 def new_stream(
-    loop: LoopBase, fd: cython.int, sock, protocol, context, extra, server
+    loop: LoopBase,
+    fd: cython.int,
+    sock,
+    protocol,
+    context,
+    extra,
+    server,
+    peer: cython.pointer[hoop_address],
 ) -> StreamTransport:
-    """A transport on a connected, non-blocking descriptor that it will own. begin() starts it."""
+    """A transport on a connected, non-blocking descriptor that it will own. begin() starts it.
+
+    `peer` is its address, or NULL if the kernel is to be asked.
+    """
     stream: StreamTransport = StreamTransport.__new__(StreamTransport)
+    if peer is not cython.NULL:
+        stream.peer = peer[0]
     try:
         stream.attach(loop, fd, sock, protocol, context, extra, server)
     except BaseException:
@@ -558,9 +570,15 @@ def new_stream(
     return stream
 
 
-def open_stream(loop: LoopBase, sock, protocol, waiter=None, extra=None, server=None):
-    """What asyncio's _make_socket_transport makes: connection_made is called in a later turn."""
-    stream = new_stream(loop, sock.fileno(), sock, protocol, None, extra, server)
+def open_stream(
+    loop: LoopBase, sock, protocol, waiter=None, extra=None, server=None, lent: cython.bint = False
+):
+    """What asyncio's _make_socket_transport makes: connection_made is called in a later turn.
+
+    `lent`: the socket is somebody's who may close it.
+    """
+    stream = new_stream(loop, sock.fileno(), sock, protocol, None, extra, server, cython.NULL)
+    stream.recv_op.foreign = stream.send_op.foreign = lent
     # begin() enters the connection's context itself.
     loop.soon(stream._begin, (waiter,), loop.wake_context)
     return stream

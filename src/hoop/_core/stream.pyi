@@ -31,4 +31,5 @@ def open_stream(
     waiter: asyncio.Future[None] | None = None,
     extra: dict[str, Any] | None = None,
     server: Any = None,
+    lent: bool = False,
 ) -> StreamTransport: ...

@@ -2,6 +2,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from hoop._core.c.python cimport Ref
 from hoop._core.c.uring cimport hoop_cqe, hoop_sqe
 from hoop._core.driver cimport Driver
+from hoop._core.epoll cimport NestedOp
 from hoop._core.handle cimport ReadyRing
 from hoop._core.op cimport Op
 from hoop._core.ring cimport Ring
@@ -14,16 +15,12 @@ cdef struct Place:
     bint in_kernel                  # a request is under way, and its last completion has not come
     bint queued                     # on the list of what is to be asked for
     bint cancelled                  # the kernel was asked to end the request
-    bint only_poll                  # the kernel does not receive or accept here: wait for readiness
-
-# Who watches a descriptor: borrowed from the places.
-cdef struct Watchers:
-    Ref reader
-    Ref writer
+    bint only_poll                  # the kernel does not receive here: wait for readiness
 
 cdef class UringDriver(Driver):
     cdef object gc_marker           # an object field, so that the type is garbage-collected
     cdef Ring ring
+    cdef NestedOp nested            # watches what is not ours; None until there is something
     cdef bint wake_armed
     cdef Ref ready                  # where the loop queues: borrowed, it owns the driver
     cdef bint reaping
@@ -33,13 +30,12 @@ cdef class UringDriver(Driver):
     cdef uint32_t n_places, free_place
     cdef uint32_t *queue            # places to be asked for before the kernel is entered
     cdef uint32_t n_queued, queue_size
-    cdef Watchers *watchers         # indexed by descriptor
-    cdef int n_watchers
     cdef unsigned long in_kernel    # how many requests are under way
-    cdef unsigned long revocable    # how many of them are called back when the loop rests
+    cdef unsigned long sends        # how many of them are called back when the loop rests: see is_send()
     cdef bint calls_written         # the kernel will answer some of what was written at once
 
     cdef int refuse(self) except -1
+    cdef int submit_foreign(self, Op op) except -1
     cdef int close_ring(self) except -1
     cdef int abandon(self, ReadyRing ready) except -1
     cdef bint is_ours(self) noexcept
@@ -47,8 +43,6 @@ cdef class UringDriver(Driver):
     cdef int free(self, uint32_t index) except -1
     cdef int drop(self, uint32_t index) except -1
     cdef int enqueue(self, uint32_t index) except -1
-    cdef int grow_watchers(self, int fd) except -1
-    cdef Ref *watcher(self, int fd, int interest) noexcept
     cdef uint64_t name_of(self, uint32_t index) noexcept
     cdef hoop_sqe *next_entry(self)
     cdef int ask_for_queued(self) except -1

@@ -10,7 +10,8 @@ the kernel reads or writes is owned by the op, and the op by its place. Requests
 too: to cancel those of a descriptor the kernel would look at all there are.
 
 What a request does not do here (see capabilities.py) is done by waiting for readiness: a one-shot POLL_ADD,
-asked for again after each turn of the op, so that it is level-triggered like epoll.
+asked for again after each turn of the op, so that it is level-triggered like epoll. A request keeps its file
+open: what is not ours (a foreign op's descriptor) is in an epoll descriptor, which the ring watches.
 See io_uring(7), io_uring_enter(2).
 """
 
@@ -40,12 +41,10 @@ from cython.cimports.hoop._core.c.uring import (
     CQE_MORE,
     OP_SEND,
     POOL_GROUP,
-    hoop_ask_accept,
     hoop_ask_call,
     hoop_ask_cancel,
     hoop_ask_poll,
     hoop_ask_receive,
-    hoop_can_poll,
     hoop_cqe,
     hoop_pool_data,
     hoop_pool_done,
@@ -58,16 +57,15 @@ from cython.cimports.hoop._core.c.uring import (
 )
 from cython.cimports.hoop._core.capabilities import CALL_CODES
 from cython.cimports.hoop._core.driver import Driver, silence
+from cython.cimports.hoop._core.epoll import new_nested
 from cython.cimports.hoop._core.errors import raise_errno
 from cython.cimports.hoop._core.handle import ReadyRing
 from cython.cimports.hoop._core.op import (
-    ACCEPT,
     ARMED,
     CALL,
     CANCELLING,
     DEAD,
     IDLE,
-    READABLE,
     READY,
     RECEIVE,
     WRITABLE,
@@ -82,9 +80,6 @@ from cython.cimports.libc.string import memset
 FULL_BATCH = cython.declare(cython.int, 16)
 # So long close() waits for the kernel to let go of what it has; then the memory is left to it for good.
 CLOSE_NS = cython.declare(cython.longlong, 1_000_000_000)
-
-# No kernel allows more (fs.nr_open); a larger number is a mistake, not a reason to take memory.
-FD_MAX = cython.declare(cython.int, 1 << 24)
 
 # What the kernel calls requests without an op. No place has the number 0, nor one with this bit.
 WAKE = cython.declare(cython.ulonglong, 0)
@@ -125,7 +120,6 @@ class UringDriver(Driver):
         self.close()
         PyMem_Free(self.places)
         PyMem_Free(self.queue)
-        PyMem_Free(self.watchers)
 
     def fileno(self):
         """The ring's descriptor, or -1 while there is none."""
@@ -136,7 +130,6 @@ class UringDriver(Driver):
         return {
             "receive": self.ring.able.receive,
             "incremental": self.ring.able.incremental,
-            "accept": self.ring.able.accept,
             "send": self.ring.able.send,
             "no_iowait": self.ring.able.no_iowait,
         }
@@ -146,8 +139,6 @@ class UringDriver(Driver):
     def supports(self, interest: cython.int) -> cython.bint:
         if interest == RECEIVE:
             return self.ring.able.receive
-        if interest == ACCEPT:
-            return self.ring.able.accept
         if interest == CALL:
             return self.ring.raw.fd >= 0
         return True
@@ -176,6 +167,8 @@ class UringDriver(Driver):
             self.bell = self.ring.raw.sq_flags
             self.wake_armed = False
         self.ready = ref(ready)
+        if self.nested is not None:
+            self.nested.ready = self.ready
         self.resting = False
         self.pending = True
         return 0
@@ -191,9 +184,11 @@ class UringDriver(Driver):
     def close_ring(self) -> cython.int:
         """Also of a ring that belongs to another thread or process: then no more than this can be done."""
         self.ready = cython.NULL
+        if self.nested is not None:
+            self.nested.ready = cython.NULL
         self.bell = cython.address(silence)
         self.ring.close()
-        self.in_kernel = self.revocable = 0
+        self.in_kernel = self.sends = 0
         return 0
 
     @cython.cfunc
@@ -229,12 +224,12 @@ class UringDriver(Driver):
         self.resting = True
         if self.ring.raw.fd < 0 or not self.is_ours():
             return 0
-        if self.revocable:
+        if self.sends:
             for index in range(1, self.n_places):
                 if self.places[index].op is cython.NULL or not self.places[index].in_kernel:
                     continue
                 op = cython.cast(Op, self.places[index].op)
-                if is_revocable(op):
+                if is_send(op):
                     self.ask_cancel(index)
         if self.pending:
             self.ask_for_queued()
@@ -322,63 +317,22 @@ class UringDriver(Driver):
         self.pending = True
         return 0
 
-    # ---- descriptors ----
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def watcher(self, fd: cython.int, interest: cython.int) -> cython.pointer[Ref]:
-        if interest == WRITABLE:
-            return cython.address(self.watchers[fd].writer)
-        return cython.address(self.watchers[fd].reader)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def grow_watchers(self, fd: cython.int) -> cython.int:
-        n: cython.longlong = self.n_watchers or 64
-        if fd >= FD_MAX:
-            raise_errno(-EBADF)
-        while n <= fd:
-            n *= 2
-        watchers = cython.cast(
-            cython.pointer[Watchers], PyMem_Realloc(self.watchers, n * cython.sizeof(Watchers))
-        )
-        if watchers is cython.NULL:
-            raise MemoryError
-        memset(watchers + self.n_watchers, 0, (n - self.n_watchers) * cython.sizeof(Watchers))
-        self.watchers = watchers
-        self.n_watchers = n
-        return 0
-
-    @cython.cfunc
-    def armed(self, fd: cython.int, interest: cython.int) -> Op:
-        if fd < 0 or fd >= self.n_watchers:
-            return None
-        p: Ref = self.watcher(fd, interest)[0]
-        return None if p is cython.NULL else cython.cast(Op, p)
-
     # ---- what is wanted ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def submit(self, op: Op) -> cython.int:
-        result: cython.int
-        watcher: cython.pointer[Ref] = cython.NULL
         if self.inherited():
             raise_errno(-EPERM)
         if op.interest != CALL:
+            if op.foreign:
+                return self.submit_foreign(op)
             if op.fd < 0:
                 raise ValueError(f"Invalid file descriptor: {op.fd}")
-            if op.fd >= self.n_watchers:
-                self.grow_watchers(op.fd)
-            watcher = self.watcher(op.fd, op.interest)
-            if watcher[0] == ref(op):
+            if op.phase == ARMED or op.phase == READY:
                 return 0
-            if watcher[0] is not cython.NULL:
-                raise RuntimeError(f"descriptor {op.fd} is watched already")
-            if op.interest == READABLE or op.interest == WRITABLE:
-                result = hoop_can_poll(op.fd)
-                if result < 0:
-                    raise_errno(result)
+            if self.nested is not None:
+                self.nested.epoll.forget(op.fd)
         elif op.phase != IDLE:
             raise RuntimeError("the call is under way already")
         elif self.ring.raw.fd < 0:
@@ -390,18 +344,30 @@ class UringDriver(Driver):
             op.enter_armed()
             if not self.places[op.place].in_kernel:
                 self.enqueue(op.place)
-        if watcher is not cython.NULL:
-            watcher[0] = ref(op)
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def submit_foreign(self, op: Op) -> cython.int:
+        """Watch a descriptor that is not ours. A request would keep its file open after its owner closed it."""
+        if self.nested is None:
+            self.nested = new_nested()
+            self.nested.ready = self.ready
+            self.submit(self.nested)
+        return self.nested.epoll.submit(op)
+
+    @cython.cfunc
+    def armed(self, fd: cython.int, interest: cython.int) -> Op:
+        return None if self.nested is None else self.nested.epoll.armed(fd, interest)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def cancel(self, op: Op) -> cython.int:
         index: uint32_t = op.place
+        if op.foreign and op.interest != CALL:
+            return 0 if self.nested is None else self.nested.epoll.cancel(op)
         if index == 0 or op.phase == CANCELLING or op.phase == DEAD:
             return 0
-        if op.interest != CALL and self.watcher(op.fd, op.interest)[0] == ref(op):
-            self.watcher(op.fd, op.interest)[0] = cython.NULL
         if self.inherited() or not self.places[index].in_kernel:
             if op.interest != CALL or is_send(op) or self.inherited():
                 op.enter_idle()
@@ -411,7 +377,7 @@ class UringDriver(Driver):
         self.ask_cancel(index)
         # The descriptor's owner is about to close it, and the kernel must have let go by then: a connection
         # would not end, an address stay in use. A stream can wait for the next turn.
-        if self.resting or op.interest == ACCEPT or op.interest <= WRITABLE:
+        if self.resting or op.interest <= WRITABLE:
             for _ in range(2):  # the first may come too early: see cancel_again()
                 self.enter_now()
                 if self.ready is not cython.NULL:
@@ -424,12 +390,13 @@ class UringDriver(Driver):
     def take_armed(self) -> list:
         index: uint32_t
         op: Op
-        found: list = []
+        found: list = [] if self.nested is None else self.nested.epoll.take_armed()
         for index in range(1, self.n_places):
             if self.places[index].op is not cython.NULL and not self.places[index].in_kernel:
                 op = cython.cast(Op, self.places[index].op)
                 op.delivers = False
-                found.append(op)
+                if op is not self.nested:
+                    found.append(op)
                 self.cancel(op)
         return found
 
@@ -486,7 +453,7 @@ class UringDriver(Driver):
         self.places[index].in_kernel = True
         self.places[index].cancelled = False
         self.in_kernel += 1
-        self.revocable += is_revocable(op)
+        self.sends += is_send(op)
         op.delivers = False
         if op.interest == CALL:
             call = cython.cast(CallOp, op)
@@ -496,9 +463,6 @@ class UringDriver(Driver):
             self.calls_written = True
         elif op.interest == WRITABLE:
             hoop_ask_poll(entry, op.fd, True, False, name)
-        elif op.interest == ACCEPT and self.ring.able.accept and not self.places[index].only_poll:
-            op.delivers = True
-            hoop_ask_accept(entry, op.fd, name)
         elif (
             op.interest == RECEIVE
             and not (op.by_hand or self.places[index].only_poll)
@@ -644,7 +608,7 @@ class UringDriver(Driver):
         if not cqe.flags & CQE_MORE:
             self.places[index].in_kernel = False
             self.in_kernel -= 1
-            self.revocable -= is_revocable(op)
+            self.sends -= is_send(op)
         if result == -ENOBUFS and op.interest == RECEIVE:
             wants_turn = False  # the pool was empty for a moment: it is asked for again
         elif op.delivers and (result == -EINVAL or result == -EOPNOTSUPP or result == -ENOTSOCK):
@@ -735,8 +699,6 @@ class UringDriver(Driver):
         if self.ring.raw.fd >= 0 and self.in_kernel and self.is_ours():
             self.cancel_all()
         self.close_ring()
-        if self.n_watchers:
-            memset(self.watchers, 0, self.n_watchers * cython.sizeof(Watchers))
         self.n_queued = 0
         for index in range(1, self.n_places):
             self.places[index].queued = False
@@ -750,6 +712,9 @@ class UringDriver(Driver):
                 op.enter_idle()
             self.drop(index)
         self.pending = False
+        if self.nested is not None:
+            self.nested.epoll.close()
+            self.nested = None
         return 0
 
 
@@ -757,19 +722,9 @@ class UringDriver(Driver):
 @cython.inline
 @cython.exceptval(check=False)
 def is_send(op: Op | None) -> cython.bint:
+    """Whether it is called back when the loop rests: another thread may run it next, and could not learn how
+    much was sent."""
     return op.interest == CALL and cython.cast(CallOp, op).code == OP_SEND
-
-
-@cython.cfunc
-@cython.inline
-@cython.exceptval(check=False)
-def is_revocable(op: Op | None) -> cython.bint:
-    """Whether it is called back when the loop rests, since another thread may run it next.
-
-    That thread could not learn how much was sent. And a connection wakes only one request: that of the
-    old ring, for as long as the kernel takes to tear it down.
-    """
-    return op.interest == ACCEPT or is_send(op)
 
 
 _uring_traverse = cython.declare(traverseproc, cython.NULL)

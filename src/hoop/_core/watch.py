@@ -27,10 +27,19 @@ def descriptor(fileobj) -> object:
 class WatchOp(Op):
     """Runs a handle each time the descriptor is ready."""
 
+    def __cinit__(self):
+        self.foreign = self.yields = True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def evicted(self) -> cython.int:
+        self.handle.cancel()
+        return 0
+
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
-        handle: Handle = self.handle  # the callback may put another in its place
+        handle: Handle = self.handle
         try:
             handle.run()
         except (KeyboardInterrupt, SystemExit):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
 import os
 import selectors
 import signal
@@ -53,6 +54,24 @@ def _forget_wakeup_fds() -> None:
 os.register_at_fork(after_in_child=_forget_wakeup_fds)
 
 
+def _with_lent_socket(name: str) -> Any:
+    """asyncio's method of that name, which is given a socket. No frame of ours, and the same signature."""
+    stock = getattr(asyncio.SelectorEventLoop, name)
+
+    @functools.wraps(stock)
+    def method(self: EventLoop, *args: Any, **kwargs: Any) -> Any:
+        for given in (*args, kwargs.get("sock")):
+            if isinstance(given, socket.socket):
+                self._lent.add(given)
+        return stock(self, *args, **kwargs)
+
+    method.__doc__ = stock.__doc__ or f"See asyncio.loop.{name}."
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(method)
+    method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    return method
+
+
 class EventLoop(Loop, asyncio.SelectorEventLoop):
     """An asyncio event loop. See asyncio.AbstractEventLoop.
 
@@ -82,6 +101,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         "_executor_shutdown_called",
         "_file_pool",
         "_internal_fds",
+        "_lent",
         "_listeners",
         "_old_agen_hooks",
         "_resolver",
@@ -124,6 +144,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._unix_server_sockets: dict[Any, int] = {}
         self._ssock = self._csock = None
         self._listeners: dict[int, AcceptOp] = {}
+        # Sockets that were given to the loop: their owner may close them behind a transport's back.
+        self._lent: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._children: set[process.ChildWatch] = set()
         self._resolver = dns.Resolver()
         self._drain: Drain | None = None
@@ -242,6 +264,11 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     # ---- connections: asyncio chooses addresses and makes servers, the core moves the bytes ----
 
+    create_connection = _with_lent_socket("create_connection")
+    create_unix_connection = _with_lent_socket("create_unix_connection")
+    connect_accepted_socket = _with_lent_socket("connect_accepted_socket")
+    create_datagram_endpoint = _with_lent_socket("create_datagram_endpoint")
+
     async def _create_connection_transport(
         self,
         sock: socket.socket,
@@ -293,7 +320,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         server: Any = None,
     ) -> Any:
         self._ensure_fd_no_transport(sock)
-        return open_stream(self, sock, protocol, waiter, extra, server)
+        return open_stream(self, sock, protocol, waiter, extra, server, sock in self._lent)
 
     def _make_datagram_transport(
         self,
@@ -304,7 +331,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         extra: dict[str, Any] | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(sock)
-        return open_datagram(self, sock, protocol, address, waiter, extra)
+        return open_datagram(self, sock, protocol, address, waiter, extra, sock in self._lent)
 
     def _make_ssl_transport(
         self,
@@ -331,7 +358,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        open_stream(self, rawsock, transport._ssl_protocol, None, extra, server)
+        lent = rawsock in self._lent
+        open_stream(self, rawsock, transport._ssl_protocol, None, extra, server, lent)
         return transport
 
     async def start_tls(

@@ -84,6 +84,7 @@ def accept(
     ssl_handshake_timeout: float | None,
     ssl_shutdown_timeout: float | None,
     connection: socket.socket,
+    extra: dict[str, Any],
 ) -> None:
     """Serve an accepted connection. As in asyncio a failure is reported in debug mode only."""
     protocol = transport = waiter = None
@@ -97,6 +98,7 @@ def accept(
             sslcontext,
             waiter,
             server_side=True,
+            extra=extra,
             server=server,
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,

@@ -9,6 +9,8 @@ cdef extern from "shim.h" nogil:
         uint64_t data "data.u64"
     ctypedef struct hoop_address:                             # an IPv4 or IPv6 address, or none
         pass
+    ctypedef struct hoop_peer:                                # whoever has connected, of any family
+        pass
     struct iovec:
         void *iov_base
         size_t iov_len
@@ -52,7 +54,8 @@ cdef extern from "shim.h" nogil:
     Py_ssize_t hoop_try_send(int fd, const void *buf, size_t n) noexcept
     bint hoop_is_readable(int fd) noexcept                                  # or in error, or no descriptor
     bint hoop_is_plain_tcp(int fd) noexcept
-    int hoop_accept(int fd) noexcept
+    int hoop_accept(int fd, hoop_peer *peer) noexcept
+    void hoop_peer_address(hoop_peer *peer, hoop_address *out) noexcept
     int hoop_shutdown(int fd, int how) noexcept
     int hoop_sockopt(int fd, int option) noexcept       # a SOL_SOCKET option
     int hoop_tcp_nodelay(int fd) noexcept
@@ -61,3 +64,4 @@ cdef extern from "shim.h" nogil:
 
 cdef extern from "shim.h":
     object hoop_address_tuple(hoop_address *address)    # as the socket module would say it, or None
+    object hoop_peer_name(hoop_peer *peer)              # of a Unix socket, or None

@@ -14,6 +14,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -21,6 +22,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -350,9 +352,6 @@ static inline int hoop_is_plain_tcp(int fd) {
     return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) == 0 && protocol == IPPROTO_TCP &&
            (getsockopt(fd, IPPROTO_TCP, TCP_ULP, layer, &n_layer) < 0 || n_layer == 0);
 }
-static inline int hoop_accept(int fd) {
-    return (int)HOOP_RESULT(accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
-}
 static inline int hoop_shutdown(int fd, int how) { return (int)HOOP_RESULT(shutdown(fd, how)); }
 static inline int hoop_sockopt(int fd, int option) {
     int value = 0;
@@ -380,6 +379,34 @@ static inline int hoop_name(int fd, int of_peer, hoop_address *out) {
     int r = (int)HOOP_RESULT(of_peer ? getpeername(fd, address, &n) : getsockname(fd, address, &n));
     if (r < 0 || n > sizeof *out) out->family = AF_UNSPEC;
     return r;
+}
+/* Who has connected: that is known even of a peer that is gone already. */
+typedef struct {
+    struct sockaddr_storage address;
+    socklen_t bytes;
+} hoop_peer;
+
+static inline int hoop_accept(int fd, hoop_peer *peer) {
+    peer->bytes = sizeof peer->address;
+    peer->address.ss_family = AF_UNSPEC;
+    return (int)HOOP_RESULT(
+        accept4(fd, (struct sockaddr *)&peer->address, &peer->bytes, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+/* An IPv4 or IPv6 address, or none. */
+static inline void hoop_peer_address(const hoop_peer *peer, hoop_address *out) {
+    sa_family_t family = peer->address.ss_family;
+    out->family = AF_UNSPEC;
+    if ((family == AF_INET || family == AF_INET6) && peer->bytes <= sizeof *out)
+        memcpy(out, &peer->address, peer->bytes);
+}
+/* The name of a Unix socket, as the socket module would say it; None for other families. */
+static inline PyObject *hoop_peer_name(const hoop_peer *peer) {
+    const struct sockaddr_un *a = (const struct sockaddr_un *)&peer->address;
+    size_t start = offsetof(struct sockaddr_un, sun_path);
+    if (a->sun_family != AF_UNIX || peer->bytes > sizeof *a) Py_RETURN_NONE;
+    if (peer->bytes <= start) return PyUnicode_FromString("");
+    if (a->sun_path[0] == 0) return PyBytes_FromStringAndSize(a->sun_path, (Py_ssize_t)(peer->bytes - start));
+    return PyUnicode_DecodeFSDefaultAndSize(a->sun_path, (Py_ssize_t)strnlen(a->sun_path, peer->bytes - start));
 }
 static inline PyObject *hoop_address_tuple(const hoop_address *a) {
     char text[INET6_ADDRSTRLEN];

@@ -7,7 +7,6 @@
 #include "shim.h"
 #include <poll.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 /* ---- the kernel's interface ------------------------------------------------------------------------- */
 
@@ -59,7 +58,6 @@ _Static_assert(sizeof(hoop_buffer) == 16, "buffer");
 enum {
     OP_NOP = 0,
     OP_POLL_ADD = 6,
-    OP_ACCEPT = 13,
     OP_ASYNC_CANCEL = 14,
     OP_READ = 22,
     OP_SEND = 26,
@@ -70,7 +68,6 @@ enum {
     SQE_SKIP_SUCCESS = 1 << 6,
     POLL_MULTISHOT = 1,        /* in `length` */
     RECV_MULTISHOT = 1 << 1,   /* in `ioprio` */
-    ACCEPT_MULTISHOT = 1 << 0, /* in `ioprio` */
 
     CQE_BUFFER = 1 << 0,
     CQE_MORE = 1 << 1,
@@ -292,13 +289,6 @@ static inline void hoop_ask_receive(hoop_sqe *e, int fd, unsigned group, uint64_
     e->buffer_group = (uint16_t)group;
     e->user_data = name;
 }
-static inline void hoop_ask_accept(hoop_sqe *e, int fd, uint64_t name) {
-    e->opcode = OP_ACCEPT;
-    e->ioprio = ACCEPT_MULTISHOT;
-    e->fd = fd;
-    e->op_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
-    e->user_data = name;
-}
 /* To end another request. Only a failure has a completion. */
 static inline void hoop_ask_cancel(hoop_sqe *e, uint64_t whom, uint64_t name) {
     e->opcode = OP_ASYNC_CANCEL;
@@ -425,29 +415,6 @@ static inline unsigned long hoop_thread_number(void) {
     static __thread unsigned long mine;
     if (!mine) mine = __atomic_add_fetch(&count, 1, __ATOMIC_RELAXED);
     return mine;
-}
-
-/* Whether a descriptor can be waited for: 0, -EBADF, or -EPERM for files that are always ready. Epoll knows;
- * sockets, pipes and the kernel's own objects need not be asked about. */
-static inline int hoop_can_poll(int fd) {
-    struct stat s;
-    int r = (int)HOOP_RESULT(fstat(fd, &s));
-    if (r < 0) return r;
-    switch (s.st_mode & S_IFMT) {
-    case S_IFREG:
-    case S_IFDIR:
-        return -EPERM;
-    case S_IFCHR:
-    case S_IFBLK:
-        break;
-    default:
-        return 0;
-    }
-    int epfd = hoop_epoll_create();
-    if (epfd < 0) return epfd;
-    r = hoop_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, EPOLLIN, 0);
-    close(epfd);
-    return r;
 }
 
 #endif

@@ -17,7 +17,6 @@ cdef extern from "uring.h" nogil:
     enum:
         OP_NOP
         OP_POLL_ADD
-        OP_ACCEPT
         OP_ASYNC_CANCEL
         OP_SEND
         OP_RECV
@@ -42,7 +41,6 @@ cdef extern from "uring.h" nogil:
 
     void hoop_ask_poll(hoop_sqe *e, int fd, bint writable, bint multishot, uint64_t name) noexcept
     void hoop_ask_receive(hoop_sqe *e, int fd, unsigned int group, uint64_t name) noexcept
-    void hoop_ask_accept(hoop_sqe *e, int fd, uint64_t name) noexcept
     void hoop_ask_cancel(hoop_sqe *e, uint64_t whom, uint64_t name) noexcept
     void hoop_ask_call(hoop_sqe *e, int code, int fd, unsigned int flags, void *address, unsigned int length, unsigned long long offset, uint64_t name) noexcept
 
@@ -53,4 +51,3 @@ cdef extern from "uring.h" nogil:
     void hoop_pool_done(hoop_pool *pool, const hoop_cqe *c) noexcept
 
     unsigned long hoop_thread_number() noexcept
-    int hoop_can_poll(int fd) noexcept
