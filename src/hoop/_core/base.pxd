@@ -14,6 +14,9 @@ cdef class LoopBase(ReadyRing):
     cdef object wake_context            # where callbacks run that only wake a task of ours
     cdef bint closed, stopping, debug
     cdef bint asleep                    # in a blocking poll, and nobody has woken it yet
+    # The turn that asks the driver next, however busy the loop is. 0: the next one, since something was done
+    # that may be news to another descriptor of this loop. (A driver that announces needs none of it.)
+    cdef unsigned long look_at
     cdef unsigned long thread           # that runs the loop; 0 when it is not running
 
     # The task that asyncio.current_task() names, and its context, in which the thread is. Both are put

@@ -412,6 +412,7 @@ class DatagramTransport(Endpoint):
         letters: hoop_letter[HOOP_DATAGRAMS]
         n: cython.int
         self.is_dirty = False
+        self.loop.look_at = 0
         while self.outbox and self.fd >= 0:
             n = self.gather(letters)
             if n > 0:

@@ -2,14 +2,20 @@ from hoop._core.handle cimport Handle, Runnable
 from hoop._core.sockets cimport SocketLoop
 
 cdef enum:
-    # The driver is asked at the latest after this much (each turn counts 3, each runnable 1), and when
-    # every fourth turn finds that the coarse clock has moved on; one that announces, when it does.
+    # While the loop is busy it asks the driver when `look_at` says so; at the latest after this much (each
+    # turn counts 3, each runnable 1), or when every fourth turn finds that the coarse clock has moved on.
+    # One that announces it asks when it does.
     LOOK_AFTER = 256
+    # So many looks in vain one turn after the other; then each next one comes after twice as many turns.
+    LOOKS_IN_A_ROW = 8
+    TURNS_BETWEEN_LOOKS = 64
 
 cdef class Loop(SocketLoop):
     cdef object task_factory
     cdef unsigned long unpolled         # how much ran since the driver was last asked
     cdef long long tick                 # the coarse clock when the driver was last asked
+    cdef unsigned long turns_between    # the last look and the next
+    cdef unsigned int in_vain           # looks that found nothing, one after the other
     cdef bint own_clock                 # time() is not ours
     cdef bint own_methods               # nor is call_later(), create_future() or create_task(), on this one loop
     cdef double now(self) except? -1
@@ -20,8 +26,9 @@ cdef class Loop(SocketLoop):
     cdef inline bint worth_a_look(self) noexcept:
         if self.driver.announces:
             return self.driver.pending or self.driver.bell[0] != 0
-        return self.unpolled >= LOOK_AFTER or not self.turns & 3
+        return self.turns >= self.look_at or self.unpolled >= LOOK_AFTER or not self.turns & 3
     cdef int look(self) except -1
+    cdef int plan_look(self, bint news) noexcept
     cdef int queue_due_timers(self) except -1
     cdef int run_ready(self) except -1
     cdef int run_ready_watched(self) except -1

@@ -2,7 +2,8 @@
 
 One turn (`run_once`): flush what was written, ask the driver, queue the timers that are due, run exactly
 what the ring holds. The driver is asked every turn only when there is nothing to run; while callbacks
-keep the loop busy it is asked every few turns, since on epoll each look is a system call.
+keep the loop busy it is asked after whatever may be news to it (something was sent, or came), then for some
+turns, and then ever less often, since on epoll each look is a system call.
 
 `hoop.loop.EventLoop` adds the rest of asyncio's interface in ordinary Python.
 """
@@ -122,6 +123,7 @@ class Loop(SocketLoop):
         """Wait in the kernel until there is something to do."""
         timeout_ns: cython.longlong = -1
         wait: cython.double
+        tail: cython.ulong = self.tail
         self.leave()
         if self.timers.cancelled:
             self.timers.drop_cancelled()
@@ -140,20 +142,49 @@ class Loop(SocketLoop):
         finally:
             self.asleep = False
         self.unpolled = 0
-        return 0
+        self.look_at = 0  # even if only a timer ended it
+        return self.plan_look(self.tail != tail)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def look(self) -> cython.int:
         """Ask the driver without waiting, if it may have something."""
         tick: cython.longlong
-        if self.unpolled < LOOK_AFTER and not self.stopping and not self.driver.announces:
+        tail: cython.ulong = self.tail
+        if self.driver.announces or self.stopping:
+            self.unpolled = 0
+            return self.driver.poll(self, 0)
+        if self.unpolled < LOOK_AFTER and self.turns < self.look_at:
             tick = hoop_tick()
             if tick == self.tick:
                 return 0
             self.tick = tick
         self.unpolled = 0
-        return self.driver.poll(self, 0)
+        self.driver.poll(self, 0)
+        return self.plan_look(self.tail != tail)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def plan_look(self, news: cython.bint) -> cython.int:
+        """When to look next, should the loop be busy until then.
+
+        The turn after some news is that of the tasks which they woke: it need not look.
+        """
+        turns: cython.ulong = 1
+        if news:
+            self.in_vain = 0
+            turns = 2
+        elif self.look_at == 0:
+            self.in_vain = 0
+        elif self.in_vain < LOOKS_IN_A_ROW:
+            self.in_vain += 1
+        else:
+            turns = 2 * self.turns_between
+            if turns > TURNS_BETWEEN_LOOKS:
+                turns = TURNS_BETWEEN_LOOKS
+        self.turns_between = turns
+        self.look_at = self.turns + turns
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -491,6 +522,7 @@ class Loop(SocketLoop):
         watch.handle = handle
         # Of what was watched by this number before, the kernel knows whether it is the same file.
         self.driver.submit(watch)
+        self.look_at = 0  # it may be ready already
         if number is not fileobj:
             if self.driver.armed(fd, READABLE if interest == WRITABLE else WRITABLE) is None:
                 self.watched[number] = fileobj

@@ -60,6 +60,7 @@ class Outbox(Endpoint):
         n: cython.Py_ssize_t
         start: cython.p_char = PyBytes_AS_STRING(self.head) + self.head_offset
         length: cython.Py_ssize_t = PyBytes_GET_SIZE(self.head) - self.head_offset
+        self.loop.look_at = 0
         if self.rest is None:
             n = hoop_send(self.fd, start, length)
         else:

@@ -143,6 +143,7 @@ class SocketTable(Op):
             again = True
         if again or slot.mask & mask == 0:
             self.register(slot, fd, slot.mask | mask)
+            loop.look_at = 0
         slot.unattended = 0
         future: Future = new_future(loop)
         if mask == EPOLLIN:

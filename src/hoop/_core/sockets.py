@@ -438,6 +438,7 @@ class SendAll(SocketMethod):
     def attempt(self, c: NativeCoroutine) -> cython.int:
         result: cython.Py_ssize_t
         data = c.extra
+        cython.cast(SocketLoop, c.owner).look_at = 0
         if type(data) is Sending:
             return self.go_on(c, cython.cast(Sending, data))
         if type(data) is bytes and type(c.value) is Socket:
@@ -505,6 +506,7 @@ class SendTo(SocketMethod):
     @cython.exceptval(-1, check=False)
     def attempt(self, c: NativeCoroutine) -> cython.int:
         data, address = cython.cast(tuple, c.extra)
+        cython.cast(SocketLoop, c.owner).look_at = 0
         try:
             c.value = c.value.sendto(data, address)
             return OVER
@@ -530,6 +532,7 @@ class Connect(SocketMethod):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def connect(self, c: NativeCoroutine) -> cython.int:
+        cython.cast(SocketLoop, c.owner).look_at = 0
         try:
             c.value.connect(c.extra)
             c.value = None

@@ -369,6 +369,7 @@ class StreamTransport(Receiver):
             return self.lose(None)
         if self.eof_written:
             # Fails only if the peer is gone, which reading will tell.
+            self.loop.look_at = 0
             hoop_shutdown(self.fd, SHUT_WR)
         return 0
 
@@ -378,6 +379,7 @@ class StreamTransport(Receiver):
             return
         self.eof_written = True
         if self.head is None and not self.lost:
+            self.loop.look_at = 0
             result: cython.int = hoop_shutdown(self.fd, SHUT_WR)
             if result < 0:
                 raise_errno(result)
@@ -487,6 +489,7 @@ class StreamTransport(Receiver):
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
         self.protocol = self.layer = None
         self.data_received = self.get_buffer = self.buffer_updated = None
+        self.loop.look_at = 0  # the peer may be another transport of this loop
         try:
             self.disown()
         finally:
