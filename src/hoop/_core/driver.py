@@ -18,8 +18,8 @@
 `supports(i)`       whether ops of that interest do what it says: RECEIVE can always be submitted, but a
                     readiness driver only tells when to make the system call.
 `supports_call(c)`  whether a CallOp of that code can be submitted now.
-`armed(fd, i)`      the foreign op that is armed for a descriptor, or None. A driver for which all are alike may
-                    give another.
+`armed(fd, i)`      the foreign op that is armed for a descriptor, or None. A driver that treats all ops alike
+                    may give another.
 `take_armed()`      all ops that are armed and not in the kernel; they are idle then.
 
 A driver may spin: with a `spin_ns`, a `poll` that is to wait looks again and again for so long first, while

@@ -349,7 +349,7 @@ class UringDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def submit_foreign(self, op: Op) -> cython.int:
-        """Watch a descriptor that is not ours. A request would keep its file open after its owner closed it."""
+        """Watch a descriptor that is not ours: a request would keep open what its owner closes."""
         if self.nested is None:
             self.nested = new_nested()
             self.nested.ready = self.ready
