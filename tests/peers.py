@@ -89,8 +89,12 @@ async def turns(n: int) -> None:
 
 
 async def connect(loop: Any, sock: socket.socket, protocol: Any) -> Any:
-    """A transport on a connected socket."""
-    transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+    """A transport on a connected socket, as if the loop had made that itself.
+
+    hoop's own `create_connection(sock=)` notes that the socket is somebody else's.
+    """
+    make = asyncio.BaseEventLoop.create_connection
+    transport, _ = await make(loop, lambda: protocol, sock=sock)
     return transport
 
 

@@ -143,7 +143,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._signal_handlers: dict[int, events.Handle] = {}
         self._unix_server_sockets: dict[Any, int] = {}
         self._ssock = self._csock = None
-        self._listeners: dict[int, AcceptOp] = {}
+        self._listeners: dict[socket.socket, AcceptOp] = {}
         # Sockets that were given to the loop: their owner may close them behind a transport's back.
         self._lent: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._children: set[process.ChildWatch] = set()
@@ -412,12 +412,15 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             self, sock, protocol_factory, server, backlog, accept_tls if sslcontext else None
         )
         accepting.start()
-        self._listeners[sock.fileno()] = accepting
+        self._listeners[sock] = accepting
 
     def _stop_serving(self, sock: socket.socket) -> None:
-        accepting = self._listeners.pop(sock.fileno(), None)
+        accepting = self._listeners.pop(sock, None)
         if accepting is not None:
             accepting.stop()
+        if sock.fileno() < 0:  # closed by hand: asyncio raises a ValueError
+            self._unix_server_sockets.pop(sock, None)
+            return
         super()._stop_serving(sock)  # type: ignore[misc]
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
