@@ -19,6 +19,7 @@ from cython.cimports.hoop._core.c.python import (
     PyObject_CallFinalizerFromDealloc,
     Ref,
     destructor,
+    hoop_drop_stop,
     hoop_iter_return,
     hoop_may_spare,
     hoop_revive,
@@ -26,12 +27,13 @@ from cython.cimports.hoop._core.c.python import (
     hoop_spare,
     hoop_spares,
     hoop_swap_dealloc,
+    is_error,
     iternextfunc,
     own,
     ref,
     take,
 )
-from cython.cimports.hoop._core.future import FINISHED, Future, thrown_exception
+from cython.cimports.hoop._core.future import FINISHED, PENDING, Future, thrown_exception
 
 # Python's own words for a coroutine that was dropped. A name of CPython's for itself, so maybe not there.
 _warn_unawaited = cython.declare(object, getattr(warnings, "_warn_unawaited_coroutine", None))
@@ -275,7 +277,7 @@ def _has_result(future) -> cython.bint:
 def _check_raised() -> cython.int:
     """Nobody may take a StopIteration for the end of the coroutine."""
     exc = sys.exc_info()[1]
-    if isinstance(exc, StopIteration):
+    if is_error(exc, StopIteration):
         raise RuntimeError("coroutine raised StopIteration") from exc
     return 0
 
@@ -283,6 +285,8 @@ def _check_raised() -> cython.int:
 @cython.cfunc
 def _failure(future) -> object:
     """The exception with which awaiting the future now would end, or None."""
+    if type(future) is Future and cython.cast(Future, future).state != PENDING:
+        return cython.cast(Future, future).take_error()
     try:
         if not future.done():
             return RuntimeError("await wasn't used with future")
@@ -313,6 +317,7 @@ def coroutine_dealloc(o: Ref) -> cython.void:
     Nothing here may count references to `o`."""
     if cython.cast(NativeCoroutine, o).phase != ENDED and PyObject_CallFinalizerFromDealloc(o) < 0:
         return  # somebody kept it
+    hoop_drop_stop()
     if hoop_may_spare(cython.address(spare_coroutines), NativeCoroutine, o):
         cython.cast(NativeCoroutine, o).owner = None
         cython.cast(NativeCoroutine, o).value = None

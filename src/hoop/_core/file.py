@@ -34,9 +34,12 @@ from cython.cimports.hoop._core.c.python import (
     Py_INCREF,
     PyErr_SetObject,
     Ref,
+    destructor,
+    hoop_drop_stop,
     hoop_iter_return,
     hoop_set_await,
     hoop_set_iternext,
+    hoop_swap_dealloc,
     iternextfunc,
     ref,
     unaryfunc,
@@ -376,5 +379,16 @@ def line_iternext(line: Line | None) -> Ref:
     return hoop_iter_return(ref(line.value))
 
 
+_line_dealloc = cython.declare(destructor, cython.NULL)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def line_dealloc(line: Ref) -> cython.void:
+    hoop_drop_stop()
+    _line_dealloc(line)
+
+
 hoop_set_await(Line, cython.cast(unaryfunc, line_await))
 hoop_set_iternext(Line, cython.cast(iternextfunc, line_iternext))
+_line_dealloc = hoop_swap_dealloc(Line, cython.cast(destructor, line_dealloc))

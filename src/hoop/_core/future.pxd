@@ -33,6 +33,7 @@ cdef class Future(Runnable):
     cdef int schedule_listed(self) except -1
     cdef int add_listed(self, object entry) except -1
     cdef object get_result(self)
+    cdef object take_error(self)
     cdef object cancelled_exception(self)
     cdef int finish(self, object result) except -1
     cdef int fail(self, object exception) except -1
@@ -47,4 +48,5 @@ cdef bint renew_future(Ref o) noexcept
 cdef object thrown_exception(object typ, object val, object tb)
 cdef Ref future_iternext(Future f) noexcept
 cdef Ref future_await(Ref f) noexcept
+cdef void raise_in_slot(object exc) noexcept
 cdef void empty_future(Ref o) noexcept

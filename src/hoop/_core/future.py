@@ -25,11 +25,14 @@ from cython.cimports.hoop._core.c.python import (
     Py_XDECREF,
     PyContext_CopyCurrent,
     PyErr_SetObject,
+    PyException_SetTraceback,
+    PyExceptionInstance_Check,
     PyObject_CallFinalizerFromDealloc,
     PyObject_GC_UnTrack,
     PyObject_GenericGetDict,
     Ref,
     destructor,
+    hoop_drop_stop,
     hoop_is_sole,
     hoop_iter_return,
     hoop_may_spare,
@@ -42,8 +45,10 @@ from cython.cimports.hoop._core.c.python import (
     hoop_swap_clear,
     hoop_swap_dealloc,
     hoop_swap_traverse,
+    hoop_traceback,
     hoop_visit,
     inquiry,
+    is_error,
     iternextfunc,
     ref,
     take,
@@ -166,14 +171,20 @@ class Future(Runnable):
 
     @cython.cfunc
     def get_result(self) -> object:
+        if self.state == FINISHED and self.error is None:
+            return self.outcome
+        raise self.take_error()
+
+    @cython.cfunc
+    def take_error(self) -> object:
+        """What is raised instead of a result that is not there."""
         if self.state == FINISHED:
-            if self.error is None:
-                return self.outcome
             self.log_traceback = False
-            raise self.error.with_traceback(self.outcome)
+            PyException_SetTraceback(self.error, self.outcome)
+            return self.error
         if self.state == CANCELLED:
-            raise self.cancelled_exception()
-        raise InvalidStateError("Result is not set.")
+            return self.cancelled_exception()
+        return InvalidStateError("Result is not set.")
 
     def exception(self):
         """The exception that was set, or None.
@@ -232,9 +243,11 @@ class Future(Runnable):
         self.check_ready()
         if isinstance(exception, type):
             exception = exception()
-        if not isinstance(exception, BaseException):
+            if self.state != PENDING:
+                raise InvalidStateError("invalid state")
+        if not PyExceptionInstance_Check(exception):
             raise TypeError("invalid exception object")
-        if isinstance(exception, StopIteration):
+        if is_error(exception, StopIteration):
             message = (
                 "StopIteration interacts badly with generators and cannot be raised into a Future"
             )
@@ -245,7 +258,7 @@ class Future(Runnable):
             wrapped.__context__ = exception
             exception = wrapped
         self.error = exception
-        self.outcome = exception.__traceback__
+        self.outcome = hoop_traceback(exception)
         self.state = FINISHED
         self.log_traceback = True
         return self.schedule()
@@ -567,11 +580,12 @@ def future_await(f: Ref) -> Ref:
 @cython.cfunc
 @cython.exceptval(check=False)
 def raise_result(f: Future | None) -> cython.void:
-    """Leave the future's exception raised, without a line of ours in its traceback."""
+    """Leave raised what there is instead of a result."""
     try:
-        f.get_result()
+        error = f.take_error()
     except BaseException as exc:
-        raise_in_slot(exc)
+        error = exc
+    raise_in_slot(error)
 
 
 @cython.cfunc
@@ -608,6 +622,7 @@ def future_clear(f: Future | None) -> cython.int:
 @cython.exceptval(check=False)
 def empty_future(o: Ref) -> cython.void:
     """Let go of what a dying future holds, so that it can be used again."""
+    hoop_drop_stop()
     cython.cast(Future, o).loop = None
     cython.cast(Future, o).foreign_loop = None
     cython.cast(Future, o).outcome = None
@@ -636,6 +651,7 @@ def future_dealloc(o: Ref) -> cython.void:
         empty_future(o)
         if hoop_spare(cython.address(spare_futures), o):
             return
+    hoop_drop_stop()
     _future_dealloc(o)
 
 

@@ -30,6 +30,7 @@ cdef class Task(Future):
     cdef int drop_waited(self) except -1
     cdef int throw_next(self, object error) except -1
     cdef PySendResult interrupt(self, Ref waited, Ref *result) noexcept
+    cdef object error_to_throw(self, Ref waited)
     cdef int settle(self, PySendResult status, Ref result) except -1
     cdef int returned(self, object result) except -1
     cdef int raised(self) except -1

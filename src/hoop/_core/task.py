@@ -46,12 +46,14 @@ from cython.cimports.hoop._core.c.python import (
     hoop_set_iternext,
     hoop_spare,
     hoop_spares,
+    hoop_stop_value,
     hoop_swap_clear,
     hoop_swap_dealloc,
     hoop_swap_traverse,
     hoop_take_exception,
     hoop_visit,
     inquiry,
+    is_error,
     iternextfunc,
     own,
     ref,
@@ -67,6 +69,7 @@ from cython.cimports.hoop._core.future import (
     empty_future,
     future_await,
     future_iternext,
+    raise_in_slot,
 )
 
 from hoop._core.future import ATTRIBUTES_OFFSET
@@ -78,6 +81,7 @@ GeneratorType = cython.declare(object, types.GeneratorType)
 _asyncio_task = cython.declare(object, asyncio.Task)
 _iscoroutine = cython.declare(object, coroutines.iscoroutine)
 _throw = cython.declare(object, "throw")
+LEAVES_THE_LOOP = cython.declare(tuple, (KeyboardInterrupt, SystemExit))
 UNCANCEL_CLEARS = cython.declare(cython.bint, sys.version_info >= (3, 13))
 ASYNCIO_FOLDER = os.path.dirname(asyncio.__file__)
 
@@ -240,21 +244,42 @@ class Task(Future):
     @cython.exceptval(check=False)
     def interrupt(self, waited: Ref, result: cython.pointer[Ref]) -> PySendResult:
         """Throw into the coroutine: its cancellation, or how the future it waited for ended."""
-        error = self.pending_error
-        self.pending_error = None
-        if waited is not cython.NULL:
-            try:
-                cython.cast(object, waited).result()
-            except BaseException as exc:
-                error = exc
-        if self.must_cancel:
-            if not isinstance(error, CancelledError):
-                error = self.cancelled_exception()
-            self.must_cancel = False
+        broken = None
+        error = None
+        try:
+            error = self.error_to_throw(waited)
+        except BaseException as exc:
+            broken = exc
+        if broken is not None:
+            raise_in_slot(broken)
+            return PYGEN_ERROR
         if error is None:
             return PyIter_Send(ref(self.coro), Py_None, result)
         result[0] = PyObject_CallMethodOneArg(self.coro, _throw, error)
         return PYGEN_ERROR if result[0] is cython.NULL else PYGEN_NEXT
+
+    @cython.cfunc
+    def error_to_throw(self, waited: Ref) -> object:
+        """The exception for the coroutine's next step, or None. It is not raised on its way there."""
+        error = self.pending_error
+        self.pending_error = None
+        if waited is cython.NULL:
+            pass
+        elif not is_exact(waited):
+            try:
+                cython.cast(object, waited).result()
+            except BaseException as exc:
+                error = exc
+        elif (
+            cython.cast(Future, waited).state != FINISHED
+            or cython.cast(Future, waited).error is not None
+        ):
+            error = cython.cast(Future, waited).take_error()
+        if self.must_cancel:
+            if not is_error(error, CancelledError):
+                error = self.cancelled_exception()
+            self.must_cancel = False
+        return error
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -286,14 +311,14 @@ class Task(Future):
     @cython.exceptval(-1, check=False)
     def raised(self) -> cython.int:
         exc = hoop_take_exception()
-        if type(exc) is StopIteration:  # a coroutine that was thrown into, and returned
-            return self.returned(exc.value)
-        if isinstance(exc, CancelledError):
+        if is_error(exc, StopIteration):  # a coroutine that was thrown into, and returned
+            return self.returned(hoop_stop_value(exc))
+        if is_error(exc, CancelledError):
             self.error = exc  # raised again once; whoever asks later gets one without a message
             self.cancel_future(None)
             return 0
         self.fail(exc)
-        if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+        if is_error(exc, LEAVES_THE_LOOP):
             raise exc
         return 0
 

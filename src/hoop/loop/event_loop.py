@@ -484,9 +484,9 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         """socket.getnameinfo() without blocking. See asyncio.loop.getnameinfo."""
         return await self._look_up(socket.getnameinfo, sockaddr, flags)
 
-    async def _look_up(self, call: Callable[..., Any], *args: Any) -> Any:
+    def _look_up(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         self._check_closed()
-        return await asyncio.wrap_future(self._resolver.submit(call, *args), loop=self)
+        return asyncio.wrap_future(self._resolver.submit(call, *args), loop=self)
 
     # ---- signals ----
     # Python's C handler only sets a flag. So that a signal can never slip in just before the loop goes

@@ -47,6 +47,9 @@ cdef extern from "Python.h":
     Ref PyList_GET_ITEM(object list, Py_ssize_t i) noexcept      # borrowed
     void PyErr_Clear() noexcept
     bint PyErr_ExceptionMatches(Ref exception_or_tuple) noexcept
+    bint is_error "PyErr_GivenExceptionMatches"(object exception, object type_or_tuple) noexcept   # by its true type
+    bint PyExceptionInstance_Check(object o) noexcept                    # the same
+    int PyException_SetTraceback(object exception, object traceback) except -1
     void PyErr_SetObject(object type, object value) noexcept
     int PyErr_CheckSignals() except -1
     void PyObject_GC_UnTrack(Ref o) noexcept
@@ -56,6 +59,9 @@ cdef extern from "Python.h":
 cdef extern from "shim.h":
     object hoop_take_exception()                        # the raised exception, no longer raised
     Ref hoop_iter_return(Ref value) noexcept            # end an iterator with a value
+    void hoop_drop_stop() noexcept                      # when such an iterator dies
+    object hoop_stop_value(object stop_iteration)
+    object hoop_traceback(object exception)
     int hoop_set_await(object type, unaryfunc f) except -1
     int hoop_set_iternext(object type, iternextfunc f) noexcept
     int hoop_set_dictoffset(object type, Py_ssize_t offset) noexcept

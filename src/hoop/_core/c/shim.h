@@ -61,43 +61,65 @@ static inline PyObject *hoop_stop_with(PyObject *value) {
     return NULL;
 }
 
-#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
-/* A StopIteration whose memory is used again: the one that ends an await lives for some nanoseconds, and
- * making it costs more than everything else about the await. It is dead, and holds nothing, in between. */
-static PyTypeObject hoop_stop_type = {PyVarObject_HEAD_INIT(NULL, 0)};
-static PyStopIterationObject *hoop_spare_stop = NULL;
-
-static PyObject *hoop_no_args = NULL;
-
-static void hoop_stop_dealloc(PyObject *self) {
-    PyStopIterationObject *stop = (PyStopIterationObject *)self;
-    if (hoop_spare_stop || stop->traceback || stop->context || stop->cause || stop->dict || stop->notes) {
-        hoop_stop_type.tp_base->tp_dealloc(self);
-        return;
-    }
-    PyObject *value = stop->value;
-    stop->value = NULL;
-    hoop_spare_stop = stop;
-    Py_XDECREF(value);
+/* An exception's traceback, or None. No property of a subclass has a say in it. */
+static inline PyObject *hoop_traceback(PyObject *exc) {
+    PyObject *traceback = PyException_GetTraceback(exc);
+    return traceback ? traceback : Py_NewRef(Py_None);
 }
 
-static int hoop_make_stop_type(void) {
-    hoop_stop_type.tp_name = "StopIteration";
-    hoop_stop_type.tp_base = (PyTypeObject *)PyExc_StopIteration;
-    hoop_stop_type.tp_basicsize = sizeof(PyStopIterationObject);
-    hoop_stop_type.tp_flags = Py_TPFLAGS_DEFAULT;
-    hoop_stop_type.tp_dealloc = hoop_stop_dealloc;
-    hoop_no_args = PyTuple_New(0);
-    if (hoop_no_args == NULL || PyType_Ready(&hoop_stop_type) < 0) {
-        hoop_stop_type.tp_base = NULL;
-        return -1;
-    }
-    return 0;
+/* The value of a StopIteration or of an instance of a subclass, as an await takes it. */
+static inline PyObject *hoop_stop_value(PyObject *stop) {
+    PyObject *value = ((PyStopIterationObject *)stop)->value;
+    return Py_NewRef(value ? value : Py_None);
 }
+
+#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED) && !defined(HOOP_DEBUG)
+#define HOOP_USES_STOPS_AGAIN 1
+/* The StopIteration that ends an await lives for some nanoseconds, and making it costs more than everything
+ * else about the await. So each module keeps one, with the tuple of its arguments, and uses it again while
+ * nobody else has either. It keeps its value until the iterator dies that it ended: see hoop_drop_stop(). */
+static PyStopIterationObject *hoop_stop = NULL;
+static int hoop_stop_is_full = 0;
+
+static PyStopIterationObject *hoop_new_stop(void) {
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, Py_None);
+    if (stop == NULL) return NULL;
+    Py_XSETREF(hoop_stop, (PyStopIterationObject *)stop);
+    return hoop_stop;
+}
+
+/* Whether the kept one is ours alone, and as good as new. */
+static inline int hoop_stop_is_ours(void) {
+    PyStopIterationObject *stop = hoop_stop;
+    return stop && Py_REFCNT(stop) == 1 && Py_REFCNT(stop->args) == 1 && !stop->traceback && !stop->context &&
+           !stop->cause && !stop->dict && !stop->notes && !stop->suppress_context;
+}
+
+static void hoop_fill_stop(PyStopIterationObject *stop, PyObject *value) {
+    PyObject *old_value = stop->value, *old_argument = PyTuple_GET_ITEM(stop->args, 0);
+    stop->value = Py_NewRef(value);
+    PyTuple_SET_ITEM(stop->args, 0, Py_NewRef(value));
+    Py_XDECREF(old_value);
+    Py_DECREF(old_argument);
+}
+
+/* For an iterator's end: let go of what the kept StopIteration holds. */
+static void hoop_empty_stop(void) {
+    hoop_stop_is_full = 0;
+    if (hoop_stop_is_ours())
+        hoop_fill_stop(hoop_stop, Py_None);
+    else
+        Py_CLEAR(hoop_stop);
+}
+static inline void hoop_drop_stop(void) {
+    if (hoop_stop_is_full) hoop_empty_stop();
+}
+#else
+static inline void hoop_drop_stop(void) {}
 #endif
 
 /* End an iterator with `value` (borrowed). NULL with nothing raised already means "returned None". Before
- * 3.12 a StopIteration is built only if somebody looks. */
+ * 3.12 a StopIteration is built only if somebody looks. Who calls this calls hoop_drop_stop() when it dies. */
 static inline PyObject *hoop_iter_return(PyObject *value) {
     if (value == Py_None) return NULL;
 #if PY_VERSION_HEX < 0x030C0000
@@ -106,21 +128,16 @@ static inline PyObject *hoop_iter_return(PyObject *value) {
     Py_INCREF(value);
     PyErr_Restore(PyExc_StopIteration, value, NULL);
     return NULL;
-#elif defined(Py_GIL_DISABLED)
+#elif !defined(HOOP_USES_STOPS_AGAIN)
     return hoop_stop_with(value);
 #else
-    PyStopIterationObject *stop = hoop_spare_stop;
-    if (stop != NULL) {
-        hoop_spare_stop = NULL;
-        _Py_NewReference((PyObject *)stop);
-    } else {
-        if (hoop_stop_type.tp_base == NULL && hoop_make_stop_type() < 0) return NULL;
-        stop = (PyStopIterationObject *)hoop_stop_type.tp_new(&hoop_stop_type, hoop_no_args, NULL);
-        if (stop == NULL) return NULL;
-        PyObject_GC_UnTrack(stop); /* alive for less than any collection */
-    }
-    Py_INCREF(value);
-    Py_XSETREF(stop->value, value);
+    PyStopIterationObject *stop = hoop_stop;
+    if (!hoop_stop_is_ours() && (stop = hoop_new_stop()) == NULL) return NULL;
+    /* The collector lets go of a tuple that holds nothing of its concern. */
+    if (!PyObject_GC_IsTracked(stop->args)) PyObject_GC_Track(stop->args);
+    hoop_stop_is_full = 1;
+    Py_INCREF(stop); /* first: letting go of what it held may run anything */
+    hoop_fill_stop(stop, value);
     PyErr_SetRaisedException((PyObject *)stop);
     return NULL;
 #endif
