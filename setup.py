@@ -1,10 +1,11 @@
 """Only what pyproject.toml cannot say: how the compiled core is built.
 
-`HOOP_BUILD` picks the build: `release` (default), `debug` (C assertions on, no optimisation) or
-`asan` (AddressSanitizer and UndefinedBehaviorSanitizer).
+`HOOP_BUILD` picks the build: `release` (default), `debug` (C assertions on, no optimisation, the core's
+own frames in tracebacks) or `asan` (AddressSanitizer and UndefinedBehaviorSanitizer).
 """
 
 import os
+import re
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -37,6 +38,33 @@ FLAGS = {
 }
 CFLAGS, LDFLAGS = FLAGS[MODE]
 C_FILES = Path(f"build/cython-{MODE}")
+
+
+# What Cython writes where an exception leaves a function or is caught in one, and what the core has there.
+# A clause that catches one relies on the traceback that the first of these has begun: None stands for it.
+NO_FRAMES = (
+    (re.compile(r'^ *__Pyx_AddTraceback\("(?!init ).*\);\n', re.MULTILINE), ""),
+    (
+        re.compile(r"if \((__Pyx_GetException\(&\w+, &\w+, &(\w+)\) < 0)\)"),
+        r"if (\1 || (!\2 && (\2 = Py_NewRef(Py_None), 0)))",
+    ),
+    (
+        re.compile(r"__Pyx_ErrRestoreWithState\((\w+, \w+), (__pyx_t_\w+)\);"),
+        r"__Pyx_ErrRestoreWithState(\1, Py_IsNone(\2) ? (Py_DECREF(\2), (PyObject *)NULL) : \2);",
+    ),
+)
+
+
+def leave_out_frames(c_file: Path) -> None:
+    """Take the core's functions out of tracebacks: what a user is shown ends where the user's code fails.
+
+    They are below that, as CPython's own C is.
+    """
+    text = before = c_file.read_text()
+    for pattern, replacement in NO_FRAMES:
+        text = pattern.sub(replacement, text)
+    if text != before:
+        c_file.write_text(text)
 
 
 class BuildExt(build_ext):
@@ -74,20 +102,24 @@ def directives_changed() -> bool:
 
 def main() -> None:
     """Build, as pip or the command line asks."""
+    modules = cythonize(
+        core_extensions(),
+        include_path=["src"],
+        nthreads=JOBS,
+        compiler_directives=DIRECTIVES,
+        build_dir=str(C_FILES),
+        force=directives_changed(),
+        annotate=bool(os.environ.get("HOOP_ANNOTATE")),
+        emit_linenums=False,
+    )
+    if MODE != "debug":
+        for module in modules:
+            leave_out_frames(Path(module.sources[0]))
     setup(
         cmdclass={"build_ext": BuildExt},
         # One folder per mode, or an installation would take extensions of another mode for its own.
         options={"build": {"build_base": f"build/{MODE}"}},
-        ext_modules=cythonize(
-            core_extensions(),
-            include_path=["src"],
-            nthreads=JOBS,
-            compiler_directives=DIRECTIVES,
-            build_dir=str(C_FILES),
-            force=directives_changed(),
-            annotate=bool(os.environ.get("HOOP_ANNOTATE")),
-            emit_linenums=False,
-        ),
+        ext_modules=modules,
     )
 
 
