@@ -6,13 +6,31 @@ import ssl
 import time
 
 import pytest
-from peers import Recorder, fill, reset, same_as_asyncio, tcp_pair, turns, until
-from tls_peers import VERSIONS, accept_tls, connect_tls, server_context, tls_pair, wired
+from peers import BufferedRecorder, Recorder, fill, reset, same_as_asyncio, tcp_pair, turns, until
+from tls_peers import (
+    VERSIONS,
+    accept_tls,
+    client_context,
+    connect_tls,
+    server_context,
+    tls_pair,
+    wired,
+)
 
 
 def lost(protocol):
     """What happened to a recorder, and with what exception it was lost."""
     return protocol.events, repr(protocol.lost_with)
+
+
+class SizedRecorder(BufferedRecorder):
+    """A BufferedRecorder for TLS, which says how much there is."""
+
+    def __init__(self, size=100_000):
+        super().__init__(size)
+
+    def get_buffer(self, sizehint):
+        return memoryview(self.buffer)
 
 
 @pytest.fixture(params=VERSIONS, ids=["1.2", "1.3"])
@@ -282,6 +300,120 @@ def test_close_drops_what_was_received_and_not_delivered(loop, version):
             # "y" may have come before or after close_notify was sent: then it is an error, as in asyncio.
             await until(lambda: protocol.is_lost)
             assert protocol.received == b"x" * 100
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("kind", [Recorder, SizedRecorder])
+@pytest.mark.parametrize("ends", [False, True], ids=["", "ends"])
+@pytest.mark.parametrize("later", [0, 1, 2])
+def test_close_delivers_what_came_while_reading_was_paused(loop, version, kind, ends, later):
+    """As asyncio does, which takes it in meanwhile: at once, before close() returns."""
+
+    async def script(loop):
+        protocol = kind()
+        async with wired(loop, protocol, **version) as (transport, wire):
+            transport.pause_reading()
+            wire.tls.write(b"x" * 40_000)
+            wire.tls.write(b"y" * 10)
+            if ends:
+                with pytest.raises(ssl.SSLWantReadError):
+                    wire.tls.unwrap()
+            await wire.send()
+            await turns(20)
+            assert not protocol.received
+            transport.resume_reading()
+            await turns(later)
+            transport.close()
+            found = bytes(protocol.received)
+            if not ends:
+                await wire.read_to_the_end()
+                await wire.unwrap()
+            await until(lambda: protocol.is_lost)
+        assert found == protocol.received
+        return found, lost(protocol)
+
+    found, _ = same_as_asyncio(loop, script)
+    assert found == b"x" * 40_000 + b"y" * 10
+
+
+def test_close_delivers_more_than_a_buffered_protocol_has_room_for(loop, version):
+    """asyncio loses all but the first buffer of it."""
+
+    async def main():
+        protocol = SizedRecorder(1000)
+        async with wired(loop, protocol, **version) as (transport, wire):
+            transport.pause_reading()
+            wire.tls.write(b"x" * 40_000)
+            await wire.send()
+            await turns(20)
+            transport.resume_reading()
+            transport.close()
+            assert protocol.received == b"x" * 40_000
+            await wire.read_to_the_end()
+            await wire.unwrap()
+            await until(lambda: protocol.is_lost)
+            assert protocol.lost_with is None
+
+    loop.run_until_complete(main())
+
+
+def test_closed_from_a_callback_of_its_own_with_more_to_come(loop, version):
+    async def script(loop):
+        def close(protocol, data):
+            protocol.transport.close()
+
+        protocol = Recorder(data_received=close)
+        async with wired(loop, protocol, **version) as (transport, wire):
+            transport.pause_reading()
+            wire.tls.write(b"x" * 100)
+            await wire.send()
+            await turns(20)
+            transport.resume_reading()
+            await wire.read_to_the_end()
+            await wire.unwrap()
+            await until(lambda: protocol.is_lost)
+        return bytes(protocol.received), lost(protocol)
+
+    same_as_asyncio(loop, script)
+
+
+def test_what_came_while_reading_was_paused_is_lost_if_it_still_is(loop, version):
+    async def script(loop):
+        protocol = Recorder()
+        async with wired(loop, protocol, **version) as (transport, wire):
+            transport.pause_reading()
+            await wire.write(b"unread")
+            await turns(20)
+            transport.close()
+            await until(lambda: protocol.is_lost)
+        return bytes(protocol.received), lost(protocol)
+
+    _, (_, exc) = same_as_asyncio(loop, script)
+    assert "APPLICATION_DATA_AFTER_CLOSE_NOTIFY" in exc
+
+
+def test_close_delivers_through_two_layers_of_tls(loop):
+    async def main():
+        client, server = Recorder(), Recorder()
+        outer, far = await tls_pair(loop, client, server)
+        inner, inner_far = Recorder(), Recorder()
+        context = {"server_hostname": "localhost"}
+        inside, inside_far = await asyncio.gather(
+            loop.start_tls(far, inner_far, server_context(), server_side=True),
+            loop.start_tls(outer, inner, client_context(), **context),
+        )
+        for protocol, transport in ((inner_far, inside), (inner, inside_far)):
+            protocol.transport = transport
+        inside.pause_reading()
+        inside_far.write(b"through both")
+        await turns(30)
+        assert not inner_far.received
+        inside.resume_reading()
+        inside.close()
+        assert inner_far.received == b"through both"
+        inside_far.abort()
+        await until(lambda: not loop.counters()["transports"])
 
     loop.run_until_complete(main())
 

@@ -13,10 +13,10 @@ from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cython.cimports.hoop._core.c.linux import hoop_send, hoop_sendv, iovec
 from cython.cimports.hoop._core.c.python import (
     PyContext_Enter,
-    PyContext_Exit,
     PyErr_Clear,
     PyList_GET_ITEM,
     Ref,
+    exit_context,
     ref,
 )
 from cython.cimports.hoop._core.endpoint import Endpoint
@@ -211,7 +211,7 @@ class Outbox(Endpoint):
             )
         finally:
             if entered:
-                PyContext_Exit(context)
+                exit_context(context)
         return 0
 
     # ---- the names that asyncio's own code (sendfile, start_tls, sslproto) reads ----

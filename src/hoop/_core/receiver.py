@@ -59,8 +59,9 @@ class RecvOp(Inbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
+        receiver: Receiver = self.receiver
         if result > 0 and self.phase == ARMED and self.delivers and self.first is None:
-            if self.receiver is not None and self.receiver.takes_early(data, result):
+            if receiver is not None and receiver.takes_early(data, result):
                 self.by_hand = result >= BULK_BYTES
                 return False
         return Inbox.complete(self, result, data)
@@ -68,9 +69,12 @@ class RecvOp(Inbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
+        receiver: Receiver = self.receiver  # what it calls may make it let go of this op
+        if receiver is None:
+            return 0
         if self.delivers or self.has_news():
-            return self.receiver.on_received()
-        return self.receiver.on_readable()
+            return receiver.on_received()
+        return receiver.on_readable()
 
 
 @cython.cclass
@@ -126,11 +130,12 @@ class Receiver(Outbox):
     def on_readable(self) -> cython.int:
         n: cython.Py_ssize_t
         scratch: cython.p_char
+        layer: Layer = self.layer  # what it calls may put another in its place
         if self.lost:
             return 0
         if self.data_received is None:
             return self.receive_into_protocol()
-        if self.floods and self.layer is None:
+        if self.floods and layer is None:
             return self.receive_whole()
         scratch = self.loop.scratch
         if scratch is cython.NULL:
@@ -142,7 +147,7 @@ class Receiver(Outbox):
             return self.received_nothing(n)
         self.floods = n == SCRATCH_BYTES
         self.unanswered = True
-        if self.layer is not None and self.layer.on_bytes(scratch, n) == TAKEN:
+        if layer is not None and layer.on_bytes(scratch, n) == TAKEN:
             return 0
         data = PyBytes_FromStringAndSize(scratch, n)
         return self.deliver(self.data_received, data, "data_received")
@@ -174,9 +179,10 @@ class Receiver(Outbox):
     @cython.exceptval(-1, check=False)
     def takes_early(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.bint:
         """Whether a layer takes at once what the driver has: then the bytes need no turn, and no object."""
-        if self.layer is None or self.closing or self.reading_paused or self.loop.debug:
+        layer: Layer = self.layer
+        if layer is None or self.closing or self.reading_paused or self.loop.debug:
             return False
-        if self.layer.on_early_bytes(data, n) != TAKEN:
+        if layer.on_early_bytes(data, n) != TAKEN:
             return False
         self.unanswered = True
         return True
@@ -186,6 +192,7 @@ class Receiver(Outbox):
     def on_received(self) -> cython.int:
         """Deliver what a completion driver has handed over, for as long as the protocol takes it."""
         op: RecvOp = self.recv_op
+        layer: Layer
         chunk: bytes
         while op.first is not None:
             if self.closing:
@@ -194,7 +201,8 @@ class Receiver(Outbox):
                 return 0
             chunk = op.take_chunk()
             self.unanswered = True
-            if self.layer is not None and self.layer.on_chunk(chunk) == TAKEN:
+            layer = self.layer
+            if layer is not None and layer.on_chunk(chunk) == TAKEN:
                 continue
             if self.data_received is None:
                 self.copy_into_protocol(chunk)
@@ -281,6 +289,11 @@ class Receiver(Outbox):
         if self.lost or self.fd < 0:  # get_buffer() aborted the connection
             PyBuffer_Release(view)
             return False
+        if view.len == 0:  # whatever its len() says
+            PyBuffer_Release(view)
+            empty = RuntimeError("get_buffer() returned an empty buffer")
+            self.fail(empty, "Fatal error: protocol.get_buffer() call failed.")
+            return False
         return True
 
     @cython.cfunc
@@ -293,14 +306,42 @@ class Receiver(Outbox):
         if PyContext_Enter(context) < 0:
             return -1
         result: Ref = call_one_quiet(ref(callback), ref(argument))
-        PyContext_Exit(context)
+        left: cython.bint = PyContext_Exit(context) == 0  # else it has raised
         if result is not cython.NULL:
             Py_DECREF(result)
-            return 0
+            if left:
+                return 0
         exc = hoop_take_exception()
         if isinstance(exc, (KeyboardInterrupt, SystemExit)):
             raise exc
         return self.fail(exc, f"Fatal error: protocol.{name}() call failed.")
+
+    def _receive_now(self):
+        """Give the layer what has come until now, before this connection's turn."""
+        op: RecvOp = self.recv_op
+        layer: Layer = self.layer
+        n: cython.Py_ssize_t
+        if layer is None or self.closing or self.reading_paused or self.fd < 0 or self.loop.closed:
+            return
+        self.loop.driver.poll(self.loop, 0)
+        while op.first is not None and not self.closing and not self.reading_paused:
+            chunk: bytes = op.take_chunk()
+            if self.layer is not layer or layer.on_chunk(chunk) != TAKEN:
+                op.put_back(chunk)
+                return
+        if op.delivers or op.has_news() or self.closing or self.reading_paused:
+            return
+        data = PyBytes_FromStringAndSize(cython.NULL, SCRATCH_BYTES)
+        n = hoop_recv(self.fd, PyBytes_AS_STRING(data), SCRATCH_BYTES)
+        if n > 0:
+            self.unanswered = True
+            if self.layer is not layer or layer.on_bytes(PyBytes_AS_STRING(data), n) != TAKEN:
+                op.put_back(data[:n])
+        elif n < 0 and n != -EAGAIN and n != -EINTR:
+            op.error = n
+        if op.has_news():  # for its turn
+            self.stop_reading()
+            self.start_reading()
 
     def is_reading(self):
         """Whether the transport is receiving."""

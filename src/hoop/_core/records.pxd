@@ -15,11 +15,13 @@ cdef class Workspace:
     cdef char *gathered                 # RECORD_BYTES in which small writes become one record
     cdef Window window
     cdef tuple into_window              # the arguments of every read
+    cdef bint busy                      # in OpenSSL, which may call the user
 
 cdef class Records:
     cdef readonly object sslobj
     cdef object incoming, outgoing      # the BIOs
     cdef object feed_bio, take_bio, decrypt, encrypt    # the C functions of all three
+    cdef bint is_known                  # they are Python's, as is what they do with memory
     cdef Workspace workspace
 
     # Where in a record the incoming bytes are.
@@ -38,6 +40,7 @@ cdef class Records:
     cdef Py_ssize_t next_record(self, char *data, Py_ssize_t n) noexcept
     cdef Py_ssize_t unread(self) except -1
     cdef Py_ssize_t decrypt_record(self, void *into, Py_ssize_t room) except -2
+    cdef Py_ssize_t decrypt_by_name(self, char *into, Py_ssize_t room) except -2
     cdef int skip(self) except -1
     cdef int add(self, bytes chunk) except -1
     cdef Py_ssize_t encrypt_record(self) except -1

@@ -2,7 +2,11 @@
 
 Python's own OpenSSL does the cryptography. The user's SSLContext made an SSLObject on two memory BIOs; a
 handshake and a shutdown go through its methods, and per record only the C functions of these objects are
-called, on memory that all connections of a loop share.
+called, on memory that all connections of a loop share. Where the context made something else, that is called
+as asyncio does, and gets memory of its own.
+
+OpenSSL may call the user: a callback of the context can end this connection, or use another one of the loop.
+So whatever is used after a call is looked at again, and `busy` says that no other call may begin.
 
 Records are told apart here, by the length in their headers. So the BIO holds one at a time and stays
 small, and OpenSSL is not asked for what is not there yet: its exception costs as much as a record.
@@ -10,11 +14,16 @@ small, and OpenSSL is not asked for what is not there yet: its exception costs a
 
 from __future__ import annotations
 
+import _ssl
 import ssl
 
 import cython
 from cython.cimports.cpython.buffer import Py_buffer, PyBuffer_FillInfo
-from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cython.cimports.cpython.bytes import (
+    PyBytes_AS_STRING,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
@@ -26,6 +35,7 @@ from cython.cimports.hoop._core.c.python import (
     call_one_quiet,
     call_quiet,
     ref,
+    take,
 )
 from cython.cimports.libc.string import memcpy
 
@@ -44,6 +54,28 @@ def needs_more() -> cython.bint:
         PyErr_Clear()
         return True
     return False
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=True)
+def as_count(n, most: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """How much of `most` bytes was taken: what says so may not be OpenSSL."""
+    taken: cython.Py_ssize_t = n
+    if not 0 <= taken <= most:
+        raise ssl.SSLError(f"write() took {taken} of {most} bytes")
+    return taken
+
+
+def _is_known(sslobj):
+    """Whether reading and writing are those of Python's own SSLObject, and it has the C object behind it."""
+    return (
+        isinstance(sslobj, ssl.SSLObject)
+        and all(
+            getattr(getattr(sslobj, name), "__func__", None) is vars(ssl.SSLObject)[name]
+            for name in ("read", "write")
+        )
+        and type(getattr(sslobj, "_sslobj", None)) is _ssl._SSLSocket
+    )
 
 
 @cython.final
@@ -83,8 +115,9 @@ class Records:
         self.outgoing = outgoing
         self.feed_bio = incoming.write
         self.take_bio = outgoing.read
-        self.decrypt = sslobj._sslobj.read
-        self.encrypt = sslobj._sslobj.write
+        self.is_known = _is_known(sslobj)
+        self.decrypt = sslobj._sslobj.read if self.is_known else sslobj.read
+        self.encrypt = sslobj._sslobj.write if self.is_known else sslobj.write
         self.workspace = workspace
         self.chunks = []
 
@@ -102,20 +135,26 @@ class Records:
     @cython.exceptval(-1, check=False)
     def handshake(self) -> cython.bint:
         """Go on with the handshake. Whether that completed it. Raises SSLError."""
+        self.workspace.busy = True
         try:
             self.sslobj.do_handshake()
         except _MORE:
             return False
+        finally:
+            self.workspace.busy = False
         return True
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def shutdown(self) -> cython.bint:
         """Say close_notify, and look for the peer's. Whether that came. Raises SSLError."""
+        self.workspace.busy = True
         try:
             self.sslobj.unwrap()
         except _MORE:
             return False
+        finally:
+            self.workspace.busy = False
         return True
 
     # ---- in ----
@@ -169,6 +208,8 @@ class Records:
     @cython.exceptval(-1, check=False)
     def unread(self) -> cython.Py_ssize_t:
         """How many bytes were fed, and not yet looked at by OpenSSL."""
+        if self.incoming is None:
+            return 0
         held = PyObject_GetAttr(self.incoming, _pending)
         return PyLong_AsSsize_t(ref(held))
 
@@ -180,10 +221,17 @@ class Records:
         0 after the peer's close_notify, -1 if no record is complete. Raises SSLError.
         """
         n: cython.Py_ssize_t
-        window: Window = self.workspace.window
-        window.start = cython.cast(cython.p_char, into)
-        window.size = room
-        result: Ref = call_quiet(ref(self.decrypt), ref(self.workspace.into_window), cython.NULL)
+        workspace: Workspace = self.workspace
+        decrypt = self.decrypt
+        if decrypt is None:
+            return -1
+        if not self.is_known:
+            return self.decrypt_by_name(cython.cast(cython.p_char, into), room)
+        workspace.window.start = cython.cast(cython.p_char, into)
+        workspace.window.size = room
+        workspace.busy = True
+        result: Ref = call_quiet(ref(decrypt), ref(workspace.into_window), cython.NULL)
+        workspace.busy = False
         if result is cython.NULL:
             return -1 if needs_more() else -2
         n = PyLong_AsSsize_t(result)
@@ -191,10 +239,26 @@ class Records:
         return n
 
     @cython.cfunc
+    @cython.exceptval(-2, check=False)
+    def decrypt_by_name(self, into: cython.p_char, room: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """The same with an object that is none of Python's."""
+        self.workspace.busy = True
+        try:
+            data: bytes = bytes(self.decrypt(room))
+        except _MORE:
+            return -1
+        finally:
+            self.workspace.busy = False
+        if PyBytes_GET_SIZE(data) > room:
+            raise ssl.SSLError(f"read() gave {len(data)} bytes for {room}")
+        memcpy(into, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        return PyBytes_GET_SIZE(data)
+
+    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def skip(self) -> cython.int:
         """Drop what was received, but not decrypted: a shutdown would stumble over it."""
-        if self.unread() or self.sslobj.pending():
+        if self.decrypt is not None and (self.unread() or self.sslobj.pending()):
             try:
                 while self.decrypt_record(self.workspace.plain, RECORD_BYTES) > 0:
                     pass
@@ -222,21 +286,26 @@ class Records:
         chunk: bytes = cython.cast(bytes, self.chunks[self.first])
         start: cython.p_char = PyBytes_AS_STRING(chunk) + self.offset
         n: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk) - self.offset
-        window: Window = self.workspace.window
+        workspace: Workspace = self.workspace
+        encrypt = self.encrypt
         if n > RECORD_BYTES:
             n = RECORD_BYTES
         elif n < RECORD_BYTES and n < self.queued:
             n = self.gather()
-            start = self.workspace.gathered
-        window.start = start
-        window.size = n
-        result: Ref = call_one_quiet(ref(self.encrypt), ref(window))
+            start = workspace.gathered
+        given = workspace.window if self.is_known else PyBytes_FromStringAndSize(start, n)
+        workspace.window.start = start
+        workspace.window.size = n
+        workspace.busy = True
+        result: Ref = call_one_quiet(ref(encrypt), ref(given))
+        workspace.busy = False
         if result is cython.NULL:
             return 0 if needs_more() else -1
-        n = PyLong_AsSsize_t(result)
-        Py_DECREF(result)
-        self.consume(n)
-        return n
+        taken: cython.Py_ssize_t = as_count(take(result), n)
+        if self.encrypt is None:  # a callback of the context has ended the connection
+            return 0
+        self.consume(taken)
+        return taken
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -281,10 +350,12 @@ class Records:
     @cython.exceptval(-1, check=False)
     def has_output(self) -> cython.bint:
         """Whether OpenSSL has something to say that was not taken."""
+        if self.outgoing is None:
+            return False
         held = PyObject_GetAttr(self.outgoing, _pending)
         return PyLong_AsSsize_t(ref(held)) != 0
 
     @cython.cfunc
     def take(self) -> bytes:
         """What OpenSSL has to say: encrypted records, or its part of a handshake. May be empty."""
-        return self.take_bio()
+        return b"" if self.take_bio is None else self.take_bio()

@@ -94,14 +94,16 @@ class SendOp(CallOp):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
-        if self.interest == CALL:
-            return 0 if self.stream is None else self.stream.on_sent(self.result)
-        return self.stream.on_writable()
+        stream: StreamTransport = self.stream  # what it calls may make it let go of this op
+        if stream is None:
+            return 0
+        return stream.on_sent(self.result) if self.interest == CALL else stream.on_writable()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush(self) -> cython.int:
-        return 0 if self.stream is None else self.stream.flush()
+        stream: StreamTransport = self.stream
+        return 0 if stream is None else stream.flush()
 
 
 @cython.cclass

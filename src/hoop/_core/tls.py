@@ -112,8 +112,9 @@ class SSLTransport(Attributed):
     def close(self):
         """Send what was written and close_notify, and close when the peer has answered.
 
-        Nothing more is delivered but eof_received(). A peer that goes on sending ends the connection at
-        once; one that does nothing, after ssl_shutdown_timeout. connection_lost gets what went wrong.
+        What came before is delivered now, if the application reads; then nothing but eof_received(). A
+        peer that goes on sending ends the connection at once; one that does nothing, after
+        ssl_shutdown_timeout. connection_lost gets what went wrong.
         """
         if not self.tls.closed:
             self.tls.closed = True
@@ -130,6 +131,9 @@ class SSLTransport(Attributed):
 
     def _force_close(self, exc):
         self.tls.break_off(exc)
+
+    def _receive_now(self):  # for TLS above this
+        self.tls.receive_now()
 
     @property
     def _ssl_protocol(self):

@@ -1,5 +1,4 @@
-from hoop._core.base cimport LoopBase
-from hoop._core.endpoint cimport Layer
+from hoop._core.application cimport Application
 from hoop._core.op cimport Op
 from hoop._core.records cimport Records
 from hoop._core.stream cimport StreamTransport
@@ -15,26 +14,13 @@ cdef enum State:
     SHUTDOWN                            # close_notify was written; the peer's is awaited
     ENDED
 
-cdef enum AppState:
-    NOT_MADE                            # connection_made was not called
-    MADE
-    EOF_TOLD                            # eof_received was called
-    LOST                                # connection_lost is scheduled
-
 cdef class SealOp(Op):
     cdef TlsLayer tls               # None once the connection is lost
 
-cdef class TlsLayer(Layer):
-    cdef LoopBase loop
-    cdef object transport               # the application's; None once the connection is lost
+cdef class TlsLayer(Application):
     cdef object lower                   # the transport below; None until connected and once lost
     cdef StreamTransport stream         # the same, if it is one of ours
-    cdef object context                 # the one context of every callback
 
-    cdef object protocol                # the application's
-    cdef Layer layer                    # the same, if it is one that takes bytes
-    cdef object receive                 # its data_received; None for a BufferedProtocol
-    cdef object get_buffer, buffer_updated
 
     cdef Records records
     cdef dict extra                     # what get_extra_info() knows
@@ -50,21 +36,18 @@ cdef class TlsLayer(Layer):
     cdef bint stuck                     # OpenSSL must be fed before it can encrypt more
     cdef Py_ssize_t high_water, low_water
 
-    cdef unsigned char state, app_state
+    cdef unsigned char state
     cdef bint closed                    # close() or abort() was called, or the connection was lost
     cdef bint eof                       # the transport below has nothing more to read
     cdef bint notified                  # the peer sent close_notify
     cdef bint reading_paused            # by the application
+    cdef bint behind                    # the same was told to the transport below, which has read nothing since
+    cdef bint catching_up               # close() delivers what came before it
     cdef bint writing_paused            # the application was told to pause
     cdef bint lower_paused              # the transport below told us to pause writing
     cdef unsigned int lost              # counts writes to nobody
     cdef object __weakref__
 
-    cdef int bind_protocol(self, object protocol) except -1
-    cdef bint enter(self) noexcept
-    cdef int tell(self, str method) except -1
-    cdef int tell_eof(self) except -1
-    cdef int report(self, object exc, str message, object transport, object protocol) except -1
     cdef int wake(self, object exc) except -1
     cdef int cancel_timer(self) except -1
 
@@ -98,8 +81,9 @@ cdef class TlsLayer(Layer):
     cdef int maybe_resume(self) except -1
 
     cdef int start_shutdown(self) except -1
+    cdef int catch_up(self) except -1
+    cdef int receive_now(self) except -1
     cdef int finish_writing(self) except -1
     cdef int do_shutdown(self) except -1
     cdef int break_off(self, object exc) except -1
-    cdef int fail(self, object exc, str message) except -1
     cdef str describe(self)

@@ -4,11 +4,12 @@ In:   stream.on_readable -> on_bytes feeds record after record to OpenSSL -> pro
 Out:  write() only queues -> SealOp on the loop's dirty list -> as few records as possible
       -> the stream's queue -> one send, in the same turn
 
-`records.py` makes and reads the records, `tls.py` has the transport that the application sees. The
+`records.py` makes and reads the records, `application.py` calls the application's protocol, and `tls.py` has
+the transport that the application sees. The
 transport below may be any that loop.start_tls() takes; if it is a stream, what comes in is never an
-object, and its queue is filled without a Python call. As asyncio's sslproto, but in three things: after
-close() nothing more is delivered, and what was written goes out even if the peer sends on; who was told
-connection_made is always told connection_lost; and who waits for a handshake always hears of its end.
+object, and its queue is filled without a Python call. As asyncio's sslproto, but in three things: what was
+written before close() goes out even if the peer sends on; who was told connection_made is always told
+connection_lost; and who waits for a handshake always hears of its end.
 """
 
 from __future__ import annotations
@@ -26,23 +27,19 @@ from cython.cimports.cpython.buffer import (
     PyObject_GetBuffer,
 )
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cython.cimports.hoop._core.application import EOF_TOLD, LOST, MADE, NOT_MADE, Application
 from cython.cimports.hoop._core.base import LoopBase
 from cython.cimports.hoop._core.c.python import (
     PyContext_CopyCurrent,
-    PyContext_Enter,
-    PyContext_Exit,
-    PyErr_Clear,
+    exit_context,
     ref,
 )
 from cython.cimports.hoop._core.endpoint import DECLINED, TAKEN, Layer
-from cython.cimports.hoop._core.feeder import feeder_of
 from cython.cimports.hoop._core.op import Op
 from cython.cimports.hoop._core.records import PLAIN_BYTES, RECORD_BYTES, Records, Workspace
 from cython.cimports.hoop._core.stream import StreamTransport
 
 LOG_LOST_WRITES_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
-
-_buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
 
 
 @cython.final
@@ -53,15 +50,16 @@ class SealOp(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush(self) -> cython.int:
-        if self.tls is None:
+        tls: TlsLayer = self.tls  # what it calls may make it let go of this op
+        if tls is None:
             return 0
-        self.tls.is_dirty = False
-        return self.tls.flush()
+        tls.is_dirty = False
+        return tls.flush()
 
 
 @cython.final
 @cython.cclass
-class TlsLayer(Layer):
+class TlsLayer(Application):
     """The protocol of the transport below, and the one caller of the application's protocol.
 
     `sslobj` was made on the two BIOs and has not begun. The application's protocol is told of the
@@ -101,70 +99,6 @@ class TlsLayer(Layer):
         self.extra = {"sslcontext": sslcontext}
         self.set_limits(None, None)
         self.bind_protocol(protocol)
-
-    # ---- the application's protocol ----
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def bind_protocol(self, protocol) -> cython.int:
-        self.layer = protocol if isinstance(protocol, Layer) else feeder_of(protocol)
-        if isinstance(protocol, _buffered_protocol):
-            self.get_buffer = protocol.get_buffer
-            self.buffer_updated = protocol.buffer_updated
-            self.receive = None
-        else:
-            self.get_buffer = self.buffer_updated = None
-            self.receive = getattr(protocol, "data_received", None)
-        self.protocol = protocol
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def enter(self) -> cython.bint:
-        """Enter the connection's context. False if the thread is in it already."""
-        if PyContext_Enter(ref(self.context)) == 0:
-            return True
-        PyErr_Clear()
-        return False
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def tell(self, method: str) -> cython.int:
-        """Call eof_received, pause_writing or resume_writing."""
-        entered: cython.bint = self.enter()
-        try:
-            if getattr(self.protocol, method)() and method == "eof_received":
-                log.logger.warning(
-                    "returning true from eof_received() has no effect when using ssl"
-                )
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:
-            if method == "eof_received":
-                self.fail(exc, "Error calling eof_received()")
-            else:
-                self.report(exc, f"protocol.{method}() failed", self.transport, self.protocol)
-        finally:
-            if entered:
-                PyContext_Exit(ref(self.context))
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def tell_eof(self) -> cython.int:
-        """Call eof_received, the first time."""
-        if self.app_state == MADE:
-            self.app_state = EOF_TOLD
-            self.tell("eof_received")
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def report(self, exc, message: str, transport, protocol) -> cython.int:
-        context = {"message": message, "exception": exc}
-        context.update(transport=transport, protocol=protocol)
-        self.loop.call_exception_handler(context)
-        return 0
 
     # ---- what the transport below calls ----
 
@@ -228,6 +162,7 @@ class TlsLayer(Layer):
         self.cancel_timer()
         self.lost += 1
         self.closed = True
+        self.writing_paused = False
         self.state = ENDED
         if self.app_state == MADE or self.app_state == EOF_TOLD:
             self.app_state = LOST
@@ -283,11 +218,16 @@ class TlsLayer(Layer):
     def do_handshake(self) -> cython.int:
         failure = None
         try:
-            if not self.records.handshake():
+            done: cython.bint = self.records.handshake()
+            if self.state != HANDSHAKE:  # a callback of the context has ended it
+                return 0
+            if not done:
                 return self.send_outgoing()
             peercert = self.records.sslobj.getpeercert()
         except Exception as exc:
             failure = exc.with_traceback(None)  # it would keep the SSLObject
+        if self.state != HANDSHAKE:
+            return 0
         if failure is not None:
             return self.handshake_failed(failure)
         return self.handshake_done(peercert)
@@ -351,7 +291,7 @@ class TlsLayer(Layer):
                 self.stream.fail(exc, "Fatal error: protocol.buffer_updated() call failed.")
         finally:
             if entered:
-                PyContext_Exit(ref(self.context))
+                exit_context(ref(self.context))
         return 0
 
     @cython.cfunc
@@ -363,8 +303,11 @@ class TlsLayer(Layer):
         records: Records = self.records
         if self.state == ENDED:
             return 0
+        if records.workspace.busy:
+            raise RuntimeError("TLS data cannot be received within a callback of an SSLContext")
+        self.behind = False
         try:
-            while done < n:
+            while done < n and self.state != ENDED:
                 done += records.feed_record(data + done, n - done)
                 if records.whole and self.get_buffer is None:
                     total = self.decrypt(total)
@@ -377,7 +320,11 @@ class TlsLayer(Layer):
     @cython.cfunc
     @cython.exceptval(check=False)
     def may_deliver(self) -> cython.bint:
-        return self.state == OPEN and not self.reading_paused and not self.notified
+        return (
+            (self.state == OPEN or self.catching_up)
+            and not self.reading_paused
+            and not self.notified
+        )
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -409,7 +356,10 @@ class TlsLayer(Layer):
     def deliver(self, n: cython.Py_ssize_t) -> cython.int:
         """Give the application the first n bytes of plaintext."""
         plain: cython.p_char = self.records.workspace.plain
-        if self.layer is not None and self.layer.on_bytes(plain, n) == TAKEN:
+        layer: Layer = self.layer  # what it calls may put another in its place
+        if self.protocol is None:  # a callback of the context has ended the connection
+            return 0
+        if layer is not None and layer.on_bytes(plain, n) == TAKEN:
             return 0
         data: bytes = PyBytes_FromStringAndSize(plain, n)
         if self.receive is None:
@@ -432,6 +382,8 @@ class TlsLayer(Layer):
         PyObject_GetBuffer(buffer, cython.address(view), PyBUF_WRITABLE)
         room = view.len
         try:
+            if room == 0:  # whatever its len() says
+                raise RuntimeError("get_buffer() returned an empty buffer")
             while total < room and self.may_deliver():
                 n = records.decrypt_record(
                     cython.cast(cython.p_char, view.buf) + total, room - total
@@ -445,7 +397,7 @@ class TlsLayer(Layer):
             PyBuffer_Release(cython.address(view))
         if n == 0:
             self.notified = True
-        if total:
+        if total and self.buffer_updated is not None:
             self.buffer_updated(total)
         return total == room
 
@@ -481,6 +433,8 @@ class TlsLayer(Layer):
     @cython.exceptval(-1, check=False)
     def on_fed(self) -> cython.int:
         """The BIO got more."""
+        if self.catching_up:
+            return 0
         if self.state == HANDSHAKE:
             return self.do_handshake()
         if self.state == SHUTDOWN:
@@ -530,6 +484,7 @@ class TlsLayer(Layer):
         if not self.reading_paused:
             self.reading_paused = True
             if self.lower is not None and self.state <= OPEN:
+                self.behind = True
                 self.lower.pause_reading()
         return 0
 
@@ -589,6 +544,10 @@ class TlsLayer(Layer):
         """Encrypt what is queued and send it, for as long as the transport below takes it."""
         if self.sealing or (self.state != OPEN and self.state != FLUSHING):
             return 0
+        if self.records.workspace.busy or self.catching_up:
+            return (
+                self.mark_dirty()
+            )  # within a callback of an SSLContext, or of what close() delivers
         self.sealing = True
         self.stuck = False
         try:
@@ -720,9 +679,42 @@ class TlsLayer(Layer):
         if self.state != OPEN:
             return 0
         self.closed = True
+        if self.records.workspace.busy:  # within a callback of an SSLContext
+            self.loop.soon(self._start_shutdown, (), self.context)
+            return 0
         self.state = FLUSHING
         self.timer = self.loop.call_later(self.shutdown_timeout, self._on_shutdown_timeout)
+        if not self.reading_paused:
+            self.catch_up()
         return self.flush()
+
+    def _start_shutdown(self):
+        self.start_shutdown()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def catch_up(self) -> cython.int:
+        """Deliver what came before close(), as long as the application reads."""
+        self.catching_up = True
+        try:
+            self.receive_now()
+            if self.notified and self.state == FLUSHING:
+                self.tell_eof()
+        finally:
+            self.catching_up = False
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def receive_now(self) -> cython.int:
+        """Deliver what there is. While the application did not read, the transport below did not either."""
+        if self.behind and self.lower is not None and not self.reading_paused:
+            receive = getattr(self.lower, "_receive_now", None)
+            if receive is not None and not self.eof:
+                receive()
+        while self.read_on():
+            pass
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

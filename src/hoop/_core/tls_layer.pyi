@@ -4,8 +4,8 @@ from typing import final
 
 from _typeshed import ReadableBuffer
 
+from hoop._core.application import Application
 from hoop._core.base import LoopBase
-from hoop._core.endpoint import Layer
 from hoop._core.op import Op
 
 @final
@@ -13,7 +13,7 @@ class SealOp(Op): ...
 
 # Passes for asyncio.Protocol at run time, by its `__class__`, without deriving from it.
 @final
-class TlsLayer(Layer, asyncio.Protocol):
+class TlsLayer(Application, asyncio.Protocol):
     def __init__(
         self,
         loop: LoopBase,

@@ -39,6 +39,7 @@ cdef extern from "Python.h":
     int PyContext_Enter(Ref context) noexcept
     int enter_context "PyContext_Enter"(Ref context) except -1
     int PyContext_Exit(Ref context) noexcept
+    int exit_context "PyContext_Exit"(Ref context) except -1
 
     int PyDict_SetItem(Ref d, Ref key, Ref value) except -1
     int PyDict_DelItem(Ref d, Ref key) noexcept

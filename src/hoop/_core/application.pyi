@@ -1,0 +1,3 @@
+from hoop._core.endpoint import Layer
+
+class Application(Layer): ...
