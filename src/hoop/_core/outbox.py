@@ -264,4 +264,4 @@ def as_bytes(data, wanted: str) -> bytes:
     """An immutable copy of any buffer of bytes. `wanted` is what a TypeError says that data should be."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"data argument must be a {wanted}, not {type(data).__name__!r}")
-    return bytes(data)
+    return bytes(memoryview(data))  # bytes(data) may give a subclass, and run its code

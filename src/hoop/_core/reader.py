@@ -379,7 +379,7 @@ class StreamReader(Primitive):
 
     @_buffer.setter
     def _buffer(self, data):
-        self.chunk = bytes(data) or None
+        self.chunk = bytes(memoryview(data)) or None
         self.store = None
         self.start = 0
         self.lent = False

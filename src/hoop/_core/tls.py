@@ -172,4 +172,4 @@ def _as_bytes(data) -> bytes:
     """An immutable copy of any buffer of bytes."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
-    return bytes(data)
+    return bytes(memoryview(data))  # bytes(data) may give a subclass, and run its code

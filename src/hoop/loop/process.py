@@ -140,6 +140,8 @@ def _environment(env: Any) -> list[bytes]:
 
 def _encode(text: Any) -> bytes:
     found = os.fsencode(text)
+    if type(found) is not bytes:
+        found = bytes(memoryview(found))  # what the core takes is just bytes
     if b"\0" in found:
         raise ValueError(text)
     return found
