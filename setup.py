@@ -32,7 +32,10 @@ FLAGS = {
     "release": (["-O2", "-g1", "-fvisibility=hidden"], []),
     "debug": (["-O0", "-g3", "-UNDEBUG", "-DHOOP_DEBUG"], []),
     "asan": (
-        ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-DHOOP_DEBUG"],
+        [
+            *("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"),
+            *("-DHOOP_DEBUG", "-DHOOP_POISON"),
+        ],
         ["-fsanitize=address,undefined"],
     ),
 }

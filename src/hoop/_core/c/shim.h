@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -219,22 +220,61 @@ static inline int hoop_visit(PyObject *o, visitproc visit, void *arg) { return o
 
 /* ---- spare objects ---------------------------------------------------------------------------------
  * Handles, futures and tasks live short lives in great numbers. A few dead ones are kept, emptied, to be
- * used again. Not in debug builds, which are to see every use of the dead. */
+ * used again. Not in debug builds, which are to see every use of the dead. A build with sanitizers has
+ * them when the environment says HOOP_SPARES=1, and poisons them: see below. */
 
-#if defined(HOOP_DEBUG) || defined(Py_GIL_DISABLED)
-#define HOOP_SPARES 0
-#else
 #define HOOP_SPARES 128
+#if defined(HOOP_POISON)
+static inline int hoop_spares_max(void) {
+    static int max = -1;
+    const char *asked = max < 0 ? getenv("HOOP_SPARES") : NULL;
+    if (max < 0) max = asked && *asked == '1' ? HOOP_SPARES : 0;
+    return max;
+}
+#elif defined(HOOP_DEBUG) || defined(Py_GIL_DISABLED)
+#define hoop_spares_max() 0
+#else
+#define hoop_spares_max() HOOP_SPARES
 #endif
 typedef struct {
-    PyObject *objects[HOOP_SPARES + 1];
+    PyObject *objects[HOOP_SPARES];
     int count;
+#if defined(HOOP_POISON)
+    PyTypeObject *type;
+#endif
 } hoop_spares;
+
+#if defined(HOOP_POISON)
+#include <sanitizer/asan_interface.h>
+/* Who touches a spare is to be found out: our code by the sanitizer, the interpreter by a type that is not
+ * there. Each rests until some others have died as well, and the one that rested longest is taken. */
+#define HOOP_RESTING 8
+#define HOOP_NO_TYPE ((PyTypeObject *)(uintptr_t)0xdead0000)
+static inline PyObject *hoop_take_spare(hoop_spares *spares) {
+    if (spares->count <= HOOP_RESTING) return NULL;
+    PyObject *o = spares->objects[0];
+    memmove(spares->objects, spares->objects + 1, sizeof(PyObject *) * (size_t)--spares->count);
+    ASAN_UNPOISON_MEMORY_REGION(o, spares->type->tp_basicsize);
+    o->ob_type = spares->type;
+    return o;
+}
+static inline void hoop_keep_spare(hoop_spares *spares, PyObject *o) {
+    spares->objects[spares->count++] = o;
+    spares->type = Py_TYPE(o);
+    o->ob_type = HOOP_NO_TYPE;
+    ASAN_POISON_MEMORY_REGION(o, spares->type->tp_basicsize);
+}
+#else
+static inline PyObject *hoop_take_spare(hoop_spares *spares) {
+    return spares->count ? spares->objects[--spares->count] : NULL;
+}
+static inline void hoop_keep_spare(hoop_spares *spares, PyObject *o) { spares->objects[spares->count++] = o; }
+#endif
 
 /* A spare, alive again, as a new reference; NULL if there is none. */
 static inline PyObject *hoop_revive(hoop_spares *spares) {
-    if (spares->count == 0) return NULL;
-    PyObject *o = spares->objects[--spares->count];
+    PyObject *o = hoop_take_spare(spares);
+    if (o == NULL) return NULL;
     Py_SET_REFCNT(o, 1);
     PyObject_GC_Track(o);
     return o;
@@ -242,7 +282,7 @@ static inline PyObject *hoop_revive(hoop_spares *spares) {
 /* Whether a dying object of exactly this type may become a spare. Then it is untracked, and without weak
  * references; its fields are for the caller to empty. */
 static inline int hoop_may_spare(hoop_spares *spares, PyObject *type, PyObject *o) {
-    if (spares->count >= HOOP_SPARES || (PyObject *)Py_TYPE(o) != type) return 0;
+    if (spares->count >= hoop_spares_max() || (PyObject *)Py_TYPE(o) != type) return 0;
     if (Py_TYPE(o)->tp_finalize && PyObject_GC_IsFinalized(o)) return 0;
     PyObject_GC_UnTrack(o);
     if (*(PyObject **)((char *)o + Py_TYPE(o)->tp_weaklistoffset)) PyObject_ClearWeakRefs(o);
@@ -250,14 +290,15 @@ static inline int hoop_may_spare(hoop_spares *spares, PyObject *type, PyObject *
 }
 /* Keep it. False if its place was taken while it was emptied. */
 static inline int hoop_spare(hoop_spares *spares, PyObject *o) {
-    if (spares->count >= HOOP_SPARES) return 0;
-    spares->objects[spares->count++] = o;
+    if (spares->count >= hoop_spares_max()) return 0;
+    hoop_keep_spare(spares, o);
     return 1;
 }
 
 /* Whether a future that somebody has owned for one use is nobody else's, so that it can do for another. */
 static inline int hoop_is_sole(PyObject *o) {
-    return HOOP_SPARES && Py_REFCNT(o) == 1 && *(PyObject **)((char *)o + Py_TYPE(o)->tp_weaklistoffset) == NULL;
+    return hoop_spares_max() && Py_REFCNT(o) == 1 &&
+           *(PyObject **)((char *)o + Py_TYPE(o)->tp_weaklistoffset) == NULL;
 }
 
 /* ---- clocks ---------------------------------------------------------------------------------------- */
