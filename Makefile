@@ -6,6 +6,7 @@ PYTHON ?= python3
 ARGS ?=
 TESTS ?= tests
 BENCH ?= compare
+SPARES ?= 0 1
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3] + sys.abiflags)')
 ifeq ($(VERSION),)
@@ -29,7 +30,7 @@ SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo test test-refused bench lint format asan debug conformance build clean
+.PHONY: help demo test test-refused bench lint format asan fuzz debug conformance build clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -62,8 +63,15 @@ format: $(ENV)/.with-lint ## let ruff format everything, and mend what it can
 	$(ENV)/bin/ruff check --fix-only .
 	$(ENV)/bin/ruff format .
 
-asan: $(ASAN)/.built $(ASAN)/.with-test ## the tests on a build with address and undefined-behaviour checks
-	$(SANITIZED) $(ASAN)/bin/python -m pytest $(TESTS) -p no:cacheprovider $(ARGS)
+asan: $(ASAN)/.built $(ASAN)/.with-test ## the tests on a build with sanitizers, without and with spare objects (SPARES=0, SPARES=1: one of the two)
+	@status=0; for spares in $(SPARES); do \
+		echo "HOOP_SPARES=$$spares"; \
+		HOOP_SPARES=$$spares $(SANITIZED) $(ASAN)/bin/python -m pytest $(TESTS) -p no:cacheprovider $(ARGS) \
+			|| status=1; \
+	done; exit $$status
+
+fuzz: $(ASAN)/.built $(ASAN)/.with-test ## random programs on that build, with spare objects (ARGS="--minutes 30 --driver epoll --seed 1")
+	HOOP_SPARES=1 $(SANITIZED) $(ASAN)/bin/python tests/fuzz/run.py $(ARGS)
 
 debug: $(DEBUG)/.built $(DEBUG)/.with-test ## the tests on a build with C assertions and no optimisation
 	$(DEBUG)/bin/python -m pytest $(TESTS) -p no:cacheprovider $(ARGS)
