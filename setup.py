@@ -24,6 +24,9 @@ DIRECTIVES = {
     "cdivision": True,
     "binding": False,
     "auto_pickle": False,
+    # What a finaliser or a C callback raises goes to sys.unraisablehook, and nowhere else. With tracebacks
+    # Cython calls sys.excepthook first, which ends the process for a SystemExit.
+    "unraisable_tracebacks": False,
     "embedsignature": True,
     "embedsignature.format": "clinic",
 }

@@ -21,16 +21,19 @@ import cython
 from cython.cimports.cpython.object import PyObject
 from cython.cimports.hoop._core.base import LoopBase, as_native
 from cython.cimports.hoop._core.c.python import (
+    Py_DECREF,
     Py_INCREF,
     Py_XDECREF,
     PyContext_CopyCurrent,
     PyErr_SetObject,
+    PyErr_WriteUnraisable,
     PyException_SetTraceback,
     PyExceptionInstance_Check,
     PyObject_CallFinalizerFromDealloc,
     PyObject_GC_UnTrack,
     PyObject_GenericGetDict,
     Ref,
+    call_one_quiet,
     destructor,
     hoop_drop_stop,
     hoop_is_sole,
@@ -135,8 +138,7 @@ class Future(Runnable):
         }
         if self.source_traceback:
             context["source_traceback"] = self.source_traceback
-        self.get_loop().call_exception_handler(context)
-        return 0
+        return report_dropped(self.get_loop(), context)
 
     # ---- asking ----
 
@@ -443,6 +445,19 @@ class Future(Runnable):
     def __repr__(self):
         self.check_ready()
         return _repr(self)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def report_dropped(loop, context) -> cython.int:
+    """Call the loop's exception handler from a finaliser: what that raises is for sys.unraisablehook."""
+    handler = loop.call_exception_handler
+    result: Ref = call_one_quiet(ref(handler), ref(context))
+    if result is cython.NULL:
+        PyErr_WriteUnraisable(ref(handler))
+    else:
+        Py_DECREF(result)
+    return 0
 
 
 @reprlib.recursive_repr()

@@ -644,9 +644,12 @@ class Loop(SocketLoop):
             transport._let_go()
         self.transports.clear()
         self.watched.clear()
-        while self.first_task is not cython.NULL:
-            task: Task = cython.cast(Task, self.first_task)
-            task.unlink()
+        self._let_go_of_tasks()
+
+    def _let_go_of_tasks(self):
+        """Keep the unfinished tasks no longer. Those that nobody else keeps are freed, and complain."""
+        for task in self._unfinished_tasks():
+            cython.cast(Task, task).unlink()
 
     # ---- the names that asyncio's own code and others read ----
 

@@ -70,6 +70,7 @@ from cython.cimports.hoop._core.future import (
     future_await,
     future_iternext,
     raise_in_slot,
+    report_dropped,
 )
 
 from hoop._core.future import ATTRIBUTES_OFFSET
@@ -210,7 +211,7 @@ class Task(Future):
                 context = {"task": self, "message": "Task was destroyed but it is pending!"}
                 if self.source_traceback:
                     context["source_traceback"] = self.source_traceback
-                loop.call_exception_handler(context)
+                report_dropped(loop, context)
         if self.log_traceback:
             self.complain()
 

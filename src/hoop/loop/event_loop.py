@@ -9,6 +9,7 @@ the running Python's asyncio does. No selector exists; what reached for it goes 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import inspect
@@ -37,6 +38,7 @@ _Ts = TypeVarTuple("_Ts")
 CLOSES_THE_UNUSED = sys.version_info >= (3, 14, 8)
 
 registry.install()
+atexit.register(registry.let_go_of_tasks)
 
 # The descriptors to which Python's C signal handler writes for a loop. A forked child shares them with
 # its parent, whose loop would take the child's signals for its own.

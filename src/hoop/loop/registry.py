@@ -37,6 +37,15 @@ def _asyncio_task_set() -> weakref.WeakSet[Any]:
     return asyncio.tasks._all_tasks  # type: ignore[attr-defined, no-any-return]
 
 
+def let_go_of_tasks() -> None:
+    """At the interpreter's exit: keep no task that its program has dropped.
+
+    Each complains of being pending while there is somebody to tell, as on asyncio, whose loops own no task.
+    """
+    for loop in list(loops):
+        loop._let_go_of_tasks()
+
+
 def install() -> None:
     """Make asyncio.all_tasks() see native tasks. Doing it again changes nothing."""
     _asyncio_task_set().__class__ = TaskSet

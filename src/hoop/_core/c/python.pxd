@@ -47,6 +47,7 @@ cdef extern from "Python.h":
     object PyObject_GenericGetDict(object o, void *context)
     Ref PyList_GET_ITEM(object list, Py_ssize_t i) noexcept      # borrowed
     void PyErr_Clear() noexcept
+    void PyErr_WriteUnraisable(Ref o) noexcept
     bint PyErr_ExceptionMatches(Ref exception_or_tuple) noexcept
     bint is_error "PyErr_GivenExceptionMatches"(object exception, object type_or_tuple) noexcept   # by its true type
     bint PyExceptionInstance_Check(object o) noexcept                    # the same
