@@ -121,7 +121,6 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         _asyncgen_finalizer_hook: Any
         _asyncgen_firstiter_hook: Any
         _check_closed: Any
-        _check_running: Any
         _csock: Any
         _getaddrinfo_debug: Any
         _make_self_pipe: Any
@@ -182,9 +181,46 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         finally:
             self._run_forever_cleanup()
 
+    def run_until_complete(self, future: Any) -> Any:
+        """Run until a future or coroutine is done, and return its result.
+
+        See asyncio.loop.run_until_complete.
+        """
+        self._check_may_run()
+        made = not asyncio.isfuture(future)
+        future = asyncio.ensure_future(future, loop=self)
+        if made:
+            future._log_destroy_pending = False  # an exception says that it did not complete
+        future.add_done_callback(base_events._run_until_complete_cb)
+        try:
+            self.run_forever()
+        except BaseException:
+            if made and future.done() and not future.cancelled():
+                future.exception()  # the coroutine raised it, and nobody else can get at the task
+            raise
+        finally:
+            future.remove_done_callback(base_events._run_until_complete_cb)
+        if not future.done():
+            raise RuntimeError("Event loop stopped before Future completed.")
+        return future.result()
+
     def _run_forever_setup(self) -> None:
         self._check_may_run()
         self._prepare_run()
+
+    def _check_running(self) -> None:
+        if self.is_running():
+            raise RuntimeError("This event loop is already running")
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("Cannot run the event loop while another loop is running")
+
+    @property
+    def _nest_patched(self) -> bool:
+        """Refuse nest_asyncio and its kind, which look for this name before they patch a loop's class."""
+        raise ValueError(f"Can't patch loop of type {type(self)}")
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name != "_nest_patched"]
 
     def _check_may_run(self) -> None:
         self._check_closed()
