@@ -1,0 +1,322 @@
+"""Transports of pipes, pseudo-terminals and terminals."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import gc
+import os
+import pty
+import socket
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from peers import Recorder, turns, until
+
+
+@pytest.fixture
+def terminal():
+    """The two ends of a pseudo-terminal, and another descriptor of the terminal's open file."""
+    master, slave = pty.openpty()
+    shared = os.dup(slave)
+    ends = master, os.fdopen(slave, "r+b", 0), shared
+    yield ends
+    ends[1].close()
+    for fd in (master, shared):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+# ---- what was written is sent --------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["pipe", "socket"])
+def writing(request):
+    """The two ends of something that connect_write_pipe() takes: a file to write to, and one to read."""
+    if request.param == "pipe":
+        reads, writes = os.pipe()
+    else:
+        reads, writes = (end.detach() for end in socket.socketpair())
+    with open(reads, "rb", 0) as source, open(writes, "wb", 0) as sink:
+        yield sink, source
+
+
+def read_to_the_end(source) -> asyncio.Future[bytes]:
+    return asyncio.get_running_loop().run_in_executor(None, source.readall)
+
+
+def test_what_is_written_when_writing_resumes_is_sent_before_close(run, writing):
+    """asyncio drops it: it closes after resuming without a look at what is to be sent."""
+    sink, source = writing
+    size = 3_000_000
+
+    def more(protocol):
+        protocol.transport.write(b"y" * size)
+        protocol.transport.close()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.connect_write_pipe(
+            lambda: Recorder(resume_writing=more), sink
+        )
+        transport.write(b"x" * size)
+        received = await read_to_the_end(source)
+        assert received == b"x" * size + b"y" * size
+        await until(lambda: protocol.is_lost)
+        assert protocol.lost_with is None
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "write_eof"])
+@pytest.mark.parametrize("closing", [True, False])
+def test_whatever_ends_it_when_writing_resumes_the_protocol_hears_of_it_once(
+    run, writing, end, closing
+):
+    sink, source = writing
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.connect_write_pipe(
+            lambda: Recorder(resume_writing=lambda p: getattr(p.transport, end)()), sink
+        )
+        transport.write(b"x" * 1_000_000)
+        if closing:
+            transport.close()
+        assert await read_to_the_end(source) == b"x" * 1_000_000
+        await until(lambda: protocol.is_lost)
+        await turns(3)  # a second connection_lost would come now
+        assert protocol.lost_with is None
+
+    run(main())
+
+
+def test_a_view_of_wide_items_is_sent_whole(run, writing):
+    """asyncio takes the number of bytes that were sent for a number of items."""
+    sink, source = writing
+    numbers = array.array("Q", range(200_000))
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.connect_write_pipe(Recorder, sink)
+        transport.write(memoryview(numbers))
+        transport.close()
+        assert await read_to_the_end(source) == numbers.tobytes()
+        await until(lambda: protocol.is_lost)
+
+    run(main())
+
+
+def test_closed_after_its_loop_a_pipe_is_just_closed(loop, writing):
+    sink, source = writing
+
+    async def main():
+        reading, _ = await loop.connect_read_pipe(asyncio.Protocol, source)
+        writing, _ = await loop.connect_write_pipe(asyncio.Protocol, sink)
+        return reading, writing
+
+    transports = loop.run_until_complete(main())
+    loop.close()
+    for transport in transports:
+        transport.close()
+        transport.close()
+        assert transport.is_closing()
+    transports[1].abort()
+    assert sink.closed
+    assert source.closed
+
+
+# ---- the end of a pseudo-terminal ----------------------------------------------------------------------
+
+
+def test_the_end_of_a_pseudo_terminal_is_an_end(run, terminal):
+    master, slave, shared = terminal
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        os.write(shared, b"last words")
+        slave.close()
+        os.close(shared)
+        _, protocol = await loop.connect_read_pipe(Recorder, os.fdopen(master, "rb", 0))
+        await until(lambda: protocol.is_lost)
+        assert protocol.received == b"last words"
+        assert protocol.events == [
+            "connection_made",
+            "data_received",
+            "eof_received",
+            "connection_lost",
+        ]
+        assert protocol.lost_with is None
+
+    run(main())
+
+
+def test_what_a_child_says_on_a_pseudo_terminal_is_read_to_the_end(run, terminal):
+    master, slave, shared = terminal
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(master, "rb", 0)
+        )
+        child = await asyncio.create_subprocess_exec("echo", "hello", stdout=slave)
+        slave.close()
+        os.close(shared)
+        assert await reader.read() == b"hello\r\n"
+        assert await child.wait() == 0
+        transport.close()
+
+    run(main())
+
+
+def test_another_error_is_an_error(run, terminal, monkeypatch):
+    slave = terminal[1]
+    read = os.read
+
+    def fail(fd, n):
+        if fd == slave.fileno():
+            raise OSError(5, "Input/output error")
+        return read(fd, n)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.connect_read_pipe(Recorder, slave)
+        monkeypatch.setattr(os, "read", fail)
+        os.write(terminal[0], b"\n")
+        await until(lambda: protocol.is_lost)
+        assert protocol.lost_with.errno == 5
+
+    run(main())
+
+
+# ---- a terminal's flags --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["close", "abort", "drop", "end of the loop"])
+@pytest.mark.parametrize("kind", ["connect_read_pipe", "connect_write_pipe"])
+def test_a_terminal_blocks_again_when_its_transport_is_gone(new_loop, terminal, kind, how):
+    _, file, shared = terminal
+    loop = new_loop()
+
+    async def main():
+        transport, protocol = await getattr(loop, kind)(Recorder, file)
+        assert not os.get_blocking(shared)
+        if how == "abort" and kind == "connect_write_pipe":
+            transport.abort()
+        elif how in ("close", "abort"):
+            transport.close()
+        else:
+            return
+        await until(lambda: protocol.is_lost)
+
+    loop.run_until_complete(main())
+    if how in ("drop", "end of the loop"):
+        loop.close()
+        with pytest.warns(ResourceWarning, match="unclosed"):
+            gc.collect()
+    assert os.get_blocking(shared)
+
+
+def test_a_terminal_that_did_not_block_is_left_so(run, terminal):
+    _, file, shared = terminal
+    os.set_blocking(shared, False)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.connect_read_pipe(Recorder, file)
+        transport.close()
+        await until(lambda: protocol.is_lost)
+        assert not os.get_blocking(shared)
+
+    run(main())
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_terminal_that_two_transports_share_blocks_after_both(run, terminal, first):
+    """Standard input and output of a shell's child are one open file: neither may block the other."""
+    _, file, shared = terminal
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        other = os.fdopen(os.dup(shared), "wb", 0)
+        ends = [
+            await loop.connect_read_pipe(Recorder, file),
+            await loop.connect_write_pipe(Recorder, other),
+        ]
+        for i in (first, 1 - first):
+            assert not os.get_blocking(shared)
+            ends[i][0].close()
+            await until(lambda i=i: ends[i][1].is_lost)
+        assert os.get_blocking(shared)
+
+    run(main())
+
+
+def test_another_open_file_of_the_same_terminal_is_left_alone(run, terminal):
+    _, file, shared = terminal
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        other = os.fdopen(os.open(os.ttyname(shared), os.O_RDWR | os.O_NOCTTY), "r+b", 0)
+        watch = os.dup(other.fileno())
+        reading, reader = await loop.connect_read_pipe(Recorder, file)
+        writing, writer = await loop.connect_write_pipe(Recorder, other)
+        reading.close()
+        await until(lambda: reader.is_lost)
+        assert os.get_blocking(shared)
+        assert not os.get_blocking(watch)
+        writing.close()
+        await until(lambda: writer.is_lost)
+        assert os.get_blocking(watch)
+        os.close(watch)
+
+    run(main())
+
+
+def test_a_descriptor_closed_behind_the_transport_is_not_touched(run, terminal):
+    """Its number may be another file's by now."""
+    file = terminal[1]
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.connect_read_pipe(Recorder, file)
+        number = file.fileno()
+        reads, writes = os.pipe()
+        os.set_blocking(reads, False)
+        os.dup2(reads, number)
+        transport.close()
+        await until(lambda: protocol.is_lost)
+        assert not os.get_blocking(reads)
+        os.close(reads)
+        os.close(writes)
+
+    run(main())
+
+
+def test_the_interpreter_gives_the_flags_back_at_its_exit_and_a_forked_child_does_not(
+    driver, terminal
+):
+    _, file, shared = terminal
+    code = f"""
+        import asyncio, os, sys, hoop
+        loop = hoop.new_event_loop({driver!r})
+        sys.keep = loop.run_until_complete(loop.connect_read_pipe(asyncio.Protocol, sys.stdin))
+        pid = os.fork()
+        if pid == 0:
+            sys.exit()
+        os.waitpid(pid, 0)
+        print(os.get_blocking(0))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=file,
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+    assert done.stdout == "False\n", done.stderr
+    assert os.get_blocking(shared)
