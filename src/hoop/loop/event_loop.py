@@ -21,18 +21,21 @@ import sys
 import threading
 import weakref
 from asyncio import base_events, constants, events
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVarTuple
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from hoop._core.datagram import open_datagram
 from hoop._core.driver import Driver
 from hoop._core.listener import AcceptOp
 from hoop._core.loop import Loop
 from hoop._core.stream import open_stream
-from hoop.loop import dns, drivers, file_pool, process, registry, tls
+from hoop.loop import dns, drivers, file_pool, pipes, process, registry, tls
 from hoop.loop.drain import Drain, Drained, check
 
+_T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+
+_stop_loop_of: Callable[[Any], None] = base_events._run_until_complete_cb  # type: ignore[attr-defined]
 
 # Since then asyncio closes the socket of a connection if no transport for it can be made, the user's own too.
 CLOSES_THE_UNUSED = sys.version_info >= (3, 14, 8)
@@ -181,28 +184,28 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         finally:
             self._run_forever_cleanup()
 
-    def run_until_complete(self, future: Any) -> Any:
+    def run_until_complete(self, future: Generator[Any, None, _T] | Awaitable[_T]) -> _T:
         """Run until a future or coroutine is done, and return its result.
 
         See asyncio.loop.run_until_complete.
         """
         self._check_may_run()
         made = not asyncio.isfuture(future)
-        future = asyncio.ensure_future(future, loop=self)
+        main: Any = asyncio.ensure_future(future, loop=self)
         if made:
-            future._log_destroy_pending = False  # an exception says that it did not complete
-        future.add_done_callback(base_events._run_until_complete_cb)
+            main._log_destroy_pending = False  # an exception says that it did not complete
+        main.add_done_callback(_stop_loop_of)
         try:
             self.run_forever()
         except BaseException:
-            if made and future.done() and not future.cancelled():
-                future.exception()  # the coroutine raised it, and nobody else can get at the task
+            if made and main.done() and not main.cancelled():
+                main.exception()  # the coroutine raised it, and nobody else can get at the task
             raise
         finally:
-            future.remove_done_callback(base_events._run_until_complete_cb)
-        if not future.done():
+            main.remove_done_callback(_stop_loop_of)
+        if not main.done():
             raise RuntimeError("Event loop stopped before Future completed.")
-        return future.result()
+        return main.result()  # type: ignore[no-any-return]
 
     def _run_forever_setup(self) -> None:
         self._check_may_run()
@@ -494,7 +497,25 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         finally:
             self._set_transport(number, transport)
 
-    # ---- child processes ----
+    # ---- pipes and child processes ----
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        return pipes.ReadPipe(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        return pipes.WritePipe(self, pipe, protocol, waiter, extra)
 
     async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
         return await process.open_process(self, *args, **kwargs)

@@ -12,16 +12,19 @@ watcher is used, and SIGCHLD is left to whoever wants it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import subprocess
 import sys
 import threading
-from asyncio import unix_events
+from asyncio import base_subprocess, unix_events
 from asyncio.log import logger
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hoop._core import spawn
+from hoop.loop.output import keep_output
 
 if TYPE_CHECKING:
     from hoop.loop.event_loop import EventLoop
@@ -298,11 +301,67 @@ class ChildWatch:
 
 
 class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[name-defined,misc]
-    """asyncio's transport, of a child that is there already."""
+    """asyncio's transport, of a child that is there already and whose pipes its maker connects."""
 
-    def _start(self, *args: Any, watch: ChildWatch, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        loop: EventLoop,
+        protocol: asyncio.BaseProtocol,
+        args: Any,
+        watch: ChildWatch,
+        extra: dict[str, Any] | None,
+    ) -> None:
+        asyncio.SubprocessTransport.__init__(self, extra)
+        self._closed = self._finished = False
+        self._loop = loop
+        self._protocol: Any = protocol
         self._watch = watch
-        self._proc = watch.process
+        self._proc: Any = watch.process
+        self._pid = watch.process.pid
+        self._returncode: int | None = None
+        self._exit_waiters: list[asyncio.Future[int]] = []
+        self._pending_calls: deque[tuple[Any, tuple[Any, ...]]] | None = deque()
+        files = enumerate((self._proc.stdin, self._proc.stdout, self._proc.stderr))
+        self._unconnected = {fd: file for fd, file in files if file is not None}
+        self._pipes: dict[int, Any] = dict.fromkeys(self._unconnected)
+        self._pipes_connected = False
+        self._extra["subprocess"] = self._proc
+        if loop.get_debug():
+            program = args if isinstance(args, (bytes, str)) else args[0]
+            logger.debug("process %r created: pid %s", program, self._pid)
+
+    async def connect_pipes(self) -> None:
+        """Connect the child's pipes, then the protocol. Cancelled, close() ends what there is."""
+        loop = self._loop
+        for fd, file in list(self._unconnected.items()):
+            connect: Any = loop.connect_read_pipe
+            kind: Any = base_subprocess.ReadSubprocessPipeProto
+            if fd == 0:
+                connect, kind = loop.connect_write_pipe, base_subprocess.WriteSubprocessPipeProto
+            _, self._pipes[fd] = await connect(functools.partial(kind, self, fd), file)
+            del self._unconnected[fd]
+        self._pipes_connected = True
+        calls, self._pending_calls = self._pending_calls, None
+        loop.call_soon(self._protocol.connection_made, self)
+        loop.call_soon(keep_output, self._protocol, self)
+        for callback, data in calls or ():
+            loop.call_soon(callback, *data)
+        await asyncio.sleep(0)  # until the protocol is connected
+
+    def close(self) -> None:
+        """Close the pipes, and kill the child if it has not ended."""
+        super().close()
+        while self._unconnected:
+            _, file = self._unconnected.popitem()
+            file.close()
+
+    def _process_exited(self, returncode: int) -> None:
+        super()._process_exited(returncode)
+        # Now, and not when all pipes are closed: a grandchild may have them, for as long as it lives.
+        waiters, self._exit_waiters = self._exit_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(returncode)
 
     def send_signal(self, signal: int) -> None:
         """Send a signal to the child, if it has not ended. ProcessLookupError after connection_lost."""
@@ -333,13 +392,10 @@ async def open_process(
     """Make a child process and its transport. If that fails or is cancelled, no child is left."""
     kwargs |= {"stdin": stdin, "stdout": stdout, "stderr": stderr, "bufsize": bufsize}
     watch = await _start(loop, args, shell, kwargs)
-    waiter = loop.create_future()
-    transport = SubprocessTransport(
-        loop, protocol, args, shell, **kwargs, waiter=waiter, extra=extra, watch=watch
-    )
+    transport = SubprocessTransport(loop, protocol, args, watch, extra)
     watch.ended.add_done_callback(lambda ended: transport._process_exited(ended.result()))
     try:
-        await waiter
+        await transport.connect_pipes()
     except (KeyboardInterrupt, SystemExit):
         raise
     except GeneratorExit:

@@ -1,0 +1,254 @@
+"""Children whose pipes are being connected, or outlive them; communicate() cancelled and called again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import pytest
+from children import children, open_descriptors
+from peers import turns, until
+
+from hoop._core import spawn
+
+PIPE = asyncio.subprocess.PIPE
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left():
+    yield
+    assert children() == set()
+    assert spawn.count_launches() == 0
+
+
+# ---- while the pipes are connected -------------------------------------------------------------------
+
+
+def test_a_program_may_end_at_any_turn_of_making_a_child(run):
+    """asyncio waits for ever when its task that connects the pipes is cancelled."""
+
+    async def main(n):
+        task = asyncio.create_task(
+            asyncio.create_subprocess_exec("sleep", "30", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        )
+        await turns(n)
+        if not task.done():
+            return False
+        (await task).kill()
+        await task.result().wait()
+        return True
+
+    before = open_descriptors()
+    n = 0
+    while not run(main(n)):
+        assert children() == set()
+        assert open_descriptors() == before
+        n += 1
+    assert n > 5
+
+
+def test_making_a_child_takes_no_task_of_its_own(run):
+    async def main():
+        making = asyncio.create_task(
+            asyncio.create_subprocess_exec("true", stdin=PIPE, stdout=PIPE)
+        )
+        here = asyncio.current_task()
+        while not making.done():
+            assert asyncio.all_tasks() <= {making, here}
+            await asyncio.sleep(0)
+        await making.result().communicate()
+
+    run(main())
+
+
+def test_a_pipe_that_cannot_be_connected_leaves_no_child(run, monkeypatch):
+    async def main():
+        loop = asyncio.get_running_loop()
+        before = open_descriptors()
+        make, made = type(loop)._make_read_pipe_transport, []
+
+        def fail_the_second_time(*args, **kwargs):
+            if made:
+                raise OSError("no more")
+            made.append(make(*args, **kwargs))
+            return made[0]
+
+        monkeypatch.setattr(type(loop), "_make_read_pipe_transport", fail_the_second_time)
+        with pytest.raises(OSError, match="no more"):
+            await asyncio.create_subprocess_exec(
+                "sleep", "30", stdin=PIPE, stdout=PIPE, stderr=PIPE
+            )
+        assert children() == set()
+        await turns(2)
+        assert open_descriptors() == before
+
+    run(main())
+
+
+# ---- a pipe that a grandchild keeps ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["killed", "ends"])
+def test_waiting_for_a_child_is_not_waiting_for_its_children(run, how):
+    script = "sleep 30 & echo $!; " + ("exit 3" if how == "ends" else "wait")
+
+    async def main():
+        child = await asyncio.create_subprocess_exec("sh", "-c", script, stdout=PIPE, stderr=PIPE)
+        grandchild = int(await child.stdout.readline())
+        if how == "killed":
+            child.kill()
+        waits = await asyncio.wait_for(asyncio.gather(*[child.wait() for _ in range(3)]), 10)
+        assert set(waits) == {-signal.SIGKILL if how == "killed" else 3}
+        assert await child.wait() == child.returncode
+        reading = asyncio.create_task(child.stdout.read())
+        await turns(3)
+        assert not reading.done()
+        os.kill(grandchild, signal.SIGKILL)
+        assert await reading == b""
+        await until(lambda: child._transport._finished)
+
+    run(main())
+
+
+def test_a_program_may_end_before_the_grandchild_does(driver, python):
+    printed = python(
+        f"""
+        import asyncio, hoop
+        async def main():
+            child = await asyncio.create_subprocess_exec(
+                "sh", "-c", "sleep 30 & echo $!; wait", stdout=-1, stderr=-1)
+            print((await child.stdout.readline()).decode())
+            child.kill()
+            await child.wait()
+        hoop.run(main(), loop_factory=lambda: hoop.new_event_loop({driver!r}))
+        """
+    )
+    os.kill(int(printed), signal.SIGKILL)
+
+
+# ---- communicate(), cancelled and called again -------------------------------------------------------
+
+SPEAKER = """
+import os, sys, time
+for step in sys.argv[1].split():
+    if step.startswith("close"):
+        os.close(int(step[-1]))
+    elif step == "wait":
+        sys.stdin.readline()
+    else:
+        fd, _, text = step.partition(":")
+        os.write(int(fd), text.encode() * 1000)
+"""
+
+
+async def speaker(steps: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SPEAKER, steps, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+
+
+async def cancelled_once(child: asyncio.subprocess.Process, condition) -> None:
+    """Call communicate(), and cancel that when the condition holds."""
+    child._feed_stdin = nothing  # it would close the child's input
+    task = asyncio.create_task(child.communicate())
+    await until(condition)
+    await turns(3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del child._feed_stdin
+
+
+async def nothing(_):
+    return None
+
+
+CASES = {
+    "one has been read in part": ("1:a 2:b wait 1:c 2:d", b"a" * 1000 + b"c" * 1000),
+    "one has ended": ("1:a close1 2:b wait 2:d", b"a" * 1000),
+    "both have ended": ("1:a close1 2:b 2:d close2 wait", b"a" * 1000),
+}
+
+
+@pytest.mark.parametrize("readers", ["asyncio", "hoop"])
+@pytest.mark.parametrize("case", CASES)
+def test_communicate_called_again_gives_all(run, monkeypatch, readers, case):
+    steps, expected = CASES[case]
+    if readers == "hoop":
+        import hoop
+
+        monkeypatch.setattr(asyncio.streams, "StreamReader", hoop.StreamReader)
+
+    async def main():
+        child = await speaker(steps)
+        seen = bytearray()
+        protocol = child._protocol
+        told, ended = protocol.pipe_data_received, protocol.pipe_connection_lost
+        lost = []
+        protocol.pipe_data_received = lambda fd, data: (seen.extend(data), told(fd, data))
+        protocol.pipe_connection_lost = lambda fd, exc: (lost.append(fd), ended(fd, exc))
+        ends = {"one has ended": [1], "both have ended": [1, 2]}.get(case, [])
+        full = 3000 if case == "both have ended" else 2000
+        await cancelled_once(child, lambda: len(seen) == full and sorted(lost) == ends)
+        await cancelled_once(child, lambda: True)
+        child.stdin.write(b"\n")
+        out, err = await child.communicate()
+        assert out == expected
+        assert err == b"b" * 1000 + b"d" * 1000
+
+    run(main())
+
+
+def test_a_read_of_the_users_is_given_once(run):
+    async def main():
+        child = await asyncio.create_subprocess_exec("echo", "x", stdout=PIPE)
+        assert await child.stdout.read() == b"x\n"
+        assert await child.stdout.read() == b""
+        assert await child.communicate() == (b"", None)
+        assert await child.stdout.read() == b""
+
+    run(main())
+
+
+def test_a_read_to_the_end_that_is_cancelled_has_read_nothing(run):
+    async def main():
+        child = await speaker("1:a wait 1:b")
+        seen = bytearray()
+        protocol = child._protocol
+        told = protocol.pipe_data_received
+        protocol.pipe_data_received = lambda fd, data: (seen.extend(data), told(fd, data))
+        reading = asyncio.create_task(child.stdout.read())
+        await until(lambda: len(seen) == 1000)
+        await turns(3)
+        assert child.stdout._buffer == b""
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        child.stdin.write(b"\n")
+        assert await child.stdout.read() == b"a" * 1000 + b"b" * 1000
+        await child.wait()
+
+    run(main())
+
+
+def test_readers_of_another_kind_are_left_alone(run):
+    class Mine(asyncio.StreamReader):
+        pass
+
+    class Protocol(asyncio.subprocess.SubprocessStreamProtocol):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            self.stdout = Mine(limit=10, loop=asyncio.get_running_loop())
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.subprocess_exec(
+            lambda: Protocol(100, loop), "true", stdin=None, stderr=None
+        )
+        assert type(protocol.stdout) is Mine
+        await transport._wait()
+        await until(lambda: transport._finished)
+
+    run(main())
