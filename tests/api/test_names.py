@@ -123,7 +123,7 @@ def test_a_program_has_connections_and_children_on_them(run, installed):
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-c", "print(input())", stdin=asyncio.subprocess.PIPE, stdout=-1
         )
-        assert type(child.stdout) is hoop.StreamReader
+        assert isinstance(child.stdout, hoop.StreamReader)
         assert await child.communicate(b"to a child\n") == (b"to a child\n", None)
         loop = asyncio.get_running_loop()
         mine = asyncio.StreamReader()

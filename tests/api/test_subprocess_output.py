@@ -35,8 +35,14 @@ def test_a_program_may_end_at_any_turn_of_making_a_child(run):
         )
         await turns(n)
         if not task.done():
+            # What asyncio.run() does at the end of its program.
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for other in others:
+                other.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            assert task.cancelled()
             return False
-        (await task).kill()
+        task.result().kill()
         await task.result().wait()
         return True
 

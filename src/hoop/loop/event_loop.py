@@ -191,7 +191,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         """
         self._check_may_run()
         made = not asyncio.isfuture(future)
-        main: Any = asyncio.ensure_future(future, loop=self)
+        main: Any = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
         if made:
             main._log_destroy_pending = False  # an exception says that it did not complete
         main.add_done_callback(_stop_loop_of)
