@@ -13,6 +13,7 @@ cdef class LoopBase(ReadyRing):
     cdef dict transports                # descriptor -> open transport; owns them
     cdef object wake_context            # where callbacks run that only wake a task of ours
     cdef bint closed, stopping, debug
+    cdef bint own_soon                  # call_soon() is not ours: it is to see the steps of tasks
     cdef bint asleep                    # in a blocking poll, and nobody has woken it yet
     # The turn that asks the driver next, however busy the loop is. 0: the next one, since something was done
     # that may be news to another descriptor of this loop. (A driver that announces needs none of it.)

@@ -316,7 +316,10 @@ class Future(Runnable):
                 if self.loop.debug:
                     self.loop.check_thread()
                 self.loop.check_open()
-                self.loop.soon(entry[0], (self,), entry[1])
+                if self.loop.own_soon:
+                    cython.cast(object, self.loop).call_soon(entry[0], self, context=entry[1])
+                else:
+                    self.loop.soon(entry[0], (self,), entry[1])
             else:
                 self.foreign_loop.call_soon(entry[0], self, context=entry[1])
         return 0

@@ -16,7 +16,12 @@ cdef class Loop(SocketLoop):
     cdef long long tick                 # the coarse clock when the driver was last asked
     cdef unsigned long turns_between    # the last look and the next
     cdef unsigned int in_vain           # looks that found nothing, one after the other
+    cdef bint turning                   # inside a turn, whoever takes it
     cdef bint own_clock                 # time() is not ours
+    cdef bint follows_clock, follows_soon   # nor is time() or call_soon() on this one loop
+    cdef unsigned int class_version     # the class when it was last asked about these
+    cdef int see_class(self) except -1
+    cdef int announce_tasks(self) except -1
     cdef bint own_methods               # nor is call_later(), create_future() or create_task(), on this one loop
     cdef double now(self) except? -1
     cdef list flushing                  # the dirty list of the turn before, used again

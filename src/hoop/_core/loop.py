@@ -29,15 +29,17 @@ from cython.cimports.hoop._core.c.python import (
     Ref,
     hoop_swap_clear,
     hoop_swap_traverse,
+    hoop_type_version,
     hoop_visit,
     inquiry,
     ref,
+    take,
     traverseproc,
     visitproc,
 )
 from cython.cimports.hoop._core.c.uring import OP_SEND
 from cython.cimports.hoop._core.driver import Driver
-from cython.cimports.hoop._core.future import new_future
+from cython.cimports.hoop._core.future import PENDING, new_future
 from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
 from cython.cimports.hoop._core.op import READABLE, WRITABLE, Op
 from cython.cimports.hoop._core.sockets import SocketLoop
@@ -67,7 +69,7 @@ class Loop(SocketLoop):
     def __cinit__(self):
         self.flushing = []
         self.watched = {}
-        self.own_clock = type(self).time is not Loop.time
+        self.see_class()
 
     def _set_driver(self, driver: Driver):
         """Give the loop its driver. Once, before anything else."""
@@ -80,9 +82,23 @@ class Loop(SocketLoop):
         self.driver.spin_ns = spin_ns
         self.driver.mean_wait_ns = spin_ns
 
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def see_class(self) -> cython.int:
+        """Find out which methods that the loop does not call by name are others than its own."""
+        kind = type(self)
+        self.own_clock = self.follows_clock or kind.time is not Loop.time
+        self.own_soon = self.follows_soon or kind.call_soon is not Loop.call_soon
+        self.class_version = hoop_type_version(kind)
+        return 0
+
     def _follow_clock(self):
         """Go by time() from now on: somebody put another in its place."""
-        self.own_clock = True
+        self.own_clock = self.follows_clock = True
+
+    def _follow_soon(self):
+        """Let call_soon() see the steps of tasks from now on, for the same reason."""
+        self.own_soon = self.follows_soon = True
 
     def _follow_methods(self):
         """Sleep and make tasks by name from now on, for the same reason."""
@@ -106,6 +122,8 @@ class Loop(SocketLoop):
             self.look()
         if self.timers.count:
             self.queue_due_timers()
+        if self.own_soon:
+            self.announce_tasks()
         # What these put onto the ring waits for the next turn.
         count = self.tail - self.head
         if count > self.ready_max:
@@ -124,6 +142,8 @@ class Loop(SocketLoop):
         timeout_ns: cython.longlong = -1
         wait: cython.double
         tail: cython.ulong = self.tail
+        if hoop_type_version(type(self)) != self.class_version:
+            self.see_class()
         self.leave()
         if self.timers.cancelled:
             self.timers.drop_cancelled()
@@ -201,6 +221,25 @@ class Loop(SocketLoop):
                 late = now - handle.deadline
                 if late > self.lag_max:
                     self.lag_max = late
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def announce_tasks(self) -> cython.int:
+        """Give the steps of the tasks on the ring to call_soon(), which somebody has replaced.
+
+        Not where a task is pushed: that must cost nothing for all others.
+        """
+        count: cython.ulong = self.tail - self.head
+        while count and self.head != self.tail:
+            count -= 1
+            r: Runnable = take(self.ring[self.head & self.mask])
+            self.head += 1
+            task = cython.cast(Task, r) if r.is_task else None
+            if task is None:
+                self.push(r)
+            elif task.state == PENDING:
+                self.call_soon(task._step_here, context=task.context)
         return 0
 
     @cython.cfunc
@@ -313,10 +352,11 @@ class Loop(SocketLoop):
     @cython.exceptval(-1, check=False)
     def take_turns(self, only_one: cython.bint) -> cython.int:
         """Take turns until stop(), or just one. Keeps going when a runnable raises."""
-        if self.running is not cython.NULL:
+        if self.turning:
             raise RuntimeError("The loop is in the middle of a turn")
         self.check_driver()
         self.begin()
+        self.turning = True
         try:
             while True:
                 try:
@@ -335,6 +375,7 @@ class Loop(SocketLoop):
                 if self.left == 0 and (self.stopping or only_one):
                     return 0
         finally:
+            self.turning = False
             self.left = 0
             self.end_running()
             self.leave()
@@ -359,6 +400,7 @@ class Loop(SocketLoop):
                 driver.submit(op)
         if driver.spin_ns:
             driver.may_spin = hoop_processors() > 1
+        self.see_class()
         self.unpolled = LOOK_AFTER  # the first turn asks the driver, whatever waits
         return 0
 
@@ -611,6 +653,10 @@ class Loop(SocketLoop):
     def is_running(self):
         """Whether the loop is running, in any thread."""
         return self.thread != 0
+
+    def _check_may_close(self):
+        if self.thread or self.turning:  # by run_forever(), or by hand
+            raise RuntimeError("Cannot close a running event loop")
 
     def is_closed(self):
         """Whether close() was called."""

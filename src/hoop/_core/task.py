@@ -394,6 +394,22 @@ class Task(Future):
         else:
             self.step_foreign()
 
+    def _step_here(self):
+        """Take a step in whatever context this is called: what a call_soon() of the user's is given."""
+        status: PySendResult
+        result: Ref = cython.NULL
+        if self.state != PENDING or self.loop is None:
+            return
+        if self.fut_waiter is not cython.NULL and not cython.cast(object, self.fut_waiter).done():
+            return  # somebody calls it again: it waits
+        previous = swap_current_task(self.loop, self)
+        try:
+            self.polls += 1
+            status = _advance(self, cython.address(result))
+            self.settle(status, result)
+        finally:
+            swap_current_task(self.loop, previous)
+
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def drop_waited(self) -> cython.int:

@@ -161,6 +161,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         super().__setattr__(name, value)
         if name == "time":
             self._follow_clock()
+        elif name == "call_soon":
+            self._follow_soon()
         elif name in ("call_later", "create_future", "create_task"):
             self._follow_methods()
 
@@ -259,8 +261,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     def close(self) -> None:
         """Close the loop: let go of everything that waits, and of the kernel. See asyncio.loop.close."""
-        if self.is_running():
-            raise RuntimeError("Cannot close a running event loop")
+        self._check_may_close()
         if self.is_closed():
             return
         if self._file_pool.opens_in_kernel and asyncio._get_running_loop() is None:

@@ -1,8 +1,8 @@
 """Lets asyncio.all_tasks() see native tasks.
 
 A loop keeps its unfinished tasks in a list of its own, because a weak set costs more than the task itself.
-asyncio looks for tasks in a WeakSet: that set gets a subclass whose iteration adds the tasks of every hoop
-loop. This is the one thing in asyncio that importing hoop changes.
+asyncio looks for tasks in a WeakSet: that set gets a subclass that has the tasks of every hoop loop
+besides. This is the one thing in asyncio that importing hoop changes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio.tasks
 import gc
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 loops: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -20,10 +20,23 @@ loops: weakref.WeakSet[Any] = weakref.WeakSet()
 class TaskSet(weakref.WeakSet[Any]):
     """asyncio's set of tasks, followed by the unfinished tasks of every hoop loop."""
 
+    def __new__(cls, tasks: Iterable[Any] = ()) -> weakref.WeakSet[Any]:  # type: ignore[misc]
+        """Make a plain set: a copy, or what is left of this one without something."""
+        return weakref.WeakSet(tasks)
+
     def __iter__(self) -> Iterator[Any]:
         yield from super().__iter__()
-        for loop in list(loops):
-            yield from loop._unfinished_tasks()
+        yield from _native_tasks()
+
+    def __len__(self) -> int:
+        return super().__len__() + len(_native_tasks())
+
+    def __contains__(self, item: object) -> bool:
+        return super().__contains__(item) or any(task is item for task in _native_tasks())
+
+
+def _native_tasks() -> list[Any]:
+    return [task for loop in list(loops) for task in loop._unfinished_tasks()]
 
 
 def _asyncio_task_set() -> weakref.WeakSet[Any]:
