@@ -338,6 +338,47 @@ def test_a_transport_on_a_given_socket_gives_way_to_the_next_connection(loop):
     loop.run_until_complete(main())
 
 
+@pytest.mark.parametrize("reused", [False, True], ids=["nobody's", "another's"])
+def test_a_file_that_a_duplicate_keeps_open_does_not_keep_the_loop_busy(loop, reused):
+    """It is ready, and nobody can take it out of epoll any more. asyncio spins."""
+
+    async def main():
+        calls = []
+        a, b = socket.socketpair()
+        number = a.fileno()
+        loop.add_reader(a, calls.append, "stale")
+        quiet, other = socket.socketpair()
+        heard = []
+        loop.add_reader(quiet, lambda: heard.append(quiet.recv(1)))
+        await turns(3)
+        duplicate = a.dup()
+        a.close()
+        assert loop.remove_reader(number)
+        b.send(b"x")
+        told, new = asyncio.Event(), []
+        if reused:  # by another file, which is not ready
+            new = list(socket.socketpair())
+            assert number in [sock.fileno() for sock in new]
+            loop.add_reader(number, told.set)
+        before = loop.counters()["turns"]
+        await asyncio.sleep(0.05)
+        assert loop.counters()["turns"] - before < 20
+        assert calls == []
+        other.send(b"y")  # the others are watched as before
+        await until(lambda: heard)
+        await asyncio.to_thread(int)  # and threads wake the loop
+        if reused:
+            for sock in new:
+                sock.send(b"z")
+            await asyncio.wait_for(told.wait(), 10)
+            loop.remove_reader(number)
+        loop.remove_reader(quiet)
+        for sock in (b, duplicate, quiet, other, *new):
+            sock.close()
+
+    loop.run_until_complete(main())
+
+
 # ---- what cannot be watched ----------------------------------------------------------------------------
 
 

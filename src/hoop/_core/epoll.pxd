@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from hoop._core.c.linux cimport epoll_event
 from hoop._core.c.python cimport Ref
 from hoop._core.driver cimport Driver
@@ -12,6 +12,7 @@ cdef struct Slot:
     Ref reader                      # owned Op, or NULL
     Ref writer                      # owned Op, or NULL
     uint32_t mask                   # what the kernel was told
+    uint32_t generation             # of the registration: no news of an earlier file of the number count
 
 cdef class EpollDriver(Driver):
     cdef object gc_marker           # an object field, so that the type is garbage-collected
@@ -25,10 +26,12 @@ cdef class EpollDriver(Driver):
     cdef Ref take_neighbour(self, Op op) noexcept
     cdef int forget(self, int fd) except -1
     cdef int drop_all(self) except -1
+    cdef int start_anew(self) noexcept
 
 cdef class NestedOp(Op):
     cdef EpollDriver epoll
     cdef Ref ready                  # where the loop queues: borrowed from the driver that watches; or NULL
 
 cdef NestedOp new_nested()
+cdef uint64_t name_of(Slot *slot, int fd) noexcept
 cdef int evict(Ref p) except -1

@@ -1,10 +1,10 @@
 """The epoll driver: readiness by level-triggered epoll, ops in a table indexed by descriptor.
 
 Level-triggered, because a transport reads once per turn and must be told again if there is more.
-The kernel forgets a descriptor only when its last duplicate is closed, so a watched descriptor is always
-taken out by hand before its owner closes it: an event can never name a descriptor that was reused.
-What is not ours (a foreign op's descriptor) its owner may close at any time: then the kernel lets go of it by
-itself, and the op stays in the table until it is cancelled, or the number is another file's.
+What is ours is taken out by hand before it is closed. What is not (a foreign op's descriptor) its owner may
+close at any time: then the kernel lets go of it by itself, and the op stays in the table until it is cancelled,
+or the number is another file's. Should a duplicate keep the file open, the kernel does not let go: its news have
+another generation than the number has by then, and start_anew() ends them.
 The table owns the ops that are armed; an op owns whatever it serves.
 A driver that would keep descriptors open (io_uring) has one of these nested in it, for foreign ops.
 See epoll(7).
@@ -32,6 +32,7 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_epoll_wait,
     hoop_eventfd,
     hoop_eventfd_write,
+    hoop_replace,
 )
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
@@ -50,7 +51,7 @@ from cython.cimports.hoop._core.driver import Driver
 from cython.cimports.hoop._core.errors import raise_errno
 from cython.cimports.hoop._core.handle import ReadyRing
 from cython.cimports.hoop._core.op import ARMED, CALL, READABLE, WRITABLE, Op
-from cython.cimports.libc.stdint import uint32_t
+from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memset
 
 # No kernel allows more (fs.nr_open); a larger number is a mistake, not a reason to take memory.
@@ -215,11 +216,12 @@ class EpollDriver(Driver):
         if mask == 0:
             result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_DEL, fd, 0, 0)
         elif slot.mask == 0:
-            result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, mask, fd)
+            slot.generation += 1
+            result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, mask, name_of(slot, fd))
             if result == -EEXIST:
-                result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, mask, fd)
+                result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, mask, name_of(slot, fd))
         else:
-            result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, mask, fd)
+            result = hoop_epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, mask, name_of(slot, fd))
         if result >= 0 or mask == 0:
             slot.mask = mask
         elif result == -ENOENT or result == -EBADF:
@@ -241,6 +243,7 @@ class EpollDriver(Driver):
         fd: cython.int
         seen: uint32_t
         slot: cython.pointer[Slot]
+        ghosts: cython.bint = False
         epfd: cython.int = self.epfd
         spin_ns: cython.longlong = 0
         events = cython.address(self.events[0])
@@ -264,16 +267,47 @@ class EpollDriver(Driver):
             PyErr_CheckSignals()
             return 0
         for i in range(n):
-            fd = cython.cast(cython.int, events[i].data)
+            fd = cython.cast(cython.int, events[i].data & 0xFFFFFFFF)
             seen = events[i].events
             if fd == self.wake_fd or fd >= self.n_slots:
                 continue
             slot = cython.address(self.slots[fd])
+            if slot.mask == 0 or slot.generation != cython.cast(uint32_t, events[i].data >> 32):
+                ghosts = True
+                continue
             # Errors and hang-ups are reported to whoever waits: the system call will say what it is.
             if slot.reader is not cython.NULL and seen & (EPOLLIN | EPOLLERR | EPOLLHUP):
                 push_ready(ready, cython.cast(Op, slot.reader))
             if slot.writer is not cython.NULL and seen & (EPOLLOUT | EPOLLERR | EPOLLHUP):
                 push_ready(ready, cython.cast(Op, slot.writer))
+        return self.start_anew() if ghosts else 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def start_anew(self) -> cython.int:
+        """Get rid of registrations that nobody can take back: put an epoll descriptor without them in place.
+
+        A file that was closed while it was watched, and that a duplicate keeps open, is reported for ever, by
+        a number that is another's or nobody's.
+        """
+        fd: cython.int
+        slot: cython.pointer[Slot]
+        fresh: cython.int = hoop_epoll_create()
+        if fresh < 0:
+            return 0  # the next news of it try again
+        if self.wake_fd >= 0:
+            hoop_epoll_ctl(fresh, EPOLL_CTL_ADD, self.wake_fd, EPOLLIN | EPOLLET, self.wake_fd)
+        for fd in range(self.n_slots):
+            slot = cython.address(self.slots[fd])
+            if slot.mask == 0:
+                continue
+            # Only if it is still the same file: the number may be another's.
+            if (
+                hoop_epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, slot.mask, name_of(slot, fd)) < 0
+                or hoop_epoll_ctl(fresh, EPOLL_CTL_ADD, fd, slot.mask, name_of(slot, fd)) < 0
+            ):
+                slot.mask = 0
+        hoop_replace(self.epfd, fresh)
         return 0
 
     @cython.cfunc
@@ -370,6 +404,14 @@ def new_nested() -> NestedOp:
     op.interest = READABLE
     op.at_once = True
     return op
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def name_of(slot: cython.pointer[Slot], fd: cython.int) -> uint64_t:
+    """What the kernel calls a registration."""
+    return cython.cast(uint64_t, slot.generation) << 32 | cython.cast(uint32_t, fd)
 
 
 @cython.cfunc

@@ -46,6 +46,7 @@ cdef extern from "shim.h" nogil:
     int hoop_eventfd() noexcept
     int hoop_eventfd_write(int fd) noexcept
     int hoop_close(int fd) noexcept
+    int hoop_replace(int fd, int fresh) noexcept
 
     Py_ssize_t hoop_recv(int fd, void *buf, size_t n) noexcept
     Py_ssize_t hoop_send(int fd, const void *buf, size_t n) noexcept

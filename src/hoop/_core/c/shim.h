@@ -9,6 +9,7 @@
 #include <Python.h>
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -373,6 +374,12 @@ static inline int hoop_eventfd_write(int fd) {
     return (int)HOOP_RESULT(write(fd, &one, sizeof one));
 }
 static inline int hoop_close(int fd) { return (int)HOOP_RESULT(close(fd)); }
+/* Give a descriptor's number to a new one. */
+static inline int hoop_replace(int fd, int fresh) {
+    int r = (int)HOOP_RESULT(dup3(fresh, fd, O_CLOEXEC));
+    close(fresh);
+    return r;
+}
 
 static inline Py_ssize_t hoop_recv(int fd, void *buf, size_t n) { return HOOP_RESULT(recv(fd, buf, n, 0)); }
 static inline Py_ssize_t hoop_send(int fd, const void *buf, size_t n) {
