@@ -2,9 +2,9 @@
 
 Level-triggered, because a transport reads once per turn and must be told again if there is more.
 What is ours is taken out by hand before it is closed. What is not (a foreign op's descriptor) its owner may
-close at any time: then the kernel lets go of it by itself, and the op stays in the table until it is cancelled,
-or the number is another file's. Should a duplicate keep the file open, the kernel does not let go: its news have
-another generation than the number has by then, and start_anew() ends them.
+close at any time. Then the kernel lets go of it by itself, and the op stays in the table until it is
+cancelled, or the number is another file's. Should a duplicate keep the file open, the kernel does not let
+go: its news have another generation than the number has by then, and start_anew() ends them.
 The table owns the ops that are armed; an op owns whatever it serves.
 A driver that would keep descriptors open (io_uring) has one of these nested in it, for foreign ops.
 See epoll(7).
