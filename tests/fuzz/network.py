@@ -17,7 +17,7 @@ from hostile import (
     writable_buffer,
 )
 from tls_peers import client_context, server_context
-from world import Boom, World, action, payload
+from world import BaseBoom, Boom, World, action, payload
 
 import hoop
 
@@ -228,6 +228,9 @@ def write(world: World) -> None:
             odd = [odd_buffer(world)] if world.chance(0.1) else []
             line.transport.writelines(HIterable(world, parts + odd))
         line.sent += size
+    except (BaseBoom, KeyboardInterrupt):
+        world.disturbed = True  # raised by pause_writing, say: the bytes may be on their way or not
+        raise
     finally:
         line.sending = False
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 WORKER = Path(__file__).resolve().parent / "worker.py"
 DRIVERS = ("epoll", "uring")
-BATCH = 20
+BATCH = 10
 BATCH_SECONDS = 1200.0
 TRAIL_LINES = 40
 
