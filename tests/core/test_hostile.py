@@ -1,8 +1,13 @@
-"""Subclasses of bytes that are not what bytes() promises: only their bytes count, as for asyncio."""
+"""What is not as its class promises, and what only C code can do.
+
+Of subclasses of bytes only their bytes count, as for asyncio, whatever bytes() makes of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import ctypes
 import socket
 
 import pytest
@@ -108,3 +113,71 @@ def test_a_child_gets_the_bytes_of_a_subclass(run):
         return (await child.communicate())[0]
 
     assert run(main()) == b"odd argument\n"
+
+
+# ---- contexts --------------------------------------------------------------------------------------
+
+
+def enter(context) -> None:
+    """Make a context the thread's and leave it at that, as only C code can."""
+    ctypes.pythonapi.PyContext_Enter(ctypes.py_object(context))
+
+
+def leave(context) -> None:
+    ctypes.pythonapi.PyContext_Exit(ctypes.py_object(context))
+
+
+@pytest.mark.parametrize("kind", ["callback", "task", "eager task"])
+def test_who_leaves_another_context_entered_is_reported_and_the_loop_goes_on(loop, kind):
+    mine, other = contextvars.copy_context(), contextvars.Context()
+    reported, ran = [], []
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    async def coro():
+        enter(other)
+        await asyncio.sleep(0)
+
+    def begin():
+        if kind == "callback":
+            loop.call_soon(enter, other, context=mine)
+        elif kind == "task":
+            loop.create_task(coro(), context=mine)
+        else:
+            task = hoop.Task(coro(), loop=loop, context=mine, eager_start=True)
+            reported.append(task.exception())
+
+    loop.call_soon(begin)
+    for _ in range(4):
+        loop.call_soon(ran.append, None)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    try:
+        assert [str(exc).partition(":")[0] for exc in reported][:1] == ["cannot exit context"]
+        assert len(ran) == 4
+    finally:
+        if kind == "task":  # its second step could not enter a context that the thread was in
+            assert str(reported[1]).startswith("cannot enter context")
+            for task in asyncio.all_tasks(loop):
+                task._log_destroy_pending = False
+        leave(other)
+        leave(mine)
+
+
+# ---- exceptions ------------------------------------------------------------------------------------
+
+
+def test_an_exception_class_that_settles_the_future_settles_it_once(loop):
+    future = loop.create_future()
+    told = []
+    future.add_done_callback(told.append)
+
+    class Settles(Exception):
+        def __init__(self):
+            future.set_result("by the class")
+
+    with pytest.raises(asyncio.InvalidStateError):
+        future.set_exception(Settles)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert future.result() == "by the class"
+    assert told == [future]

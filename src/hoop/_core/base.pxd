@@ -51,6 +51,7 @@ cdef class LoopBase(ReadyRing):
         return 0
     cdef int enter_task(self, Ref task, Ref context) except -1
     cdef int leave_task(self) except -1
+    cdef int leave_context(self) except -1
     cdef int forget_current(self) except -1
 
     cdef Handle soon(self, object callback, tuple args, object context)

@@ -70,8 +70,7 @@ class LoopBase(ReadyRing):
     def enter_task(self, task: Ref, context: Ref) -> cython.int:
         """Make another task the current one, and its context the thread's."""
         if self.entered is not cython.NULL:
-            self.entered = cython.NULL
-            PyContext_Exit(self.entered_context)
+            self.leave_context()
         if PyContext_Enter(context) < 0:
             exc = hoop_take_exception()
             self.forget_current()
@@ -88,9 +87,19 @@ class LoopBase(ReadyRing):
     @cython.exceptval(-1, check=False)
     def leave_task(self) -> cython.int:
         """Put the current task down."""
-        self.entered = cython.NULL
-        PyContext_Exit(self.entered_context)
+        self.leave_context()
         return self.forget_current()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def leave_context(self) -> cython.int:
+        self.entered = cython.NULL
+        if PyContext_Exit(self.entered_context) < 0:
+            # Somebody's C code left the thread in another one. What is to run next is not to blame.
+            context = {"message": "A task left another context entered"}
+            context["exception"] = hoop_take_exception()
+            self.call_exception_handler(context)
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

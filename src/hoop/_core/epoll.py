@@ -278,6 +278,9 @@ class EpollDriver(Driver):
             # Errors and hang-ups are reported to whoever waits: the system call will say what it is.
             if slot.reader is not cython.NULL and seen & (EPOLLIN | EPOLLERR | EPOLLHUP):
                 push_ready(ready, cython.cast(Op, slot.reader))
+                slot = cython.address(
+                    self.slots[fd]
+                )  # news may run finalisers, and those watch more
             if slot.writer is not cython.NULL and seen & (EPOLLOUT | EPOLLERR | EPOLLHUP):
                 push_ready(ready, cython.cast(Op, slot.writer))
         return self.start_anew() if ghosts else 0

@@ -20,6 +20,7 @@ import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
+    Py_XDECREF,
     PyContext_CopyCurrent,
     PyContext_Enter,
     PyContext_Exit,
@@ -119,8 +120,9 @@ class Handle(Runnable):
         if PyContext_Enter(context) < 0:
             return -1
         result = hoop_call(ref(self.callback), ref(self.args))
-        # Exit fails only if the callback left another context entered, which CPython prevents.
-        PyContext_Exit(context)
+        if PyContext_Exit(context) < 0:  # its C code has left another one entered
+            Py_XDECREF(result)
+            return -1
         if result is cython.NULL:
             return -1
         Py_DECREF(result)

@@ -152,14 +152,15 @@ class Task(Future):
             if self.loop is not None:
                 self.loop.entered = ref(self)
             enter_context(ref(self.context))
-            try:
-                self.polls += 1
-                began: cython.longlong = hoop_now_ns() if self.created_at is not None else 0
-                status = _advance(self, cython.address(result))
-                if began:
-                    self.busy_ns += hoop_now_ns() - began
-            finally:
-                PyContext_Exit(ref(self.context))
+            self.polls += 1
+            began: cython.longlong = hoop_now_ns() if self.created_at is not None else 0
+            status = _advance(self, cython.address(result))
+            if began:
+                self.busy_ns += hoop_now_ns() - began
+            if PyContext_Exit(ref(self.context)) < 0:  # its C code has left another one entered
+                Py_XDECREF(result)
+                result = cython.NULL
+                status = PYGEN_ERROR
             self.settle(status, result)
         except BaseException:
             if self.state == PENDING:  # it never started
@@ -360,6 +361,7 @@ class Task(Future):
         # A step enters the task's context itself, so on our loop the callback gets another one.
         context = self.context if self.loop is None else self.loop.wake_context
         o.add_done_callback(self._wakeup, context=context)
+        self.drop_waited()  # if that called back at once, we wait for something else already
         self.fut_waiter = own(o)
         if self.must_cancel:
             if o.cancel(msg=self.cancel_message):

@@ -620,6 +620,8 @@ class UringDriver(Driver):
             finally:
                 if data is not cython.NULL:
                     hoop_pool_done(cython.address(self.ring.pool), cqe)
+        if self.places[index].op != ref(op) or self.name_of(index) != cqe.user_data:
+            return 0  # whatever that ran has cancelled it, and the kernel knows nothing more of it
         if cqe.flags & CQE_MORE:
             if wants_turn and op.phase == ARMED:
                 op.enter_ready()
