@@ -21,3 +21,4 @@ cdef class Layer(Attributed):
     cdef int on_bytes(self, char *data, Py_ssize_t n) except -1     # TAKEN or DECLINED
     cdef int on_chunk(self, bytes chunk) except -1
     cdef int on_early_bytes(self, char *data, Py_ssize_t n) except -1
+    cdef int on_lost(self) except -1

@@ -156,3 +156,9 @@ class Layer(Attributed):
         What is declined is kept, and offered again when the connection has its turn.
         """
         return DECLINED
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_lost(self) -> cython.int:
+        """The connection failed, and the protocol was told."""
+        return 0

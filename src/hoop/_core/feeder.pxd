@@ -11,6 +11,7 @@ cdef class Feeder(Layer):
     cdef bint hopeless                  # it does not even begin as it should
     cdef int feed(self, char *data, Py_ssize_t n, bint early) except -1
     cdef int pause(self) except -1
+    cdef int on_lost(self) except -1
     cdef bint look(self) except -1
 
 cdef Feeder feeder_of(object protocol)

@@ -72,6 +72,7 @@ _reader_version = cython.declare(cython.uint, 0)
 
 BUFFER = cython.declare(str, "_buffer")
 EOF = cython.declare(str, "_eof")
+ERROR = cython.declare(str, "_exception")
 LIMIT = cython.declare(str, "_limit")
 READER_REF = cython.declare(str, "_stream_reader_wr")
 WAITER = cython.declare(str, "_waiter")
@@ -207,6 +208,35 @@ class Feeder(Layer):
             else:
                 self.reader_attributes["_paused"] = True
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def on_lost(self) -> cython.int:
+        """Let the reader give what it has before it raises what the connection failed with."""
+        if self.reader_attributes is None or not self.reader_attributes.get(BUFFER):
+            return 0
+        reader = self.reader_ref()
+        if type(reader) is Reader and self.reader_attributes.get(ERROR) is not None:
+            reader.__class__ = FailedReader
+        return 0
+
+
+class FailedReader(streams.StreamReader):
+    """A reader of a connection that failed: it gives what it has, and raises when that is not enough."""
+
+    __slots__ = ()
+
+    @property
+    def _exception(self):
+        return None if self.__dict__[BUFFER] else self.__dict__[ERROR]
+
+    @_exception.setter
+    def _exception(self, error):
+        self.__dict__[ERROR] = error
+
+    async def _wait_for_data(self, func_name):
+        """What a read does that wants more."""
+        raise self.__dict__[ERROR]
 
 
 @cython.cfunc

@@ -19,7 +19,8 @@ cdef class StreamReader(Primitive):
     cdef object waiter                  # a future; None while nobody waits
     cdef Future last_waiter             # the one of the last wait, to be used again if nobody else has it
     cdef Py_ssize_t need                # and what must be there before it is woken
-    cdef object error                   # what every read raises
+    cdef object error                   # what every read raises ...
+    cdef bint bytes_first               # ... that cannot be answered with what came before it
     cdef object transport
     cdef bint eof, paused
     cdef object source_traceback        # where it was made: only in debug mode
@@ -40,6 +41,8 @@ cdef class StreamReader(Primitive):
     cdef inline bint takes_bytes(self) noexcept:
         return self.is_ours and self.attributes == NULL and not self.eof and not self.lent
 
+    cdef inline bint has_failed(self) noexcept:
+        return self.error is not None and not (self.bytes_first and self.size() > 0)
     cdef int set_limit(self, object limit) except -1
     cdef int add(self, char *data, Py_ssize_t n) except -1
     cdef int add_chunk(self, bytes chunk) except -1
@@ -57,6 +60,7 @@ cdef class StreamReader(Primitive):
     cdef int wake_waiter(self) except -1
     cdef int end(self) except -1
     cdef int fail(self, object error) except -1
+    cdef int lose(self, object error) except -1
     cdef int wait(self, NativeCoroutine c, str method, Py_ssize_t need) except -1
     cdef int stop_waiting(self, NativeCoroutine c) except -1
     cdef Py_ssize_t find(self, object separators, Py_ssize_t offset, Py_ssize_t *end) except -2

@@ -206,6 +206,7 @@ class StreamReader(Primitive):
 
     def set_exception(self, exc):
         """Make every read raise it, now and later."""
+        self.bytes_first = False
         self.fail(exc)
 
     @cython.cfunc
@@ -218,6 +219,13 @@ class StreamReader(Primitive):
         if waiter is not None and not is_cancelled(waiter):
             waiter.set_exception(error)
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def lose(self, error) -> cython.int:
+        """The connection failed: what came before can be read, and then this is raised."""
+        self.bytes_first = True
+        return self.fail(error)
 
     # ---- what goes out ----
 
@@ -532,7 +540,7 @@ class Read(Reading):
     @cython.exceptval(-1, check=False)
     def begin(self, c: NativeCoroutine) -> cython.int:
         reader: StreamReader = cython.cast(StreamReader, c.owner)
-        if reader.error is not None:
+        if reader.has_failed():
             raise reader.error
         if c.count > 0 and not reader.eof and reader.size() == 0:
             return reader.wait(c, "read", 0)
@@ -561,9 +569,9 @@ class ReadExactly(Reading):
     def begin(self, c: NativeCoroutine) -> cython.int:
         if c.count < 0:
             raise ValueError("readexactly size can not be less than zero")
-        error = cython.cast(StreamReader, c.owner).error
-        if error is not None:
-            raise error
+        reader: StreamReader = cython.cast(StreamReader, c.owner)
+        if reader.has_failed():
+            raise reader.error
         return self.go_on(c)
 
     @cython.cfunc
@@ -599,9 +607,9 @@ class Until(Reading):
             c.value = separators
         if not len(separators if type(separators) is bytes else separators[0]):
             raise ValueError("Separator should be at least one-byte string")
-        error = cython.cast(StreamReader, c.owner).error
-        if error is not None:
-            raise error
+        reader: StreamReader = cython.cast(StreamReader, c.owner)
+        if reader.has_failed():
+            raise reader.error
         return self.go_on(c)
 
     @cython.cfunc
@@ -688,6 +696,8 @@ class Wait(Reading):
         reader: StreamReader = cython.cast(StreamReader, c.owner)
         if reader.eof:
             raise AssertionError("_wait_for_data after EOF")
+        if reader.bytes_first and reader.error is not None:
+            raise reader.error
         method = c.value
         c.value = None
         return reader.wait(c, method, 0)

@@ -15,6 +15,8 @@ cdef class Receiver(Outbox):
     cdef RecvOp recv_op
     cdef bint reading_paused
     cdef bint floods                    # the last receive took all there was room for
+    cdef bint broken                    # a send has failed: what came before is received, then this fails
+    cdef bint at_end                    # then: the last receive brought nothing
     cdef bint closing                   # close() or abort() was called, or the connection failed
     cdef unsigned int lost              # connection_lost is scheduled; then counts writes to nobody
 
@@ -25,6 +27,7 @@ cdef class Receiver(Outbox):
     cdef int on_received(self) except -1
     cdef bint takes_early(self, char *data, Py_ssize_t n) except -1
     cdef int receive_whole(self) except -1
+    cdef int receive_rest(self) except -1
     cdef int received_nothing(self, Py_ssize_t n) except -1
     cdef int receive_into_protocol(self) except -1
     cdef int copy_into_protocol(self, bytes chunk) except -1

@@ -48,6 +48,8 @@ from cython.cimports.libc.string import memcpy
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
+# In a row, of a broken connection whose peer may go on sending.
+RECEIVES_MAX = cython.declare(cython.int, 10_000)
 _buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
 
 
@@ -169,11 +171,31 @@ class Receiver(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def received_nothing(self, n: cython.Py_ssize_t) -> cython.int:
+        if self.broken:  # it fails with what sending has met: here that may look like a good end
+            self.at_end = True
+            return 0
         if n == 0:
             return self.on_eof()
         if n == -EAGAIN or n == -EINTR:
             return 0
         return self.fail(os_error(n), "Fatal read error on socket transport")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def receive_rest(self) -> cython.int:
+        """Deliver what can be received of a broken connection."""
+        op: RecvOp = self.recv_op
+        i: cython.int
+        if op.delivers and not self.loop.closed:
+            self.loop.driver.poll(self.loop, 0)
+        if op.has_news():
+            self.on_received()
+        self.at_end = op.delivers
+        for i in range(RECEIVES_MAX):
+            if self.at_end or self.lost or self.closing or self.reading_paused or self.fd < 0:
+                break
+            self.on_readable()
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -212,11 +234,11 @@ class Receiver(Outbox):
             return 0
         if op.eof:
             op.eof = False
-            return self.on_eof()
+            return self.received_nothing(0)
         if op.error:
-            error = os_error(op.error)
+            error: cython.int = op.error
             op.error = 0
-            return self.fail(error, "Fatal read error on socket transport")
+            return self.received_nothing(error)
         return 0
 
     @cython.cfunc
@@ -371,7 +393,7 @@ class Receiver(Outbox):
 
     @property
     def _closing(self):
-        return self.closing
+        return self.closing or self.broken
 
     @property
     def _conn_lost(self):

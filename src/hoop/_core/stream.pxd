@@ -21,6 +21,7 @@ cdef class StreamTransport(Receiver):
     cdef int on_writable(self) except -1
     cdef int write_to_nobody(self) except -1
     cdef int on_sent(self, long long n) except -1
+    cdef int send_failed(self, Py_ssize_t n) except -1
     cdef int wait_to_send(self) except -1
     cdef int send_as_call(self) except -1
     cdef int send(self, object data) except -1

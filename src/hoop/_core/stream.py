@@ -27,6 +27,7 @@ from cython.cimports.hoop._core.c.python import (
     PyContext_CopyCurrent,
 )
 from cython.cimports.hoop._core.c.uring import OP_SEND
+from cython.cimports.hoop._core.endpoint import Layer
 from cython.cimports.hoop._core.errors import os_error, raise_errno
 from cython.cimports.hoop._core.op import (
     ARMED,
@@ -42,6 +43,8 @@ from cython.cimports.hoop._core.outbox import as_bytes
 from cython.cimports.hoop._core.receiver import Receiver, RecvOp
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
+EPIPE = cython.declare(cython.Py_ssize_t, errno.EPIPE)
+ECONNRESET = cython.declare(cython.Py_ssize_t, errno.ECONNRESET)
 ECANCELED = cython.declare(cython.Py_ssize_t, errno.ECANCELED)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
 # No more leaves in one call: the kernel says how much of it was sent in an int.
@@ -288,7 +291,7 @@ class StreamTransport(Receiver):
         """Send what is queued, as far as the kernel takes it; wait for the rest."""
         n: cython.Py_ssize_t
         self.is_dirty = False
-        if self.lost or self.head is None or self.fd < 0:
+        if self.lost or self.head is None or self.fd < 0 or self.broken:
             return 0
         if self.send_op.phase != IDLE:
             return 0
@@ -296,7 +299,7 @@ class StreamTransport(Receiver):
             return self.send_as_call()
         n = self.send_some()
         if n < 0:
-            return self.fail(os_error(n), "Fatal write error on socket transport")
+            return self.send_failed(n)
         self.consume(n)
         if self.head is not None:
             self.wait_to_send()
@@ -337,7 +340,7 @@ class StreamTransport(Receiver):
         if n > 0:
             self.consume(n)
         elif n != -EAGAIN and n != -EINTR and n != -ECANCELED:
-            return self.fail(os_error(n), "Fatal write error on socket transport")
+            return self.send_failed(n)
         if self.head is not None:
             self.send_as_call()
             return self.maybe_resume()
@@ -351,7 +354,7 @@ class StreamTransport(Receiver):
             return 0
         n = self.send_some()
         if n < 0:
-            return self.fail(os_error(n), "Fatal write error on socket transport")
+            return self.send_failed(n)
         self.consume(n)
         if self.head is not None:
             return self.maybe_resume()
@@ -375,9 +378,33 @@ class StreamTransport(Receiver):
             hoop_shutdown(self.fd, SHUT_WR)
         return 0
 
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send_failed(self, n: cython.Py_ssize_t) -> cython.int:
+        """The connection is broken; but what the peer sent before may say why, so that comes first."""
+        error = os_error(n)
+        gone: cython.bint = n == -EPIPE or n == -ECONNRESET
+        if not gone or self.closing or self.reading_paused or self.loop.closed:
+            return self.fail(error, "Fatal write error on socket transport")
+        self.drop_chunks()
+        if not self.broken:
+            self.broken = True
+            self.loop.soon(self._fail_at_last, (error,), self.loop.wake_context)
+        return 0
+
+    def _fail_at_last(self, error):
+        """Deliver what can still be received, then fail with what sending has met."""
+        if self.lost:
+            return
+        try:
+            self.receive_rest()
+        finally:
+            if not self.lost:
+                self.fail(error, "Fatal write error on socket transport")
+
     def write_eof(self):
         """Close the sending half once everything written was sent."""
-        if self.closing or self.eof_written:
+        if self.closing or self.broken or self.eof_written:
             return
         self.eof_written = True
         if self.head is None and not self.lost:
@@ -394,7 +421,7 @@ class StreamTransport(Receiver):
 
     def is_closing(self):
         """Whether the transport is closing or closed."""
-        return self.closing
+        return self.closing or self.broken
 
     def close(self):
         """Send what was written, then close. connection_lost(None) is called when that is done."""
@@ -402,6 +429,8 @@ class StreamTransport(Receiver):
             return
         self.closing = True
         self.stop_reading()
+        if self.broken:
+            return
         if self.head is not None and self.send_op.phase == IDLE:
             self.flush()
         if self.head is None and not self.lost:
@@ -457,7 +486,10 @@ class StreamTransport(Receiver):
     def _connection_lost(self, exc):
         try:
             if self.connected and self.protocol is not None:
+                layer: Layer = self.layer
                 self.protocol.connection_lost(exc)
+                if layer is not None and exc is not None:
+                    layer.on_lost()
         finally:
             self.release()
 

@@ -57,6 +57,11 @@ class SealOp(Op):
         return tls.flush()
 
 
+def _after_loss(layer: Layer):
+    """connection_lost was called, right before this."""
+    layer.on_lost()
+
+
 @cython.final
 @cython.cclass
 class TlsLayer(Application):
@@ -167,6 +172,8 @@ class TlsLayer(Application):
         if self.app_state == MADE or self.app_state == EOF_TOLD:
             self.app_state = LOST
             self.loop.soon(self.protocol.connection_lost, (exc,), self.context)
+            if self.layer is not None and exc is not None:
+                self.loop.soon(_after_loss, (self.layer,), self.context)
         self.lower = self.stream = self.transport = None
         self.protocol = self.layer = self.receive = self.get_buffer = self.buffer_updated = None
         self.records.close()

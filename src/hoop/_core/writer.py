@@ -135,6 +135,8 @@ class StreamProtocol(Layer):
         if reader is not None:
             if exc is None:
                 cython.cast(object, reader).feed_eof()
+            elif reader.is_plain():
+                reader.lose(exc)
             else:
                 cython.cast(object, reader).set_exception(exc)
         if self.closed is not None:
