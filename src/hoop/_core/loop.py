@@ -92,17 +92,14 @@ class Loop(SocketLoop):
         self.class_version = hoop_type_version(kind)
         return 0
 
-    def _follow_clock(self):
-        """Go by time() from now on: somebody put another in its place."""
-        self.own_clock = self.follows_clock = True
-
-    def _follow_soon(self):
-        """Let call_soon() see the steps of tasks from now on, for the same reason."""
-        self.own_soon = self.follows_soon = True
-
-    def _follow_methods(self):
-        """Sleep and make tasks by name from now on, for the same reason."""
-        self.own_methods = True
+    def _follow(self, name):
+        """Go by this method from now on: somebody put another in the place of this one loop's."""
+        if name == "time":
+            self.own_clock = self.follows_clock = True
+        elif name == "call_soon":
+            self.own_soon = self.follows_soon = True
+        else:
+            self.own_methods = True
 
     def _driver_name(self):
         return None if self.driver is None else self.driver.name
@@ -235,11 +232,12 @@ class Loop(SocketLoop):
             count -= 1
             r: Runnable = take(self.ring[self.head & self.mask])
             self.head += 1
-            task = cython.cast(Task, r) if r.is_task else None
-            if task is None:
+            if not r.is_task:
                 self.push(r)
-            elif task.state == PENDING:
-                self.call_soon(task._step_here, context=task.context)
+            elif cython.cast(Task, r).state == PENDING:
+                self.call_soon(
+                    cython.cast(object, r)._step_here, context=cython.cast(Task, r).context
+                )
         return 0
 
     @cython.cfunc

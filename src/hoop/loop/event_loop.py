@@ -159,12 +159,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name == "time":
-            self._follow_clock()
-        elif name == "call_soon":
-            self._follow_soon()
-        elif name in ("call_later", "create_future", "create_task"):
-            self._follow_methods()
+        if name in ("time", "call_soon", "call_later", "create_future", "create_task"):
+            self._follow(name)
 
     @property
     def driver(self) -> str:
