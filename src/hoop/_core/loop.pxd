@@ -1,5 +1,5 @@
 from hoop._core.handle cimport Handle, Runnable
-from hoop._core.sockets cimport SocketLoop
+from hoop._core.watch cimport WatchLoop
 
 cdef enum:
     # While the loop is busy it asks the driver when `look_at` says so; at the latest after this much (each
@@ -10,7 +10,7 @@ cdef enum:
     LOOKS_IN_A_ROW = 8
     TURNS_BETWEEN_LOOKS = 64
 
-cdef class Loop(SocketLoop):
+cdef class Loop(WatchLoop):
     cdef object task_factory
     cdef unsigned long unpolled         # how much ran since the driver was last asked
     cdef long long tick                 # the coarse clock when the driver was last asked
@@ -40,13 +40,8 @@ cdef class Loop(SocketLoop):
     cdef int recover(self, object exc) except -1
     cdef int end_running(self) except -1
     cdef int report_slow(self, object what, double seconds) except -1
-    cdef int check_driver(self) except -1
     cdef int take_turns(self, bint only_one) except -1
     cdef int flush_dirty(self) except -1
     cdef object add_timer(self, double deadline, object when_given, object callback, tuple args, object context)
     cdef object call_task_factory(self, object coro, object name, object context, object eager_start)
     cdef int check_callback(self, object callback, str method) except -1
-    cdef dict watched                   # descriptor -> the object that add_reader or add_writer was given
-    cdef object watch(self, object fileobj, int interest, object callback, tuple args)
-    cdef bint unwatch(self, object fileobj, int interest) except -1
-    cdef object watched_descriptor(self, object fileobj)

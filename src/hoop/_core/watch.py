@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import cython
-from cython.cimports.hoop._core.handle import Handle
-from cython.cimports.hoop._core.op import Op
+from cython.cimports.hoop._core.handle import Handle, new_handle
+from cython.cimports.hoop._core.op import READABLE, WRITABLE, Op
+from cython.cimports.hoop._core.sockets import SocketLoop
+from cython.cimports.libc.limits import INT_MAX
 
 
 @cython.cfunc
@@ -47,3 +49,91 @@ class WatchOp(Op):
         except BaseException as exc:
             handle.loop.call_exception_handler(handle.failure(exc))
         return 0
+
+
+@cython.cclass
+class WatchLoop(SocketLoop):
+    """What a loop does with descriptors that are not its own."""
+
+    def __cinit__(self):
+        self.watched = {}
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def check_driver(self) -> cython.int:
+        if self.driver is None:
+            raise RuntimeError("EventLoop.__init__() was not called")
+        return 0
+
+    @cython.cfunc
+    def watch(self, fileobj, interest: cython.int, callback, args: tuple) -> object:
+        number = descriptor(fileobj)
+        fd: cython.int = number
+        self.check_open()
+        self.check_driver()
+        handle: Handle = new_handle(callback, args, None, self)
+        former: Op = self.driver.armed(fd, interest)
+        if former is not None and not former.yields:
+            raise RuntimeError(f"File descriptor {fd} is used by a transport")
+        watch: WatchOp = WatchOp.__new__(WatchOp)
+        watch.fd = fd
+        watch.interest = interest
+        watch.handle = handle
+        # Of what was watched by this number before, the kernel knows whether it is the same file.
+        self.driver.submit(watch)
+        self.look_at = 0  # it may be ready already
+        if number is not fileobj:
+            if self.driver.armed(fd, READABLE if interest == WRITABLE else WRITABLE) is None:
+                self.watched[number] = fileobj
+            else:
+                self.watched.setdefault(number, fileobj)
+        return handle
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def unwatch(self, fileobj, interest: cython.int) -> cython.bint:
+        if self.closed:
+            return False
+        self.check_driver()
+        fd = self.watched_descriptor(fileobj)
+        if fd > INT_MAX:
+            return False
+        op: Op = self.driver.armed(fd, interest)
+        if op is None or not op.yields:
+            return False
+        self.driver.cancel(op)
+        op.evicted()
+        if self._watched(fd) == (None, None):
+            self.watched.pop(fd, None)
+        return True
+
+    @cython.cfunc
+    def watched_descriptor(self, fileobj) -> object:
+        """The descriptor of an object; if that was closed while it was watched, the one it had."""
+        try:
+            return descriptor(fileobj)
+        except ValueError:
+            for fd, known in self.watched.items():
+                if known is fileobj:
+                    return fd
+            raise
+
+    def _add_reader(self, fd, callback, *args):
+        return self.watch(fd, READABLE, callback, args)
+
+    def _remove_reader(self, fd):
+        return self.unwatch(fd, READABLE)
+
+    def _add_writer(self, fd, callback, *args):
+        return self.watch(fd, WRITABLE, callback, args)
+
+    def _remove_writer(self, fd):
+        return self.unwatch(fd, WRITABLE)
+
+    def _watched(self, fd):
+        """The handles that wait for a descriptor to become readable and writable, or None."""
+        found = []
+        for interest in (READABLE, WRITABLE):
+            op = self.driver.armed(fd, interest)
+            found.append(cython.cast(WatchOp, op).handle if isinstance(op, WatchOp) else op)
+        return tuple(found)
