@@ -7,6 +7,7 @@ the names from asyncio (`from asyncio import Queue` gets what is there then).
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 import hoop
@@ -30,6 +31,22 @@ REPLACED: dict[str, tuple[str, ...]] = {
 _originals: dict[tuple[str, str], Any] = {}
 
 
+if sys.version_info >= (3, 14):
+
+    def create_task(coro: Any, **kwargs: Any) -> Any:
+        """Drive a coroutine as a task of the running loop. See asyncio.create_task."""
+        return hoop.create_task(coro, **kwargs)
+else:
+
+    def create_task(coro: Any, *, name: Any = None, context: Any = None) -> Any:
+        """Drive a coroutine as a task of the running loop. See asyncio.create_task."""
+        return hoop.create_task(coro, name=name, context=context)
+
+
+# Profilers put code of their own into this function of asyncio's, which no compiled one lets them do.
+_PATCHED = {"create_task": create_task}
+
+
 def install() -> None:
     """Make asyncio's names mean hoop's own: `asyncio.Queue` is then `hoop.Queue`, and so on.
 
@@ -40,7 +57,7 @@ def install() -> None:
             for place in (module, "asyncio"):
                 holder = importlib.import_module(place)
                 _originals.setdefault((place, name), getattr(holder, name))
-                setattr(holder, name, getattr(hoop, name))
+                setattr(holder, name, _PATCHED.get(name) or getattr(hoop, name))
 
 
 def uninstall() -> None:

@@ -8,8 +8,10 @@ import asyncio.queues
 import asyncio.streams
 import asyncio.tasks
 import copy
+import inspect
 import socket
 import sys
+import types
 
 import pytest
 
@@ -42,7 +44,72 @@ def test_without_it_asyncio_s_names_mean_asyncio_s_classes():
 
 def test_it_puts_hoop_s_classes_under_asyncio_s_names(installed):
     for name, value in meant().items():
-        assert value is getattr(hoop, name.rpartition(".")[2])
+        if name.endswith(".create_task"):
+            assert value is names.create_task  # see test_a_profiler_can_patch_create_task
+        else:
+            assert value is getattr(hoop, name.rpartition(".")[2])
+
+
+def without_annotations(signature: inspect.Signature) -> str:
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=signature.empty))
+
+
+def test_signatures_are_asyncio_s():
+    before = meant()
+    hoop.install()
+    try:
+        after = meant()
+    finally:
+        hoop.uninstall()
+    for name, value in after.items():
+        signature = inspect.signature(value)
+        assert without_annotations(signature) == str(inspect.signature(before[name])), name
+        if inspect.isfunction(before[name]):
+            assert hasattr(value, "__code__"), name
+
+
+def test_a_subclass_has_the_signature_of_its_own_constructor():
+    class Named(hoop.Lock):
+        def __init__(self, name):
+            super().__init__()
+
+    class Plain(hoop.Queue):
+        pass
+
+    assert str(inspect.signature(Named)) == "(name)"
+    assert str(inspect.signature(Plain)) == "(maxsize=0)"
+    assert "maxsize=0" not in str(hoop.Queue.__doc__)
+    assert str(inspect.signature(hoop.Future)) == "(*, loop=None)"
+
+
+def test_a_profiler_can_patch_create_task(run, installed):
+    seen = []
+
+    def patch(coro, **options):
+        seen.append(coro)
+        return original(coro, **options)
+
+    function = asyncio.tasks.create_task
+    original = types.FunctionType(function.__code__, function.__globals__)
+    original.__kwdefaults__ = function.__kwdefaults__
+    code = function.__code__
+    function.__globals__["patch"] = patch
+    scope: dict = {}
+    exec("def create_task(coro, **options): return patch(coro, **options)", scope)
+    function.__code__ = scope["create_task"].__code__
+    try:
+
+        async def main():
+            coro = asyncio.sleep(0)
+            task = asyncio.create_task(coro, name="named")
+            await task
+            assert (task.get_name(), seen) == ("named", [coro])
+
+        run(main())
+    finally:
+        function.__code__ = code
+        del function.__globals__["patch"]
 
 
 def test_it_is_undone():

@@ -43,6 +43,7 @@ from cython.cimports.hoop._core.c.python import (
     hoop_set_await,
     hoop_set_dictoffset,
     hoop_set_iternext,
+    hoop_set_signature,
     hoop_spare,
     hoop_spares,
     hoop_swap_clear,
@@ -683,6 +684,7 @@ def _attributes_offset() -> cython.Py_ssize_t:
 
 ATTRIBUTES_OFFSET = _attributes_offset()
 hoop_set_dictoffset(Future, ATTRIBUTES_OFFSET)
+hoop_set_signature(Future, b"(*, loop=None)")
 hoop_set_await(Future, cython.cast(unaryfunc, future_await))
 hoop_set_iternext(Future, cython.cast(iternextfunc, future_iternext))
 _future_traverse = hoop_swap_traverse(Future, cython.cast(traverseproc, future_traverse))

@@ -44,6 +44,7 @@ from cython.cimports.hoop._core.c.python import (
     hoop_set_await,
     hoop_set_dictoffset,
     hoop_set_iternext,
+    hoop_set_signature,
     hoop_spare,
     hoop_spares,
     hoop_stop_value,
@@ -725,6 +726,7 @@ def task_dealloc(o: Ref) -> cython.void:
 
 
 hoop_set_dictoffset(Task, ATTRIBUTES_OFFSET)
+hoop_set_signature(Task, b"(coro, *, loop=None, name=None, context=None, eager_start=False)")
 hoop_set_await(Task, cython.cast(unaryfunc, future_await))
 hoop_set_iternext(Task, cython.cast(iternextfunc, future_iternext))
 _task_traverse = hoop_swap_traverse(Task, cython.cast(traverseproc, task_traverse))

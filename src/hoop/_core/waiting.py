@@ -7,6 +7,7 @@ ours that waits for one is put onto the ready ring by whoever hands over.
 from __future__ import annotations
 
 import collections
+import inspect
 import sys
 from asyncio import events
 
@@ -22,6 +23,7 @@ from cython.cimports.hoop._core.c.python import (
     Ref,
     hoop_c_method,
     hoop_set_await,
+    hoop_set_signature,
     ref,
     unaryfunc,
 )
@@ -211,9 +213,11 @@ def finish_class(cls, passes_for, coroutine_functions: tuple) -> cython.int:
     """What a primitive's class needs besides its body.
 
     isinstance() takes its objects for asyncio's; iscoroutinefunction() its methods for coroutine
-    functions, if they are `binding`; and who awaits an object is told that this cannot be.
+    functions, if they are `binding`; inspect.signature() finds asyncio's; and who awaits an object is told
+    that this cannot be.
     """
     PASSES_FOR[cls] = passes_for
+    hoop_set_signature(cls, str(inspect.signature(passes_for)).encode())
     for name in coroutine_functions:
         mark_coroutine_function(getattr(cls, name))
     return hoop_set_await(cls, cython.cast(unaryfunc, primitive_await))

@@ -67,6 +67,7 @@ cdef extern from "shim.h":
     int hoop_set_await(object type, unaryfunc f) except -1
     int hoop_set_iternext(object type, iternextfunc f) noexcept
     int hoop_set_dictoffset(object type, Py_ssize_t offset) noexcept
+    int hoop_set_signature(object type, const char *signature) except -1
     traverseproc hoop_swap_traverse(object type, traverseproc f) noexcept
     inquiry hoop_swap_clear(object type, inquiry f) noexcept
     destructor hoop_swap_dealloc(object type, destructor f) noexcept
