@@ -286,7 +286,7 @@ def test_streams_over_tls_on_tcp_and_unix_sockets(loop, tmp_path):
     loop.run_until_complete(main())
 
 
-def test_the_writes_of_a_turn_leave_as_one_record(loop):
+def test_lines_leave_as_one_record(loop):
     async def main():
         protocol = Recorder()
         async with wired(loop, protocol) as (transport, wire):
@@ -295,16 +295,13 @@ def test_the_writes_of_a_turn_leave_as_one_record(loop):
             wire.incoming.write(wire.sock.recv(65536))
             with pytest.raises(ssl.SSLWantReadError):
                 wire.tls.read()
-            for n in range(100):
-                transport.write(b"%03d" % n)
-            transport.writelines([b"and ", bytearray(b"more"), memoryview(b"!"), b""])
-            assert transport.get_write_buffer_size() == 309
-            await turns(1)
+            lines = [b"%03d" % n for n in range(100)]
+            transport.writelines([*lines, b"and ", bytearray(b"more"), memoryview(b"!"), b""])
             assert transport.get_write_buffer_size() == 0
             sealed = wire.sock.recv(65536)
             assert [kind for kind, _ in records(sealed)] == [23]
             wire.incoming.write(sealed)
-            assert wire.tls.read(1000) == b"".join(b"%03d" % n for n in range(100)) + b"and more!"
+            assert wire.tls.read(1000) == b"".join(lines) + b"and more!"
             await drop(protocol)
 
     loop.run_until_complete(main())
@@ -317,9 +314,7 @@ def test_small_and_large_writes_fill_their_records(loop):
     async def main():
         protocol = Recorder()
         async with wired(loop, protocol, ssl=server_context(VERSIONS[0])) as (transport, wire):
-            for chunk in data:
-                transport.write(chunk)
-            await turns(1)
+            transport.writelines(data)
             sealed = bytearray()
             while len(sealed) < sum(sizes):
                 sealed += await loop.sock_recv(wire.sock, 1 << 20)

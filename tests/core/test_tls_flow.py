@@ -243,6 +243,7 @@ def test_a_write_that_has_to_wait_for_the_peer_is_done_when_it_has_spoken(loop):
             halves[0].refuse = False
             await wire.write(b"the peer speaks")
             assert await wire.read(6) == b"onetwo"
+            await wire.unwrap()
             await until(lambda: protocol.is_lost)
 
     loop.run_until_complete(main())

@@ -16,6 +16,7 @@ cdef class Application(Layer):
     cdef object receive                 # its data_received; None for a BufferedProtocol
     cdef object get_buffer, buffer_updated
     cdef unsigned char app_state
+    cdef bint is_drained                # by a drain() that calls is_closing(): see outbox.pxd
 
     cdef int bind_protocol(self, object protocol) except -1
     cdef bint enter(self) noexcept

@@ -11,6 +11,7 @@ from cython.cimports.hoop._core.endpoint import Layer
 from cython.cimports.hoop._core.feeder import feeder_of
 
 _buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
+_drained_protocol = cython.declare(object, asyncio.streams.FlowControlMixin)
 
 
 @cython.cclass
@@ -29,6 +30,7 @@ class Application(Layer):
             self.get_buffer = self.buffer_updated = None
             self.receive = getattr(protocol, "data_received", None)
         self.protocol = protocol
+        self.is_drained = isinstance(protocol, _drained_protocol)
         return 0
 
     @cython.cfunc

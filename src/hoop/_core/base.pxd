@@ -9,7 +9,13 @@ cdef class LoopBase(ReadyRing):
     cdef Driver driver
     cdef Timers timers
     cdef list dirty                     # ops with something to send before the loop sleeps
+    cdef list flushing                  # the dirty list of the time before, used again
     cdef bint together                  # several streams send now: let the driver make the calls
+    # While protocols are handed what came: see outbox.py.
+    cdef unsigned int waiting           # connections whose writes wait for the end of the callbacks
+    cdef long long waiting_since        # when the first began to, in nanoseconds
+    cdef bint waited_long
+    cdef object timed                   # a connection that has written, if the end of the callback is timed
     cdef dict transports                # descriptor -> open transport; owns them
     cdef object wake_context            # where callbacks run that only wake a task of ours
     cdef bint closed, stopping, debug
@@ -56,12 +62,20 @@ cdef class LoopBase(ReadyRing):
 
     cdef Handle soon(self, object callback, tuple args, object context)
     cdef int mark_dirty(self, Op op) except -1
+    cdef int unmark_dirty(self, Op op) except -1
+    cdef int flush_dirty(self) except -1
+    cdef int flush_waiting(self) except -1
+    # Whether what runs next hands a protocol what came for it.
+    cdef inline bint hands_out_more(self) noexcept:
+        return self.left != 0 and (<Runnable>self.ring[self.head & self.mask]).is_receiver
     cdef int check_open(self) except -1
     cdef int check_thread(self) except -1
     cdef char *scratch_buffer(self)
     cdef void *datagram_buffer(self, size_t size)
 
 cdef enum:
+    # Connections whose writes leave together: by the batch a system call is cheap enough.
+    TOGETHER_MAX = 32
     SCRATCH_BYTES = 262144              # as much as asyncio's transports receive at once
 
 cdef LoopBase as_native(object loop)

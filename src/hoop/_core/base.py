@@ -11,12 +11,14 @@ import sys
 
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
+from cython.cimports.hoop._core.c.linux import hoop_now_ns
 from cython.cimports.hoop._core.c.python import (
     PyContext_Enter,
     PyContext_Exit,
     PyDict_DelItem,
     PyDict_SetItem,
     PyErr_Clear,
+    PyList_GET_ITEM,
     PyThread_get_thread_ident,
     Ref,
     hoop_swap_clear,
@@ -28,6 +30,8 @@ from cython.cimports.hoop._core.c.python import (
     traverseproc,
     visitproc,
 )
+from cython.cimports.hoop._core.c.uring import OP_SEND
+from cython.cimports.hoop._core.habit import LONG_NS
 from cython.cimports.hoop._core.handle import Handle, ReadyRing, new_handle
 from cython.cimports.hoop._core.op import Op
 from cython.cimports.hoop._core.timers import Timers
@@ -57,6 +61,7 @@ class LoopBase(ReadyRing):
     def __cinit__(self):
         self.timers = Timers()
         self.dirty = []
+        self.flushing = []
         self.transports = {}
         self.current_tasks = _current_tasks
         self.wake_context = contextvars.Context()
@@ -121,6 +126,50 @@ class LoopBase(ReadyRing):
     @cython.exceptval(-1, check=False)
     def mark_dirty(self, op: Op) -> cython.int:
         self.dirty.append(op)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def unmark_dirty(self, op: Op) -> cython.int:
+        """It has flushed by itself. Further up the list it may stay: there is nothing to flush."""
+        n: cython.Py_ssize_t = len(self.dirty)
+        if n and PyList_GET_ITEM(self.dirty, n - 1) == ref(op):
+            self.dirty.pop()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush_dirty(self) -> cython.int:
+        """Let every op with something to send, send it. What they write meanwhile is for the next time."""
+        op: Op
+        ops: list = self.dirty
+        self.dirty = self.flushing
+        self.flushing = ops
+        done: cython.Py_ssize_t = 0
+        self.waiting = 0
+        self.together = len(ops) > 1 and self.driver.supports_call(OP_SEND)
+        try:
+            for op in ops:
+                done += 1
+                op.flush()
+        finally:
+            self.together = False
+            if done < len(ops):  # a BaseException: the others are flushed next time
+                self.dirty.extend(ops[done:])
+            ops.clear()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush_waiting(self) -> cython.int:
+        """Nobody more is handed anything now: send what was written meanwhile."""
+        self.waited_long = hoop_now_ns() - self.waiting_since > LONG_NS
+        try:
+            self.flush_dirty()
+        finally:
+            self.waited_long = False
+        if self.left and self.driver.pending:  # else the loop's next step is to ask the driver
+            return self.driver.poll(self, 0)
         return 0
 
     @cython.cfunc

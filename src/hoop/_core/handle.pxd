@@ -4,6 +4,8 @@ from hoop._core.c.python cimport Ref, Py_INCREF
 cdef class Runnable:
     # True for native tasks: the loop leaves the current task before it runs anything else.
     cdef bint is_task
+    # True for what hands a protocol the bytes that came for it.
+    cdef bint is_receiver
     cdef int run(self) except -1
 
 # The loop's queue of runnables: a power-of-two ring of owned references.

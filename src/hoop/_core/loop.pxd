@@ -24,7 +24,6 @@ cdef class Loop(WatchLoop):
     cdef int announce_tasks(self) except -1
     cdef bint own_methods               # nor is call_later(), create_future() or create_task(), on this one loop
     cdef double now(self) except? -1
-    cdef list flushing                  # the dirty list of the turn before, used again
     cdef int run_once(self) except -1
     cdef int begin(self) except -1
     cdef int sleep(self) except -1
@@ -41,7 +40,6 @@ cdef class Loop(WatchLoop):
     cdef int end_running(self) except -1
     cdef int report_slow(self, object what, double seconds) except -1
     cdef int take_turns(self, bint only_one) except -1
-    cdef int flush_dirty(self) except -1
     cdef object add_timer(self, double deadline, object when_given, object callback, tuple args, object context)
     cdef object call_task_factory(self, object coro, object name, object context, object eager_start)
     cdef int check_callback(self, object callback, str method) except -1

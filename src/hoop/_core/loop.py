@@ -37,7 +37,6 @@ from cython.cimports.hoop._core.c.python import (
     traverseproc,
     visitproc,
 )
-from cython.cimports.hoop._core.c.uring import OP_SEND
 from cython.cimports.hoop._core.driver import Driver
 from cython.cimports.hoop._core.future import PENDING, new_future
 from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
@@ -65,7 +64,6 @@ class Loop(WatchLoop):
     """The compiled half of an event loop."""
 
     def __cinit__(self):
-        self.flushing = []
         self.see_class()
 
     def _set_driver(self, driver: Driver):
@@ -324,27 +322,6 @@ class Loop(WatchLoop):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def flush_dirty(self) -> cython.int:
-        """Let every op with something to send, send it. What they write meanwhile is the next turn's."""
-        op: Op
-        ops: list = self.dirty
-        self.dirty = self.flushing
-        self.flushing = ops
-        done: cython.Py_ssize_t = 0
-        self.together = len(ops) > 1 and self.driver.supports_call(OP_SEND)
-        try:
-            for op in ops:
-                done += 1
-                op.flush()
-        finally:
-            self.together = False
-            if done < len(ops):  # a BaseException: the others are flushed next turn
-                self.dirty.extend(ops[done:])
-            ops.clear()
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
     def take_turns(self, only_one: cython.bint) -> cython.int:
         """Take turns until stop(), or just one. Keeps going when a runnable raises."""
         if self.turning:
@@ -375,7 +352,10 @@ class Loop(WatchLoop):
             self.end_running()
             self.leave()
             if not self.closed:
-                self.driver.rest(self)
+                try:
+                    self.flush_dirty()  # nothing waits while the loop does not run
+                finally:
+                    self.driver.rest(self)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

@@ -1,9 +1,22 @@
 from hoop._core.base cimport LoopBase
 from hoop._core.endpoint cimport Endpoint
+from hoop._core.habit cimport Habit
+from hoop._core.op cimport Op
 
 cdef enum:
     IOV_BATCH = 64                      # chunks that leave in one system call
+    WAITS_MAX = 16384                   # a write of more bytes waits for no other
     JOIN_BYTES = 65536                  # chunks are joined until there is this much to send
+
+cdef enum Manner:                       # how a connection writes
+    ONCE                                # once a turn
+    AGAIN                               # more often, but how soon after the first was not seen yet
+    JOINS                               # again, right behind the first: which waits for that
+
+cdef enum Wait:
+    NO_WAIT
+    FOR_NEXT                            # write, or the end of the turn
+    FOR_OTHERS                          # that are being handed what came for them
 
 cdef class Outbox(Endpoint):
     # What waits to be sent: `head` from `head_offset` on, then `rest`.
@@ -17,9 +30,25 @@ cdef class Outbox(Endpoint):
     cdef bint unanswered                # something was received after the last write
     cdef unsigned int activity          # reads and writes so far
 
+    # When what is written leaves.
+    cdef unsigned char manner
+    cdef unsigned char waits            # for what, while what is queued waits though it could be sent
+    cdef bint wrote_again               # not only once in that turn
+    cdef bint is_drained                # its protocol is one for streams: is_closing() is part of a drain()
+    cdef unsigned long wrote_in         # the turn of the last write
+    cdef long long wrote_at             # the time of the first write in that turn, if it matters
+    cdef Habit habit                    # its server's
+
     cdef LoopBase loop
     cdef object context                 # the one context of every callback
     cdef object protocol
+    cdef bint is_to_wait(self, Op op) except -1
+    cdef bint is_to_wait_for_others(self, Op op) except -1
+    cdef bint is_to_wait_for_next(self, Op op) except -1
+    cdef int note_again(self) except -1
+    cdef int end_wait(self, Op op, bint was_joined) except -1
+    cdef int callback_ended(self) except -1
+    cdef Habit own_habit(self)
     cdef int add_chunk(self, bytes chunk) except -1
     cdef Py_ssize_t send_some(self) noexcept
     cdef int consume(self, Py_ssize_t n) except -1

@@ -1,7 +1,15 @@
 """The end of a connection with a queue of what it has to send, and its flow control.
 
-What is queued is immutable. It leaves in one system call, or in one request to the kernel: many small
-chunks cost a twelfth when they go together.
+What is written leaves at once, but for two cases in which less work follows from a short wait:
+
+    FOR_NEXT    the connection wrote twice, shortly one after the other, in the last turn in which it wrote:
+                the first write of a turn waits for the second, and both leave in one system call
+    FOR_OTHERS  while the loop hands several connections what came for them, their answers wait for the last
+                one's, and leave together: only of servers whose callbacks were seen to end soon
+
+Nothing else runs before what waits FOR_OTHERS is sent; what waits FOR_NEXT is sent at the end of the turn at
+the latest. What waited for too long teaches the connection's server (habit.py) to let nothing wait for long.
+Whatever would show that something waits has it sent first. What is queued is immutable.
 """
 
 from __future__ import annotations
@@ -10,7 +18,7 @@ import errno
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cython.cimports.hoop._core.c.linux import hoop_send, hoop_sendv, iovec
+from cython.cimports.hoop._core.c.linux import hoop_now_ns, hoop_send, hoop_sendv, iovec
 from cython.cimports.hoop._core.c.python import (
     PyContext_Enter,
     PyErr_Clear,
@@ -19,7 +27,11 @@ from cython.cimports.hoop._core.c.python import (
     exit_context,
     ref,
 )
+from cython.cimports.hoop._core.c.uring import OP_SEND
 from cython.cimports.hoop._core.endpoint import Endpoint
+from cython.cimports.hoop._core.habit import LONG_NS, NEAR_NS, Habit
+from cython.cimports.hoop._core.handle import Runnable
+from cython.cimports.hoop._core.op import Op
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
@@ -34,6 +46,111 @@ class Outbox(Endpoint):
     def __cinit__(self):
         self.high_water = HIGH_WATER
         self.low_water = LOW_WATER
+
+    # ---- when what is written leaves ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def is_to_wait(self, op: Op) -> cython.bint:
+        """Whether a write to a connection that has nothing to send waits. `op` sends it then."""
+        running: Ref
+        if self.wrote_in == self.loop.turns:
+            if not self.wrote_again:
+                self.note_again()
+            return False
+        self.wrote_in = self.loop.turns
+        self.wrote_again = False
+        running = self.loop.running
+        if running is cython.NULL:  # no turn is being taken that could end
+            return False
+        if cython.cast(Runnable, running).is_receiver:
+            return self.is_to_wait_for_others(op)
+        return self.manner != ONCE and self.is_to_wait_for_next(op)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def is_to_wait_for_others(self, op: Op) -> cython.bint:
+        """The same, while the loop hands out what came."""
+        habit: Habit
+        if self.manner != JOINS and not (
+            (self.loop.waiting or self.loop.hands_out_more())
+            and self.loop.driver.supports_call(OP_SEND)
+        ):
+            return self.manner == AGAIN and self.is_to_wait_for_next(op)
+        habit = self.own_habit()
+        if not habit.ends_soon():
+            if self.loop.timed is None:
+                self.loop.timed = self
+                self.wrote_at = hoop_now_ns()
+            return self.manner != ONCE and self.is_to_wait_for_next(op)
+        if not habit.may_wait():
+            return False
+        if self.loop.waiting == 0:
+            self.loop.waiting_since = hoop_now_ns()
+        self.loop.waiting += 1
+        self.loop.mark_dirty(op)
+        self.waits = FOR_OTHERS
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def is_to_wait_for_next(self, op: Op) -> cython.bint:
+        self.wrote_at = hoop_now_ns()
+        if self.manner != JOINS or not self.own_habit().may_wait():
+            return False
+        self.loop.mark_dirty(op)
+        self.waits = FOR_NEXT
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def note_again(self) -> cython.int:
+        """Two writes in one turn, and the first one did not wait."""
+        self.wrote_again = True
+        if self.manner == ONCE:
+            self.manner = AGAIN  # the next time we look at the clock
+        elif self.manner == AGAIN:
+            self.manner = JOINS if hoop_now_ns() - self.wrote_at < NEAR_NS else ONCE
+        self.own_habit().manner = self.manner
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def end_wait(self, op: Op, was_joined: cython.bint) -> cython.int:
+        """What waits is sent now. Whether it was worth it says what is to be expected the next time."""
+        habit: Habit = self.own_habit()
+        long: cython.bint = self.loop.waited_long
+        if self.waits == FOR_NEXT:
+            long = hoop_now_ns() - self.wrote_at > LONG_NS
+        self.waits = NO_WAIT
+        self.wrote_again = True
+        self.loop.unmark_dirty(op)
+        self.manner = JOINS if was_joined and not long else ONCE
+        habit.manner = self.manner
+        if long:
+            habit.took_long()
+        else:
+            habit.went_well()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def callback_ended(self) -> cython.int:
+        """The callback in which this connection has written has ended: how soon?"""
+        habit: Habit = self.own_habit()
+        if hoop_now_ns() - self.wrote_at < NEAR_NS:
+            habit.quick += 1
+        else:
+            habit.quick = 0
+        return 0
+
+    @cython.cfunc
+    def own_habit(self) -> Habit:
+        if self.habit is None:
+            self.habit = Habit.__new__(Habit)
+        return self.habit
+
+    # ---- the queue ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -147,6 +264,12 @@ class Outbox(Endpoint):
         """Send what is queued, as far as the kernel takes it."""
         raise NotImplementedError(type(self).__name__)
 
+    def get_extra_info(self, name, default=None):
+        """What is known of the connection. See asyncio.BaseTransport.get_extra_info."""
+        if self.waits and name == "socket":  # by which somebody might send
+            self.flush()
+        return Endpoint.get_extra_info(self, name, default)
+
     # ---- flow control ----
 
     def set_write_buffer_limits(self, high=None, low=None):
@@ -169,6 +292,8 @@ class Outbox(Endpoint):
 
     def get_write_buffer_size(self):
         """How many bytes wait to be sent."""
+        if self.waits:
+            self.flush()
         return self.buffered
 
     @cython.cfunc
@@ -245,7 +370,9 @@ class Outbox(Endpoint):
         if self.empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
         self.empty_waiter = self.loop.create_future()
-        if self.head is None:
+        if self.waits:
+            self.flush()
+        if self.head is None and not self.empty_waiter.done():
             self.empty_waiter.set_result(None)
         return self.empty_waiter
 

@@ -27,7 +27,7 @@ from cython.cimports.cpython.bytes import (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.hoop._core.base import SCRATCH_BYTES
+from cython.cimports.hoop._core.base import SCRATCH_BYTES, TOGETHER_MAX, LoopBase
 from cython.cimports.hoop._core.c.linux import hoop_recv
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
@@ -51,12 +51,16 @@ EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
 # In a row, of a broken connection whose peer may go on sending.
 RECEIVES_MAX = cython.declare(cython.int, 10_000)
 _buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
+_drained_protocol = cython.declare(object, asyncio.streams.FlowControlMixin)
 
 
 @cython.final
 @cython.cclass
 class RecvOp(Inbox):
     """Receives for a stream for as long as it reads."""
+
+    def __cinit__(self):
+        self.is_receiver = True
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -74,9 +78,27 @@ class RecvOp(Inbox):
         receiver: Receiver = self.receiver  # what it calls may make it let go of this op
         if receiver is None:
             return 0
+        loop: LoopBase = receiver.loop
         if self.delivers or self.has_news():
-            return receiver.on_received()
-        return receiver.on_readable()
+            receiver.on_received()
+        else:
+            receiver.on_readable()
+        if loop.waiting or loop.timed is not None:
+            return self.handed_out(loop)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def handed_out(self, loop: LoopBase) -> cython.int:
+        """The protocol has what came. See to what it, or others before it, have written meanwhile."""
+        timed: Outbox
+        if loop.timed is not None:
+            timed = cython.cast(Outbox, loop.timed)
+            loop.timed = None
+            timed.callback_ended()
+        if loop.waiting and (loop.waiting >= TOGETHER_MAX or not loop.hands_out_more()):
+            return loop.flush_waiting()
+        return 0
 
 
 @cython.cclass
@@ -97,6 +119,7 @@ class Receiver(Outbox):
             self.get_buffer = self.buffer_updated = None
             self.data_received = getattr(protocol, "data_received", None)
         self.protocol = protocol
+        self.is_drained = isinstance(protocol, _drained_protocol)
         return 0
 
     def set_protocol(self, protocol):

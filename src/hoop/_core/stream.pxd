@@ -13,7 +13,6 @@ cdef class StreamTransport(Receiver):
 
     cdef bint connected                 # connection_made was called
     cdef bint eof_written               # write_eof() was called
-    cdef bint is_dirty                  # on the loop's list of what to flush
     cdef object __weakref__
 
     cdef int attach(self, LoopBase loop, int fd, object sock, object protocol, object context, object extra, object server) except -1
@@ -26,6 +25,9 @@ cdef class StreamTransport(Receiver):
     cdef int send_as_call(self) except -1
     cdef int send(self, object data) except -1
     cdef int queue(self, bytes chunk) except -1
+    cdef int send_now(self, bytes chunk) except -1
+    cdef int queue_all(self, list chunks) except -1
+    cdef int go_on(self) except -1
     cdef int put(self, bytes chunk) except -1
     cdef int check_writable(self, str method) except -1
     cdef int on_drained(self) except -1

@@ -1,7 +1,7 @@
 """The stream transport: a connected socket and its protocol.
 
 A byte in:   driver.poll -> RecvOp on the ready ring -> on_readable (receiver.py) -> protocol.data_received
-A byte out:  write() only queues -> SendOp on the loop's dirty list -> one send before the loop sleeps;
+A byte out:  write() sends it at once; or SendOp on the loop's dirty list, if it is to wait (outbox.py);
              what the kernel does not take waits for the descriptor to become writable.
 
 The transport owns the descriptor until connection_lost was called, and the loop the transport. Every callback
@@ -22,13 +22,20 @@ from cython.cimports.cpython.bytes import (
     PyBytes_GET_SIZE,
 )
 from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.linux import MSG_NOSIGNAL, SHUT_WR, hoop_address, hoop_shutdown
+from cython.cimports.hoop._core.c.linux import (
+    MSG_NOSIGNAL,
+    SHUT_WR,
+    hoop_address,
+    hoop_send,
+    hoop_shutdown,
+)
 from cython.cimports.hoop._core.c.python import (
     PyContext_CopyCurrent,
 )
 from cython.cimports.hoop._core.c.uring import OP_SEND
 from cython.cimports.hoop._core.endpoint import Layer
 from cython.cimports.hoop._core.errors import os_error, raise_errno
+from cython.cimports.hoop._core.habit import Habit
 from cython.cimports.hoop._core.op import (
     ARMED,
     CALL,
@@ -39,7 +46,7 @@ from cython.cimports.hoop._core.op import (
     WRITABLE,
     CallOp,
 )
-from cython.cimports.hoop._core.outbox import as_bytes
+from cython.cimports.hoop._core.outbox import FOR_NEXT, WAITS_MAX, as_bytes
 from cython.cimports.hoop._core.receiver import Receiver, RecvOp
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
@@ -66,7 +73,7 @@ _asyncio_transport = cython.declare(
 @cython.final
 @cython.cclass
 class SendOp(CallOp):
-    """Sends what a stream has queued, at the end of the turn or when the descriptor takes more.
+    """Sends what a stream has queued: what was to wait, or what the descriptor did not take.
 
     By the stream's own system call, after which it waits for the descriptor to become writable; or as
     a call that the driver makes. Of one stream only one call is under way at any time.
@@ -139,6 +146,8 @@ class StreamTransport(Receiver):
         self.own(fd, sock, extra)
         self.bind_protocol(protocol)
         if server is not None:
+            self.habit = habit_of(server)
+            self.manner = self.habit.manner
             if ATTACH_TAKES_TRANSPORT:
                 server._attach(self)
             else:
@@ -216,10 +225,11 @@ class StreamTransport(Receiver):
     # ---- sending ----
 
     def write(self, data):
-        """Queue data to be sent. It leaves at the end of this turn of the loop, if the kernel takes it.
+        """Send data: at once, as far as the kernel takes it, if nothing is queued before it.
 
-        A mutable buffer is copied. Raises TypeError for what is no buffer of bytes, and RuntimeError
-        after write_eof().
+        It may wait for the next write, if there was one the last time, or for what other connections answer
+        meanwhile. A mutable buffer is copied. Raises TypeError for what is no buffer of bytes, and
+        RuntimeError after write_eof().
         """
         self.send(data)
 
@@ -233,11 +243,11 @@ class StreamTransport(Receiver):
         return self.queue(data)
 
     def writelines(self, list_of_data):
-        """Queue several pieces of data; see write(). All of them or, if one is no data, none."""
+        """Send several pieces of data as one; see write(). All of them or, if one is no data, none."""
         self.check_writable("writelines")
-        chunks = [data if type(data) is bytes else bytes(memoryview(data)) for data in list_of_data]
-        for chunk in chunks:
-            self.queue(chunk)
+        self.queue_all(
+            [data if type(data) is bytes else bytes(memoryview(data)) for data in list_of_data]
+        )
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -256,25 +266,83 @@ class StreamTransport(Receiver):
             return 0
         if self.lost:
             return self.write_to_nobody()
-        self.add_chunk(chunk)
-        if self.loop.closed:
-            return self.flush()  # no turn will come: the kernel takes it now or never
-        if not self.is_dirty and self.send_op.phase == IDLE:
-            self.is_dirty = True
-            self.loop.mark_dirty(self.send_op)
-        if self.buffered > self.high_water:
-            # Too much to keep: what the kernel takes now need not be waited for.
-            if self.send_op.phase == IDLE:
-                self.flush()
-            self.maybe_pause()
-        return 0
+        if self.broken:
+            return 0
+        if self.head is not None:
+            self.add_chunk(chunk)
+            return self.go_on()
+        if n <= WAITS_MAX and n <= self.high_water and self.is_to_wait(self.send_op):
+            return self.add_chunk(chunk)
+        return self.send_now(chunk)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send_now(self, chunk: bytes) -> cython.int:
+        """Send a chunk before which nothing is queued; queue what the kernel does not take."""
+        n: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk)
+        sent: cython.Py_ssize_t
+        if self.fd < 0:
+            return 0
+        self.unanswered = False
+        self.activity += 1
+        self.loop.look_at = 0
+        sent = hoop_send(self.fd, PyBytes_AS_STRING(chunk), n)
+        if sent == n:
+            return 0
+        if sent < 0:
+            if sent != -EAGAIN and sent != -EINTR:
+                return self.send_failed(sent)
+            sent = 0
+        self.head = chunk
+        self.head_offset = sent
+        self.buffered = n - sent
+        self.wait_to_send()
+        return self.maybe_pause()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def queue_all(self, chunks: list) -> cython.int:
+        """Several chunks of one write."""
+        n: cython.Py_ssize_t = 0
+        is_first: cython.bint = self.head is None
+        for chunk in chunks:
+            n += len(chunk)
+            if chunk and self.lost:
+                self.write_to_nobody()
+        if n == 0 or self.lost or self.broken:
+            return 0
+        waits: cython.bint = (
+            is_first and n <= min(WAITS_MAX, self.high_water) and self.is_to_wait(self.send_op)
+        )
+        for chunk in chunks:
+            if chunk:
+                self.add_chunk(chunk)
+        if waits:
+            return 0
+        if is_first:
+            self.flush()
+            return self.maybe_pause()
+        return self.go_on()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def go_on(self) -> cython.int:
+        """More was queued behind what waits. Send it, if that only waited for more."""
+        if (
+            self.waits == FOR_NEXT
+            or self.loop.closed
+            or (self.waits and self.buffered > self.high_water)
+        ):
+            self.flush()
+        return self.maybe_pause()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def put(self, chunk: bytes) -> cython.int:
-        """Queue a chunk of a layer, which calls flush() itself when it has no more in this turn."""
-        self.is_dirty = True  # so that queue() leaves the loop's list alone
-        return self.queue(chunk)
+        """Queue a chunk of a layer, which calls flush() itself when it has no more."""
+        if PyBytes_GET_SIZE(chunk) == 0 or self.broken:
+            return 0
+        return self.write_to_nobody() if self.lost else self.add_chunk(chunk)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -290,10 +358,11 @@ class StreamTransport(Receiver):
     def flush(self) -> cython.int:
         """Send what is queued, as far as the kernel takes it; wait for the rest."""
         n: cython.Py_ssize_t
-        self.is_dirty = False
+        if self.waits:
+            self.end_wait(self.send_op, self.rest is not None)
         if self.lost or self.head is None or self.fd < 0 or self.broken:
             return 0
-        if self.send_op.phase != IDLE:
+        if self.send_op.phase == ARMED or self.send_op.phase == READY:
             return 0
         if self.loop.together and not self.send_op.foreign:
             return self.send_as_call()
@@ -382,6 +451,8 @@ class StreamTransport(Receiver):
     @cython.exceptval(-1, check=False)
     def send_failed(self, n: cython.Py_ssize_t) -> cython.int:
         """The connection is broken; but what the peer sent before may say why, so that comes first."""
+        if n == -EPIPE and self.recv_op.error:
+            n = self.recv_op.error  # the kernel says what happened once, and has told the driver
         error = os_error(n)
         gone: cython.bint = n == -EPIPE or n == -ECONNRESET
         if not gone or self.closing or self.reading_paused or self.loop.closed:
@@ -406,6 +477,8 @@ class StreamTransport(Receiver):
         """Close the sending half once everything written was sent."""
         if self.closing or self.broken or self.eof_written:
             return
+        if self.waits:
+            self.flush()
         self.eof_written = True
         if self.head is None and not self.lost:
             self.loop.look_at = 0
@@ -421,6 +494,10 @@ class StreamTransport(Receiver):
 
     def is_closing(self):
         """Whether the transport is closing or closed."""
+        if self.is_drained:  # all that the drain() of asyncio's streams calls
+            self.wrote_in = 0
+            if self.waits:
+                self.flush()
         return self.closing or self.broken
 
     def close(self):
@@ -441,6 +518,8 @@ class StreamTransport(Receiver):
         self._force_close(None)
 
     def _force_close(self, exc):
+        if self.waits:  # what was written before is not dropped, but what the kernel does not take
+            self.flush()
         if self.lost:
             return
         self.drop_chunks()
@@ -579,6 +658,19 @@ class StreamTransport(Receiver):
 ATTACH_TAKES_TRANSPORT = cython.declare(
     cython.bint, asyncio.base_events.Server._attach.__code__.co_argcount == 2
 )
+
+
+@cython.cfunc
+def habit_of(server) -> Habit:
+    """The habits of a server's connections, which it keeps."""
+    habit = getattr(server, "_hoop_habit", None)
+    if type(habit) is not Habit:
+        habit = Habit.__new__(Habit)
+        try:
+            server._hoop_habit = habit
+        except AttributeError:
+            return habit  # not a server of asyncio's: each of its connections has its own
+    return habit
 
 
 @cython.cfunc

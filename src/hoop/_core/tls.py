@@ -71,17 +71,17 @@ class SSLTransport(Attributed):
     # ---- sending ----
 
     def write(self, data):
-        """Queue data to be sent. It is encrypted and leaves at the end of this turn of the loop.
+        """Encrypt data and send it: at once, or when it would leave without TLS; see StreamTransport.write().
 
         A mutable buffer is copied. Raises TypeError for what is no buffer of bytes.
         """
         self.tls.queue(data if type(data) is bytes else _as_bytes(data))
 
     def writelines(self, list_of_data):
-        """Queue several pieces of data; see write(). All of them or, if one is no data, none."""
-        chunks = [data if type(data) is bytes else _as_bytes(data) for data in list_of_data]
-        for chunk in chunks:
-            self.tls.queue(chunk)
+        """Send several pieces of data as one; see write(). All of them or, if one is no data, none."""
+        self.tls.queue_all(
+            [data if type(data) is bytes else _as_bytes(data) for data in list_of_data]
+        )
 
     def write_eof(self):
         """Raise NotImplementedError: as in asyncio, TLS connections are not closed by halves."""
@@ -101,12 +101,15 @@ class SSLTransport(Attributed):
 
     def get_write_buffer_size(self):
         """How many bytes wait to be encrypted. The transport below may keep some more."""
+        self.tls.flush_waiting()
         return self.tls.records.queued
 
     # ---- closing ----
 
     def is_closing(self):
         """Whether the transport is closing or closed."""
+        if self.tls.is_drained:  # all that the drain() of streams calls
+            self.tls.drain()
         return self.tls.closed
 
     def close(self):

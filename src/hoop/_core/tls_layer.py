@@ -1,8 +1,7 @@
 """The layer between a transport and an application: the protocol of the one, the caller of the other.
 
 In:   stream.on_readable -> on_bytes feeds record after record to OpenSSL -> protocol.data_received, once
-Out:  write() only queues -> SealOp on the loop's dirty list -> as few records as possible
-      -> the stream's queue -> one send, in the same turn
+Out:  tls_outbox.py
 
 `records.py` makes and reads the records, `application.py` calls the application's protocol, and `tls.py` has
 the transport that the application sees. The
@@ -16,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from asyncio import constants, log, sslproto
+from asyncio import log
 
 import cython
 from cython.cimports.cpython.buffer import (
@@ -26,8 +25,8 @@ from cython.cimports.cpython.buffer import (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
-from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cython.cimports.hoop._core.application import EOF_TOLD, LOST, MADE, NOT_MADE, Application
+from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.hoop._core.application import EOF_TOLD, LOST, MADE, NOT_MADE
 from cython.cimports.hoop._core.base import LoopBase
 from cython.cimports.hoop._core.c.python import (
     PyContext_CopyCurrent,
@@ -35,26 +34,17 @@ from cython.cimports.hoop._core.c.python import (
     ref,
 )
 from cython.cimports.hoop._core.endpoint import DECLINED, TAKEN, Layer
-from cython.cimports.hoop._core.op import Op
 from cython.cimports.hoop._core.records import PLAIN_BYTES, RECORD_BYTES, Records, Workspace
 from cython.cimports.hoop._core.stream import StreamTransport
-
-LOG_LOST_WRITES_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
-
-
-@cython.final
-@cython.cclass
-class SealOp(Op):
-    """Encrypts, at the end of the turn, what a connection has queued."""
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def flush(self) -> cython.int:
-        tls: TlsLayer = self.tls  # what it calls may make it let go of this op
-        if tls is None:
-            return 0
-        tls.is_dirty = False
-        return tls.flush()
+from cython.cimports.hoop._core.tls_outbox import (
+    ENDED,
+    FLUSHING,
+    HANDSHAKE,
+    OPEN,
+    SHUTDOWN,
+    SealOp,
+    TlsOutbox,
+)
 
 
 def _after_loss(layer: Layer):
@@ -64,7 +54,7 @@ def _after_loss(layer: Layer):
 
 @cython.final
 @cython.cclass
-class TlsLayer(Application):
+class TlsLayer(TlsOutbox):
     """The protocol of the transport below, and the one caller of the application's protocol.
 
     `sslobj` was made on the two BIOs and has not begun. The application's protocol is told of the
@@ -96,7 +86,7 @@ class TlsLayer(Application):
         self.transport = transport
         self.records = Records(sslobj, incoming, outgoing, loop.tls_workspace)
         self.seal_op = SealOp.__new__(SealOp)
-        self.seal_op.tls = self
+        self.seal_op.outbox = self
         self.waiter = waiter
         self.app_state = MADE if connected else NOT_MADE
         self.handshake_timeout = handshake_timeout
@@ -179,7 +169,7 @@ class TlsLayer(Application):
         self.records.close()
         if "ssl_object" not in self.extra:
             self.records.sslobj = None
-        self.seal_op.tls = None
+        self.seal_op.outbox = None
         self.seal_op = None
         if self.waiter is not None:
             self.wake(
@@ -507,152 +497,13 @@ class TlsLayer(Application):
                     self.lower.resume_reading()
         return 0
 
-    # ---- outgoing ----
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def queue(self, chunk: bytes) -> cython.int:
-        n: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk)
-        if n == 0:
-            return 0
-        if self.state != OPEN and self.state != HANDSHAKE:
-            return self.write_to_nobody()
-        self.records.add(chunk)
-        if self.state == OPEN:
-            if self.loop.closed:
-                return self.flush()  # no turn will come
-            self.mark_dirty()
-            n = self.records.queued
-            if n >= BATCH_BYTES or n >= self.high_water:
-                self.flush()
-        return self.maybe_pause()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def mark_dirty(self) -> cython.int:
-        """Have the loop call flush() at the end of the turn."""
-        if not self.is_dirty:
-            self.is_dirty = True
-            self.loop.mark_dirty(self.seal_op)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def write_to_nobody(self) -> cython.int:
-        """The connection is closed: data is dropped, and a program that goes on writing is told."""
-        if self.lost >= LOG_LOST_WRITES_FROM:
-            log.logger.warning("SSL connection is closed")
-        self.lost += 1
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def flush(self) -> cython.int:
-        """Encrypt what is queued and send it, for as long as the transport below takes it."""
-        if self.sealing or (self.state != OPEN and self.state != FLUSHING):
-            return 0
-        if self.records.workspace.busy or self.catching_up:
-            return (
-                self.mark_dirty()
-            )  # within a callback of an SSLContext, or of what close() delivers
-        self.sealing = True
-        self.stuck = False
-        try:
-            if self.records.queued == 0:
-                self.send_outgoing()
-            while self.records.queued and self.can_send():
-                self.seal_batch()
-        except Exception as exc:
-            return self.fail(exc, "Fatal error on SSL protocol")
-        finally:
-            self.sealing = False
-        if self.state == FLUSHING:
-            return self.finish_writing()
-        return self.maybe_resume()
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def can_send(self) -> cython.bint:
-        if self.stream is not None:
-            return not (self.lower_paused or self.stuck or self.stream.lost)
-        return not (self.lower_paused or self.stuck or self.lower is None)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def seal_batch(self) -> cython.int:
-        """Encrypt some records' worth, and send them with one system call."""
-        done: cython.Py_ssize_t = 0
-        n: cython.Py_ssize_t
-        records: Records = self.records
-        while records.queued and done < BATCH_BYTES:
-            n = records.encrypt_record()
-            if n == 0:
-                self.stuck = True
-                break
-            done += n
-            self.put(records.take())
-        return self.push()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def send_outgoing(self) -> cython.int:
-        """Send what OpenSSL has to say of itself."""
-        if self.lower is None:
-            return 0
-        self.put(self.records.take())
-        return self.push()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def put(self, sealed: bytes) -> cython.int:
-        """Give the transport below what is to be sent. Its write() may be somebody else's."""
-        if self.stream is not None and self.stream.attributes is cython.NULL:
-            return self.stream.put(sealed)
-        if sealed and self.lower is not None:
-            self.lower.write(sealed)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def push(self) -> cython.int:
-        """Have it sent: a stream waits for that."""
-        if self.stream is not None:
-            self.stream.flush()
-            return self.stream.maybe_pause()
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def set_limits(self, high, low) -> cython.int:
-        self.high_water, self.low_water = sslproto.add_flowcontrol_defaults(
-            high, low, constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE
-        )
-        self.flush()
-        return self.maybe_pause()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def maybe_pause(self) -> cython.int:
-        n: cython.Py_ssize_t = self.records.queued
-        if n >= self.high_water and n and not self.writing_paused:
-            self.writing_paused = True
-            return self.tell("pause_writing")
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def maybe_resume(self) -> cython.int:
-        if self.writing_paused and self.records.queued <= self.low_water:
-            self.writing_paused = False
-            return self.tell("resume_writing")
-        return 0
-
     # ---- closing ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def break_off(self, exc) -> cython.int:
         """Close the transport below at once; the rest happens when it is lost."""
+        self.flush_waiting()
         self.closed = True
         if self.lower is None:
             return 0

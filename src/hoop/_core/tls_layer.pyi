@@ -4,16 +4,12 @@ from typing import final
 
 from _typeshed import ReadableBuffer
 
-from hoop._core.application import Application
 from hoop._core.base import LoopBase
-from hoop._core.op import Op
-
-@final
-class SealOp(Op): ...
+from hoop._core.tls_outbox import TlsOutbox
 
 # Passes for asyncio.Protocol at run time, by its `__class__`, without deriving from it.
 @final
-class TlsLayer(Application, asyncio.Protocol):
+class TlsLayer(TlsOutbox, asyncio.Protocol):
     def __init__(
         self,
         loop: LoopBase,

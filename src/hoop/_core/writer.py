@@ -422,7 +422,11 @@ class StreamWriter(Primitive):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def is_closing_now(self) -> cython.bint:
+        """Whether it is; for drain(), which leaves nothing to wait that the kernel takes."""
         if self.stream is not None:
+            self.stream.wrote_in = 0
+            if self.stream.waits:
+                self.stream.flush()
             return self.stream.closing
         return bool(self.target.is_closing())
 

@@ -1,0 +1,55 @@
+"""What the connections of one server have been seen to do, by which is guessed what they do next.
+
+A write leaves at once, unless another is to be expected right behind it: see outbox.py. That is a guess
+from what was seen, never a rule of its own, and whoever is seen to be slow is not guessed about for long.
+"""
+
+from __future__ import annotations
+
+import cython
+
+# Callbacks that have to be seen to end soon before writes wait for the end of one.
+CALLBACKS_SEEN = cython.declare(cython.uint, 16)
+# For so many writes nothing is kept waiting after it went wrong; each time for four times as many.
+REST_MIN = cython.declare(cython.uint, 256)
+REST_MAX = cython.declare(cython.uint, 1 << 20)
+
+
+@cython.final
+@cython.cclass
+class Habit:
+    """The habits of a server's connections. One that belongs to no server has its own."""
+
+    def __cinit__(self):
+        self.next_rest = REST_MIN
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def may_wait(self) -> cython.bint:
+        """Whether a write may wait now."""
+        if self.rest == 0:
+            return True
+        self.rest -= 1
+        return False
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def ends_soon(self) -> cython.bint:
+        """Whether callbacks that write are known to end soon after."""
+        return self.quick >= CALLBACKS_SEEN
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def went_well(self) -> cython.void:
+        """A write that waited did not wait long."""
+        if self.next_rest > REST_MIN:
+            self.next_rest -= 1
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def took_long(self) -> cython.void:
+        """A write has waited for too long."""
+        self.quick = 0
+        if self.rest == 0:
+            self.rest = self.next_rest
+            self.next_rest = min(4 * self.next_rest, REST_MAX)

@@ -1,0 +1,237 @@
+"""The outgoing half of a TLS connection: what the application writes is encrypted, and given to the stream.
+
+When is for the stream below to say, as for a connection without TLS: see outbox.py. What is to wait does so
+unencrypted, and leaves in as few records as possible.
+"""
+
+from __future__ import annotations
+
+from asyncio import constants, log, sslproto
+
+import cython
+from cython.cimports.cpython.bytes import PyBytes_GET_SIZE
+from cython.cimports.hoop._core.application import Application
+from cython.cimports.hoop._core.op import Op
+from cython.cimports.hoop._core.outbox import FOR_OTHERS, WAITS_MAX
+from cython.cimports.hoop._core.records import Records
+
+LOG_LOST_WRITES_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
+
+
+@cython.final
+@cython.cclass
+class SealOp(Op):
+    """Encrypts what a connection was to let wait."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush(self) -> cython.int:
+        outbox: TlsOutbox = self.outbox  # what it calls may make it let go of this op
+        if outbox is None:
+            return 0
+        outbox.is_dirty = False
+        return outbox.flush()
+
+
+@cython.cclass
+class TlsOutbox(Application):
+    """Encrypts and sends. What becomes of the connection is the layer's to say."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def queue(self, chunk: bytes) -> cython.int:
+        n: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk)
+        if n == 0:
+            return 0
+        if self.state != OPEN and self.state != HANDSHAKE:
+            return self.write_to_nobody()
+        if self.state == OPEN and not (self.records.queued == 0 and self.is_to_wait(n)):
+            self.records.add(chunk)
+            return self.go_on()
+        self.records.add(chunk)
+        return self.maybe_pause()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def queue_all(self, chunks: list) -> cython.int:
+        """Several chunks of one write."""
+        n: cython.Py_ssize_t = 0
+        for chunk in chunks:
+            n += len(chunk)
+        if n == 0:
+            return 0
+        if self.state != OPEN and self.state != HANDSHAKE:
+            return self.write_to_nobody()
+        waits: cython.bint = self.records.queued == 0 and self.is_to_wait(n)
+        for chunk in chunks:
+            if chunk:
+                self.records.add(chunk)
+        return self.maybe_pause() if waits or self.state != OPEN else self.go_on()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def is_to_wait(self, n: cython.Py_ssize_t) -> cython.bint:
+        """Whether n bytes wait, with nothing before them: the stream below knows how we write."""
+        if self.state != OPEN or self.stream is None or n > WAITS_MAX or n >= self.high_water:
+            return False
+        return self.stream.is_to_wait(self.seal_op)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def go_on(self) -> cython.int:
+        """Encrypt what is queued, unless it waits for what others answer."""
+        n: cython.Py_ssize_t = self.records.queued
+        if (
+            self.stream is None
+            or self.stream.waits != FOR_OTHERS
+            or n >= BATCH_BYTES
+            or n >= self.high_water
+            or self.loop.closed
+        ):
+            self.flush()
+        return self.maybe_pause()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush_waiting(self) -> cython.int:
+        """Somebody could see that something waits."""
+        if self.stream is not None and self.stream.waits:
+            return self.flush()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def drain(self) -> cython.int:
+        """The application waits until what it wrote is sent. What it writes next begins anew."""
+        if self.stream is not None:
+            self.stream.wrote_in = 0
+        return self.flush_waiting()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def mark_dirty(self) -> cython.int:
+        """Have the loop call flush() at the end of the turn."""
+        if not self.is_dirty:
+            self.is_dirty = True
+            self.loop.mark_dirty(self.seal_op)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def write_to_nobody(self) -> cython.int:
+        """The connection is closed: data is dropped, and a program that goes on writing is told."""
+        if self.lost >= LOG_LOST_WRITES_FROM:
+            log.logger.warning("SSL connection is closed")
+        self.lost += 1
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush(self) -> cython.int:
+        """Encrypt what is queued and send it, for as long as the transport below takes it."""
+        if self.sealing or (self.state != OPEN and self.state != FLUSHING):
+            return 0
+        if self.records.workspace.busy or self.catching_up:
+            # Within a callback of an SSLContext, or of what close() delivers.
+            return self.mark_dirty()
+        if self.stream is not None and self.stream.waits:
+            self.stream.end_wait(self.seal_op, len(self.records.chunks) - self.records.first > 1)
+        self.sealing = True
+        self.stuck = False
+        try:
+            if self.records.queued == 0:
+                self.send_outgoing()
+            while self.records.queued and self.can_send():
+                self.seal_batch()
+        except Exception as exc:
+            return self.fail(exc, "Fatal error on SSL protocol")
+        finally:
+            self.sealing = False
+        if self.state == FLUSHING:
+            return self.finish_writing()
+        return self.maybe_resume()
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def can_send(self) -> cython.bint:
+        if self.stream is not None:
+            return not (self.lower_paused or self.stuck or self.stream.lost)
+        return not (self.lower_paused or self.stuck or self.lower is None)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def seal_batch(self) -> cython.int:
+        """Encrypt some records' worth, and send them with one system call."""
+        done: cython.Py_ssize_t = 0
+        n: cython.Py_ssize_t
+        records: Records = self.records
+        while records.queued and done < BATCH_BYTES:
+            n = records.encrypt_record()
+            if n == 0:
+                self.stuck = True
+                break
+            done += n
+            self.put(records.take())
+        return self.push()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send_outgoing(self) -> cython.int:
+        """Send what OpenSSL has to say of itself."""
+        if self.lower is None:
+            return 0
+        self.put(self.records.take())
+        return self.push()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def put(self, sealed: bytes) -> cython.int:
+        """Give the transport below what is to be sent. Its write() may be somebody else's."""
+        if self.stream is not None and self.stream.attributes is cython.NULL:
+            return self.stream.put(sealed)
+        if sealed and self.lower is not None:
+            self.lower.write(sealed)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def push(self) -> cython.int:
+        """Have it sent: a stream waits for that."""
+        if self.stream is not None:
+            self.stream.flush()
+            return self.stream.maybe_pause()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def set_limits(self, high, low) -> cython.int:
+        self.high_water, self.low_water = sslproto.add_flowcontrol_defaults(
+            high, low, constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE
+        )
+        self.flush()
+        return self.maybe_pause()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def maybe_pause(self) -> cython.int:
+        n: cython.Py_ssize_t = self.records.queued
+        if n >= self.high_water and n and not self.writing_paused:
+            self.writing_paused = True
+            return self.tell("pause_writing")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def maybe_resume(self) -> cython.int:
+        if self.writing_paused and self.records.queued <= self.low_water:
+            self.writing_paused = False
+            return self.tell("resume_writing")
+        return 0
+
+    # ---- what the layer does ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def finish_writing(self) -> cython.int:
+        """Everything that OpenSSL takes before the shutdown was encrypted."""
+        raise NotImplementedError(type(self).__name__)

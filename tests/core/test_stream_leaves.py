@@ -1,0 +1,517 @@
+"""When what is written is with the kernel: read by a blocking peer while the loop is held up.
+
+The rule is in outbox.py: at once, unless another write is to be expected right behind.
+"""
+
+import asyncio
+import socket
+import time
+
+import pytest
+from peers import Recorder, end, pair, turns, until
+from tls_peers import Wire, client_context, server_context, tls_objects, wired
+
+import hoop
+
+SLOW_S = 0.002  # a wait that is taken for too long: twice what outbox.py puts up with
+
+
+def there(peer):
+    """What the peer has got by now."""
+    try:
+        return peer.recv(65536, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return b""
+
+
+def hold_up(seconds=SLOW_S):
+    """Compute, without letting the loop go on."""
+    until_then = time.monotonic() + seconds
+    while time.monotonic() < until_then:
+        pass
+
+
+async def seqpacket(loop):
+    """A transport whose peer sees one packet for each send."""
+    ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    protocol = Recorder()
+    transport = loop._make_socket_transport(ours, protocol)
+    await until(lambda: protocol.transport)
+    await turns(1)
+    return transport, peer, protocol
+
+
+async def finish(transport, peer, protocol):
+    transport.abort()
+    await until(lambda: protocol.is_lost)
+    peer.close()
+
+
+async def learn_to_join(transport, peer):
+    """Write twice a turn until that is expected. A busy machine may make it look as if we were slow."""
+    for _ in range(1000):
+        transport.write(b"1")
+        joins = not there(peer)
+        transport.write(b"2")
+        while there(peer):
+            pass
+        await turns(1)
+        if joins:
+            return
+    raise AssertionError("it was never expected")
+
+
+# ---- at once ----
+
+
+def test_the_writes_of_a_new_connection_leave_at_once(loop):
+    async def main():
+        transport, peer, protocol = await seqpacket(loop)
+        for n in range(3):
+            transport.write(b"%d" % n)
+            assert there(peer) == b"%d" % n
+            assert transport.get_write_buffer_size() == 0
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())
+
+
+def test_who_writes_once_a_turn_is_never_kept_waiting(loop):
+    async def main():
+        transport, peer, protocol = await seqpacket(loop)
+        for n in range(100):
+            transport.write(b"%d" % n)
+            assert there(peer) == b"%d" % n
+            await turns(1)
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("library", [asyncio, hoop], ids=["asyncio", "hoop"])
+def test_what_was_drained_has_left(loop, library):
+    async def main():
+        ours, peer = socket.socketpair()
+        _, writer = await library.open_connection(sock=ours)
+        for n in range(10):  # however often in a turn it is written
+            for data in (b"a%d" % n, b"b%d" % n):
+                writer.write(data)
+                await writer.drain()
+                assert there(peer) == data
+            writer.write(b"c")
+            writer.write(b"d")
+            await writer.drain()
+            assert there(peer) == b"cd"
+            await turns(1)
+            writer.write(b"only one")
+            await writer.drain()
+            assert there(peer) == b"only one"
+            await turns(n % 2)
+        writer.close()
+        await writer.wait_closed()
+        peer.close()
+
+    loop.run_until_complete(main())
+
+
+def test_what_was_written_over_tls_has_left(loop):
+    async def main():
+        protocol = Recorder()
+        async with wired(loop, protocol) as (transport, wire):
+            await wire.write(b"ready")  # so that session tickets were sent
+            await until(lambda: protocol.received)
+            wire.incoming.write(wire.sock.recv(65536))
+            for n in range(5):
+                transport.write(b"%d" % n)
+                wire.incoming.write(wire.sock.recv(65536))
+                assert wire.tls.read(100) == b"%d" % n
+                await turns(1)
+            joins = False
+            while not joins:
+                transport.write(b"head ")
+                sealed = there(wire.sock)
+                joins = not sealed
+                if not joins:
+                    transport.write(b"body")
+                    wire.incoming.write(sealed + there(wire.sock))
+                    assert wire.tls.read(100) + wire.tls.read(100) == b"head body"
+                    await turns(1)
+            transport.write(b"body")
+            wire.incoming.write(there(wire.sock))
+            assert wire.tls.read(100) == b"head body"  # one record
+            transport.write(b"more")
+            wire.incoming.write(there(wire.sock))
+            assert wire.tls.read(100) == b"more"
+            await turns(1)
+            transport.write(b"head")
+            assert transport.get_write_buffer_size() == 0
+            wire.incoming.write(there(wire.sock))
+            assert wire.tls.read(100) == b"head"
+            transport.abort()
+            await until(lambda: protocol.is_lost)
+
+    loop.run_until_complete(main())
+    assert not tls_objects()
+
+
+@pytest.mark.parametrize("library", [asyncio, hoop], ids=["asyncio", "hoop"])
+def test_what_was_drained_over_tls_has_left(loop, library):
+    async def main():
+        ours, peer = socket.socketpair()
+        peer.setblocking(False)
+        wire = Wire(loop, peer, server_context())
+        opening = library.open_connection(
+            sock=ours, ssl=client_context(), server_hostname="localhost"
+        )
+        (_, writer), _ = await asyncio.gather(opening, wire.handshake())
+        await writer.drain()
+        for _ in range(10):
+            for texts in ((b"one ", b"two "), (b"last",), (b"very last",)):
+                for text in texts:
+                    writer.write(text)
+                await writer.drain()
+                wire.incoming.write(there(peer))
+                found = b""
+                while len(found) < len(b"".join(texts)):
+                    found += wire.tls.read(100)
+                assert found == b"".join(texts)
+            await turns(1)
+        writer.close()
+        await wire.unwrap()
+        await writer.wait_closed()
+        wire.close()
+
+    loop.run_until_complete(main())
+
+
+# ---- head and body ----
+
+
+def test_who_writes_twice_a_turn_has_both_leave_together(loop):
+    async def main():
+        transport, peer, protocol = await seqpacket(loop)
+        await learn_to_join(transport, peer)
+        for _ in range(3):
+            transport.write(b"head")
+            assert there(peer) == b""
+            transport.write(b"body")
+            assert there(peer) == b"headbody"
+            await turns(1)
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())
+
+
+def test_a_streamed_answer_leaves_chunk_by_chunk(loop):
+    async def main():
+        transport, peer, protocol = await seqpacket(loop)
+        await learn_to_join(transport, peer)
+        for _ in range(3):
+            transport.write(b"head ")
+            transport.write(b"first")
+            assert there(peer) == b"head first"
+            for n in range(5):
+                transport.write(b"%d" % n)
+                assert there(peer) == b"%d" % n
+            await turns(1)
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())
+
+
+def test_what_waits_in_vain_leaves_with_the_turn_and_the_next_at_once(loop):
+    async def main():
+        transport, peer, protocol = await seqpacket(loop)
+        await learn_to_join(transport, peer)
+        transport.write(b"head")
+        assert there(peer) == b""
+        await turns(1)
+        assert there(peer) == b"head"
+        transport.write(b"another")
+        assert there(peer) == b"another"
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())
+
+
+def test_writes_far_apart_are_not_joined(loop):
+    async def main():
+        transport, peer, protocol = await seqpacket(loop)
+        for _ in range(4):
+            transport.write(b"first")
+            assert there(peer) == b"first"
+            hold_up()
+            transport.write(b"second")
+            assert there(peer) == b"second"
+            await turns(1)
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())
+
+
+def test_who_let_something_wait_for_long_is_not_trusted_for_long(loop):
+    async def main():
+        transport, peer, protocol = await seqpacket(loop)
+        await learn_to_join(transport, peer)
+        transport.write(b"head")
+        hold_up()
+        await turns(1)
+        assert there(peer) == b"head"
+        for _ in range(20):
+            for data in (b"head", b"body"):
+                transport.write(data)
+                assert there(peer) == data
+            await turns(1)
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())
+
+
+SHOWS = {
+    "get_write_buffer_size": lambda t: t.get_write_buffer_size() == 0,
+    "get_extra_info": lambda t: t.get_extra_info("socket"),
+    "write_eof": lambda t: t.write_eof() is None,
+    "close": lambda t: t.close() is None,
+    "abort": lambda t: t.abort() is None,
+    "sendfile": lambda t: t._make_empty_waiter().done(),
+    "limits": lambda t: t.set_write_buffer_limits(high=0) is None,
+}
+
+
+@pytest.mark.parametrize("way", SHOWS)
+def test_whatever_would_show_that_something_waits_has_it_sent(loop, way):
+    async def main():
+        transport, peer, protocol = await seqpacket(loop)
+        await learn_to_join(transport, peer)
+        transport.write(b"head")
+        assert there(peer) == b""
+        assert SHOWS[way](transport)
+        assert there(peer) == b"head"
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())
+
+
+def test_nothing_waits_while_the_loop_does_not_run(loop):
+    async def begin():
+        transport, peer, protocol = await seqpacket(loop)
+        await learn_to_join(transport, peer)
+        transport.write(b"at the end")
+        return transport, peer, protocol
+
+    transport, peer, protocol = loop.run_until_complete(begin())
+    assert there(peer) == b"at the end"
+    transport.write(b"later")
+    assert there(peer) == b"later"
+    loop.run_until_complete(finish(transport, peer, protocol))
+
+
+def test_what_an_exception_cuts_short_has_left(loop, logged):
+    def fail(protocol, data):
+        protocol.transport.write(b"the last words")
+        raise ValueError
+
+    async def main():
+        protocol = Recorder(data_received=fail)
+        transport, peer = await pair(loop, protocol)
+        await learn_to_join(transport, peer)
+        peer.send(b"x")
+        await until(lambda: protocol.is_lost)
+        assert there(peer) == b"the last words"
+        peer.close()
+
+    loop.run_until_complete(main())
+    assert len(logged.records) == 1
+
+
+def test_a_large_write_waits_for_nothing(loop):
+    async def main():
+        protocol = Recorder()
+        transport, peer = await pair(loop, protocol)
+        await learn_to_join(transport, peer)
+        transport.write(bytes(20_000))
+        assert len(there(peer)) == 20_000
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())
+
+
+def test_a_new_connection_of_a_server_does_as_the_last_one_did(loop):
+    async def main():
+        made = []
+
+        def make():
+            made.append(Recorder())
+            return made[-1]
+
+        server = await loop.create_server(make, "127.0.0.1", 0)
+        found = []
+        while len(found) < 1000 and b"" not in found[:-1]:
+            with socket.create_connection(server.sockets[0].getsockname()) as peer:
+                await until(lambda: made and made[-1].transport)
+                protocol = made.pop()
+                protocol.transport.write(b"head")
+                found.append(there(peer))
+                protocol.transport.write(b"body")
+                await turns(2)
+                protocol.transport.close()
+                while not protocol.is_lost:
+                    await turns(1)
+        assert found[0] == b"head"
+        assert found[-2:] == [b"", b""]
+        await end(server)
+
+    loop.run_until_complete(main())
+
+
+def test_a_failed_write_is_told_later(loop):
+    async def main():
+        lost = []
+        protocol = Recorder(connection_lost=lambda p, exc: lost.append(type(exc)))
+        transport, peer = await pair(loop, protocol)
+        peer.close()
+        transport.write(b"x")
+        transport.write(b"y")
+        assert lost == []
+        assert transport.is_closing()
+        await until(lambda: protocol.is_lost)
+        assert lost == [BrokenPipeError]
+
+    loop.run_until_complete(main())
+
+
+# ---- many at a time ----
+
+
+class Answering:
+    """Some connections of one server, whose protocols answer; what happens in which order."""
+
+    def __init__(self, loop, count, answer):
+        self.loop = loop
+        self.count = count
+        self.answer = answer
+        self.order = []
+
+    async def __aenter__(self):
+        self.protocols = []
+
+        def make():
+            self.protocols.append(Recorder(data_received=self.answer))
+            return self.protocols[-1]
+
+        self.server = await self.loop.create_server(make, "127.0.0.1", 0)
+        address = self.server.sockets[0].getsockname()
+        self.peers = [socket.create_connection(address) for _ in range(self.count)]
+        await until(lambda: sum(p.transport is not None for p in self.protocols) == self.count)
+        by_name = {peer.getsockname(): peer for peer in self.peers}
+        for protocol in self.protocols:
+            protocol.peer = by_name[protocol.transport.get_extra_info("peername")]
+        return self
+
+    async def ask(self):
+        """Have all connections served, in one turn if the kernel is so kind."""
+        for protocol in self.protocols:
+            protocol.asked = len(protocol.received)
+            protocol.peer.send(b"?")
+        await until(lambda: all(len(p.received) > p.asked for p in self.protocols))
+
+    async def __aexit__(self, *_):
+        for peer in self.peers:
+            peer.close()
+        await until(lambda: all(p.is_lost for p in self.protocols))
+        await end(self.server)
+
+
+def test_answers_to_many_are_there_before_anything_else_runs(loop):
+    early, late = [], []
+
+    def answer(protocol, data):
+        loop.call_soon(lambda: late.append(there(protocol.peer) or protocol.early))
+        protocol.transport.write(b"answer")
+        protocol.early = there(protocol.peer)
+        early.append(protocol.early)
+
+    async def main():
+        async with Answering(loop, 5, answer) as served:
+            for n in range(20):
+                early.clear()
+                await served.ask()
+                await turns(1)
+                if n < 2:
+                    assert early == [b"answer"] * 5
+            assert late == [b"answer"] * 100
+            if loop._driver_name() == "epoll":
+                assert early == [b"answer"] * 5
+
+    loop.run_until_complete(main())
+
+
+def test_a_server_whose_callbacks_go_on_for_long_is_not_made_to_wait(loop):
+    early = []
+
+    def answer(protocol, data):
+        protocol.transport.write(b"answer")
+        early.append(there(protocol.peer))
+        hold_up()
+
+    async def main():
+        async with Answering(loop, 3, answer) as served:
+            for _ in range(15):
+                await served.ask()
+            assert early == [b"answer"] * 45
+
+    loop.run_until_complete(main())
+
+
+def test_a_server_that_was_trusted_and_goes_on_for_long_is_not_trusted_again_soon(loop):
+    early = []
+    slow = False
+
+    def answer(protocol, data):
+        protocol.transport.write(b"answer")
+        if slow:
+            early.append(there(protocol.peer))
+            hold_up()
+
+    async def main():
+        nonlocal slow
+        async with Answering(loop, 3, answer) as served:
+            for _ in range(20):
+                await served.ask()
+                for peer in served.peers:
+                    assert peer.recv(100) == b"answer"
+            slow = True
+            await served.ask()
+            for peer in served.peers:
+                if not early or early != [b"answer"] * 3:
+                    there(peer)
+            early.clear()
+            for _ in range(5):
+                await served.ask()
+            assert early == [b"answer"] * 15
+
+    loop.run_until_complete(main())
+
+
+def test_many_small_writes_of_one_callback_leave_together_once_it_is_trusted(loop):
+    def answer(protocol, data):
+        for n in range(20):
+            protocol.transport.write(b"%d" % n)
+
+    async def main():
+        transport, peer, protocol = await seqpacket(loop)
+        protocol.hooks["data_received"] = answer
+        counts = []
+        while not counts or (counts[-1] > 1 and len(counts) < 1000):
+            peer.send(b"?")
+            await until(lambda: protocol.received)
+            protocol.received.clear()
+            counts.append(0)
+            while there(peer):
+                counts[-1] += 1
+        assert counts[0] == 20
+        assert counts[-1] == 1
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())
