@@ -379,6 +379,41 @@ def test_a_file_that_a_duplicate_keeps_open_does_not_keep_the_loop_busy(loop, re
     loop.run_until_complete(main())
 
 
+@pytest.mark.parametrize("how", ["write", "write_eof", "flush"])
+def test_a_given_socket_that_was_closed_by_hand_is_no_way_to_another_file(loop, how):
+    """What is written to its transport goes nowhere, whoever has the number now."""
+
+    async def script(loop):
+        ours, theirs = socket.socketpair()
+        protocol = Recorder()
+        transport = await by_connection(loop, ours, protocol)
+        await turns(3)
+        number = ours.fileno()
+        if how == "flush":
+            transport.write(bytes(4_000_000))  # the kernel takes some of it
+            await turns(3)
+        ours.close()
+        other, peer = ready_pair_with(number)
+        peer.setblocking(False)
+        if how == "write_eof":
+            found = outcome(transport.write_eof)
+        else:
+            found = outcome(transport.write, b"secret")
+            await turns(5)
+        with pytest.raises(BlockingIOError):
+            peer.recv(10)
+        transport.abort()
+        await until(lambda: protocol.is_lost)
+        for sock in (theirs, other, peer):
+            sock.close()
+        return found, isinstance(protocol.lost_with, OSError)
+
+    if how == "flush":  # asyncio's abort() raises a FileNotFoundError then
+        loop.run_until_complete(script(loop))
+    else:
+        same_as_asyncio(loop, script)
+
+
 # ---- what cannot be watched ----------------------------------------------------------------------------
 
 

@@ -65,6 +65,7 @@ from cython.cimports.hoop._core.op import ARMED, CANCELLING, READABLE, READY, WR
 from cython.cimports.hoop._core.outbox import as_bytes
 from cython.cimports.libc.string import memmove, memset
 
+EBADF = cython.declare(cython.int, errno.EBADF)
 EAGAIN = cython.declare(cython.int, errno.EAGAIN)
 EINTR = cython.declare(cython.int, errno.EINTR)
 HIGH_WATER = cython.declare(cython.Py_ssize_t, 64 * 1024)
@@ -412,6 +413,8 @@ class DatagramTransport(Endpoint):
         letters: hoop_letter[HOOP_DATAGRAMS]
         n: cython.int
         self.is_dirty = False
+        if self.lent and self.was_closed():
+            return self.fail(os_error(-EBADF), "Fatal write error on datagram transport")
         self.loop.look_at = 0
         while self.outbox and self.fd >= 0:
             n = self.gather(letters)
@@ -734,7 +737,7 @@ def open_datagram(
     except BaseException:
         transport.release()  # it is the owner of the socket already
         raise
-    transport.receive_op.foreign = transport.send_op.foreign = lent
+    transport.lent = transport.receive_op.foreign = transport.send_op.foreign = lent
     # _begin() enters the endpoint's context itself.
     loop.soon(transport._begin, (waiter,), loop.wake_context)
     return transport

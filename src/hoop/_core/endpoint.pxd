@@ -5,6 +5,7 @@ cdef class Endpoint(Attributed):
     cdef int fd                         # -1 once closed
     cdef int family, kind, proto
     cdef bint owns_fd                   # else `sock` does
+    cdef bint lent                      # `sock` was given to the loop: its owner may close it
     cdef object sock
     cdef object socket_view             # asyncio's TransportSocket on `sock`
     cdef hoop_address local, peer       # for AF_INET and AF_INET6; other families keep them in `extra`
@@ -12,6 +13,7 @@ cdef class Endpoint(Attributed):
     cdef int own(self, int fd, object sock, object extra) except -1
     cdef int disown(self) except -1
     cdef object python_socket(self)
+    cdef bint was_closed(self) except -1
 
 cdef enum Taking:
     TAKEN

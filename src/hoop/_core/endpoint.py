@@ -80,6 +80,12 @@ class Endpoint(Attributed):
         return 0
 
     @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def was_closed(self) -> cython.bint:
+        """Whether the owner of a given socket has closed it: its number may be another file's by now."""
+        return self.sock.fileno() != self.fd
+
+    @cython.cfunc
     def python_socket(self) -> object:
         """The socket object, made when it is first asked for; from then on it owns the descriptor."""
         if self.sock is None:

@@ -47,6 +47,7 @@ from cython.cimports.hoop._core.outbox import Outbox
 from cython.cimports.libc.string import memcpy
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
+EBADF = cython.declare(cython.int, errno.EBADF)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
 # In a row, of a broken connection whose peer may go on sending.
 RECEIVES_MAX = cython.declare(cython.int, 10_000)
@@ -81,6 +82,8 @@ class RecvOp(Inbox):
         loop: LoopBase = receiver.loop
         if self.delivers or self.has_news():
             receiver.on_received()
+        elif receiver.lent and receiver.was_closed():
+            receiver.fail(os_error(-EBADF), "Fatal read error on socket transport")
         else:
             receiver.on_readable()
         if loop.waiting or loop.timed is not None:

@@ -50,6 +50,7 @@ from cython.cimports.hoop._core.outbox import FOR_NEXT, WAITS_MAX, as_bytes
 from cython.cimports.hoop._core.receiver import Receiver, RecvOp
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
+EBADF = cython.declare(cython.int, errno.EBADF)
 EPIPE = cython.declare(cython.Py_ssize_t, errno.EPIPE)
 ECONNRESET = cython.declare(cython.Py_ssize_t, errno.ECONNRESET)
 ECANCELED = cython.declare(cython.Py_ssize_t, errno.ECANCELED)
@@ -283,6 +284,8 @@ class StreamTransport(Receiver):
         sent: cython.Py_ssize_t
         if self.fd < 0:
             return 0
+        if self.lent and self.was_closed():
+            return self.fail(os_error(-EBADF), "Fatal write error on socket transport")
         self.unanswered = False
         self.activity += 1
         self.loop.look_at = 0
@@ -364,6 +367,8 @@ class StreamTransport(Receiver):
             return 0
         if self.send_op.phase == ARMED or self.send_op.phase == READY:
             return 0
+        if self.lent and self.was_closed():
+            return self.fail(os_error(-EBADF), "Fatal write error on socket transport")
         if self.loop.together and not self.send_op.foreign:
             return self.send_as_call()
         n = self.send_some()
@@ -421,6 +426,8 @@ class StreamTransport(Receiver):
         n: cython.Py_ssize_t
         if self.lost or self.head is None:
             return 0
+        if self.lent and self.was_closed():
+            return self.fail(os_error(-EBADF), "Fatal write error on socket transport")
         n = self.send_some()
         if n < 0:
             return self.send_failed(n)
@@ -481,6 +488,8 @@ class StreamTransport(Receiver):
             self.flush()
         self.eof_written = True
         if self.head is None and not self.lost:
+            if self.lent and self.was_closed():
+                raise_errno(-EBADF)
             self.loop.look_at = 0
             result: cython.int = hoop_shutdown(self.fd, SHUT_WR)
             if result < 0:
@@ -707,7 +716,7 @@ def open_stream(
     `lent`: the socket is somebody's who may close it.
     """
     stream = new_stream(loop, sock.fileno(), sock, protocol, None, extra, server, cython.NULL)
-    stream.recv_op.foreign = stream.send_op.foreign = lent
+    stream.lent = stream.recv_op.foreign = stream.send_op.foreign = lent
     # begin() enters the connection's context itself.
     loop.soon(stream._begin, (waiter,), loop.wake_context)
     return stream
