@@ -242,11 +242,8 @@ class World:
         exc = context.get("exception")
         if not is_innocent(exc):
             self.wrong(f"reported {context.get('message')!r}", exc)
-        try:
-            self.act("exception handler")
-            self.may_raise()
-        except BaseBoom:
-            pass  # from a finaliser of a task it would end the process
+        self.act("exception handler")
+        self.may_raise()
 
     def on_unraisable(self, unraisable: Any) -> None:
         """sys.unraisablehook: what a finaliser raised, but never what a C function of ours could not."""

@@ -19,6 +19,7 @@ from cython.cimports.hoop._core.c.python import (
     PyObject_CallFinalizerFromDealloc,
     Ref,
     destructor,
+    hoop_check_spared,
     hoop_drop_stop,
     hoop_iter_return,
     hoop_may_spare,
@@ -330,4 +331,5 @@ def coroutine_dealloc(o: Ref) -> cython.void:
 
 
 hoop_set_iternext(NativeCoroutine, cython.cast(iternextfunc, coroutine_iternext))
+hoop_check_spared(NativeCoroutine)
 _coroutine_dealloc = hoop_swap_dealloc(NativeCoroutine, cython.cast(destructor, coroutine_dealloc))

@@ -35,6 +35,7 @@ from cython.cimports.hoop._core.c.python import (
     Ref,
     call_one_quiet,
     destructor,
+    hoop_check_spared,
     hoop_drop_stop,
     hoop_is_sole,
     hoop_iter_return,
@@ -689,4 +690,5 @@ hoop_set_await(Future, cython.cast(unaryfunc, future_await))
 hoop_set_iternext(Future, cython.cast(iternextfunc, future_iternext))
 _future_traverse = hoop_swap_traverse(Future, cython.cast(traverseproc, future_traverse))
 _future_clear = hoop_swap_clear(Future, cython.cast(inquiry, future_clear))
+hoop_check_spared(Future)
 _future_dealloc = hoop_swap_dealloc(Future, cython.cast(destructor, future_dealloc))

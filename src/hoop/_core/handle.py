@@ -27,6 +27,7 @@ from cython.cimports.hoop._core.c.python import (
     Ref,
     destructor,
     hoop_call,
+    hoop_check_spared,
     hoop_may_spare,
     hoop_revive,
     hoop_spare,
@@ -250,4 +251,5 @@ def handle_dealloc(o: Ref) -> cython.void:
     _handle_dealloc(o)
 
 
+hoop_check_spared(Handle)
 _handle_dealloc = hoop_swap_dealloc(Handle, cython.cast(destructor, handle_dealloc))

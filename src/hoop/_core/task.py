@@ -39,6 +39,7 @@ from cython.cimports.hoop._core.c.python import (
     Ref,
     destructor,
     enter_context,
+    hoop_check_spared,
     hoop_may_spare,
     hoop_revive,
     hoop_set_await,
@@ -731,4 +732,5 @@ hoop_set_await(Task, cython.cast(unaryfunc, future_await))
 hoop_set_iternext(Task, cython.cast(iternextfunc, future_iternext))
 _task_traverse = hoop_swap_traverse(Task, cython.cast(traverseproc, task_traverse))
 _task_clear = hoop_swap_clear(Task, cython.cast(inquiry, task_clear))
+hoop_check_spared(Task)
 _task_dealloc = hoop_swap_dealloc(Task, cython.cast(destructor, task_dealloc))

@@ -16,6 +16,7 @@ from cython.cimports.hoop._core.c.python import (
     PyContext_CopyCurrent,
     Ref,
     destructor,
+    hoop_check_spared,
     hoop_may_spare,
     hoop_revive,
     hoop_spare,
@@ -328,4 +329,5 @@ def timer_dealloc(o: Ref) -> cython.void:
     _timer_dealloc(o)
 
 
+hoop_check_spared(TimerHandle)
 _timer_dealloc = hoop_swap_dealloc(TimerHandle, cython.cast(destructor, timer_dealloc))

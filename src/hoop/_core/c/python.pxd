@@ -64,13 +64,15 @@ cdef extern from "shim.h":
     void hoop_drop_stop() noexcept                      # when such an iterator dies
     object hoop_stop_value(object stop_iteration)
     object hoop_traceback(object exception)
+    int hoop_require(bint holds, const char *name, const char *what) except -1
+    int hoop_check_spared(object type) except -1        # what it finds is an ImportError
     int hoop_set_await(object type, unaryfunc f) except -1
-    int hoop_set_iternext(object type, iternextfunc f) noexcept
-    int hoop_set_dictoffset(object type, Py_ssize_t offset) noexcept
+    int hoop_set_iternext(object type, iternextfunc f) except -1
+    int hoop_set_dictoffset(object type, Py_ssize_t offset) except -1
     int hoop_set_signature(object type, const char *signature) except -1
-    traverseproc hoop_swap_traverse(object type, traverseproc f) noexcept
-    inquiry hoop_swap_clear(object type, inquiry f) noexcept
-    destructor hoop_swap_dealloc(object type, destructor f) noexcept
+    traverseproc hoop_swap_traverse(object type, traverseproc f) except? NULL
+    inquiry hoop_swap_clear(object type, inquiry f) except? NULL
+    destructor hoop_swap_dealloc(object type, destructor f) except? NULL
     int hoop_visit(Ref o, visitproc visit, void *arg) noexcept
     ctypedef struct hoop_spares:
         pass

@@ -29,6 +29,22 @@
 #include <time.h>
 #include <unistd.h>
 
+/* How many dead objects of a kind are kept, to be used again. None in debug builds, which are to see every
+ * use of the dead. A build with sanitizers keeps them when the environment says HOOP_SPARES=1. */
+#define HOOP_SPARES 128
+#if defined(HOOP_POISON)
+static inline int hoop_spares_max(void) {
+    static int max = -1;
+    const char *asked = max < 0 ? getenv("HOOP_SPARES") : NULL;
+    if (max < 0) max = asked && *asked == '1' ? HOOP_SPARES : 0;
+    return max;
+}
+#elif defined(HOOP_DEBUG) || defined(Py_GIL_DISABLED)
+#define hoop_spares_max() 0
+#else
+#define hoop_spares_max() HOOP_SPARES
+#endif
+
 /* ---- exceptions -------------------------------------------------------------------------------- */
 
 /* Take the raised exception (a new reference; None if there was none). */
@@ -76,7 +92,7 @@ static inline PyObject *hoop_stop_value(PyObject *stop) {
     return Py_NewRef(value ? value : Py_None);
 }
 
-#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED) && !defined(HOOP_DEBUG)
+#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED) && (!defined(HOOP_DEBUG) || defined(HOOP_POISON))
 #define HOOP_USES_STOPS_AGAIN 1
 /* The StopIteration that ends an await lives for some nanoseconds, and making it costs more than everything
  * else about the await. So each module keeps one, with the tuple of its arguments, and uses it again while
@@ -135,6 +151,7 @@ static inline PyObject *hoop_iter_return(PyObject *value) {
     return hoop_stop_with(value);
 #else
     PyStopIterationObject *stop = hoop_stop;
+    if (!hoop_spares_max()) return hoop_stop_with(value);
     if (!hoop_stop_is_ours() && (stop = hoop_new_stop()) == NULL) return NULL;
     /* The collector lets go of a tuple that holds nothing of its concern. */
     if (!PyObject_GC_IsTracked(stop->args)) PyObject_GC_Track(stop->args);
@@ -180,8 +197,45 @@ static inline int hoop_is_dead(PyObject *weak) { return ((PyWeakReference *)weak
 
 /* ---- type slots, set before the type is first used ------------------------------------------------ */
 
+/* Nothing tells when another Cython or CPython lays out its types in another way: then importing hoop is an
+ * ImportError, and not a crash later. */
+#define HOOP_STR_(x) #x
+#define HOOP_STR(x) HOOP_STR_(x)
+static inline int hoop_require(int holds, const char *name, const char *what) {
+    if (holds) return 0;
+    PyErr_Format(PyExc_ImportError,
+                 "hoop was compiled for Python %s (Cython " HOOP_STR(CYTHON_HEX_VERSION) ") and does not fit "
+                 "this Python %s: %s %s. Please compile hoop again; if that does not help, report this.",
+                 PY_VERSION, Py_GetVersion(), name, what);
+    return -1;
+}
+
+/* Whether an offset of a pointer lies in a type's objects. */
+static inline int hoop_lies_in(PyTypeObject *tp, Py_ssize_t offset) {
+    return offset >= (Py_ssize_t)sizeof(PyObject) && offset % sizeof(PyObject *) == 0 &&
+           offset <= tp->tp_basicsize - (Py_ssize_t)sizeof(PyObject *);
+}
+
+/* What every type has whose slots we set: it is static, for heap types do more when an object dies. */
+static inline int hoop_check_type(PyObject *type) {
+    PyTypeObject *tp = (PyTypeObject *)type;
+    if (!PyType_Check(type)) return hoop_require(0, "something", "is no type");
+    if (hoop_require(!(tp->tp_flags & Py_TPFLAGS_HEAPTYPE), tp->tp_name, "is a heap type")) return -1;
+    if (hoop_require((tp->tp_flags & Py_TPFLAGS_READY) != 0, tp->tp_name, "is not ready")) return -1;
+    return hoop_require(tp->tp_itemsize == 0, tp->tp_name, "has objects of several sizes");
+}
+/* What a type has whose dead objects are kept. */
+static inline int hoop_check_spared(PyObject *type) {
+    PyTypeObject *tp = (PyTypeObject *)type;
+    if (hoop_check_type(type) < 0) return -1;
+    if (hoop_require(PyType_IS_GC(tp), tp->tp_name, "is not seen by the garbage collector")) return -1;
+    return hoop_require(hoop_lies_in(tp, tp->tp_weaklistoffset), tp->tp_name,
+                        "keeps its weak references elsewhere");
+}
+
 static inline int hoop_set_await(PyObject *type, unaryfunc f) {
     PyTypeObject *tp = (PyTypeObject *)type;
+    if (hoop_check_type(type) < 0) return -1;
     if (tp->tp_as_async == NULL) {
         tp->tp_as_async = PyMem_Calloc(1, sizeof(PyAsyncMethods)); /* for as long as the type: for ever */
         if (tp->tp_as_async == NULL) {
@@ -194,13 +248,21 @@ static inline int hoop_set_await(PyObject *type, unaryfunc f) {
     return 0;
 }
 static inline int hoop_set_iternext(PyObject *type, iternextfunc f) {
+    if (hoop_check_type(type) < 0) return -1;
     ((PyTypeObject *)type)->tp_iternext = f;
     PyType_Modified((PyTypeObject *)type);
     return 0;
 }
 static inline int hoop_set_dictoffset(PyObject *type, Py_ssize_t offset) {
-    ((PyTypeObject *)type)->tp_dictoffset = offset;
-    PyType_Modified((PyTypeObject *)type);
+    PyTypeObject *tp = (PyTypeObject *)type;
+    if (hoop_check_type(type) < 0) return -1;
+    if (hoop_require(hoop_lies_in(tp, offset), tp->tp_name, "has no place for a __dict__")) return -1;
+#ifdef Py_TPFLAGS_MANAGED_DICT
+    if (hoop_require(!(tp->tp_flags & Py_TPFLAGS_MANAGED_DICT), tp->tp_name, "keeps its __dict__ elsewhere"))
+        return -1;
+#endif
+    tp->tp_dictoffset = offset;
+    PyType_Modified(tp);
     return 0;
 }
 /* Give a class the signature that inspect finds before its documentation: "(value=1)". */
@@ -218,17 +280,21 @@ static inline int hoop_set_signature(PyObject *type, const char *signature) {
     tp->tp_doc = text;
     return 0;
 }
+/* These give what was in the slot. They fail with an exception set. */
 static inline traverseproc hoop_swap_traverse(PyObject *type, traverseproc f) {
+    if (hoop_check_type(type) < 0) return NULL;
     traverseproc old = ((PyTypeObject *)type)->tp_traverse;
     ((PyTypeObject *)type)->tp_traverse = f;
     return old;
 }
 static inline inquiry hoop_swap_clear(PyObject *type, inquiry f) {
+    if (hoop_check_type(type) < 0) return NULL;
     inquiry old = ((PyTypeObject *)type)->tp_clear;
     ((PyTypeObject *)type)->tp_clear = f;
     return old;
 }
 static inline destructor hoop_swap_dealloc(PyObject *type, destructor f) {
+    if (hoop_check_type(type) < 0) return NULL;
     destructor old = ((PyTypeObject *)type)->tp_dealloc;
     ((PyTypeObject *)type)->tp_dealloc = f;
     return old;
@@ -237,22 +303,8 @@ static inline int hoop_visit(PyObject *o, visitproc visit, void *arg) { return o
 
 /* ---- spare objects ---------------------------------------------------------------------------------
  * Handles, futures and tasks live short lives in great numbers. A few dead ones are kept, emptied, to be
- * used again. Not in debug builds, which are to see every use of the dead. A build with sanitizers has
- * them when the environment says HOOP_SPARES=1, and poisons them: see below. */
+ * used again. A build with sanitizers poisons them: see below. */
 
-#define HOOP_SPARES 128
-#if defined(HOOP_POISON)
-static inline int hoop_spares_max(void) {
-    static int max = -1;
-    const char *asked = max < 0 ? getenv("HOOP_SPARES") : NULL;
-    if (max < 0) max = asked && *asked == '1' ? HOOP_SPARES : 0;
-    return max;
-}
-#elif defined(HOOP_DEBUG) || defined(Py_GIL_DISABLED)
-#define hoop_spares_max() 0
-#else
-#define hoop_spares_max() HOOP_SPARES
-#endif
 typedef struct {
     PyObject *objects[HOOP_SPARES];
     int count;

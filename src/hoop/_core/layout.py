@@ -1,0 +1,70 @@
+"""Whether this Python's objects lie in memory as the core was compiled to find them.
+
+The package checks it before any other module of the core is imported. The types whose slots the core sets are
+checked where it sets them: see c/shim.h.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+
+import cython
+from cython.cimports.hoop._core.c.layout import (
+    PY_VERSION_HEX,
+    hoop_finds_c_function,
+    hoop_finds_referent,
+    hoop_finds_stop_value,
+    hoop_head_size,
+    hoop_type_size,
+)
+from cython.cimports.hoop._core.c.python import (
+    hoop_check_spared,
+    hoop_require,
+    hoop_type_version,
+)
+
+
+def check() -> None:
+    """Raise ImportError if anything is not where the core will look for it."""
+    hoop_require(sys.hexversion >> 16 == PY_VERSION_HEX >> 16, b"Python", b"is another version")
+    hoop_require(object.__basicsize__ == hoop_head_size(), b"object", b"has another head")
+    hoop_require(type.__basicsize__ == hoop_type_size(), b"type", b"has other slots")
+    hoop_require(
+        hoop_finds_stop_value(StopIteration(check), check), b"StopIteration", b"has another layout"
+    )
+    hoop_require(
+        hoop_finds_referent(weakref.ref(Probe), Probe), b"a weak reference", b"has another layout"
+    )
+    hoop_require(
+        hoop_finds_c_function(list.append, b"append"), b"a method of C", b"has another layout"
+    )
+    hoop_require(tells_changes(Probe), b"a type's version", b"does not tell changes")
+
+
+def check_spared(kind: type) -> None:
+    """Raise ImportError if dead objects of a type cannot be kept as the core keeps those of its own."""
+    hoop_check_spared(kind)
+
+
+class Probe:
+    """What to look at."""
+
+    attribute = None
+
+
+@cython.cfunc
+def tells_changes(cls) -> cython.bint:
+    """Whether the version of a class is another after a change, or none."""
+    before: cython.uint
+    for _ in range(2):
+        if cls().attribute is cls:  # a look-up gives it a version
+            return False
+        before = hoop_type_version(cls)
+        cls.attribute = check
+        if before != 0 and hoop_type_version(cls) == before:
+            return False
+    return True
+
+
+check()
