@@ -76,9 +76,10 @@ static inline long hoop_raw_clone(int flags, char *stack, int *child_tid, int (*
     __asm__ volatile("syscall\n\t"
                      "test %%rax, %%rax\n\t"
                      "jnz 1f\n\t"
-                     "xor %%ebp, %%ebp\n\t" /* the child: no frame is above */
-                     "mov %[arg], %%rdi\n\t"
-                     "call *%[run]\n\t"
+                     "mov %[arg], %%rdi\n\t" /* the child; either may be in rbp */
+                     "mov %[run], %%rax\n\t"
+                     "xor %%ebp, %%ebp\n\t" /* no frame is above */
+                     "call *%%rax\n\t"
                      "hlt\n"
                      "1:"
                      : "=a"(result)
@@ -107,10 +108,11 @@ static inline long hoop_raw_clone(int flags, char *stack, int *child_tid, int (*
     register int *x4 __asm__("x4") = child_tid;
     __asm__ volatile("svc #0\n\t"
                      "cbnz x0, 1f\n\t"
-                     "mov x29, #0\n\t" /* the child: no frame is above */
+                     "mov x0, %[arg]\n\t" /* the child; either may be in x29 */
+                     "mov x1, %[run]\n\t"
+                     "mov x29, #0\n\t" /* no frame is above */
                      "mov x30, #0\n\t"
-                     "mov x0, %[arg]\n\t"
-                     "blr %[run]\n\t"
+                     "blr x1\n\t"
                      "brk #0\n"
                      "1:"
                      : "+r"(x0)
