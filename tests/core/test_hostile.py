@@ -181,3 +181,21 @@ def test_an_exception_class_that_settles_the_future_settles_it_once(loop):
     loop.run_forever()
     assert future.result() == "by the class"
     assert told == [future]
+
+
+@pytest.mark.parametrize("value", [object(), 5, "x" * 100, b"", None], ids=type)
+def test_no_coroutine_is_made_of_what_is_no_object_of_ours(value):
+    """Of a function that may be called by its class Python does not look at what it gets for its self."""
+    for cls, names in {
+        hoop.StreamReader: ("read", "readexactly", "readline", "readuntil"),
+        hoop.StreamWriter: ("drain", "wait_closed"),
+        hoop.Lock: ("acquire", "__aenter__"),
+        hoop.Semaphore: ("acquire",),
+        hoop.Event: ("wait",),
+        hoop.Condition: ("acquire", "wait", "__aenter__"),
+        hoop.Queue: ("get", "join"),
+    }.items():
+        for name in names:
+            arguments = (1,) if name == "readexactly" else ()
+            with pytest.raises(TypeError):
+                getattr(cls, name)(value, *arguments)

@@ -58,6 +58,8 @@ class Condition(Primitive):
     @cython.binding(True)
     def acquire(self):
         """Wait until the lock can be had, and take it. Returns True."""
+        if not isinstance(self, Condition):
+            raise not_for(self, "acquire")
         return self.lock.acquire()
 
     def release(self):
@@ -86,11 +88,15 @@ class Condition(Primitive):
 
     @cython.binding(True)
     def __aenter__(self):
+        if not isinstance(self, Condition):
+            raise not_for(self, "__aenter__")
         lock: Lock = self.own_lock()
         return entering(self if lock is None else lock)
 
     @cython.binding(True)
     def __aexit__(self, exc_type, exc, tb):
+        if not isinstance(self, Condition):
+            raise not_for(self, "__aexit__")
         lock: Lock = self.own_lock()
         return exiting(self if lock is None else lock)
 
@@ -146,6 +152,12 @@ class Condition(Primitive):
     @_waiters.setter
     def _waiters(self, waiters):
         self.waiters = waiters
+
+
+@cython.cfunc
+def not_for(value, name: str) -> object:
+    """What a method raises that was called by its class, with something else for its self."""
+    return TypeError(f"Condition.{name}() is not for {value!r}")
 
 
 @cython.final
@@ -314,8 +326,8 @@ class Barrier(Primitive):
         super().__setstate__(state)
 
 
-WAIT_FOR_NOTICE = cython.declare(WaitForNotice, WaitForNotice("wait"))
-WAIT_UNTIL = cython.declare(WaitUntil, WaitUntil("wait_for"))
+WAIT_FOR_NOTICE = cython.declare(WaitForNotice, WaitForNotice("wait", Condition))
+WAIT_UNTIL = cython.declare(WaitUntil, WaitUntil("wait_for", Condition))
 
 finish_class(
     Condition, asyncio.Condition, ("acquire", "wait", "wait_for", "__aenter__", "__aexit__")

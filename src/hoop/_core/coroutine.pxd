@@ -35,6 +35,7 @@ cdef class NativeCoroutine:
 # The steps of such a coroutine. One object serves all coroutines of its kind.
 cdef class Method:
     cdef str name
+    cdef type owner                     # whose method it is: of others no coroutine is made
     cdef str title(self, NativeCoroutine c)                             # virtual: what the coroutine is called
     cdef int begin(self, NativeCoroutine c) except -1                   # virtual: the first step
     cdef int woken(self, NativeCoroutine c) except -1                   # virtual: what it waited for is done

@@ -202,8 +202,9 @@ class NativeCoroutine:
 class Method:
     """What a coroutine does, step by step. It comes to WAITS or OVER, or raises."""
 
-    def __init__(self, name):
+    def __init__(self, name, owner: type):
         self.name = name
+        self.owner = owner
 
     @cython.cfunc
     def title(self, c: NativeCoroutine) -> str:
@@ -226,7 +227,15 @@ class Method:
 
 
 @cython.cfunc
+def wrong_owner(method: Method, owner) -> object:
+    """What `Lock.acquire(nonsense)` raises: a `binding` function takes anything for its self."""
+    return TypeError(f"{method.owner.__name__}.{method.name}() is not for {owner!r}")
+
+
+@cython.cfunc
 def new_coroutine(method: Method, owner, value) -> object:
+    if type(owner) is not method.owner and not isinstance(owner, method.owner):
+        raise wrong_owner(method, owner)
     c: Ref = hoop_revive(cython.address(spare_coroutines))
     if c is cython.NULL:
         c = own(NativeCoroutine.__new__(NativeCoroutine))

@@ -458,12 +458,12 @@ class WaitForEvent(Method):
         raise error
 
 
-ACQUIRE = cython.declare(Acquire, Acquire("acquire"))
-ENTER = cython.declare(Acquire, Acquire("__aenter__"))
-EXIT = cython.declare(Release, Release("__aexit__"))
-ENTER_BY_NAME = cython.declare(EnterByName, EnterByName("__aenter__"))
-EXIT_BY_NAME = cython.declare(ExitByName, ExitByName("__aexit__"))
-WAIT = cython.declare(WaitForEvent, WaitForEvent("wait"))
+ACQUIRE = cython.declare(Acquire, Acquire("acquire", Acquirable))
+ENTER = cython.declare(Acquire, Acquire("__aenter__", Acquirable))
+EXIT = cython.declare(Release, Release("__aexit__", Acquirable))
+ENTER_BY_NAME = cython.declare(EnterByName, EnterByName("__aenter__", Primitive))
+EXIT_BY_NAME = cython.declare(ExitByName, ExitByName("__aexit__", Primitive))
+WAIT = cython.declare(WaitForEvent, WaitForEvent("wait", Event))
 
 # ---- what they pass for ------------------------------------------------------------------------------
 

@@ -467,9 +467,9 @@ def give_up(waiters, future) -> cython.int:
     return 0
 
 
-GET = cython.declare(Get, Get("get"))
-PUT = cython.declare(Put, Put("put"))
-JOIN = cython.declare(Join, Join("join"))
+GET = cython.declare(Get, Get("get", Queue))
+PUT = cython.declare(Put, Put("put", Queue))
+JOIN = cython.declare(Join, Join("join", Queue))
 
 finish_class(Queue, asyncio.Queue, ("put", "get", "join"))
 finish_class(PriorityQueue, asyncio.PriorityQueue, ())

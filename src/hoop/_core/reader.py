@@ -292,8 +292,8 @@ class StreamReader(Primitive):
 
         Such a line is dropped. `limit` is the reader's, if this is not given.
         """
-        if not self.is_plain():
-            return _readline(self, limit)
+        if not isinstance(self, StreamReader) or not self.is_plain():
+            return _readline(self, limit)  # which looks again at what it was given
         return _until(READ_LINE, self, NEWLINE, limit)
 
     @cython.binding(True)
@@ -751,11 +751,11 @@ async def _next(reader):
     return line
 
 
-READ = cython.declare(Read, Read("read"))
-READ_EXACTLY = cython.declare(ReadExactly, ReadExactly("readexactly"))
-READ_UNTIL = cython.declare(Until, Until("readuntil"))
-READ_LINE = cython.declare(Line, Line("readline"))
-NEXT = cython.declare(Next, Next("__anext__"))
-WAIT = cython.declare(Wait, Wait("_wait_for_data"))
+READ = cython.declare(Read, Read("read", StreamReader))
+READ_EXACTLY = cython.declare(ReadExactly, ReadExactly("readexactly", StreamReader))
+READ_UNTIL = cython.declare(Until, Until("readuntil", StreamReader))
+READ_LINE = cython.declare(Line, Line("readline", StreamReader))
+NEXT = cython.declare(Next, Next("__anext__", StreamReader))
+WAIT = cython.declare(Wait, Wait("_wait_for_data", StreamReader))
 
 finish_class(StreamReader, asyncio.StreamReader, ("read", "readexactly", "readline", "readuntil"))

@@ -126,7 +126,7 @@ class Sleep(Method):
         raise error
 
 
-SLEEP = cython.declare(Sleep, Sleep("sleep"))
+SLEEP = cython.declare(Sleep, Sleep("sleep", object))
 
 
 # ---- tasks -------------------------------------------------------------------------------------------

@@ -588,14 +588,16 @@ async def _resolve(c: NativeCoroutine):
     _, _, _, _, c.extra = resolved[0]
 
 
-RECEIVE = cython.declare(Receive, Receive("sock_recv"))
-RECEIVE_INTO = cython.declare(ReceiveInto, ReceiveInto("sock_recv_into"))
-RECEIVE_FROM = cython.declare(ReceiveFrom, ReceiveFrom("sock_recvfrom"))
-RECEIVE_FROM_INTO = cython.declare(ReceiveFromInto, ReceiveFromInto("sock_recvfrom_into"))
-SEND_ALL = cython.declare(SendAll, SendAll("sock_sendall"))
-SEND_TO = cython.declare(SendTo, SendTo("sock_sendto"))
-CONNECT = cython.declare(Connect, Connect("sock_connect"))
-ACCEPT = cython.declare(Accept, Accept("sock_accept"))
+RECEIVE = cython.declare(Receive, Receive("sock_recv", SocketLoop))
+RECEIVE_INTO = cython.declare(ReceiveInto, ReceiveInto("sock_recv_into", SocketLoop))
+RECEIVE_FROM = cython.declare(ReceiveFrom, ReceiveFrom("sock_recvfrom", SocketLoop))
+RECEIVE_FROM_INTO = cython.declare(
+    ReceiveFromInto, ReceiveFromInto("sock_recvfrom_into", SocketLoop)
+)
+SEND_ALL = cython.declare(SendAll, SendAll("sock_sendall", SocketLoop))
+SEND_TO = cython.declare(SendTo, SendTo("sock_sendto", SocketLoop))
+CONNECT = cython.declare(Connect, Connect("sock_connect", SocketLoop))
+ACCEPT = cython.declare(Accept, Accept("sock_accept", SocketLoop))
 
 
 for _name, _function in vars(SocketLoop).items():

@@ -590,8 +590,8 @@ def _stop_waiting(c: NativeCoroutine) -> cython.int:
     return 0 if waiters is None else leave(waiters, c.future)
 
 
-DRAIN = cython.declare(Drain, Drain("drain"))
-DRAIN_HELPER = cython.declare(DrainHelper, DrainHelper("_drain_helper"))
-WAIT_CLOSED = cython.declare(WaitClosed, WaitClosed("wait_closed"))
+DRAIN = cython.declare(Drain, Drain("drain", StreamWriter))
+DRAIN_HELPER = cython.declare(DrainHelper, DrainHelper("_drain_helper", StreamProtocol))
+WAIT_CLOSED = cython.declare(WaitClosed, WaitClosed("wait_closed", StreamWriter))
 
 finish_class(StreamWriter, asyncio.StreamWriter, ("drain", "wait_closed", "start_tls"))
