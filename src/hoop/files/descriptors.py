@@ -7,6 +7,7 @@ the caller's: it must not be closed before the call has ended, also if the calle
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,7 +65,9 @@ async def fallocate(fd: int, offset: int, length: int, /, *, mode: int = 0) -> N
 
 async def ftruncate(fd: int, length: int, /) -> None:
     """Cut or extend a file. See os.ftruncate."""
-    await engine.call(calls.ftruncate(fd, length))
+    op = calls.ftruncate(fd, length)
+    sys.audit("os.truncate", fd, length)
+    await engine.call(op)
 
 
 async def fstat(fd: int) -> os.stat_result:

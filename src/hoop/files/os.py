@@ -6,6 +6,7 @@ Each takes what its namesake in os takes and raises what that raises. `wrap` mak
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from hoop._core import call as calls
@@ -42,11 +43,19 @@ _REMOVE_FOLDER = 0x200  # AT_REMOVEDIR
 _NO_FOLLOW = 0x100  # AT_SYMLINK_NOFOLLOW
 
 
+# Whatever os tells audit hooks (PEP 578), these tell them: with the same arguments, before the call.
+
+
 def _name(path: Any) -> bytes:
     name = os.fsencode(path)
     if b"\0" in name:
         raise ValueError("embedded null byte")
     return name
+
+
+def _told(dir_fd: int | None) -> int:
+    """How audit hooks are told of a folder."""
+    return -1 if dir_fd is None else dir_fd
 
 
 async def stat(
@@ -66,7 +75,9 @@ async def rename(
     """Rename a file. See os.rename."""
     source_fd = _HERE if src_dir_fd is None else src_dir_fd
     target_fd = _HERE if dst_dir_fd is None else dst_dir_fd
-    await engine.call(calls.renameat(_name(src), _name(dst), source_fd, target_fd), src, dst)
+    op = calls.renameat(_name(src), _name(dst), source_fd, target_fd)
+    sys.audit("os.rename", os.fspath(src), os.fspath(dst), *map(_told, (src_dir_fd, dst_dir_fd)))
+    await engine.call(op, src, dst)
 
 
 async def replace(
@@ -78,7 +89,9 @@ async def replace(
 
 async def remove(path: Any, *, dir_fd: int | None = None) -> None:
     """Remove a file. See os.remove."""
-    await engine.call(calls.unlinkat(_name(path), 0, _HERE if dir_fd is None else dir_fd), path)
+    op = calls.unlinkat(_name(path), 0, _HERE if dir_fd is None else dir_fd)
+    sys.audit("os.remove", os.fspath(path), _told(dir_fd))
+    await engine.call(op, path)
 
 
 async def unlink(path: Any, *, dir_fd: int | None = None) -> None:
@@ -88,13 +101,16 @@ async def unlink(path: Any, *, dir_fd: int | None = None) -> None:
 
 async def rmdir(path: Any, *, dir_fd: int | None = None) -> None:
     """Remove an empty folder. See os.rmdir."""
-    folder_fd = _HERE if dir_fd is None else dir_fd
-    await engine.call(calls.unlinkat(_name(path), _REMOVE_FOLDER, folder_fd), path)
+    op = calls.unlinkat(_name(path), _REMOVE_FOLDER, _HERE if dir_fd is None else dir_fd)
+    sys.audit("os.rmdir", os.fspath(path), _told(dir_fd))
+    await engine.call(op, path)
 
 
 async def mkdir(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
     """Make a folder. See os.mkdir."""
-    await engine.call(calls.mkdirat(_name(path), mode, _HERE if dir_fd is None else dir_fd), path)
+    op = calls.mkdirat(_name(path), mode, _HERE if dir_fd is None else dir_fd)
+    sys.audit("os.mkdir", os.fspath(path), mode, _told(dir_fd))
+    await engine.call(op, path)
 
 
 _stat = wrap(os.stat)
