@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import stat
@@ -15,22 +16,31 @@ from hoop._core import file as core
 from hoop.files import engine, opening
 from hoop.files.engine import StrOrBytesPath
 
+_PART_BYTES = 1 << 18
+
 
 async def read_bytes(path: StrOrBytesPath) -> bytes:
     """Everything in a file. Raises what open() and read() raise."""
     loop = engine.running_loop()
+    path = os.fspath(path)
     name = os.fsencode(path)
-    device = opening.folders.get(name.rpartition(b"/")[0])
-    if device is not None and b"\0" not in name:
-        cached = core.read_cached_file(name)
-        if isinstance(cached, tuple) and cached[1] == device:
-            sys.audit("open", path, None, os.O_RDONLY | os.O_CLOEXEC)
-            return cached[0]
+    if b"\0" in name:
+        raise ValueError("embedded null byte")
+    sys.audit("open", path, "r", os.O_RDONLY | os.O_CLOEXEC)
+    folder = name.rpartition(b"/")[0]
+    device = opening.folders.get(folder)
+    if device is not None:
+        cached = core.read_cached_file(name, device)
+        if isinstance(cached, bytes):
+            return cached
+        if isinstance(cached, tuple):  # something was mounted, or the name leads elsewhere
+            opening.folders.pop(folder, None)
+            engine.drop(cached[1])
     elif not calls.made_by_driver(loop):
-        data = await engine.in_thread(_read, path)
+        data = await engine.in_thread(_read, name, path)
         if data is not None:
             return data
-    file = await opening.open(path, "rb")
+    file = await opening.open_audited(path)
     try:
         everything: bytes = await file.read()
         return everything
@@ -38,15 +48,22 @@ async def read_bytes(path: StrOrBytesPath) -> bytes:
         await file.close()
 
 
-def _read(path: StrOrBytesPath) -> bytes | None:
+def _read(name: bytes, path: str | bytes) -> bytes | None:
     """On a thread: everything in a regular file; None for one that might make it wait for ever."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = calls.open_waiting(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if fd < 0:
+        raise engine.os_error(fd, path)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             return None
-        opening.remember(os.fsencode(path), fd)
-        with open(fd, "rb", closefd=False) as file:
-            return file.read()
+        opening.remember(name, fd)
+        parts = []
+        n = status.st_size + 1  # one more, to see that it is the end
+        while part := os.read(fd, n):
+            parts.append(part)
+            n = max(n - len(part), _PART_BYTES)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         os.close(fd)
 
@@ -67,8 +84,10 @@ async def write_bytes(path: StrOrBytesPath, data: Any, *, atomic: bool = False) 
     """Make bytes the content of a file. Returns how many.
 
     With `atomic` the path names either the old content or the new at every moment, also after a crash: the
-    data goes to a new file beside it, is synced to the disk, and the file is renamed. The permissions
-    stay, and the owner where that is allowed.
+    data goes to a new file beside it, is synced to the disk, and the file is renamed. The owner and the
+    group stay where that is allowed, and the permissions as far as they stay. The new file has no access
+    lists and extended attributes of the old one, and other names of it (hard links) keep the old content.
+    Raises OSError (EINVAL) for what is no regular file.
 
     Once begun it is carried through, also if this is cancelled.
     """
@@ -103,24 +122,24 @@ def _write(path: StrOrBytesPath, data: bytes) -> int:
 
 def _write_atomic(path: StrOrBytesPath, data: bytes) -> int:
     target = os.path.realpath(path)  # a link stays one
+    before: os.stat_result | None
     folder, name = os.path.split(os.fsdecode(target))
     try:
         before = os.stat(target)
     except FileNotFoundError:
-        mode = 0o666 & ~_umask()
-        owner = None
+        before = None
     else:
-        mode = stat.S_IMODE(before.st_mode)
-        owner = before.st_uid, before.st_gid
+        if not stat.S_ISREG(before.st_mode) and not stat.S_ISDIR(before.st_mode):
+            raise OSError(errno.EINVAL, "Only a regular file can be replaced", path)
     fd, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     try:
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
-            if owner is not None:
-                with contextlib.suppress(PermissionError):
-                    os.fchown(fd, *owner)
-            os.fchmod(fd, mode)
+            if before is None:
+                os.fchmod(fd, 0o666 & ~_umask())
+            else:
+                _inherit(fd, before)
             os.fsync(fd)
         os.replace(temporary, target)
     except BaseException:
@@ -132,6 +151,22 @@ def _write_atomic(path: StrOrBytesPath, data: bytes) -> int:
     finally:
         os.close(folder_fd)
     return len(data)
+
+
+def _inherit(fd: int, before: os.stat_result) -> None:
+    """Give a new file the owner, the group and the permissions of another, as far as that is allowed."""
+    for owner in before.st_uid, -1:
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, owner, before.st_gid)
+            break
+    after = os.fstat(fd)
+    mode = stat.S_IMODE(before.st_mode)
+    if after.st_gid != before.st_gid:
+        # Another group may do what everybody may, no more.
+        mode &= ~stat.S_ISGID & (~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3)
+    if after.st_uid != before.st_uid:
+        mode &= ~(stat.S_ISUID | stat.S_ISGID)
+    os.fchmod(fd, mode)
 
 
 def _umask() -> int:
