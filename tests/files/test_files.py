@@ -423,18 +423,77 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_what_did_not_fit_is_written_when_there_is_room(run, tiny_disk):
-    async def main():
+@pytest.mark.parametrize("mode", ["wb", "ab", "w"])
+@pytest.mark.parametrize("chunk", [50_000, 5_000, 700])
+@pytest.mark.parametrize("buffering", [-1, 8192, 0])
+def test_of_what_did_not_fit_a_buffer_full_is_kept_and_written_when_there_is_room(
+    run, tiny_disk, mode, chunk, buffering
+):
+    """The builtin keeps as much, or less: it does not close up what is left in its buffer."""
+    if mode == "w" and buffering == 0:
+        pytest.skip("there is no such file")
+    data = "y" * chunk if mode == "w" else b"y" * chunk
+    last = "z" if mode == "w" else b"z"
+    kept = {}
+
+    async def fill(open_file, name):
         (tiny_disk / "other").write_bytes(b"x" * 40_000)
-        f = await hoop.open(tiny_disk / "file", "wb", buffering=8192)
-        with pytest.raises(OSError, match="No space left"):
-            await f.write(b"y" * 50_000)
+        f = open_file(tiny_disk / name, mode, buffering)
+        f = await f if hasattr(f, "__await__") else f
+
+        async def do(operation, *args):
+            result = operation(*args)
+            return await result if hasattr(result, "__await__") else result
+
+        errors = 0
+        for _ in range(60):
+            try:
+                await do(f.write, data)
+                await do(f.flush)
+            except OSError as exc:
+                errors += exc.errno == errno.ENOSPC
+        position = await do(f.tell) if mode == "wb" else None
         (tiny_disk / "other").unlink()
-        await f.write(b"z")
-        await f.close()
+        await do(f.write, last)
+        await do(f.close)
+        content = (tiny_disk / name).read_bytes()
+        (tiny_disk / name).unlink()
+        assert errors
+        assert content == b"y" * (len(content) - 1) + b"z"
+        assert position in (None, len(content) - 1)
+        kept[name] = len(content) - 1
+
+    async def main():
+        await fill(hoop.open, "ours")
+        await fill(open, "theirs")
 
     run(main())
-    assert (tiny_disk / "file").read_bytes() == b"y" * 50_000 + b"z"
+    free = 24 * 1024
+    assert free <= kept["ours"] <= free + (0 if buffering == 0 else 8192)
+    if chunk > 8192 or buffering == 0:
+        assert kept["ours"] == kept["theirs"]
+
+
+def test_a_refused_pipe_write_is_not_copied_for_each_part_of_it(run):
+    """A pipe takes 4 KiB at a time of what is written to it; 8 MiB were copied 2,048 times."""
+    reader, writer = os.pipe()
+    data = os.urandom(8 << 20)
+
+    async def main():
+        received = bytearray()
+
+        def receive():
+            while part := os.read(reader, 1 << 16):
+                received.extend(part)
+
+        receiving = asyncio.get_running_loop().run_in_executor(None, receive)
+        async with hoop.open(writer, "wb") as f:
+            await f.write(data)
+        await receiving
+        assert received == data
+
+    run(main())
+    os.close(reader)
 
 
 def test_permissions_are_the_kernels(python, tmp_path):
@@ -600,7 +659,8 @@ def test_an_open_cancelled_in_the_turn_of_its_result_leaves_no_descriptor(tmp_pa
 
         def finish_and_cancel(pool):
             finish_one(pool)
-            task.cancel()
+            if task is not None:
+                task.cancel()
 
         monkeypatch.setattr(FilePool, "_finish_one", finish_and_cancel)
         before = set(os.listdir("/proc/self/fd"))

@@ -1,4 +1,5 @@
 from libc.stdint cimport int64_t
+from hoop._core.pieces cimport Chunk, Piece
 
 cdef enum:
     # A first read brings so much, and each further one twice as much, up to what copies in some 20 µs: as
@@ -11,13 +12,9 @@ cdef enum Need:                     # what an operation must find in the window;
     TO_END = -1
     LINE = -2
 
-# Memory that the kernel reads into: a buffer's, and an op's while it is under way.
-cdef class Chunk:
-    cdef char *data
-    cdef Py_ssize_t capacity
-
 cdef class Buffer:
     cdef readonly int fd            # -1 when closed
+    cdef int left                   # the descriptor that was given up and is still to be closed; or -1
     cdef public object name
     cdef readonly object mode
     cdef readonly bint regular      # has offsets, and its reads end by themselves
@@ -40,8 +37,10 @@ cdef class Buffer:
     cdef bint cold                  # the last read had to wait for the disk
     cdef bint tired                 # much was read without a turn of the loop in between
     cdef Py_ssize_t streak          # how much so far
-    cdef list pending               # written and not sent: [offset, bytes], in order
+    cdef list pending               # written and not sent: pieces, in order
     cdef readonly Py_ssize_t pending_bytes
+    cdef readonly int64_t accepted_bytes    # how much was ever written into it
+    cdef bint in_place              # the kernel only writes where the descriptor stands
 
     cdef readonly bint filling      # a read into the window is under way
     cdef readonly bint draining     # a write is under way
@@ -64,4 +63,9 @@ cdef class Buffer:
     cdef object take(self, Py_ssize_t n)
     cdef object read_cached(self, Py_ssize_t n)
     cdef int find_end(self) except -1
-    cdef int write_back(self, int64_t offset, object data) except -1
+    cdef Piece next_piece(self)
+    cdef int put_back(self, Piece piece) except -1
+    cdef int64_t place_of(self, Piece piece) except? -2
+    cdef int send_waiting(self, Piece piece) except -1
+    cdef int64_t position_of(self, object target) except? -1
+    cdef int take_left(self) except? -2

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import io
+import operator
 import os
 
 import cython
@@ -28,7 +29,6 @@ from cython.cimports.cpython.bytes import (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.hoop._core.c.file import (
     HOOP_READ,
     HOOP_WRITE,
@@ -41,33 +41,32 @@ from cython.cimports.hoop._core.c.file import (
 )
 from cython.cimports.hoop._core.c.linux import hoop_close
 from cython.cimports.hoop._core.errors import os_error
+from cython.cimports.hoop._core.pieces import (
+    Chunk,
+    Piece,
+    close_waiting,
+    new_chunk,
+    new_piece,
+    size_of,
+)
 from cython.cimports.libc.stdint import int64_t
 from cython.cimports.libc.string import memchr, memcpy, memmove
 
 UnsupportedOperation = cython.declare(object, io.UnsupportedOperation)
+operator_index = cython.declare(object, operator.index)
 
 WHENCES = cython.declare(object, (0, 1, 2, os.SEEK_DATA, os.SEEK_HOLE))
 EAGAIN = cython.declare(cython.int, errno.EAGAIN)
 EINTR = cython.declare(cython.int, errno.EINTR)
-
-
-@cython.final
-@cython.cclass
-class Chunk:
-    """Memory to read into."""
-
-    def __dealloc__(self):
-        PyMem_Free(self.data)
-
-
-@cython.cfunc
-def new_chunk(capacity: cython.Py_ssize_t) -> Chunk:
-    chunk: Chunk = Chunk.__new__(Chunk)
-    chunk.data = cython.cast(cython.p_char, PyMem_Malloc(capacity))
-    if chunk.data is cython.NULL:
-        raise MemoryError
-    chunk.capacity = capacity
-    return chunk
+EINVAL = cython.declare(cython.int, errno.EINVAL)
+ESPIPE = cython.declare(cython.int, errno.ESPIPE)
+POSITION_MAX = cython.declare(int64_t, (1 << 63) - 1)
+# Every file can be so long; beyond it the kernel is asked.
+SURE_POSITION_MAX = cython.declare(int64_t, (1 << 31) - 1)
+# No single call moves more: Linux's own limit is a page less than 2 GiB.
+CALL_BYTES_MAX = cython.declare(cython.Py_ssize_t, 1 << 30)
+# More than a pipe is sure to take at once would wait where nobody can stop it.
+PIPE_BYTES = cython.declare(cython.Py_ssize_t, 4096)
 
 
 @cython.cclass
@@ -75,13 +74,17 @@ class Buffer:
     """The bytes of an open file. See io.BufferedRandom for what the methods mean."""
 
     def __cinit__(self):
-        self.fd = self.abort_fd = -1
+        self.fd = self.left = self.abort_fd = -1
         self.pending = []
         self.next_bytes = FIRST_BYTES
 
     def __dealloc__(self):
-        if self.fd >= 0 and self.owns:  # of a loop that was closed with the file open
-            hoop_close(self.fd)
+        fd: cython.int = self.fd if self.fd >= 0 else self.left
+        if fd >= 0 and self.owns:  # of a loop that was closed with the file open
+            with cython.nogil:
+                hoop_close(fd)
+        if self.abort_fd >= 0:
+            hoop_close(self.abort_fd)
 
     # ---- asking ----
 
@@ -203,9 +206,10 @@ class Buffer:
         n: int64_t = max(self.next_bytes, need - self.available())
         at: int64_t = self.pos + self.available()
         if self.size >= at:
-            left: int64_t = self.size - at + 1  # one more, to see that it is the end
+            left: int64_t = self.size - at
             if need == TO_END or n > left:
-                n = left
+                # One more, to see that it is the end. A file system may claim any size.
+                n = min(left, FILL_BYTES_MAX) + 1
         return n
 
     @cython.cfunc
@@ -279,14 +283,18 @@ class Buffer:
                 self.wait_ready(POLLIN)
             n: cython.Py_ssize_t = min(self.ask_for(need), FILL_BYTES_MAX)
             place: cython.p_char = self.make_room(n)
+            window: Chunk = self.window  # held: another thread may forget it meanwhile
+            end: int64_t = self.window_at + self.window_bytes
             fd: cython.int = self.fd
-            at: int64_t = self.window_at + self.window_bytes if self.regular else -1  # HOOP_HERE
+            at: int64_t = end if self.regular else -1  # HOOP_HERE
             with cython.nogil:
                 got = hoop_perform(HOOP_READ, fd, 0, place, n, at)
             if got == -EINTR:
                 continue
             if got < 0:
                 raise os_error(got)
+            if self.window is not window or self.window_at + self.window_bytes != end:
+                continue
             self.at_end = got == 0
             self.window_bytes += got
             if got == n:
@@ -296,7 +304,7 @@ class Buffer:
     def wait_ready(self, events: cython.int):
         """On a thread of the pool: wait for the other side, or to be told to give up."""
         result: cython.int
-        fd: cython.int = self.fd
+        fd: cython.int = self.fileno()
         abort_fd: cython.int = self.abort_fd
         while True:
             with cython.nogil:
@@ -363,8 +371,8 @@ class Buffer:
 
     def read(self, size=-1, /):
         """Up to `size` bytes, fewer only at the end."""
+        n: cython.Py_ssize_t = size_of(size) if self.can_read else -1
         self.check_reading("read")
-        n: cython.Py_ssize_t = -1 if size is None else size
         if n < -1:
             raise ValueError("read length must be non-negative or -1")
         if n < 0:
@@ -379,8 +387,8 @@ class Buffer:
 
     def read1(self, size=-1, /):
         """What one read brings."""
+        n: cython.Py_ssize_t = size_of(size) if self.can_read else -1
         self.check_reading("read" if self.can_read else "read1")
-        n: cython.Py_ssize_t = -1 if size is None else size
         if n < 0:
             n = self.buffer_bytes
         if n == 0:
@@ -403,7 +411,7 @@ class Buffer:
 
     def readline(self, size=-1, /):
         """A line with its end."""
-        limit: cython.Py_ssize_t = -1 if size is None else size
+        limit: cython.Py_ssize_t = size_of(size)
         if self.fd < 0 or not self.can_read:
             if limit == 0 and not self.can_read and self.fd >= 0:
                 return b""
@@ -452,6 +460,8 @@ class Buffer:
         view: Py_buffer
         PyObject_GetBuffer(b, cython.address(view), PyBUF_WRITABLE)
         try:
+            if self.fd < 0:  # closed by the code that lent the buffer
+                self.check_reading("readinto")
             if view.len == 0:
                 return 0
             if once or (self.unbuffered and self.may_wait):
@@ -471,8 +481,8 @@ class Buffer:
 
     def try_read(self, size):
         """read(size) if it need not wait, else None. Raises what read() raises."""
+        n: cython.Py_ssize_t = size_of(size) if self.can_read else -1
         self.check_reading("read")
-        n: cython.Py_ssize_t = -1 if size is None else size
         if n < -1:
             raise ValueError("read length must be non-negative or -1")
         self.renew()
@@ -526,32 +536,46 @@ class Buffer:
 
     def seek(self, target, whence=0, /):
         """Move. Nothing may be pending, where the kernel says how far the file or its data go."""
-        if whence not in WHENCES:
+        how: cython.int = whence
+        if how not in WHENCES:
             raise ValueError(f"whence value {whence} unsupported")
         if self.fd < 0:
             raise ValueError("seek of closed file")
         if not self.regular:
             raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
-        to: int64_t = target
-        if whence == 1:
-            to += self.pos
-        elif whence == 2:
-            end: int64_t = hoop_stand_at(self.fd, 0, 2)
-            if end < 0:
-                raise os_error(cython.cast(cython.int, end))
-            to += end
-        elif whence != 0:
-            to = hoop_stand_at(self.fd, to, whence)
-            if to < 0:
-                raise os_error(cython.cast(cython.int, to))
+        to: int64_t = self.position_of(target)
+        if self.fd < 0:  # closed by the target's own code
+            raise ValueError("seek of closed file")
+        if how == 1 or how == 2:
+            start: int64_t = self.pos if how == 1 else hoop_stand_at(self.fd, 0, 2)
+            if start < 0:
+                raise os_error(cython.cast(cython.int, start))
+            to = -1 if to > POSITION_MAX - start else to + start
+        elif how != 0:
+            to = hoop_stand_at(self.fd, to, how)
+        if to > SURE_POSITION_MAX:
+            to = hoop_stand_at(self.fd, to, 0)
+        elif to < 0 and how <= 2:
+            to = -EINVAL
         if to < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise os_error(cython.cast(cython.int, to))
         if to != self.pos:
             self.at_end = False
             if not self.window_at <= to <= self.window_at + self.window_bytes:
                 self.next_bytes = FIRST_BYTES // 4
         self.pos = to
         return to
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=True)
+    def position_of(self, target: object) -> int64_t:
+        """A position or distance, as io takes it."""
+        try:
+            return operator_index(target)
+        except OverflowError:
+            if self.unbuffered:
+                raise
+        raise ValueError("cannot fit 'int' into an offset-sized integer")
 
     def stand(self):
         """Let the descriptor stand where the file does, for whoever else uses it."""
@@ -571,8 +595,6 @@ class Buffer:
         """Take data; it leaves with the next drain."""
         if not self.can_write:
             raise UnsupportedOperation("File not open for writing" if self.unbuffered else "write")
-        if self.fd < 0:
-            raise ValueError("write to closed file")
         view: Py_buffer
         if type(data) is not bytes:
             if isinstance(data, str):
@@ -584,12 +606,17 @@ class Buffer:
                 PyBuffer_Release(cython.address(view))
         else:
             copy = data
+        if self.fd < 0:
+            raise ValueError("write to closed file")
         n: cython.Py_ssize_t = PyBytes_GET_SIZE(copy)
+        if n > POSITION_MAX - self.pos:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         if n:
             if self.window is not None or self.size >= 0:
                 self.forget()
-            self.pending.append((self.pos, copy))
+            self.pending.append(new_piece(copy, self.pos))
             self.pending_bytes += n
+            self.accepted_bytes += n
             self.pos += n
         return n
 
@@ -608,52 +635,112 @@ class Buffer:
 
     def drain_waiting(self):
         """Make blocking calls until nothing is pending: on a thread of the pool, or for a forgotten file."""
-        got: cython.long
         while self.pending_bytes:
-            offset, data = self.next_segment()
-            if self.abort_fd >= 0:
-                try:
-                    self.wait_ready(POLLOUT)
-                except BaseException:
-                    self.write_back(offset, data)
-                    raise
-            fd: cython.int = self.fd
-            at: int64_t = offset if self.regular else -1  # HOOP_HERE
-            place: cython.p_char = PyBytes_AS_STRING(data)
-            n: cython.Py_ssize_t = PyBytes_GET_SIZE(data)
-            # More than a pipe is sure to take at once would wait where nobody can stop it.
-            if self.abort_fd >= 0 and n > 4096:
-                n = 4096
-            with cython.nogil:
-                got = hoop_perform(HOOP_WRITE, fd, 0, place, n, at)
-            self.write_back(offset + max(got, 0), data[max(got, 0) :])
-            if got < 0 and got != -EINTR:
-                raise os_error(got)
-            if self.appends:
-                self.find_end()
-
-    def next_segment(self):
-        """Take what can be written at once: (offset, bytes)."""
-        offset, data = self.pending[0]
-        count: cython.Py_ssize_t = 1
-        end: int64_t = offset + PyBytes_GET_SIZE(data)
-        while count < len(self.pending) and self.pending[count][0] == end:
-            end += len(self.pending[count][1])
-            count += 1
-        if count > 1:
-            data = b"".join([piece for _, piece in self.pending[:count]])
-        del self.pending[:count]
-        self.pending_bytes -= PyBytes_GET_SIZE(data)
-        return offset, data
+            piece: Piece = self.next_piece()
+            try:
+                self.send_waiting(piece)
+            finally:
+                self.put_back(piece)
+                if self.appends:
+                    self.find_end()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def write_back(self, offset: int64_t, data) -> cython.int:
-        """What could not be written is pending again, before everything else."""
-        if PyBytes_GET_SIZE(data):
-            self.pending.insert(0, (offset, data))
-            self.pending_bytes += PyBytes_GET_SIZE(data)
+    def send_waiting(self, piece: Piece) -> cython.int:
+        got: cython.long
+        while piece.size():
+            if self.abort_fd >= 0:
+                self.wait_ready(POLLOUT)
+            fd: cython.int = self.fd
+            at: int64_t = self.place_of(piece)
+            place: cython.p_char = PyBytes_AS_STRING(piece.data) + piece.start
+            n: cython.Py_ssize_t = min(piece.size(), CALL_BYTES_MAX)
+            if self.abort_fd >= 0:
+                n = min(n, PIPE_BYTES)
+            with cython.nogil:
+                got = hoop_perform(HOOP_WRITE, fd, 0, place, n, at)
+            if got >= 0:
+                piece.start += got
+                piece.offset += got
+            elif got == -ESPIPE and self.regular and not self.in_place:
+                self.in_place = True
+            elif got != -EINTR:
+                raise os_error(got)
         return 0
+
+    @cython.cfunc
+    def next_piece(self) -> Piece:
+        """Take what can be written at once: the first piece, with small ones that follow it in the file."""
+        first: Piece = self.pending[0]
+        end: int64_t = first.offset + first.size()
+        total: cython.Py_ssize_t = first.size()
+        count: cython.Py_ssize_t = 1
+        while count < len(self.pending) and total < FIRST_BYTES:
+            piece: Piece = self.pending[count]
+            if piece.offset != end or piece.size() > FILL_BYTES_MAX:
+                break
+            end += piece.size()
+            total += piece.size()
+            count += 1
+        if count > 1:
+            parts: list = []
+            for piece in self.pending[:count]:
+                parts.append(piece.data[piece.start :] if piece.start else piece.data)
+            first = new_piece(b"".join(parts), first.offset)
+        del self.pending[:count]
+        self.pending_bytes -= total
+        return first
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def put_back(self, piece: Piece) -> cython.int:
+        """What could not be written is pending again, before everything else."""
+        if piece.size():
+            self.pending.insert(0, piece)
+            self.pending_bytes += piece.size()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-2, check=True)
+    def place_of(self, piece: Piece) -> int64_t:
+        """Where the kernel is told to write it. Some files of /proc take nothing by its offset."""
+        if not self.regular:
+            return -1  # HOOP_HERE
+        if not self.in_place:
+            return piece.offset
+        if not self.appends:
+            hoop_stand_at(self.fd, piece.offset, 0)
+        return -1
+
+    def keep(self, accepted: int64_t):
+        """Writing has failed. Keep what had been accepted when `accepted_bytes` said so, up to a buffer's
+        size, and forget the rest: who wrote that is told."""
+        if self.draining:
+            return
+        before: int64_t = self.pending_bytes - (self.accepted_bytes - accepted)
+        room: int64_t = min(max(before, 0), self.buffer_bytes)
+        i: cython.Py_ssize_t
+        for i in range(len(self.pending)):
+            piece: Piece = self.pending[i]
+            if piece.size() > room:
+                break
+            room -= piece.size()
+        else:
+            return
+        last: Piece = self.pending[len(self.pending) - 1]
+        if last.offset + last.size() == self.pos:
+            self.pos = piece.offset + room
+        dropped: cython.Py_ssize_t = -room
+        for other in self.pending[i:]:
+            dropped += cython.cast(Piece, other).size()
+        kept: Piece = new_piece(piece.data[piece.start : piece.start + room], piece.offset)
+        del self.pending[i:]
+        if room:
+            self.pending.append(kept)
+        self.pending_bytes -= dropped
+        self.accepted_bytes -= dropped
+        if self.appends:
+            self.find_end()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -667,20 +754,32 @@ class Buffer:
     # ---- the end ----
 
     def close(self):
-        """Close at once: for files that are only read, and forgotten ones. Raises OSError."""
-        fd: cython.int = self.release()
-        result: cython.int
-        if fd >= 0 and self.owns:
-            result = hoop_close(fd)
-            if result < 0:
-                raise os_error(result)
+        """Close at once. Raises OSError."""
+        self.release()
+        self.close_left()
 
     def release(self):
-        """Give the descriptor up: its number, or -1."""
-        fd: cython.int = self.fd
+        """Give the descriptor up: nobody can use the file any more. Then it is to be closed."""
+        if self.fd >= 0:
+            self.left = self.fd
         self.fd = -1
         self.window = None
         self.window_bytes = 0
+
+    def close_left(self):
+        """Close the descriptor that was given up, and wait for that. Raises OSError."""
+        fd: cython.int = self.take_left()
+        if fd >= 0:
+            result: cython.int = close_waiting(fd)
+            if result < 0:
+                raise os_error(result)
+
+    @cython.cfunc
+    @cython.exceptval(-2, check=True)
+    def take_left(self) -> cython.int:
+        """The descriptor that is to be closed, from now on the caller's; or -1. No call may use it."""
+        fd: cython.int = self.left if self.owns else -1
+        self.left = -1
         if self.abort_fd >= 0:
             hoop_close(self.abort_fd)
             self.abort_fd = -1

@@ -14,8 +14,18 @@ cdef class SystemCall(CallOp):
     cdef int deliver(self) except -1    # virtual: the result is there
 
 cdef class OpenCall(SystemCall):
+    cdef LoopBase home              # of which it was asked
+    cdef object home_pool
+    cdef bint unwanted              # whoever asked has gone
     cdef int start(self, LoopBase loop, object pool) except -1
     cdef int on_ready(self) except -1
+    cdef int give_back(self) except -1
+
+cdef class CloseCall(SystemCall):
+    cdef bint owes                  # nobody has closed it yet
+    cdef bint complete(self, int result, char *data) except -1
+    cdef bint was_refused(self) except -1
+    cdef int close_now(self) except -1
 
 cdef class ReadCall(SystemCall):
     cdef object data
@@ -28,3 +38,8 @@ cdef class Lent:
     cdef bint held
 
 cdef SystemCall new_call(SystemCall op, int code, int fd, unsigned int flags, object keep, void *address, unsigned int length, int64_t offset)
+cdef CloseCall new_close(int fd)
+cdef int drop_fd(int fd, LoopBase loop, object pool) except -1
+cdef SystemCall transfer(int code, int fd, Lent lent, int64_t offset)
+cdef Lent lend(object data, bint writable)
+cdef bint knows_local(int fd) except? -1

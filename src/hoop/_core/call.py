@@ -2,6 +2,7 @@
 
     SystemCall          any call
       OpenCall          whose descriptor is closed if nobody wants it any more
+      CloseCall         which owns the descriptor until it is closed
       StatusCall        statx, with room for the answer
       FillCall, DrainCall   (file.py) for the buffer of an open file
 
@@ -41,16 +42,20 @@ from cython.cimports.hoop._core.c.file import (
     HOOP_STATX,
     HOOP_UNLINKAT,
     HOOP_WRITE,
+    S_IFMT,
+    S_IFREG,
     hoop_is_local,
     hoop_perform,
     hoop_read_cached,
     hoop_stand_at,
     hoop_stat_fields,
+    hoop_status,
+    hoop_status_of,
 )
-from cython.cimports.hoop._core.c.linux import hoop_close
 from cython.cimports.hoop._core.errors import os_error
 from cython.cimports.hoop._core.future import Future, new_future
 from cython.cimports.hoop._core.op import CALL, CallOp
+from cython.cimports.hoop._core.pieces import close_waiting
 from cython.cimports.libc.stdint import int64_t, uint64_t
 
 # No single call moves more: Linux's own limit is a page less than 2 GiB.
@@ -58,6 +63,7 @@ CALL_BYTES_MAX = cython.declare(cython.Py_ssize_t, 1 << 30)
 # What copies in some 20 µs: as long as one call may keep the loop.
 AT_ONCE_BYTES_MAX = cython.declare(cython.Py_ssize_t, 262144)
 EAGAIN = cython.declare(cython.longlong, errno.EAGAIN)
+ECANCELED = cython.declare(cython.longlong, errno.ECANCELED)
 EINVAL = cython.declare(cython.longlong, errno.EINVAL)
 ENOSYS = cython.declare(cython.longlong, errno.ENOSYS)
 EOPNOTSUPP = cython.declare(cython.longlong, errno.EOPNOTSUPP)
@@ -73,6 +79,8 @@ class SystemCall(CallOp):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def start(self, loop: LoopBase, pool) -> cython.int:
+        if not self.code:
+            raise RuntimeError("this call was not made by a function of this module")
         self.loop = loop
         self.other_way = pool
         if loop.driver.supports(CALL) and loop.driver.supports_call(self.code):
@@ -103,6 +111,9 @@ class SystemCall(CallOp):
         """The loop is closed: nobody will be told."""
         self.waiter = None
         self.on_ready()
+
+    def forgo(self):
+        """The loop is closed, and no thread has begun this: it will not be done."""
 
     def call(self, loop, pool):
         """Start it; returns a future with the call's own result, a number or -errno."""
@@ -139,9 +150,16 @@ class SystemCall(CallOp):
     def taken(self):
         """Whoever asked has got the result."""
 
+    def drop(self):
+        """Whoever asked has gone without the result, which may be there or still come."""
+        self.cancel()
+
+    def gone(self):
+        """Like drop(), on whatever thread this is."""
+
     def cancel(self):
         """Ask the kernel to give up. A thread cannot be asked."""
-        if self.pool is None and self.loop is not None:
+        if self.pool is None and self.loop is not None and not self.loop.closed:
             self.loop.driver.cancel(self)
 
     @cython.cfunc
@@ -164,30 +182,100 @@ class OpenCall(SystemCall):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def start(self, loop: LoopBase, pool) -> cython.int:
+        self.home = loop
+        self.home_pool = pool
         SystemCall.start(self, loop, pool)
         if self.pool is None:
             pool.opens_in_kernel += 1
         return 0
 
     def __dealloc__(self):
-        if self.result >= 0:
-            hoop_close(cython.cast(cython.int, self.result))
+        if self.result >= 0:  # of a loop that was closed meanwhile
+            close_waiting(cython.cast(cython.int, self.result))
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
         if self.pool is None and self.other_way is not None:
-            self.other_way.opens_in_kernel -= 1
+            self.other_way.open_ended()
         if self.was_refused():
             return 0
         waiter = self.waiter
         self.waiter = self.keep = self.loop = self.pool = self.other_way = None
-        if waiter is not None and not waiter.done():
+        if self.unwanted:
+            self.give_back()
+        elif waiter is not None and not waiter.done():
             waiter.set_result(self.result)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def give_back(self) -> cython.int:
+        """Have the descriptor closed where nobody waits for that."""
+        fd: cython.longlong = self.result
+        self.result = -1
+        if fd >= 0 and self.home is not None:
+            drop_fd(cython.cast(cython.int, fd), self.home, self.home_pool)
         return 0
 
     def taken(self):
         self.result = -1
+
+    def drop(self):
+        self.unwanted = True
+        if self.loop is None:  # the result is there
+            self.give_back()
+        else:
+            self.cancel()
+
+    def gone(self):
+        self.unwanted = True
+
+
+@cython.final
+@cython.cclass
+class CloseCall(SystemCall):
+    """Closes a descriptor, which is its own until then: if the call is never made, it closes it at its end.
+
+    It is made once, whatever the result: Linux gives the number up in any case.
+    """
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
+        self.result = result
+        self.owes = self.owes and result == -ECANCELED  # then the kernel never began
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def was_refused(self) -> cython.bint:
+        if not self.owes or self.pool is not None or self.other_way is None or self.loop.closed:
+            return False
+        self.pool = self.other_way
+        self.pool.submit(self)
+        return True
+
+    def perform(self):
+        self.close_now()
+
+    def forgo(self):
+        self.close_now()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def close_now(self) -> cython.int:
+        if self.owes:
+            self.owes = False
+            self.result = close_waiting(self.fd)
+        return 0
+
+    def cancel(self):
+        """It is not stopped: the descriptor is nobody else's any more."""
+
+    def __dealloc__(self):
+        if self.owes:
+            close_waiting(self.fd)
 
 
 @cython.final
@@ -209,6 +297,8 @@ class ReadCall(SystemCall):
         """What was read."""
         data = self.data
         self.data = None
+        if data is None or self.result < 0:
+            return b""
         return data if self.result == PyBytes_GET_SIZE(data) else data[: self.result]
 
 
@@ -275,13 +365,21 @@ def lend(data: object, writable: cython.bint) -> Lent:
 @cython.cfunc
 def transfer(code: cython.int, fd: cython.int, lent: Lent, offset: int64_t) -> SystemCall:
     n: cython.Py_ssize_t = min(lent.view.len, CALL_BYTES_MAX)
-    return new_call(blank(), code, fd, 0, lent, lent.view.buf, cython.cast(cython.uint, n), offset)
+    op: SystemCall = blank()
+    op.apart = not knows_local(fd)
+    return new_call(op, code, fd, 0, lent, lent.view.buf, cython.cast(cython.uint, n), offset)
 
 
 def pwrite(fd: cython.int, data, offset: int64_t):
     """Write at an offset."""
     check_seekable(fd)
     return transfer(HOOP_WRITE, fd, lend(data, False), offset)
+
+
+def preadinto(fd: cython.int, data, offset: int64_t):
+    """Read at an offset into a buffer."""
+    check_seekable(fd)
+    return transfer(HOOP_READ, fd, lend(data, True), offset)
 
 
 def read_at_once(fd: cython.int, size: cython.Py_ssize_t, offset: int64_t):
@@ -293,6 +391,25 @@ def read_at_once(fd: cython.int, size: cython.Py_ssize_t, offset: int64_t):
     if got == size:
         return data
     return b"" if got == 0 else None
+
+
+# Which devices (see look_at() in file.py) are known to be of this machine, and which not.
+local_devices = cython.declare(dict, {})
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=True)
+def knows_local(fd: cython.int) -> cython.bint:
+    """Whether a file is known to lie on this machine. Never waits."""
+    status: hoop_status
+    if hoop_status_of(fd, cython.address(status)) < 0 or status.mode & S_IFMT != S_IFREG:
+        return False
+    return local_devices.get(status.device) is True
+
+
+def devices() -> dict:
+    """What is known of devices: True for those of this machine, False for others."""
+    return local_devices
 
 
 @cython.cfunc
@@ -309,6 +426,7 @@ def pread(fd: cython.int, size: cython.Py_ssize_t, offset: int64_t):
     """Read at an offset; `bytes()` of the op is what was read."""
     check_seekable(fd)
     op: ReadCall = ReadCall.__new__(ReadCall)
+    op.apart = not knows_local(fd)
     op.data = PyBytes_FromStringAndSize(cython.NULL, min(size, CALL_BYTES_MAX))
     n: cython.uint = cython.cast(cython.uint, PyBytes_GET_SIZE(op.data))
     return new_call(op, HOOP_READ, fd, 0, op.data, PyBytes_AS_STRING(op.data), n, offset)
@@ -338,17 +456,52 @@ def ftruncate(fd: cython.int, length: int64_t):
     return new_call(blank(), HOOP_FTRUNCATE, fd, 0, None, cython.NULL, 0, length)
 
 
+@cython.cfunc
+def new_close(fd: cython.int) -> CloseCall:
+    """A call that gives a descriptor back, and from now on owns it."""
+    op: CloseCall = CloseCall.__new__(CloseCall)
+    new_call(op, HOOP_CLOSE, fd, 0, None, cython.NULL, 0, 0)
+    op.owes = op.apart = True  # some files are written out when they are closed
+    return op
+
+
 def close(fd: cython.int):
-    """Give a descriptor back."""
-    return new_call(blank(), HOOP_CLOSE, fd, 0, None, cython.NULL, 0, 0)
+    """Give a descriptor back: it belongs to the call."""
+    return new_close(fd)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def drop_fd(fd: cython.int, loop: LoopBase, pool) -> cython.int:
+    """Close what nobody has got, on the loop's thread and without waiting."""
+    if loop.closed:
+        close_waiting(fd)
+    else:
+        new_close(fd).start(loop, pool)
+    return 0
+
+
+def drop(fd: cython.int, loop, pool):
+    """Close what nobody has got, on the loop's thread and without waiting."""
+    drop_fd(fd, as_native(loop), pool)
 
 
 def openat(path: bytes, flags: cython.int, mode: cython.uint, dir_fd: cython.int = AT_FDCWD):
     """Open by name."""
     op: OpenCall = OpenCall.__new__(OpenCall)
+    op.apart = True  # a server may be asked although the name is known
     return new_call(
         op, HOOP_OPENAT, dir_fd, cython.cast(cython.uint, flags), path, text_of(path), mode, 0
     )
+
+
+def open_waiting(path: bytes, flags: cython.int):
+    """On a thread: open by name, without the audit event of os.open(). A descriptor, or -errno."""
+    name: cython.p_void = text_of(path)
+    fd: cython.long
+    with cython.nogil:
+        fd = hoop_perform(HOOP_OPENAT, AT_FDCWD, cython.cast(cython.uint, flags), name, 0o666, 0)
+    return fd
 
 
 def statx(path: bytes, flags: cython.uint, fd: cython.int = AT_FDCWD):

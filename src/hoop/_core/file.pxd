@@ -2,26 +2,33 @@ from hoop._core.base cimport LoopBase
 from hoop._core.buffer cimport Buffer
 from hoop._core.call cimport SystemCall
 from hoop._core.future cimport Future
+from hoop._core.pieces cimport Piece
 
 cdef class FileBuffer(Buffer):
     cdef LoopBase loop
     cdef readonly object pool
-    cdef readonly int in_flight     # ops that use the descriptor
-    cdef bint forgotten             # closed when the last of them ends
+    cdef readonly int in_flight     # ops and threads that use the descriptor
+    cdef bint forgotten             # written out and closed when the last of them ends
+    cdef public bint local          # a regular file of this machine: closing it asks nobody
+    cdef public object remove_when_closed   # its path, or None
     cdef int error                  # of the last op, until somebody raises it; -errno
     cdef Future moved               # done at the next end of an op
     cdef int filled(self, FillCall op) except -1
     cdef int drained(self, DrainCall op) except -1
     cdef int ended(self) except -1
+    cdef int finish_forgotten(self) except -1
 
 cdef class OwnedCall(SystemCall):
     cdef FileBuffer owner
     cdef int begin(self) except -1
+    cdef int start(self, LoopBase loop, object pool) except -1
+    cdef int deliver(self) except -1
 
 cdef class FillCall(OwnedCall):
     cdef int deliver(self) except -1
 
 cdef class DrainCall(OwnedCall):
+    cdef Piece piece
     cdef int deliver(self) except -1
 
 cdef class Line:

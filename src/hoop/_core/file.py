@@ -8,17 +8,19 @@ SystemCall          (call.py)
 
 from __future__ import annotations
 
+import errno
 import os
 
 import cython
 from cython.cimports.cpython.bytes import (
     PyBytes_AS_STRING,
     PyBytes_FromStringAndSize,
-    PyBytes_GET_SIZE,
 )
-from cython.cimports.hoop._core.base import as_native
+from cython.cimports.hoop._core.base import LoopBase, as_native
 from cython.cimports.hoop._core.buffer import CACHED_BYTES_MAX, FILL_BYTES_MAX, FIRST_BYTES, Buffer
 from cython.cimports.hoop._core.c.file import (
+    HOOP_FSYNC,
+    HOOP_FTRUNCATE,
     HOOP_READ,
     HOOP_WRITE,
     S_IFMT,
@@ -29,7 +31,7 @@ from cython.cimports.hoop._core.c.file import (
     hoop_status,
     hoop_status_of,
 )
-from cython.cimports.hoop._core.c.linux import hoop_close
+from cython.cimports.hoop._core.c.linux import hoop_eventfd_write
 from cython.cimports.hoop._core.c.python import (
     Py_INCREF,
     PyErr_SetObject,
@@ -44,14 +46,17 @@ from cython.cimports.hoop._core.c.python import (
     ref,
     unaryfunc,
 )
-from cython.cimports.hoop._core.call import SystemCall, new_call
+from cython.cimports.hoop._core.call import Lent, SystemCall, lend, new_call, new_close
 from cython.cimports.hoop._core.errors import os_error
-from cython.cimports.hoop._core.future import new_future
+from cython.cimports.hoop._core.future import Future, new_future
+from cython.cimports.hoop._core.pieces import Piece, close_waiting
 from cython.cimports.libc.stdint import int64_t
 
 O_CLOEXEC = cython.declare(cython.int, os.O_CLOEXEC)
 O_NONBLOCK = cython.declare(cython.int, os.O_NONBLOCK)
 O_RDONLY = cython.declare(cython.int, os.O_RDONLY)
+ESPIPE = cython.declare(cython.int, errno.ESPIPE)
+EXDEV = cython.declare(cython.int, errno.EXDEV)
 WRITE_BYTES_MAX = cython.declare(cython.Py_ssize_t, 1 << 30)
 
 
@@ -62,9 +67,16 @@ class OwnedCall(SystemCall):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def begin(self) -> cython.int:
+        return self.start(self.owner.loop, self.owner.pool)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def start(self, loop: LoopBase, pool) -> cython.int:
+        if self.owner is None:
+            raise RuntimeError("a call of no file")
         self.owner.in_flight += 1
         try:
-            self.start(self.owner.loop, self.owner.pool)
+            SystemCall.start(self, loop, pool)
         except BaseException:
             self.owner.in_flight -= 1
             raise
@@ -73,7 +85,7 @@ class OwnedCall(SystemCall):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def deliver(self) -> cython.int:
-        return self.owner.ended()
+        return 0 if self.owner is None else self.owner.ended()
 
 
 @cython.final
@@ -84,8 +96,9 @@ class FillCall(OwnedCall):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def deliver(self) -> cython.int:
-        self.owner.filled(self)
-        return self.owner.ended()
+        if self.owner is not None:
+            self.owner.filled(self)
+        return OwnedCall.deliver(self)
 
 
 @cython.final
@@ -96,8 +109,9 @@ class DrainCall(OwnedCall):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def deliver(self) -> cython.int:
-        self.owner.drained(self)
-        return self.owner.ended()
+        if self.owner is not None:
+            self.owner.drained(self)
+        return OwnedCall.deliver(self)
 
 
 @cython.final
@@ -121,6 +135,8 @@ class FileBuffer(Buffer):
         size: int64_t,
         pos: int64_t,
     ):
+        if self.loop is not None or pos < 0 or buffer_bytes < 0:
+            raise ValueError("a FileBuffer is made once, for a position in a file")
         self.loop = as_native(loop)
         self.pool = pool
         self.fd = fd
@@ -148,6 +164,7 @@ class FileBuffer(Buffer):
             op, HOOP_READ, self.fd, 0, self.window, place, n, self.window_at + self.window_bytes
         )
         op.owner = self
+        op.apart = not self.local
         self.filling = True
         try:
             op.begin()
@@ -195,40 +212,37 @@ class FileBuffer(Buffer):
         if self.draining or not self.pending_bytes:
             return
         self.error = 0
-        offset, data = self.next_segment()
+        piece: Piece = self.next_piece()
         op: DrainCall = DrainCall.__new__(DrainCall)
-        at: int64_t = offset
-        if PyBytes_GET_SIZE(data) > 1 << 30:
-            self.write_back(at + (1 << 30), data[1 << 30 :])
-            data = data[: 1 << 30]
-        new_call(
-            op,
-            HOOP_WRITE,
-            self.fd,
-            0,
-            data,
-            PyBytes_AS_STRING(data),
-            cython.cast(cython.uint, PyBytes_GET_SIZE(data)),
-            at,
-        )
+        at: int64_t = self.place_of(piece)
+        n: cython.Py_ssize_t = min(piece.size(), WRITE_BYTES_MAX)
+        place: cython.p_char = PyBytes_AS_STRING(piece.data) + piece.start
+        new_call(op, HOOP_WRITE, self.fd, 0, piece.data, place, cython.cast(cython.uint, n), at)
+        op.piece = piece
         op.owner = self
+        op.apart = not self.local
         self.draining = True
         try:
             op.begin()
         except BaseException:
             self.draining = False
-            self.write_back(at, data)
+            self.put_back(piece)
             raise
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def drained(self, op: DrainCall) -> cython.int:
+        piece: Piece = op.piece
         self.draining = False
-        done: cython.longlong = max(op.result, 0)
-        self.write_back(op.offset + done, op.keep if done == 0 else op.keep[done:])
-        if op.result < 0:
+        if op.result > 0:
+            piece.start += op.result
+            piece.offset += op.result
+        self.put_back(piece)
+        if op.result == -ESPIPE and self.regular and not self.in_place:
+            self.in_place = True  # the next try does without the offset
+        elif op.result < 0:
             self.error = cython.cast(cython.int, op.result)
-        elif self.appends:
+        if self.appends:
             self.find_end()
         return 0
 
@@ -236,16 +250,18 @@ class FileBuffer(Buffer):
     @cython.exceptval(-1, check=False)
     def ended(self) -> cython.int:
         self.in_flight -= 1
-        if self.forgotten and self.in_flight == 0:
-            self.close()
-        if self.moved is not None:
-            if not self.moved.done() and not self.loop.closed:
-                self.moved.finish(None)
-            self.moved = None
+        moved: Future = self.moved
+        self.moved = None
+        if moved is not None and not moved.done() and not self.loop.closed:
+            moved.finish(None)
+        if self.forgotten:
+            self.finish_forgotten()
         return 0
 
     def next_move(self):
         """A future that is done when the next op ends."""
+        if self.loop is None:
+            raise RuntimeError("a file of no loop")
         if self.moved is None or self.moved.done():
             self.moved = new_future(self.loop)
         return self.moved
@@ -257,11 +273,101 @@ class FileBuffer(Buffer):
             self.error = 0
             raise os_error(error)
 
+    # ---- calls of its own ----
+
+    def truncating(self, size: int64_t):
+        """A call that cuts or extends the file."""
+        op: OwnedCall = OwnedCall.__new__(OwnedCall)
+        op.owner = self
+        return new_call(op, HOOP_FTRUNCATE, self.fileno(), 0, None, cython.NULL, 0, size)
+
+    def syncing(self, data_only: cython.bint):
+        """A call that waits until the disk has the file."""
+        op: OwnedCall = OwnedCall.__new__(OwnedCall)
+        op.owner = self
+        flags: cython.uint = 1 if data_only else 0
+        return new_call(op, HOOP_FSYNC, self.fileno(), flags, None, cython.NULL, 0, 0)
+
+    def moving(self, data, into: cython.bint):
+        """A call that moves bytes between the position and somebody's own memory: see O_DIRECT."""
+        lent: Lent = lend(data, into)
+        n: cython.Py_ssize_t = min(lent.view.len, WRITE_BYTES_MAX)
+        op: OwnedCall = OwnedCall.__new__(OwnedCall)
+        op.owner = self
+        op.apart = not self.local
+        return new_call(
+            op,
+            HOOP_READ if into else HOOP_WRITE,
+            self.fileno(),
+            0,
+            lent,
+            lent.view.buf,
+            cython.cast(cython.uint, n),
+            self.pos,
+        )
+
+    def moved_by(self, n: int64_t):
+        """Such a call has moved so much."""
+        self.forget()
+        self.pos += n
+        if self.appends:
+            self.find_end()
+
+    def hold(self):
+        """A thread of its own begins to use the descriptor; `ended` follows."""
+        self.in_flight += 1
+
+    def let_go(self, ended):
+        """That thread has ended."""
+        self.ended()
+
+    # ---- the end ----
+
+    def stop(self):
+        """Tell a thread that waits for the other end of a pipe to give up. Whether it will: it does."""
+        if self.abort_fd >= 0:  # else it is past that, and closes the file
+            hoop_eventfd_write(self.abort_fd)
+        return True
+
+    def closing(self):
+        """A call that closes the descriptor that was given up, and owns it; or None."""
+        fd: cython.int = self.take_left()
+        return None if fd < 0 else new_close(fd)
+
+    def close(self):
+        """What io calls when it finalises its own wrapper of the buffer."""
+        if self.fd >= 0:
+            self.close_forgotten()
+
     def close_forgotten(self):
-        """Nobody holds the file any more: close it once no op uses its descriptor."""
-        self.forgotten = True
-        if self.in_flight == 0:
-            self.close()
+        """Nobody holds the file any more, or waits for its closing: write what is pending and close it, once
+        no op uses it."""
+        if not self.forgotten:
+            self.forgotten = True
+            self.finish_forgotten()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def finish_forgotten(self) -> cython.int:
+        """On whatever thread this is. A disk of this machine is waited for, as the builtin does."""
+        if self.in_flight or (self.fd < 0 and self.left < 0):
+            return 0
+        if self.local or self.pool is None or not self.pool.leave(self):
+            self.end()
+        return 0
+
+    def end(self):
+        """Write what is pending and close, and wait for that."""
+        try:
+            self.drain_waiting()
+        finally:
+            self.release()
+            path, self.remove_when_closed = self.remove_when_closed, None
+            try:
+                self.close_left()
+            finally:
+                if path is not None:
+                    os.unlink(path)
 
 
 # ---- opening without waiting -------------------------------------------------------------------------
@@ -279,7 +385,7 @@ def open_cached(path: bytes, flags: cython.int):
     try:
         return fd, look_at(fd)
     except BaseException:
-        hoop_close(fd)
+        close_waiting(fd)
         raise
 
 
@@ -297,10 +403,10 @@ def may_wait(fd: cython.int):
     hoop_may_wait(fd, -1)
 
 
-def read_cached_file(path: bytes):
-    """All of a small regular file, and the device it is on, if everything is cached; else None, or -errno.
+def read_cached_file(path: bytes, device: cython.ulonglong):
+    """All of a small regular file on that local device, if everything is cached; else None, or -errno.
 
-    Never waits.
+    Never waits. -EXDEV, and a descriptor for the caller to close, if it is on another device.
     """
     status: hoop_status
     data: object = None
@@ -309,17 +415,15 @@ def read_cached_file(path: bytes):
     fd: cython.int = hoop_open_cached(PyBytes_AS_STRING(path), O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0)
     if fd < 0:
         return fd
-    if (
-        hoop_status_of(fd, cython.address(status)) == 0
-        and status.mode & S_IFMT == S_IFREG
-        and 0 < status.size <= CACHED_BYTES_MAX
-    ):
+    if hoop_status_of(fd, cython.address(status)) != 0 or status.device != device:
+        return -EXDEV, fd
+    if status.mode & S_IFMT == S_IFREG and 0 < status.size <= CACHED_BYTES_MAX:
         data = PyBytes_FromStringAndSize(cython.NULL, status.size)
         got = hoop_read_cached(fd, PyBytes_AS_STRING(data), status.size, 0)
         if got != status.size or hoop_read_cached(fd, cython.address(probe), 1, got) != 0:
             data = None
-    hoop_close(fd)
-    return None if data is None else (data, status.device)
+    close_waiting(fd)
+    return data
 
 
 # ---- lines --------------------------------------------------------------------------------------------
@@ -348,7 +452,13 @@ class LineSource:
         return self
 
     def __anext__(self):
-        if self.queued or self.dirty or self.next_line is None or not self.buffer.has_line():
+        if (
+            self.queued
+            or self.dirty
+            or self.next_line is None
+            or self.buffer is None
+            or not self.buffer.has_line()
+        ):
             return self.wait_for_line()
         line: Line = Line.__new__(Line)
         if self.next_line is True:

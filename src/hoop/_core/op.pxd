@@ -47,5 +47,6 @@ cdef class CallOp(Op):
     cdef unsigned int length
     cdef unsigned long long offset      # or the second address, as the operation has it
     cdef long long result               # >= 0, or -errno
+    cdef bint apart                     # it may wait where the kernel cannot tell: not in the loop's thread
     cdef object keep                    # what the kernel may touch until the call is done
     cdef object waiter                  # a future of the loop, or None

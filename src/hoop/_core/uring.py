@@ -41,6 +41,7 @@ from cython.cimports.hoop._core.c.uring import (
     CQE_MORE,
     OP_SEND,
     POOL_GROUP,
+    hoop_ask_apart,
     hoop_ask_call,
     hoop_ask_cancel,
     hoop_ask_poll,
@@ -460,6 +461,8 @@ class UringDriver(Driver):
             hoop_ask_call(
                 entry, call.code, op.fd, call.flags, call.address, call.length, call.offset, name
             )
+            if call.apart:
+                hoop_ask_apart(entry)
             self.calls_written = True
         elif op.interest == WRITABLE:
             hoop_ask_poll(entry, op.fd, True, False, name)

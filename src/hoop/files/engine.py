@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
+from hoop._core import call as calls
 from hoop._core.call import SystemCall
 from hoop.loop.event_loop import EventLoop
 
@@ -32,7 +33,10 @@ async def call(op: SystemCall, *names: object) -> int:
     try:
         result = await future
     except asyncio.CancelledError:
-        op.cancel()
+        op.drop()
+        raise
+    except GeneratorExit:
+        op.gone()
         raise
     op.taken()
     if result < 0:
@@ -64,7 +68,15 @@ async def in_thread(
 def undo_result(future: asyncio.Future[Any], undo: Callable[[Any], object] | None) -> None:
     """Undo a call whose result came in the very turn in which the one that waited was told to end."""
     if undo is not None and future.done() and not future.cancelled() and not future.exception():
-        undo(future.result())
+        loop = future.get_loop()
+        assert isinstance(loop, EventLoop)
+        loop._file_pool.owe(undo, future.result())
+
+
+def drop(fd: int) -> None:
+    """Close a descriptor that nobody has got, without waiting."""
+    loop = running_loop()
+    calls.drop(fd, loop, loop._file_pool)
 
 
 async def in_own_thread(function: Callable[..., _T], *args: Any) -> _T:

@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
+import errno
+import fcntl
 import io
 import os
 import warnings
@@ -21,7 +24,6 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from hoop._core import call as calls
 from hoop._core.file import FileBuffer, LineSource
 from hoop.files import engine
 
@@ -29,6 +31,8 @@ _T = TypeVar("_T")
 _Data = TypeVar("_Data", str, bytes)
 
 TO_END, LINE = -1, -2
+_EVERYTHING = (1 << 63) - 1
+_NEED_MAX = 1 << 40  # whoever asks for more wants everything
 
 # Encodings of which so many bytes are sure to make a character, whatever came before.
 _PLAIN = {"utf-8", "utf-8-sig", "ascii", "iso8859-1", "latin-1", "cp1252", "iso8859-15"}
@@ -47,11 +51,10 @@ class AsyncFile(LineSource, Generic[_Data]):
         def __anext__(self) -> Awaitable[_Data]:
             """The next line."""
 
-    __slots__ = ("__weakref__", "_lock", "_special", "_stack", "remove_when_closed")
+    __slots__ = ("__weakref__", "_lock", "_special", "_stack")
 
     def __init__(self, buffer: FileBuffer) -> None:
         self.buffer = buffer
-        self.remove_when_closed: str | None = None
         self._lock: asyncio.Lock | None = None
         self._special = not buffer.regular
         self._stack: Any = buffer
@@ -112,10 +115,12 @@ class AsyncFile(LineSource, Generic[_Data]):
         *args: Any,
         first_send: bool = False,
         send: bool = False,
+        accepted: int | None = None,
     ) -> _T:
         """Do an operation in its turn, with so much of the file in memory (None: whatever is there).
 
-        With `first_send` nothing is pending when it begins, with `send` when it has ended.
+        With `first_send` nothing is pending when it begins, with `send` when it has ended. `accepted` is what
+        the buffer had accepted before the operation, if that has begun already.
         """
         self.queued += 1
         try:
@@ -128,8 +133,10 @@ class AsyncFile(LineSource, Generic[_Data]):
                     await self._settle(True)
                 if need is not None:
                     await self._prepare(need)
+                if accepted is None:
+                    accepted = self.buffer.accepted_bytes
                 result = operation(*args)
-                await self._settle(send)
+                await self._settle(send, accepted)
                 return result
         finally:
             self.queued -= 1
@@ -157,20 +164,28 @@ class AsyncFile(LineSource, Generic[_Data]):
         """Whether a newline byte ends a line."""
         return True
 
-    async def _settle(self, send: bool) -> None:
-        """After an operation: write what is too much to keep."""
+    async def _settle(self, send: bool, accepted: int = _EVERYTHING) -> None:
+        """After an operation: write what is too much to keep. See _drain()."""
         if send:
             self._hand_over()
         if self.buffer.pending_bytes and (send or self.buffer.is_full()):
-            await self._drain()
+            await self._drain(accepted, send)
 
-    async def _drain(self) -> None:
-        """Write everything pending. What could not be written stays pending."""
+    async def _drain(self, accepted: int = _EVERYTHING, everything: bool = True) -> None:
+        """Write everything pending, or so much that the rest fits the buffer.
+
+        If the kernel refuses it, what `accepted` counts stays pending, up to a buffer's size. The rest is
+        of the operation that raises.
+        """
         buffer = self.buffer
-        while buffer.pending_bytes or buffer.draining:
+        while buffer.draining or (buffer.pending_bytes if everything else buffer.is_full()):
             buffer.start_draining()
             await buffer.next_move()
-            buffer.raise_error()
+            try:
+                buffer.raise_error()
+            except OSError:
+                buffer.keep(accepted)
+                raise
         buffer.stand()
 
     # ---- files that may wait for ever ----
@@ -191,22 +206,33 @@ class AsyncFile(LineSource, Generic[_Data]):
             buffer.abort_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         pool = engine.running_loop()._file_pool
         buffer.may_wait = True
-        under_way = pool.call_alone(self._waiting, need, operation, args, first_send, send)
+        buffer.hold()
+        try:
+            under_way = pool.call_alone(
+                self._waiting, need, operation, args, first_send, send, stop=buffer.stop
+            )
+        except BaseException:
+            buffer.let_go(None)
+            raise
+        under_way.add_done_callback(buffer.let_go)
         try:
             return await asyncio.shield(under_way)
         except asyncio.CancelledError:
-            os.eventfd_write(buffer.abort_fd, 1)
+            buffer.stop()
             try:
                 await engine.outlast(under_way)
             except OSError:
                 pass  # that it was stopped
             raise
+        except GeneratorExit:
+            buffer.stop()
+            raise
         finally:
-            buffer.may_wait = False
-            try:
-                os.eventfd_read(buffer.abort_fd)
-            except BlockingIOError:
-                pass  # nobody stopped it
+            if under_way.done():
+                buffer.may_wait = False
+                if buffer.abort_fd >= 0:  # else it is closed already
+                    with contextlib.suppress(BlockingIOError):  # nobody stopped it
+                        os.eventfd_read(buffer.abort_fd)
 
     def _waiting(
         self,
@@ -217,17 +243,25 @@ class AsyncFile(LineSource, Generic[_Data]):
         send: bool,
     ) -> _T:
         """On a thread: the operation, with calls that wait."""
-        self.buffer.begin()
-        self._hand_over()
-        if first_send:
-            self.buffer.drain_waiting()
-        if need == LINE and self._lines_are_plain():
-            self.buffer.wait_for(need)  # stopped here, nothing is lost
-        result = operation(*args)
-        if send:
+        buffer = self.buffer
+        buffer.begin()
+        accepted = buffer.accepted_bytes
+        try:
             self._hand_over()
-        if self.buffer.pending_bytes and (send or self.buffer.is_full()):
-            self.buffer.drain_waiting()
+            if first_send:
+                buffer.drain_waiting()
+            if need == LINE and self._lines_are_plain():
+                buffer.wait_for(need)  # stopped here, nothing is lost
+            accepted = buffer.accepted_bytes
+            result = operation(*args)
+            if send:
+                self._hand_over()
+            if buffer.pending_bytes and (send or buffer.is_full()):
+                buffer.drain_waiting()
+        except OSError as exc:
+            if exc.errno != errno.ECANCELED:
+                buffer.keep(accepted)
+            raise
         return result
 
     # ---- what both kinds do ----
@@ -249,12 +283,12 @@ class AsyncFile(LineSource, Generic[_Data]):
     async def fsync(self) -> None:
         """Flush, and wait until the disk has the file."""
         await self.flush()
-        await engine.call(calls.fsync(self.buffer.fileno(), False), self.name)
+        await engine.call(self.buffer.syncing(False), self.name)
 
     async def fdatasync(self) -> None:
         """Flush, and wait until the disk has what is needed to read the file."""
         await self.flush()
-        await engine.call(calls.fsync(self.buffer.fileno(), True), self.name)
+        await engine.call(self.buffer.syncing(True), self.name)
 
     async def truncate(self, size: int | None = None, /) -> int:
         """Cut or extend the file, at the position or at `size`. Returns the size."""
@@ -282,11 +316,7 @@ class AsyncFile(LineSource, Generic[_Data]):
         await self._drain()
         if size is None:
             size = buffer.tell()
-        result = await calls.ftruncate(buffer.fileno(), size).call(
-            engine.running_loop(), buffer.pool
-        )
-        if result < 0:
-            raise engine.os_error(result)
+        await engine.call(buffer.truncating(size))
         buffer.forget()
         return size
 
@@ -330,34 +360,48 @@ class AsyncFile(LineSource, Generic[_Data]):
         if (
             not self.queued
             and not self.dirty
-            and buffer.regular
+            and buffer.local
             and not buffer.in_flight
             and not buffer.can_write
         ):
-            buffer.close()
+            buffer.release()
+            buffer.close_left()
             return
-        await engine.outlast(asyncio.ensure_future(self._close()))
+        try:
+            await engine.outlast(asyncio.ensure_future(self._close()))
+        finally:
+            buffer.close_forgotten()  # if that was itself cancelled
 
     async def _close(self) -> None:
         buffer = self.buffer
-        if buffer.abort_fd >= 0 and buffer.may_wait:
-            os.eventfd_write(buffer.abort_fd, 1)  # whoever reads or writes now stops
+        if buffer.may_wait:
+            buffer.stop()  # whoever reads or writes now stops
         try:
             if not buffer.closed:
                 await self._operate(None, self._stack.flush, send=True)
-        finally:
+        except GeneratorExit:
+            raise  # it cannot wait any more
+        except BaseException:
             await self._give_back()
+            raise
+        await self._give_back()
 
     async def _give_back(self) -> None:
         buffer = self.buffer
-        owns = buffer.owns
-        fd = buffer.release()
+        buffer.release()
         while buffer.in_flight:
             await buffer.next_move()
-        if owns and fd >= 0:
-            await engine.call(calls.close(fd))
-        if self.remove_when_closed is not None:
-            await engine.in_thread(os.unlink, self.remove_when_closed)
+        closing = buffer.closing()
+        path, buffer.remove_when_closed = buffer.remove_when_closed, None
+        try:
+            if closing is not None:
+                await engine.call(closing)
+        except BaseException:
+            if path is not None:
+                buffer.pool.owe(os.unlink, path)
+            raise
+        if path is not None:
+            await engine.in_thread(os.unlink, path)
 
     async def __aenter__(self) -> Self:
         self._stack.readable()  # ValueError if it is closed
@@ -379,12 +423,9 @@ class AsyncFile(LineSource, Generic[_Data]):
             return
         warnings.warn(f"unclosed file {self!r}", ResourceWarning, source=self, stacklevel=2)
         try:
-            self._stack.flush()
-            buffer.drain_waiting()
+            self._stack.flush()  # into the buffer
         finally:
             buffer.close_forgotten()
-            if self.remove_when_closed is not None:
-                os.unlink(self.remove_when_closed)
 
 
 def _reader_says() -> bool:
@@ -402,12 +443,18 @@ _READER_SAYS_TRUNCATE = _reader_says()
 class BinaryFile(AsyncFile[bytes]):
     """A file of bytes. See io.BufferedRandom."""
 
-    __slots__ = ()
+    __slots__ = ("_direct",)
 
     def __init__(self, buffer: FileBuffer) -> None:
         super().__init__(buffer)
         if buffer.regular:
             self.next_line = buffer.can_read or None
+        # The kernel moves the user's own bytes, which it wants to lie at certain addresses.
+        self._direct = (
+            buffer.regular
+            and buffer.unbuffered
+            and bool(fcntl.fcntl(buffer.fd, fcntl.F_GETFL) & os.O_DIRECT)
+        )
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Read up to `size` bytes, or everything; fewer only at the end."""
@@ -429,7 +476,25 @@ class BinaryFile(AsyncFile[bytes]):
     async def readinto(self, b: Any, /) -> int:
         """Read into a buffer until it is full or the file ends. Returns how many bytes."""
         self._check("readinto")
+        if self._direct:
+            return await self._move(b, True)
         return await self._operate(memoryview(b).nbytes, self.buffer.readinto, b)
+
+    async def _move(self, b: Any, into: bool) -> int:
+        """Make one call with the user's own memory, which is in use until its end, also if cancelled."""
+        return await engine.outlast(asyncio.ensure_future(self._move_in_turn(b, into)))
+
+    async def _move_in_turn(self, b: Any, into: bool) -> int:
+        self.queued += 1
+        try:
+            if self._lock is None:
+                self._lock = asyncio.Lock()
+            async with self._lock:
+                n = await engine.call(self.buffer.moving(b, into))
+                self.buffer.moved_by(n)
+                return n
+        finally:
+            self.queued -= 1
 
     async def readinto1(self, b: Any, /) -> int:
         """Read into a buffer what one call of the kernel brings. Returns how many bytes."""
@@ -479,11 +544,14 @@ class BinaryFile(AsyncFile[bytes]):
         Cancelled, the data stays in the buffer: it is written by what is next done with the file.
         """
         buffer = self.buffer
+        if self._direct and buffer.can_write and not isinstance(data, str):
+            return await self._move(data, False)
         if self.queued or self._special:
             return await self._operate(None, buffer.write, data, send=buffer.unbuffered)
+        accepted = buffer.accepted_bytes
         n = buffer.write(data)
         if buffer.is_full():
-            await self._operate(None, _nothing, send=True)
+            await self._operate(None, _nothing, accepted=accepted)
         return n
 
     async def seek(self, target: int, whence: int = 0, /) -> int:
@@ -497,6 +565,12 @@ class BinaryFile(AsyncFile[bytes]):
 
 def _nothing() -> None:
     """An operation that only takes its turn."""
+
+
+# What io itself gave these names: whoever replaces them later, as blockbuster does, means files that wait.
+_read_text = io.TextIOWrapper.read
+_write_text = io.TextIOWrapper.write
+_readline_text = io.TextIOWrapper.readline
 
 
 class TextFile(AsyncFile[str]):
@@ -525,7 +599,7 @@ class TextFile(AsyncFile[str]):
         if not self._special and codec not in _PLAIN and codec not in _WIDE:
             self._special = True  # nobody knows how many bytes a character takes: as a whole, then
         if self._plain and not self._special and buffer.can_read:
-            self.next_line = self._text.readline
+            self.next_line = _readline_text.__get__(self._text)
 
     @property
     def encoding(self) -> str:
@@ -558,22 +632,22 @@ class TextFile(AsyncFile[str]):
     async def read(self, size: int | None = -1, /) -> str:
         """Read up to `size` characters, or everything; fewer only at the end."""
         if self.buffer.closed or not self.buffer.can_read:
-            return self._text.read(size)
-        need = TO_END if size is None or size < 0 else size * _CHARACTER_BYTES + _TEXT_CHUNK
+            return _read_text(self._text, size)
+        need = TO_END if size is None or size < 0 else _bytes_for(size)
         if not self.queued and not self._special and not self.dirty and self.buffer.ready(need):
-            return self._text.read(size)
-        return await self._operate(need, self._text.read, size)
+            return _read_text(self._text, size)
+        return await self._operate(need, _read_text, self._text, size)
 
     async def readline(self, size: int = -1, /) -> str:
         """Read a line, at most `size` characters of it. Empty at the end of the file."""
         if self.buffer.closed or not self.buffer.can_read:
-            return self._text.readline(size)
+            return _readline_text(self._text, size)
         need = LINE if self._plain else TO_END
         if 0 <= size < 1 << 16:
-            need = size * _CHARACTER_BYTES + _TEXT_CHUNK
+            need = _bytes_for(size)
         if not self.queued and not self._special and not self.dirty and self.buffer.ready(need):
-            return self._text.readline(size)
-        return await self._operate(need, self._text.readline, size)
+            return _readline_text(self._text, size)
+        return await self._operate(need, _readline_text, self._text, size)
 
     async def readlines(self, hint: int | None = -1, /) -> list[str]:
         """Read all lines that are left, or until `hint` characters were read."""
@@ -596,13 +670,14 @@ class TextFile(AsyncFile[str]):
         send = self._sends_lines and isinstance(data, str) and ("\n" in data or "\r" in data)
         if self.queued or self._special:
             return await self._operate(None, self._write, data, send=send)
+        accepted = self.buffer.accepted_bytes
         n = self._write(data)
         if send or self.buffer.is_full():
-            await self._operate(None, _nothing, send=send)
+            await self._operate(None, _nothing, send=send, accepted=accepted)
         return n
 
     def _write(self, data: str) -> int:
-        n = self._text.write(data)
+        n = _write_text(self._text, data)
         self.dirty = True
         return n
 
@@ -620,6 +695,11 @@ class TextFile(AsyncFile[str]):
         if self.queued or self._special or self.dirty or self.buffer.pending_bytes:
             return await self._operate(None, self._text.seek, target, whence, first_send=True)
         return self._text.seek(target, whence)
+
+
+def _bytes_for(size: int) -> int:
+    """How many bytes are sure to make so many characters."""
+    return size * _CHARACTER_BYTES + _TEXT_CHUNK if size < _NEED_MAX else TO_END
 
 
 def _codec_name(encoding: str) -> str:

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 Opener = Callable[[Any, int], int]
 
-# The folders from which a file was opened, and the device that it was on. Only local devices.
+# The folders from which a file was opened, and the device (see core.look_at) that it was on. Only local
+# devices: opening a name that is known there, and closing what was only read, ask no server.
 folders: dict[bytes, int] = {}
 _FOLDERS_MAX = 4096
-_local_devices: dict[int, bool] = {}
+_local_devices = calls.devices()
+_DEVICES_MAX = 4096
 
 # What a name that is cached may say that holds however it is opened. Anything else is tried again on a
 # thread, which will say it if it is so.
@@ -53,6 +55,7 @@ class Mode(NamedTuple):
     """What a mode string means."""
 
     flags: int
+    raw: str  # as io.FileIO takes it: what audit hooks see
     reading: bool
     writing: bool
     appending: bool
@@ -80,7 +83,13 @@ def parse_mode(mode: str) -> Mode | None:
     }[kind]
     name = "rb+" if plus and kind in "rw" else f"{kind}b{'+' if plus else ''}"
     return Mode(
-        flags, plus or kind == "r", plus or kind != "r", kind == "a", "b" not in letters, name
+        flags,
+        kind + "+" * plus,
+        plus or kind == "r",
+        plus or kind != "r",
+        kind == "a",
+        "b" not in letters,
+        name,
     )
 
 
@@ -176,25 +185,27 @@ async def _open(
     newline: str | None,
     closefd: bool,
     opener: Opener | None,
+    audits: bool = True,
 ) -> BinaryFile | TextFile:
     loop = engine.running_loop()
     status = None
+    name = b"" if isinstance(file, int) else os.fsencode(file)
+    if b"\0" in name:
+        raise ValueError("embedded null byte")
+    if audits:
+        sys.audit("open", file, meaning.raw, meaning.flags)
     if isinstance(file, int):
         fd = file
     elif opener is not None:
         fd = await _call_opener(opener, file, meaning.flags)
     else:
-        name = os.fsencode(file)
-        if b"\0" in name:
-            raise ValueError("embedded null byte")
-        sys.audit("open", file, None, meaning.flags)
         opened = open_at_once(name, meaning.flags, file)
         if opened is not None:
             fd, status = opened
         else:
             fd = await _open_path(name, file, meaning.flags)
     try:
-        kind, size, _, block = status or core.look_at(fd)
+        kind, size, device, block = status or core.look_at(fd)
         if stat.S_ISDIR(kind):
             raise engine.os_error(-errno.EISDIR, file)
         regular = stat.S_ISREG(kind) or stat.S_ISBLK(kind)
@@ -207,7 +218,7 @@ async def _open(
             position = os.lseek(fd, 0, os.SEEK_END if meaning.appending else os.SEEK_CUR)
     except BaseException:
         if not isinstance(file, int):
-            os.close(fd)
+            engine.drop(fd)
         raise
     buffer = core.FileBuffer(
         loop,
@@ -224,6 +235,7 @@ async def _open(
         size or -1,
         position,
     )
+    buffer.local = stat.S_ISREG(kind) and _local_devices.get(device, False)
     if not meaning.text:
         return BinaryFile(buffer)
     try:
@@ -232,6 +244,15 @@ async def _open(
         if not buffer.closed:
             buffer.close()
         raise
+
+
+async def open_audited(path: str | bytes) -> BinaryFile:
+    """A file to be read as bytes, of which audit hooks have been told."""
+    meaning = parse_mode("rb")
+    assert meaning is not None
+    file = await _open(path, "rb", meaning, -1, None, None, None, True, None, audits=False)
+    assert isinstance(file, BinaryFile)
+    return file
 
 
 async def open_descriptor(
@@ -250,13 +271,19 @@ async def open_descriptor(
 
 
 async def _call_opener(opener: Opener, file: str | bytes, flags: int) -> int:
-    fd = await engine.in_thread(opener, file, flags, undo=os.close)
+    fd = await engine.in_thread(opener, file, flags, undo=_close)
     if not isinstance(fd, int):
         raise TypeError("expected integer from opener")
     if fd < 0:
         raise ValueError(f"opener returned {fd}")
     os.set_inheritable(fd, False)
     return fd
+
+
+def _close(fd: Any) -> None:
+    """Undo an opener, whatever it gave."""
+    if isinstance(fd, int) and fd >= 0:
+        os.close(fd)
 
 
 def _buffer_bytes(block: int) -> int:
@@ -282,7 +309,7 @@ async def _open_path(name: bytes, path: str | bytes, flags: int) -> int:
         core.may_wait(fd)
         await _learn(name, fd)
     except BaseException:
-        os.close(fd)
+        engine.drop(fd)
         raise
     return fd
 
@@ -321,7 +348,10 @@ def remember(name: bytes, fd: int) -> None:
         return
     local = _local_devices.get(device)
     if local is None:
-        local = _local_devices[device] = calls.is_local(fd)
+        local = calls.is_local(fd)
+        if len(_local_devices) >= _DEVICES_MAX:
+            _local_devices.clear()
+        _local_devices[device] = local
     if local:
         if len(folders) >= _FOLDERS_MAX:
             folders.clear()
@@ -331,7 +361,9 @@ def remember(name: bytes, fd: int) -> None:
 async def _open_for_reader(path: str | bytes, flags: int) -> int:
     """Open a FIFO for writing, and wait for its reader. Cancelled, the wait is ended by being one."""
     pool = engine.running_loop()._file_pool
-    opened = pool.call_alone(os.open, path, flags, 0o666, undo=os.close)
+    opened = pool.call_alone(
+        os.open, path, flags, 0o666, undo=os.close, stop=functools.partial(_be_a_reader, path)
+    )
     try:
         fd: int = await opened
     except asyncio.CancelledError:
@@ -345,8 +377,9 @@ async def _open_for_reader(path: str | bytes, flags: int) -> int:
     return fd
 
 
-def _be_a_reader(path: str | bytes) -> None:
+def _be_a_reader(path: str | bytes) -> bool:
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
     except FileNotFoundError:
-        pass  # then nothing can end the wait; the thread is a daemon
+        return False  # then nothing can end the wait; the thread is a daemon
+    return True

@@ -43,7 +43,7 @@ def NamedTemporaryFile(
             _remove_both((fd, path))
             raise
         if delete and delete_on_close:
-            file.remove_when_closed = path
+            file.buffer.remove_when_closed = path
         return file
 
     if delete and not delete_on_close:

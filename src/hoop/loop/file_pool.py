@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import os
 import queue
 import threading
@@ -37,22 +38,39 @@ class Job(Protocol):
         """Tell whoever waits, on the loop's thread."""
 
     def abandon(self) -> None:
-        """Clear away: there is no loop left to tell."""
+        """It was done, and there is no loop left to tell: clear away."""
+
+    def forgo(self) -> None:
+        """No thread has begun it, and none will."""
+
+
+class LeftFile(Protocol):
+    """What a finaliser can leave to the pool."""
+
+    regular: bool
+
+    def end(self) -> None:
+        """Write it out and close it, and wait for that."""
+
+    def stop(self) -> bool:
+        """Let `end` give up, where it waits for the other end of a pipe. Whether it will."""
 
 
 class PythonJob:
-    """A call of a Python function. If nobody waits any more, `undo` gets the result."""
+    """A call of a Python function. If nobody waits any more, `undo` gets the result, on a thread."""
 
-    __slots__ = ("_args", "_call", "_error", "_result", "_undo", "future")
+    __slots__ = ("_args", "_call", "_error", "_pool", "_result", "_undo", "future")
 
     def __init__(
         self,
+        pool: FilePool,
         future: asyncio.Future[Any],
         call: Callable[..., Any],
         args: tuple[Any, ...],
         undo: Callable[[Any], object] | None,
     ) -> None:
         self.future = future
+        self._pool = pool
         self._call = call
         self._args = args
         self._undo = undo
@@ -71,8 +89,8 @@ class PythonJob:
         """Hand the result over."""
         error, self._error = self._error, None
         if self.future.done():
-            if error is None:
-                self.abandon()
+            if error is None and self._undo is not None:
+                self._pool.owe(self._undo, self._result)
         elif error is not None:
             self.future.set_exception(error)
         else:
@@ -82,6 +100,42 @@ class PythonJob:
         """Undo what was done."""
         if self._undo is not None and self._error is None:
             self._undo(self._result)
+
+    def forgo(self) -> None:
+        """Nothing was done."""
+
+
+class OwedJob:
+    """A call that is made in any case, though nobody waits for it: something is put away."""
+
+    __slots__ = ("_call", "_error", "_pool")
+
+    def __init__(self, pool: FilePool, call: Callable[[], object]) -> None:
+        self._pool = pool
+        self._call = call
+        self._error: BaseException | None = None
+
+    def perform(self) -> None:
+        """Make it."""
+        try:
+            self._call()
+        except BaseException as exc:
+            self._error = exc
+
+    def finish(self) -> None:
+        """Tell the loop what went wrong, since there is nobody else."""
+        error, self._error = self._error, None
+        if error is not None:
+            self._pool.complain(error)
+
+    def abandon(self) -> None:
+        """Tell what went wrong."""
+        self.finish()
+
+    def forgo(self) -> None:
+        """Make it now."""
+        self.perform()
+        self.finish()
 
 
 class FilePool:
@@ -94,6 +148,9 @@ class FilePool:
         self._threads: list[threading.Thread] = []
         self._unfinished = 0
         self._performed: collections.deque[Job] = collections.deque()  # whoever waits is to be told
+        self._alone: dict[Job, tuple[threading.Thread, Callable[[], bool]]] = {}
+        self._left: collections.deque[LeftFile] = collections.deque()
+        self._no_open: asyncio.Future[None] | None = None
         self.opens_in_kernel = 0  # under way in the driver: each may yet bring a descriptor
         self.jobs = 0  # how many there were, for whoever looks on
 
@@ -121,23 +178,79 @@ class FilePool:
         return job.future
 
     def call_alone(
-        self, call: Callable[..., Any], *args: Any, undo: Callable[[Any], object] | None = None
+        self,
+        call: Callable[..., Any],
+        *args: Any,
+        undo: Callable[[Any], object] | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> asyncio.Future[Any]:
-        """Call a function that may never return, on a thread of its own."""
+        """Call a function that may never return, on a thread of its own.
+
+        When the loop is closed `stop` is called, to end it. It says whether that is sure.
+        """
         job = self._job(call, args, undo)
+        self._submit_alone(job, stop)
+        return job.future
+
+    def _submit_alone(self, job: Job, stop: Callable[[], bool] | None) -> None:
         alone: queue.SimpleQueue[tuple[Job, FilePool] | None] = queue.SimpleQueue()
         alone.put((job, self))
         alone.put(None)
         self._unfinished += 1
-        threading.Thread(target=_work, args=(alone,), name="hoop-files-alone", daemon=True).start()
-        return job.future
+        thread = threading.Thread(target=_work, args=(alone,), name="hoop-files-alone", daemon=True)
+        thread.start()
+        if stop is not None:
+            self._alone[job] = thread, stop
 
     def _job(
         self, call: Callable[..., Any], args: tuple[Any, ...], undo: Callable[[Any], object] | None
     ) -> PythonJob:
         loop = self._loop()
         assert loop is not None
-        return PythonJob(loop.create_future(), call, args, undo)
+        return PythonJob(self, loop.create_future(), call, args, undo)
+
+    # ---- what is put away ----
+
+    def owe(self, call: Callable[..., object], *args: Any) -> None:
+        """On the loop's thread: have something done by a thread, for nobody and in any case."""
+        job = OwedJob(self, functools.partial(call, *args))
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            job.forgo()
+        else:
+            self.submit(job)
+
+    def leave(self, file: LeftFile) -> bool:
+        """For a finaliser, on whatever thread: have a file put away, if a loop runs that it would hold up."""
+        loop = self._loop()
+        if loop is None or not loop.is_running():
+            return False
+        self._left.append(file)
+        try:
+            loop.call_soon_threadsafe(self._take_left)
+        except RuntimeError:  # closed just now: close() does it, unless it was too late for that
+            try:
+                self._left.remove(file)
+            except ValueError:
+                return True
+            return False
+        return True
+
+    def _take_left(self) -> None:
+        file = self._left.popleft()
+        job = OwedJob(self, file.end)
+        if file.regular:
+            self.submit(job)
+        else:
+            self._submit_alone(job, file.stop)
+
+    def complain(self, error: BaseException) -> None:
+        """Tell the loop's exception handler about a file that nobody holds any more."""
+        loop = self._loop()
+        if loop is not None:
+            loop.call_exception_handler(
+                {"message": "A file could not be put away", "exception": error}
+            )
 
     def post(self, job: Job) -> None:
         """From a thread: the job is done."""
@@ -152,7 +265,9 @@ class FilePool:
 
     def _finish_one(self) -> None:
         self._unfinished -= 1
-        self._performed.popleft().finish()
+        job = self._performed.popleft()
+        self._alone.pop(job, None)
+        job.finish()
 
     def _abandon_performed(self) -> None:
         while True:
@@ -162,25 +277,40 @@ class FilePool:
                 return
             job.abandon()
 
+    def open_ended(self) -> None:
+        """The driver has one file less to open."""
+        self.opens_in_kernel -= 1
+        if not self.opens_in_kernel and self._no_open is not None and not self._no_open.done():
+            self._no_open.set_result(None)
+
     async def opens_ended(self) -> None:
         """Wait until the driver has no file to open any more."""
         while self.opens_in_kernel:
-            await asyncio.sleep(0)
+            self._no_open = asyncio.get_running_loop().create_future()
+            await self._no_open
 
     def close(self) -> None:
-        """Once the loop is closed: drop what no thread has begun, wait for what the disks are at, and clear
-        away what came after the loop's last turn."""
+        """Once the loop is closed: drop what no thread has begun, wait for what the disks are at, end what
+        waits for pipes, and clear away what came after the loop's last turn."""
+        dropped: list[Job] = []
         try:
             while True:
-                self._queue.get_nowait()
+                item = self._queue.get_nowait()
+                dropped += item[:1] if item else ()
         except queue.Empty:
             pass
         for _ in self._threads:
             self._queue.put(None)
-        for thread in self._threads:
+        ending = [thread for thread, stop in self._alone.values() if stop()]
+        self._alone.clear()
+        for thread in self._threads + ending:
             thread.join()
         self._threads.clear()
         self._abandon_performed()
+        for job in dropped:
+            job.forgo()
+        while self._left:
+            OwedJob(self, self._left.popleft().end).forgo()
 
 
 def _work(jobs: queue.SimpleQueue[tuple[Job, FilePool] | None]) -> None:

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
@@ -37,6 +38,8 @@ enum {
 #ifndef AT_STATX_DONT_SYNC
 #define AT_STATX_DONT_SYNC 0x4000
 #endif
+#define HOOP_MOUNT_UNIQUE 0x4000 /* STATX_MNT_ID_UNIQUE, Linux 6.8 */
+#define HOOP_MOUNT_OFFSET 144    /* of stx_mnt_id, which older headers do not have */
 
 /* ---- what cannot wait for a disk ------------------------------------------------------------------- */
 
@@ -53,7 +56,8 @@ static inline Py_ssize_t hoop_read_cached(int fd, void *buf, size_t n, int64_t o
     struct iovec vec = {buf, n};
     return HOOP_RESULT(preadv2(fd, &vec, 1, offset, RWF_NOWAIT));
 }
-/* What the kernel knows of an open file, without asking a server. */
+/* What the kernel knows of an open file, without asking a server. `device` tells file systems apart: the
+ * mount, whose number is never used again, or before Linux 6.8 the device, whose number may be. */
 typedef struct {
     int64_t size;
     uint64_t device;
@@ -61,10 +65,14 @@ typedef struct {
 } hoop_status;
 static inline int hoop_status_of(int fd, hoop_status *out) {
     struct statx s;
-    int r = (int)HOOP_RESULT(statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &s));
+    /* All the rest is filled in from memory. Asked for, it would be fetched where it is out of date. */
+    int r = (int)HOOP_RESULT(statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, HOOP_MOUNT_UNIQUE, &s));
     if (r < 0) return r;
     out->size = (int64_t)s.stx_size;
-    out->device = ((uint64_t)s.stx_dev_major << 32) | s.stx_dev_minor;
+    if (s.stx_mask & HOOP_MOUNT_UNIQUE)
+        memcpy(&out->device, (const char *)&s + HOOP_MOUNT_OFFSET, sizeof out->device);
+    else
+        out->device = ((uint64_t)s.stx_dev_major << 32) | s.stx_dev_minor;
     out->mode = s.stx_mode;
     out->links = s.stx_nlink;
     out->block = s.stx_blksize;

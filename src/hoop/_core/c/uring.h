@@ -64,6 +64,7 @@ enum {
     OP_RECV = 27,
     OP_OPENAT = 18,
 
+    SQE_ASYNC = 1 << 4,
     SQE_BUFFER_SELECT = 1 << 5,
     SQE_SKIP_SUCCESS = 1 << 6,
     POLL_MULTISHOT = 1,        /* in `length` */
@@ -307,6 +308,9 @@ static inline void hoop_ask_call(hoop_sqe *e, int code, int fd, unsigned flags, 
     e->offset = offset;
     e->user_data = name;
 }
+
+/* The call is not tried in the loop's own thread: the kernel cannot tell there that it will wait. */
+static inline void hoop_ask_apart(hoop_sqe *e) { e->flags |= SQE_ASYNC; }
 
 /* ---- a pool of buffers, lent to the kernel ----------------------------------------------------------- */
 

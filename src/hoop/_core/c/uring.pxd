@@ -43,6 +43,7 @@ cdef extern from "uring.h" nogil:
     void hoop_ask_receive(hoop_sqe *e, int fd, unsigned int group, uint64_t name) noexcept
     void hoop_ask_cancel(hoop_sqe *e, uint64_t whom, uint64_t name) noexcept
     void hoop_ask_call(hoop_sqe *e, int code, int fd, unsigned int flags, void *address, unsigned int length, unsigned long long offset, uint64_t name) noexcept
+    void hoop_ask_apart(hoop_sqe *e) noexcept
 
     int hoop_pool_open(hoop_pool *pool, hoop_ring *ring, bint incremental) noexcept
     void hoop_pool_close(hoop_pool *pool) noexcept
