@@ -11,7 +11,6 @@ cdef class Application(Layer):
     cdef LoopBase loop
     cdef object transport               # the application's; None once the connection is lost
     cdef object context                 # the one context of every callback
-    cdef object protocol                # the application's
     cdef Layer layer                    # the same, if it is one that takes bytes
     cdef object receive                 # its data_received; None for a BufferedProtocol
     cdef object get_buffer, buffer_updated

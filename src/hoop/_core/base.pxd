@@ -46,6 +46,9 @@ cdef class LoopBase(ReadyRing):
     cdef readonly double lag_max        # seconds by which the latest timer was late
     # Measure the time that each task keeps the loop busy.
     cdef public bint measuring
+    # In debug mode: when the turn or its last lap began, and the longest lap and what was called in it.
+    cdef long long lap_began_ns, lap_max_ns
+    cdef object slowest
 
     cdef inline int enter(self, Ref task, Ref context) except -1:
         if self.entered != task:
@@ -70,6 +73,7 @@ cdef class LoopBase(ReadyRing):
         return self.left != 0 and (<Runnable>self.ring[self.head & self.mask]).is_receiver
     cdef int check_open(self) except -1
     cdef int check_thread(self) except -1
+    cdef int lap(self, object called) except -1
     cdef char *scratch_buffer(self)
     cdef void *datagram_buffer(self, size_t size)
 

@@ -190,6 +190,18 @@ class LoopBase(ReadyRing):
         return 0
 
     @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def lap(self, called) -> cython.int:
+        """In debug mode: a turn of ours has called a function of the user's, and may call another."""
+        now: cython.longlong = hoop_now_ns()
+        took: cython.longlong = now - self.lap_began_ns
+        self.lap_began_ns = now
+        if took > self.lap_max_ns:
+            self.lap_max_ns = took
+            self.slowest = called
+        return 0
+
+    @cython.cfunc
     def scratch_buffer(self) -> cython.p_char:
         if self.scratch is cython.NULL:
             self.scratch = cython.cast(cython.p_char, PyMem_Malloc(SCRATCH_BYTES))

@@ -20,6 +20,7 @@ cdef enum Taking:
     DECLINED
 
 cdef class Layer(Attributed):
+    cdef object protocol                # the application's above it; None if it is one itself
     cdef int on_bytes(self, char *data, Py_ssize_t n) except -1     # TAKEN or DECLINED
     cdef int on_chunk(self, bytes chunk) except -1
     cdef int on_early_bytes(self, char *data, Py_ssize_t n) except -1

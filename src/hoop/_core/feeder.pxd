@@ -1,7 +1,6 @@
 from hoop._core.endpoint cimport Layer
 
 cdef class Feeder(Layer):
-    cdef object protocol                # asyncio's StreamReaderProtocol
     cdef object reader_ref              # its weak reference to the reader
     cdef dict reader_attributes         # the reader's; None until the first bytes
     cdef dict protocol_attributes

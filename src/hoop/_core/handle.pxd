@@ -7,6 +7,7 @@ cdef class Runnable:
     # True for what hands a protocol the bytes that came for it.
     cdef bint is_receiver
     cdef int run(self) except -1
+    cdef object calls(self)
 
 # The loop's queue of runnables: a power-of-two ring of owned references.
 cdef class ReadyRing:

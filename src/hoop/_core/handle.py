@@ -51,6 +51,11 @@ class Runnable:
     def run(self) -> cython.int:
         raise NotImplementedError(type(self).__name__)
 
+    @cython.cfunc
+    def calls(self) -> object:
+        """What its turn calls of the user's, for debug mode's reports; None if that is not known."""
+        return None
+
     def failure(self, exc):
         """The context for the loop's exception handler when the turn raised `exc`."""
         return {"message": f"Exception in {type(self).__name__}", "exception": exc}

@@ -74,6 +74,10 @@ class AcceptOp(Op):
         self.enter_dead()
 
     @cython.cfunc
+    def calls(self) -> object:
+        return self.protocol_factory
+
+    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
         fd: cython.int
@@ -122,6 +126,8 @@ class AcceptOp(Op):
                 context.run(self.on_socket, sock, extra)
                 return 0
             protocol = context.run(self.protocol_factory)
+            if self.loop.debug:
+                self.loop.lap(self.protocol_factory)
             owned = False
             stream = new_stream(
                 self.loop, fd, None, protocol, context, extra, self.server, cython.address(address)

@@ -38,8 +38,6 @@ cdef class Loop(WatchLoop):
     cdef int run_ready_watched(self) except -1
     cdef int recover(self, object exc) except -1
     cdef int end_running(self) except -1
-    cdef int report_slow(self, object what, double seconds) except -1
     cdef int take_turns(self, bint only_one) except -1
     cdef object add_timer(self, double deadline, object when_given, object callback, tuple args, object context)
     cdef object call_task_factory(self, object coro, object name, object context, object eager_start)
-    cdef int check_callback(self, object callback, str method) except -1

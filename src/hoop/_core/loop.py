@@ -11,9 +11,8 @@ turns, and then ever less often, since on epoll each look is a system call.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
-from asyncio import base_events, coroutines, format_helpers
+from asyncio import format_helpers
 
 import cython
 from cython.cimports.hoop._core.c.linux import (
@@ -41,6 +40,7 @@ from cython.cimports.hoop._core.driver import Driver
 from cython.cimports.hoop._core.future import PENDING, new_future
 from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
 from cython.cimports.hoop._core.op import Op
+from cython.cimports.hoop._core.reports import check_callback, report_slow, to_show
 from cython.cimports.hoop._core.task import Task, new_task
 from cython.cimports.hoop._core.timers import TimerHandle, new_timer
 from cython.cimports.hoop._core.watch import WatchLoop
@@ -51,11 +51,6 @@ LONGEST_WAIT = cython.declare(cython.double, 24 * 3600.0)
 
 EAGER_TASK_FACTORY = cython.declare(object, getattr(asyncio, "eager_task_factory", None))
 FACTORY_TAKES_ALL = cython.declare(cython.bint, sys.version_info >= (3, 13, 3))
-# asyncio.iscoroutinefunction, which Python 3.14 deprecates, also took what types.coroutine had made.
-_is_coroutine_function = cython.declare(
-    object,
-    inspect.iscoroutinefunction if sys.version_info >= (3, 14) else coroutines.iscoroutinefunction,
-)
 _extract_stack = cython.declare(object, format_helpers.extract_stack)
 
 
@@ -155,7 +150,8 @@ class Loop(WatchLoop):
             self.asleep = False
         self.unpolled = 0
         self.look_at = 0  # even if only a timer ended it
-        return self.plan_look(self.tail != tail)
+        self.plan_look(self.tail != tail)
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -269,7 +265,9 @@ class Loop(WatchLoop):
             self.running = r
             if self.entered is not cython.NULL and not cython.cast(Runnable, r).is_task:
                 self.leave_task()
-            began = hoop_now_ns()
+            began = self.lap_began_ns = hoop_now_ns()
+            self.lap_max_ns = 0
+            self.slowest = None
             try:
                 cython.cast(Runnable, r).run()
             except (KeyboardInterrupt, SystemExit):
@@ -278,7 +276,8 @@ class Loop(WatchLoop):
                 self.call_exception_handler(cython.cast(Runnable, r).failure(exc))
             seconds = (hoop_now_ns() - began) * 1e-9
             if self.debug and seconds >= self.slow_callback_duration:
-                self.report_slow(cython.cast(object, r), seconds)
+                report_slow(cython.cast(Runnable, r), self.slowest, seconds)
+                self.slowest = None
             self.end_running()
         return 0
 
@@ -304,17 +303,12 @@ class Loop(WatchLoop):
         Py_XDECREF(r)
         return 0
 
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def report_slow(self, what, seconds: cython.double) -> cython.int:
-        what = repr(what) if isinstance(what, Task) else base_events._format_handle(what)
-        base_events.logger.warning("Executing %s took %.3f seconds", what, seconds)
-        return 0
-
     @property
     def _current_handle(self):
-        """What the default exception handler asks for its creation traceback, in debug mode."""
-        return self.current_runnable if self.debug else None
+        """What asyncio's exception handlers may look at, in debug mode: a handle or a task, never an op."""
+        if not self.debug or self.running is cython.NULL:
+            return None
+        return to_show(cython.cast(Runnable, self.running))
 
     @_current_handle.setter
     def _current_handle(self, value):
@@ -409,7 +403,7 @@ class Loop(WatchLoop):
             self.check_open()
         if self.debug:
             self.check_thread()
-            self.check_callback(callback, "call_soon")
+            check_callback(callback, "call_soon")
             handle: Handle = self.soon(callback, args, context)
             handle.source_traceback = _extract_stack(sys._getframe(0))
             return handle
@@ -422,7 +416,7 @@ class Loop(WatchLoop):
         if self.closed:
             self.check_open()
         if self.debug:
-            self.check_callback(callback, "call_soon_threadsafe")
+            check_callback(callback, "call_soon_threadsafe")
         handle = self.soon(callback, args, context)
         if self.debug:
             handle.source_traceback = _extract_stack(sys._getframe(0))
@@ -454,21 +448,12 @@ class Loop(WatchLoop):
             self.check_open()
         if self.debug:
             self.check_thread()
-            self.check_callback(callback, "call_at")
+            check_callback(callback, "call_at")
         handle: TimerHandle = new_timer(deadline, when_given, callback, args, context, self)
         if self.debug:
             handle.source_traceback = _extract_stack(sys._getframe(0))
         self.timers.add(handle)
         return handle
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def check_callback(self, callback, method: str) -> cython.int:
-        if coroutines.iscoroutine(callback) or _is_coroutine_function(callback):
-            raise TypeError(f"coroutines cannot be used with {method}()")
-        if not callable(callback):
-            raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")
-        return 0
 
     def create_future(self):
         """A Future of this loop."""

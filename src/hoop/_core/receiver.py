@@ -103,6 +103,13 @@ class RecvOp(Inbox):
             return loop.flush_waiting()
         return 0
 
+    @cython.cfunc
+    def calls(self) -> object:
+        receiver: Receiver = self.receiver
+        if receiver is None:
+            return None
+        return receiver.data_received or receiver.buffer_updated
+
 
 @cython.cclass
 class Receiver(Outbox):

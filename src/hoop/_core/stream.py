@@ -192,6 +192,8 @@ class StreamTransport(Receiver):
                 }
             )
         finally:
+            if self.loop.debug:
+                self.loop.lap(getattr(protocol, "connection_made", None))
             if not self.closing and not self.reading_paused:
                 self.start_reading()
         return 0
@@ -212,7 +214,10 @@ class StreamTransport(Receiver):
         if self.loop.debug:
             log.logger.debug("%r received EOF", self)
         try:
-            keep_open = self.context.run(self.protocol.eof_received)
+            eof_received = self.protocol.eof_received
+            keep_open = self.context.run(eof_received)
+            if self.loop.debug:
+                self.loop.lap(eof_received)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:
@@ -572,13 +577,16 @@ class StreamTransport(Receiver):
         return 0
 
     def _connection_lost(self, exc):
+        protocol = self.protocol
         try:
-            if self.connected and self.protocol is not None:
+            if self.connected and protocol is not None:
                 layer: Layer = self.layer
-                self.protocol.connection_lost(exc)
+                protocol.connection_lost(exc)
                 if layer is not None and exc is not None:
                     layer.on_lost()
         finally:
+            if self.loop.debug:
+                self.loop.lap(getattr(protocol, "connection_lost", None))
             self.release()
 
     @cython.cfunc

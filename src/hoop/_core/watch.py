@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from asyncio import format_helpers
+
 import cython
 from cython.cimports.hoop._core.handle import Handle, new_handle
 from cython.cimports.hoop._core.op import READABLE, WRITABLE, Op
 from cython.cimports.hoop._core.sockets import SocketLoop
 from cython.cimports.libc.limits import INT_MAX
+
+_extract_stack = cython.declare(object, format_helpers.extract_stack)
 
 
 @cython.cfunc
@@ -72,6 +77,8 @@ class WatchLoop(SocketLoop):
         self.check_open()
         self.check_driver()
         handle: Handle = new_handle(callback, args, None, self)
+        if self.debug:
+            handle.source_traceback = _extract_stack(sys._getframe(0))
         former: Op = self.driver.armed(fd, interest)
         if former is not None and not former.yields:
             raise RuntimeError(f"File descriptor {fd} is used by a transport")

@@ -1,0 +1,73 @@
+"""What debug mode says: of callbacks that are none, and of turns that took too long.
+
+asyncio's own handlers and reports know handles and tasks. An op has no place in them: they are given the
+function of the user's that it called.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from asyncio import base_events, coroutines, format_helpers
+
+import cython
+from cython.cimports.hoop._core.endpoint import Layer
+from cython.cimports.hoop._core.handle import Handle, Runnable
+from cython.cimports.hoop._core.task import Task
+from cython.cimports.hoop._core.watch import WatchOp
+
+# asyncio.iscoroutinefunction, which Python 3.14 deprecates, also took what types.coroutine had made.
+_is_coroutine_function = cython.declare(
+    object,
+    inspect.iscoroutinefunction if sys.version_info >= (3, 14) else coroutines.iscoroutinefunction,
+)
+_format_source = cython.declare(object, format_helpers._format_callback_source)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def check_callback(callback, method: str) -> cython.int:
+    """Refuse what cannot be called, or would only make a coroutine."""
+    if coroutines.iscoroutine(callback) or _is_coroutine_function(callback):
+        raise TypeError(f"coroutines cannot be used with {method}()")
+    if not callable(callback):
+        raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")
+    return 0
+
+
+@cython.cfunc
+def to_show(running: Runnable) -> object:
+    """What asyncio's handlers may look at: a handle or a task, never an op."""
+    if isinstance(running, WatchOp):
+        return cython.cast(WatchOp, running).handle
+    return running if isinstance(running, (Handle, Task)) else None
+
+
+@cython.cfunc
+def described(called) -> str:
+    """A function of the user's, in the form of a handle; the application's, if a layer of ours was called."""
+    layer = getattr(called, "__self__", None)
+    if isinstance(layer, Layer):
+        app = cython.cast(Layer, layer).protocol
+        called = getattr(app, called.__name__, getattr(app, "buffer_updated", called))
+    return f"<Handle {_format_source(getattr(called, '__func__', called), ())}>"
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def report_slow(what: Runnable, slowest, seconds: cython.double) -> cython.int:
+    """Name what was slow: the user's function, if it was a turn of ours that called it."""
+    shown = to_show(what)
+    called = slowest
+    if isinstance(what, (WatchOp, Task)):
+        called = None
+    elif called is None:
+        called = what.calls()
+    if called is not None:
+        text = described(called)
+    elif isinstance(shown, Task):
+        text = repr(shown)
+    else:
+        text = f"<{type(what).__name__}>" if shown is None else base_events._format_handle(shown)
+    base_events.logger.warning("Executing %s took %.3f seconds", text, seconds)
+    return 0
