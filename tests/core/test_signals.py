@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -399,3 +401,143 @@ def test_interrupt_in_a_runner_cancels_the_main_task():
         with pytest.raises(KeyboardInterrupt):
             runner.run(main())
         assert runner.run(asyncio.sleep(0, "again")) == "again"
+
+
+STORM = """
+import asyncio, hoop, os, signal
+
+async def main():
+    loop = asyncio.get_running_loop()
+    seen = []
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, seen.append, number)
+    for _ in range(5):
+        for _ in range(2000):  # more than the wake-up descriptor holds
+            os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        while seen.count(signal.SIGTERM) < 1 or seen.count(signal.SIGUSR2) < 1:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        assert seen.count(signal.SIGTERM) == seen.count(signal.SIGUSR2) == 1, seen
+        assert 1 < seen.count(signal.SIGUSR1) <= 2000
+        assert signal.SIGHUP not in seen
+        seen.clear()
+    os.kill(os.getpid(), signal.SIGTERM)  # no mark is left over
+    await asyncio.sleep(0.01)
+    assert seen == [signal.SIGTERM]
+    loop.remove_signal_handler(signal.SIGHUP)
+    for _ in range(2000):  # the descriptor stays quiet
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+with asyncio.Runner(loop_factory=lambda: hoop.new_event_loop(DRIVER)) as runner:
+    runner.run(main())
+    runner.run(asyncio.sleep(0))
+    for _ in range(2000):
+        os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_no_signal_is_lost_in_a_storm_and_nobody_complains(driver):
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", STORM.replace("DRIVER", repr(driver))],
+        env={**os.environ, "PYTHONPATH": str(Path(hoop.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_signal_that_comes_with_one_whose_handler_raises_is_not_lost(loop):
+    class Raised(BaseException):
+        pass
+
+    def handler(number, frame):
+        raise Raised
+
+    seen = []
+    before = signal.signal(signal.SIGUSR1, handler)
+    loop.add_signal_handler(signal.SIGUSR2, lambda: (seen.append(1), loop.stop()))
+    loop.add_signal_handler(signal.SIGHUP, lambda: (seen.append(2), loop.stop()))
+
+    class Together:
+        """In place of the socket: the signals come while it is being read."""
+
+        def __init__(self, real):
+            self.real = real
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+        def recv(self, size):
+            loop._ssock = self.real
+            data = self.real.recv(size)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+            return data
+
+    numbers = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP}
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        loop.call_soon(
+            lambda: (setattr(loop, "_ssock", Together(loop._ssock)), loop._csock.send(b"\0"))
+        )
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        loop.set_exception_handler(lambda *_: None)
+        while len(seen) < 2:
+            try:
+                loop.run_forever()
+            except Raised:
+                seen.append("raised")
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+        loop.remove_signal_handler(signal.SIGUSR2)
+        loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGUSR1, before)
+    assert sorted(number for number in seen if number != "raised") == [1, 2]
+
+
+@pytest.mark.parametrize("news", ["a watch", "a datagram", "nothing"])
+def test_what_a_signal_handler_raises_leaves_the_loop_whatever_else_has_come(loop, news):
+    """Also if the call in which the loop sleeps has something else to tell."""
+
+    class Raised(BaseException):
+        pass
+
+    def handler(number, frame):
+        raise Raised
+
+    async def main():
+        loop.add_reader(ours, read)
+        if news == "a datagram":
+            loop.call_soon(theirs.send, b"x")
+        await loop.create_future()
+
+    def read():
+        ours.recv(10)
+
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    before = signal.signal(signal.SIGUSR1, handler)
+    loop.set_exception_handler(lambda _, context: pytest.fail(str(context)))
+    timer = threading.Timer(0.02, os.kill, [os.getpid(), signal.SIGUSR1])
+    try:
+        loop.run_until_complete(asyncio.sleep(0))
+        timer.start()
+        if news == "nothing":
+            with pytest.raises(Raised):
+                loop.run_until_complete(loop.create_future())
+        else:
+            with pytest.raises(Raised):
+                loop.run_until_complete(main())
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+        loop.remove_reader(ours)
+        ours.close()
+        theirs.close()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.call_soon(loop.stop)
+    loop.run_forever()

@@ -24,6 +24,7 @@ from cython.cimports.hoop._core.c.linux import (
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
     Py_XDECREF,
+    PyErr_CheckSignals,
     PyThread_get_thread_ident,
     Ref,
     hoop_swap_clear,
@@ -151,7 +152,9 @@ class Loop(WatchLoop):
         self.unpolled = 0
         self.look_at = 0  # even if only a timer ended it
         self.plan_look(self.tail != tail)
-        return 0
+        # A signal may have come with other news, and the kernel then does not say so. What its handler
+        # raises is to leave the loop: in a callback it would be taken for that callback's.
+        return PyErr_CheckSignals()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

@@ -48,7 +48,18 @@ atexit.register(registry.let_go_of_tasks)
 _wakeup_fds: set[int] = set()
 
 
+# The signals that have come, of those with a handler in a loop. The descriptor tells how many there were, but
+# when it is full it loses the rest of them: then one that is marked and was not told has its turn, too.
+_marked: set[int] = set()
+
+
+def _mark(number: int, frame: Any) -> None:
+    """Python's own handler of such a signal."""
+    _marked.add(number)
+
+
 def _forget_wakeup_fds() -> None:
+    _marked.clear()
     if _wakeup_fds:
         before = signal.set_wakeup_fd(-1)
         if before not in _wakeup_fds:
@@ -126,6 +137,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         _check_closed: Any
         _csock: Any
         _getaddrinfo_debug: Any
+        _handle_signal: Any
         _make_self_pipe: Any
         _old_agen_hooks: Any
         _set_coroutine_origin_tracking: Any
@@ -565,8 +577,10 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             self._watches_signals = False
             ours = self._csock.fileno()
             before = signal.set_wakeup_fd(-1)
-            if before != ours or self._signal_handlers:
+            if before != ours:
                 signal.set_wakeup_fd(before)
+            elif self._signal_handlers:
+                signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
             else:
                 _wakeup_fds.discard(ours)
 
@@ -576,6 +590,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     def _close_self_pipe(self) -> None:
         if self._ssock is not None:
+            _wakeup_fds.discard(self._csock.fileno())
             super()._close_self_pipe()  # type: ignore[misc]
 
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
@@ -583,6 +598,39 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._check_closed()
         self._need_self_pipe()
         super().add_signal_handler(sig, callback, *args)
+        _wakeup_fds.add(self._csock.fileno())
+        signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        signal.signal(sig, _mark)
+        signal.siginterrupt(sig, False)
+
+    def _read_from_self(self) -> None:
+        """Take the signals that have come: as many as were told, and one for each mark beyond that."""
+        marked = _marked.intersection(self._signal_handlers)
+        told: list[int] = []
+        try:
+            while True:
+                try:
+                    data = self._ssock.recv(4096)
+                except BlockingIOError:
+                    break
+                if not data:
+                    break
+                told += data
+            _marked.difference_update(told, marked)
+            told += marked.difference(told)
+            marked.clear()
+            while told:
+                self._handle_signal(told[0])
+                del told[0]
+        except BaseException:  # raised by the handler of another signal
+            _marked.update(told, marked)
+            raise
+        finally:
+            if _marked.intersection(self._signal_handlers):  # come meanwhile, or left
+                with contextlib.suppress(
+                    BlockingIOError
+                ):  # it is full: then this is called in any case
+                    self._csock.send(b"\0")
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Give a signal its default action back. True if it had a handler."""
