@@ -1,7 +1,9 @@
 """The datagram transport: a UDP or Unix socket and its protocol, many datagrams in one system call.
 
-In:   driver.poll -> ReceiveOp on the ready ring -> on_readable receives a batch -> datagram_received for each
-Out:  sendto() only queues -> SendOp on the loop's dirty list -> one sendmmsg before the loop sleeps
+In:   driver.poll -> ReceiveOp on the ready ring -> on_readable receives a batch -> datagram_received for the
+      first; each of the others has a turn of its own (Delivery), behind whatever waits for one
+Out:  sendto() sends. Answers to a batch may leave together: what datagram_received sends is held until the
+      batch is delivered, unless anything else is to run before, or the protocol is not always quick
 
 A batch grows while datagrams keep coming and shrinks when they do not: asking for a second one that is
 not there costs a third of a receive. Addresses that are no literals of the socket's family (host names,
@@ -23,59 +25,49 @@ from cython.cimports.cpython.bytes import (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.cpython.mem import PyMem_Calloc, PyMem_Free, PyMem_Realloc
+from cython.cimports.cpython.mem import PyMem_Calloc
 from cython.cimports.hoop._core.base import LoopBase
 from cython.cimports.hoop._core.c.datagram import (
     HOOP_DATAGRAMS,
+    hoop_audit_sendto,
+    hoop_drop_errors,
     hoop_inbox,
     hoop_letter,
-    hoop_parse_address,
-    hoop_port,
     hoop_receive_batch,
     hoop_received,
     hoop_received_bytes,
-    hoop_same_address,
     hoop_send_batch,
-    hoop_tuple_port,
 )
-from cython.cimports.hoop._core.c.linux import (
-    AF_INET,
-    AF_INET6,
-    AF_UNSPEC,
-    hoop_address,
-    hoop_address_family,
-    hoop_address_tuple,
-)
+from cython.cimports.hoop._core.c.linux import AF_INET, AF_INET6, hoop_address, hoop_tick
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
-    Py_XDECREF,
     PyContext_CopyCurrent,
     PyContext_Enter,
     PyContext_Exit,
-    PyErr_Clear,
-    PyList_GET_ITEM,
     Ref,
     call_two_quiet,
     hoop_take_exception,
-    own,
     ref,
 )
 from cython.cimports.hoop._core.errors import os_error
+from cython.cimports.hoop._core.handle import Runnable
+from cython.cimports.hoop._core.letters import PEERS, Letters, Peer
 from cython.cimports.hoop._core.op import ARMED, CANCELLING, READABLE, READY, WRITABLE, Op
 from cython.cimports.hoop._core.outbox import as_bytes
-from cython.cimports.libc.string import memmove, memset
 
 EBADF = cython.declare(cython.int, errno.EBADF)
 EAGAIN = cython.declare(cython.int, errno.EAGAIN)
 EINTR = cython.declare(cython.int, errno.EINTR)
-HIGH_WATER = cython.declare(cython.Py_ssize_t, 64 * 1024)
-LOW_WATER = cython.declare(cython.Py_ssize_t, 16 * 1024)
 LONGEST = cython.declare(cython.Py_ssize_t, 256 * 1024)  # what asyncio asks a Unix socket for
 GROW_AFTER = cython.declare(cython.int, 4)  # full receives in a row, before more are asked for
+# A protocol is quick when so many calls in a row took no tick of the coarse clock, which is 1 to 4 ms.
+QUICK_CALLS = cython.declare(cython.uint, 16)
+# News without anything to receive, before the endpoint rests; and for how long it does, in seconds.
+EMPTY_MAX = cython.declare(cython.uint, 4)
+SHORTEST_REST = cython.declare(cython.double, 0.001)
+LONGEST_REST = cython.declare(cython.double, 0.1)
 LOG_LOST_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
-# Python 3.13 sends empty datagrams, and counts a header for each one that waits.
 SENDS_EMPTY = cython.declare(cython.bint, sys.version_info >= (3, 13))
-HEADER = cython.declare(cython.Py_ssize_t, 8 if sys.version_info >= (3, 13) else 0)
 
 # What isinstance() sees: as asyncio's own, it is a Transport besides.
 _asyncio_transport = cython.declare(
@@ -98,25 +90,41 @@ class ReceiveOp(Op):
     def on_ready(self) -> cython.int:
         return self.transport.on_readable()
 
+    @cython.cfunc
+    def calls(self) -> object:
+        return None if self.transport is None else self.transport.datagram_received
+
+
+@cython.final
+@cython.cclass
+class Delivery(Runnable):
+    """The turn of the next datagram of a batch."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def run(self) -> cython.int:
+        transport: DatagramTransport = self.transport
+        self.waits = False
+        return 0 if transport is None else transport.deliver()
+
+    @cython.cfunc
+    def calls(self) -> object:
+        return None if self.transport is None else self.transport.datagram_received
+
 
 @cython.final
 @cython.cclass
 class SendOp(Op):
-    """Sends what a datagram transport has queued: at the end of the turn, or when there is room."""
+    """Sends what the kernel did not take at once, when there is room."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
-        return self.transport.flush()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def flush(self) -> cython.int:
-        return 0 if self.transport is None else self.transport.flush()
+        return self.transport.on_writable()
 
 
 @cython.cclass
-class DatagramTransport(Endpoint):
+class DatagramTransport(Letters):
     """A datagram endpoint. See asyncio.DatagramTransport."""
 
     @property
@@ -124,19 +132,8 @@ class DatagramTransport(Endpoint):
         return _asyncio_transport
 
     def __cinit__(self):
-        self.high_water = HIGH_WATER
-        self.low_water = LOW_WATER
         self.batch = 1
         self.inbox = []
-        self.outbox = []
-
-    def __dealloc__(self):
-        i: cython.int
-        if self.peers is not cython.NULL:
-            for i in range(PEERS):
-                Py_XDECREF(self.peers[i].text)
-        PyMem_Free(self.peers)
-        PyMem_Free(self.addresses)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -154,6 +151,8 @@ class DatagramTransport(Endpoint):
         self.send_op.fd = fd
         self.send_op.interest = WRITABLE
         self.send_op.transport = self
+        self.delivery = Delivery.__new__(Delivery)
+        self.delivery.transport = self
         self.context = PyContext_CopyCurrent()
         self.own(fd, sock, extra)
         self.remote = remote or None
@@ -176,6 +175,7 @@ class DatagramTransport(Endpoint):
         """The loop was closed: be freed as soon as nobody else keeps this."""
         self.receive_op.transport = None
         self.send_op.transport = None
+        self.delivery.transport = None
 
     def set_protocol(self, protocol):
         """Give the endpoint to another protocol."""
@@ -191,6 +191,8 @@ class DatagramTransport(Endpoint):
         self.connected = True
         try:
             self.tell("connection_made", (self,))
+            if self.loop.debug:
+                self.loop.lap(getattr(self.protocol, "connection_made", None))
             if not self.closing and not self.reading_paused:
                 self.start_reading()
         finally:
@@ -202,36 +204,75 @@ class DatagramTransport(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def start_reading(self) -> cython.int:
-        if not is_armed(self.receive_op) and self.fd >= 0 and not self.loop.closed:
+        if self.fd < 0 or self.loop.closed:
+            return 0
+        if self.delivered < len(self.inbox):
+            return self.queue_delivery()
+        if not is_armed(self.receive_op) and self.read_timer is None:
             self.loop.driver.submit(self.receive_op)
-            if self.delivered < len(self.inbox):
-                self.loop.soon(self._deliver_rest, (), self.loop.wake_context)
         return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def stop_reading(self) -> cython.int:
+        if self.read_timer is not None:
+            self.read_timer.cancel()
+            self.read_timer = None
         if is_armed(self.receive_op) and not self.loop.closed:
             self.loop.driver.cancel(self.receive_op)
         return 0
 
-    def _deliver_rest(self):
-        if not self.reading_paused:
-            self.deliver()
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def queue_delivery(self) -> cython.int:
+        """Give the next datagram of the batch a turn."""
+        if self.delivery.waits:
+            return 0
+        if self.loop.driver.announces and is_armed(self.receive_op):
+            self.loop.driver.cancel(self.receive_op)  # it would ask the kernel again in each turn
+        self.delivery.waits = True
+        return self.loop.push(self.delivery)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_readable(self) -> cython.int:
-        if self.lost:
+        if self.lost or self.delivered < len(self.inbox):
             return 0
-        if self.delivered == len(
-            self.inbox
-        ):  # else an interrupt or a pause cut the last batch short
-            if self.family == AF_INET or self.family == AF_INET6:
-                self.receive()
-            else:
-                self.receive_one()
-        return self.deliver()
+        if self.family == AF_INET or self.family == AF_INET6:
+            self.receive()
+        else:
+            self.receive_one()
+        if self.inbox:
+            self.empty = 0
+            return self.deliver()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def found_nothing(self) -> cython.int:
+        """The kernel told of something, and there is nothing to receive: then it will tell again.
+
+        It may be the socket's queue of errors (IP_RECVERR). If it is not, look less often.
+        """
+        if self.family == AF_INET or self.family == AF_INET6:
+            hoop_drop_errors(self.fd)
+        self.empty += 1
+        if self.empty > EMPTY_MAX and is_armed(self.receive_op):
+            self.loop.driver.cancel(self.receive_op)
+            rest = SHORTEST_REST * (1 << min(self.empty - EMPTY_MAX, 8))
+            self.read_timer = self.rest(rest, self._read_again)
+        return 0
+
+    @cython.cfunc
+    def rest(self, seconds: cython.double, then) -> object:
+        return self.loop.call_later(
+            min(seconds, LONGEST_REST), then, context=self.loop.wake_context
+        )
+
+    def _read_again(self):
+        self.read_timer = None
+        if not self.closing and not self.reading_paused:
+            self.start_reading()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -245,7 +286,9 @@ class DatagramTransport(Endpoint):
         n: cython.int = hoop_receive_batch(self.fd, box, asked)
         if n < 0:
             self.batch = 1
-            if n != -EAGAIN and n != -EINTR:
+            if n == -EAGAIN:
+                return self.found_nothing()
+            if n != -EINTR:
                 self.tell("error_received", (os_error(n),))
             return 0
         for i in range(n):
@@ -268,51 +311,72 @@ class DatagramTransport(Endpoint):
         """Receive a datagram whose sender only the socket module can name."""
         try:
             data, address = self.sock.recvfrom(LONGEST)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
+            return self.found_nothing()
+        except InterruptedError:
             return 0
         except OSError as exc:
             return self.tell("error_received", (exc,))
-        self.inbox.append(data)
-        self.inbox.append(address)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            return self.fail(exc, "Fatal read error on datagram transport")
+        if not self.lost:  # a socket of another class may have called abort()
+            self.inbox.append(data)
+            self.inbox.append(address)
         return 0
-
-    @cython.cfunc
-    def sender(self, address: cython.pointer[hoop_address]) -> object:
-        """An address as the socket module has it: the same tuple for the same sender, if it can be had."""
-        place: cython.pointer[Peer] = cython.address(self.peers[hoop_port(address) & (PEERS - 1)])
-        if place.text is not cython.NULL and hoop_same_address(
-            cython.address(place.address), address
-        ):
-            return cython.cast(object, place.text)
-        text = hoop_address_tuple(address)
-        if text is not None:
-            Py_XDECREF(place.text)
-            place.text = own(text)
-            place.address = address[0]
-        return text
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def deliver(self) -> cython.int:
-        """Hand the inbox to the protocol, in the endpoint's context."""
+        """Hand the next datagram to the protocol, in the endpoint's context."""
         result: Ref
-        context: Ref
-        while self.delivered < len(self.inbox) and not self.closing and not self.reading_paused:
-            context = ref(self.context)
-            if PyContext_Enter(context) < 0:
-                return -1
-            data = self.inbox[self.delivered]
-            address = self.inbox[self.delivered + 1]
-            self.delivered += 2
-            result = call_two_quiet(ref(self.datagram_received), ref(data), ref(address))
-            PyContext_Exit(context)
-            if result is cython.NULL:
-                self.report(hoop_take_exception(), "datagram_received")
-            else:
-                Py_DECREF(result)
-        if self.delivered == len(self.inbox) or self.closing:
-            self.inbox.clear()
+        context: Ref = ref(self.context)
+        if self.delivered >= len(self.inbox) or self.closing or self.reading_paused:
+            return 0
+        if PyContext_Enter(context) < 0:
+            return -1
+        data = self.inbox[self.delivered]
+        address = self.inbox[self.delivered + 1]
+        callback = self.datagram_received
+        self.delivered += 2
+        self.delivering = True
+        result = call_two_quiet(ref(callback), ref(data), ref(address))
+        self.delivering = False
+        failed = None
+        if result is cython.NULL:
+            failed = hoop_take_exception()
+        else:
+            Py_DECREF(result)
+        if PyContext_Exit(context) < 0:
+            failed = hoop_take_exception()
+        self.go_on(failed is None)
+        return 0 if failed is None else self.report(failed, "datagram_received")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def go_on(self, may_hold: cython.bint) -> cython.int:
+        """After a delivery: the next has its turn, and answers leave before anything else can run."""
+        tick: cython.longlong = hoop_tick()
+        loop: LoopBase = self.loop
+        next_is_ours: cython.bint = False
+        if tick == self.tick:
+            self.quick_calls += 1
+        else:
+            self.tick = tick
+            self.quick_calls = 0
+        if self.closing or self.delivered >= len(self.inbox):
+            del self.inbox[:]
             self.delivered = 0
+            if not self.closing and not self.reading_paused:
+                self.start_reading()
+        elif not self.reading_paused:
+            self.queue_delivery()
+            next_is_ours = loop.tail - loop.head == 1 and loop.thread != 0 and not loop.stopping
+        if may_hold and next_is_ours and self.quick_calls != 0:
+            return 0
+        if self.outbox and not self.waits_to_send():
+            return self.flush()
         return 0
 
     def is_reading(self):
@@ -334,7 +398,7 @@ class DatagramTransport(Endpoint):
     # ---- sending ----
 
     def sendto(self, data, addr=None):
-        """Queue a datagram. It leaves at the end of this turn of the loop, if the kernel takes it.
+        """Send a datagram; if the kernel does not take it now, queue it.
 
         A mutable buffer is copied. Raises TypeError for what is no buffer of bytes, and ValueError for
         another address than the one that the endpoint was made for. What the kernel says against it is
@@ -353,58 +417,74 @@ class DatagramTransport(Endpoint):
                 log.logger.warning("socket.send() raised exception.")
             self.lost += 1
             return
+        if self.peers is cython.NULL:
+            raise RuntimeError("the endpoint was not opened")
+        if not self.outbox and not self.may_hold() and not self.waits_to_send():
+            self.send(data, addr)
+            return
         self.queue(data, addr)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def queue(self, data: bytes, address) -> cython.int:
-        count: cython.Py_ssize_t = len(self.outbox) // 2
-        if count == self.room:
-            room: cython.Py_ssize_t = self.room * 2 or 8
-            grown = cython.cast(
-                cython.pointer[hoop_address],
-                PyMem_Realloc(self.addresses, room * cython.sizeof(hoop_address)),
-            )
-            if grown is cython.NULL:
-                raise MemoryError
-            self.addresses = grown
-            self.room = room
-        literal: cython.bint = self.has_peer or self.find_address(
-            address, cython.address(self.addresses[count])
-        )
-        self.outbox.append(data)
-        self.outbox.append(address)
-        self.buffered += PyBytes_GET_SIZE(data) + HEADER
-        if not literal or self.lost or self.loop.closed:
-            # What the socket module has to say about the address, it says now.
-            if not is_armed(self.send_op):
-                self.flush()
-            if self.lost:
-                self.outbox.clear()
-            return self.maybe_pause()
-        if not self.is_dirty and not is_armed(self.send_op):
-            self.is_dirty = True
-            self.loop.mark_dirty(self.send_op)
-        if self.buffered > self.high_water:
-            if not is_armed(self.send_op):
-                self.flush()
-            self.maybe_pause()
-        return 0
+        if not self.waits_to_send() and (not self.may_hold() or self.buffered > self.high_water):
+            self.flush()
+        self.maybe_pause()
 
     @cython.cfunc
     @cython.exceptval(check=False)
-    def find_address(self, text, found: cython.pointer[hoop_address]) -> cython.bint:
-        """The kernel's form of an address. False, and AF_UNSPEC, if only the socket module can tell."""
-        place: cython.pointer[Peer] = cython.address(
-            self.peers[hoop_tuple_port(text) & (PEERS - 1)]
+    def may_hold(self) -> cython.bint:
+        """Whether an answer may wait for others: the rest of the batch comes next, and always came soon."""
+        return (
+            self.delivering
+            and self.quick_calls >= QUICK_CALLS
+            and self.delivered < len(self.inbox)
+            and len(self.outbox) < 2 * HOOP_DATAGRAMS
         )
-        if place.text == ref(text):  # the very tuple that came with a datagram
-            found[0] = place.address
-            return True
-        if hoop_parse_address(self.family, text, found):
-            return True
-        memset(found, 0, cython.sizeof(hoop_address))
-        return False
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def waits_to_send(self) -> cython.bint:
+        """Whether the kernel took no more the last time."""
+        return is_armed(self.send_op) or self.send_timer is not None
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send(self, data: bytes, address) -> cython.int:
+        """Send the one datagram, with none before it."""
+        letter: hoop_letter
+        to: hoop_address
+        n: cython.int
+        if not self.has_peer and not self.find_address(address, cython.address(to)):
+            self.queue(data, address)
+            self.flush()
+            return self.maybe_pause()
+        if not self.has_peer and self.audit(address) < 0:
+            return 0
+        letter.data = PyBytes_AS_STRING(data)
+        letter.length = PyBytes_GET_SIZE(data)
+        letter.to = cython.NULL if self.has_peer else cython.address(to)
+        self.loop.look_at = 0  # the receiver may be another transport of this loop
+        n = -EBADF
+        if not self.lent or not self.was_closed():
+            n = hoop_send_batch(self.fd, cython.address(letter), 1)
+        if n > 0:
+            return 0
+        if n != -EAGAIN and n != -EINTR:
+            self.protocol.error_received(os_error(n))
+            return 0
+        self.queue(data, address)
+        self.settle()
+        return self.maybe_pause()
+
+    @cython.cfunc
+    @cython.exceptval(-2, check=False)
+    def audit(self, address) -> cython.int:
+        """What the socket module would tell audit hooks. -1 if one of them objects, as it does to asyncio."""
+        try:
+            hoop_audit_sendto(self.sock, address)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self.fail(exc, "Fatal write error on datagram transport")
+            return -1
+        return -1 if self.fd < 0 else 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -412,9 +492,11 @@ class DatagramTransport(Endpoint):
         """Send what is queued, as far as the kernel takes it; wait for the rest."""
         letters: hoop_letter[HOOP_DATAGRAMS]
         n: cython.int
-        self.is_dirty = False
-        if self.lent and self.was_closed():
-            return self.fail(os_error(-EBADF), "Fatal write error on datagram transport")
+        if self.lent and self.was_closed():  # asyncio's socket says so to each
+            while self.outbox:
+                self.forget(1)
+                self.tell("error_received", (os_error(-EBADF),))
+            return self.settle()
         self.loop.look_at = 0
         while self.outbox and self.fd >= 0:
             n = self.gather(letters)
@@ -422,56 +504,41 @@ class DatagramTransport(Endpoint):
                 n = hoop_send_batch(self.fd, letters, n)
                 if n < 0 and n != -EAGAIN and n != -EINTR:
                     return self.refused(os_error(n))
+                if n > 0:
+                    self.forget(n)
             else:
-                try:
-                    self.sock.sendto(self.outbox[0], self.outbox[1])
-                    n = 1
-                except (BlockingIOError, InterruptedError):
-                    n = -EAGAIN
-                except OSError as exc:
-                    return self.refused(exc)
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except BaseException as exc:
-                    return self.fail(exc, "Fatal write error on datagram transport")
-            if n < 0:
+                n = self.send_by_python()
+            if n <= 0:
                 break
-            self.forget(n)
         return self.settle()
 
     @cython.cfunc
-    @cython.exceptval(check=False)
-    def gather(self, letters: cython.pointer[hoop_letter]) -> cython.int:
-        """The datagrams that can leave together. 0 if the first one has to go by Python."""
-        count: cython.Py_ssize_t = min(len(self.outbox) // 2, HOOP_DATAGRAMS)
-        i: cython.Py_ssize_t
-        data: Ref
-        for i in range(count):
-            if (
-                not self.has_peer
-                and hoop_address_family(cython.address(self.addresses[i])) == AF_UNSPEC
-            ):
-                return i
-            data = PyList_GET_ITEM(self.outbox, 2 * i)
-            letters[i].data = PyBytes_AS_STRING(cython.cast(object, data))
-            letters[i].length = PyBytes_GET_SIZE(cython.cast(object, data))
-            letters[i].to = cython.NULL if self.has_peer else cython.address(self.addresses[i])
-        return count
+    @cython.exceptval(-2, check=False)
+    def send_by_python(self) -> cython.int:
+        """Have the socket send the first datagram: 1; 0 if that cannot be sent; -1 if it has to wait.
 
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def forget(self, n: cython.Py_ssize_t) -> cython.int:
-        """Take the first n datagrams out of the outbox."""
-        i: cython.Py_ssize_t
-        for i in range(n):
-            self.buffered -= len(self.outbox[2 * i]) + HEADER
-        del self.outbox[: 2 * n]
-        memmove(
-            self.addresses,
-            self.addresses + n,
-            len(self.outbox) // 2 * cython.sizeof(hoop_address),
-        )
-        return 0
+        The socket, the address and audit hooks may run anything: meanwhile the outbox is without it.
+        """
+        data: bytes = self.outbox[0]
+        address = self.outbox[1]
+        moved: cython.bint = self.moved
+        self.forget(1)
+        try:
+            self.sock.sendto(data, address)
+        except (BlockingIOError, InterruptedError):
+            if not self.lost:
+                self.put_back(data, address)
+            self.moved = moved
+            return -1
+        except OSError as exc:
+            self.tell("error_received", (exc,))
+            return 0
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self.fail(exc, "Fatal write error on datagram transport")
+            return 0
+        return 1
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -490,78 +557,52 @@ class DatagramTransport(Endpoint):
         if self.fd < 0 or self.loop.closed:
             return 0
         if self.outbox and not self.lost:
-            if not is_armed(self.send_op):
+            if not self.waits_to_send():
                 self.loop.driver.submit(self.send_op)
             return self.maybe_resume()
-        if is_armed(self.send_op):
-            self.loop.driver.cancel(self.send_op)
+        self.end_waiting()
         self.maybe_resume()  # may queue more
         if self.closing and not self.outbox and not self.lost:
             return self.lose(None)
         return 0
 
-    # ---- flow control ----
-
-    def set_write_buffer_limits(self, high=None, low=None):
-        """Set the sizes, in bytes, at which the protocol is told to pause and to resume writing."""
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high_water = high
-        self.low_water = low
-        self.maybe_pause()
-
-    def get_write_buffer_limits(self):
-        """The (low, high) water marks in bytes."""
-        return (self.low_water, self.high_water)
-
-    def get_write_buffer_size(self):
-        """How many bytes wait to be sent."""
-        return self.buffered
-
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def maybe_pause(self) -> cython.int:
-        if self.buffered > self.high_water and not self.writing_paused:
-            self.writing_paused = True
-            return self.tell("pause_writing", ())
+    def end_waiting(self) -> cython.int:
+        if self.send_timer is not None:
+            self.send_timer.cancel()
+            self.send_timer = None
+        if is_armed(self.send_op) and not self.loop.closed:
+            self.loop.driver.cancel(self.send_op)
         return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def maybe_resume(self) -> cython.int:
-        if self.writing_paused and self.buffered <= self.low_water:
-            self.writing_paused = False
-            return self.tell("resume_writing", ())
+    def on_writable(self) -> cython.int:
+        """Send what waits. If the kernel says that it would take some and does not, ask it less often.
+
+        A Unix socket that is not connected is writable, whatever the receivers' queues.
+        """
+        self.moved = False
+        self.flush()
+        if self.moved:
+            self.send_rest = 0
+        elif is_armed(self.send_op):
+            self.loop.driver.cancel(self.send_op)
+            self.send_rest = max(2 * self.send_rest, SHORTEST_REST)
+            self.send_timer = self.rest(self.send_rest, self._send_again)
         return 0
 
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def tell(self, method: str, args: tuple) -> cython.int:
-        """Call a method of the protocol: in our context, unless the caller is in it already."""
-        context: Ref = ref(self.context)
-        entered: cython.bint = PyContext_Enter(context) == 0
-        if not entered:
-            PyErr_Clear()
-        try:
-            getattr(self.protocol, method)(*args)
-        except BaseException as exc:
-            self.report(exc, method)
-        finally:
-            if entered:
-                PyContext_Exit(context)
-        return 0
+    def _send_again(self):
+        self.send_timer = None
+        if self.outbox and self.fd >= 0:
+            self.on_writable()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def report(self, exc, method: str) -> cython.int:
         """The protocol raised. The transport lives on, as asyncio's does."""
         if isinstance(exc, (KeyboardInterrupt, SystemExit)):
-            if self.delivered < len(self.inbox):
-                self.loop.soon(self._deliver_rest, (), self.loop.wake_context)
             raise exc
         self.loop.call_exception_handler(
             {
@@ -585,7 +626,7 @@ class DatagramTransport(Endpoint):
             return
         self.closing = True
         self.stop_reading()
-        if self.outbox and not is_armed(self.send_op):
+        if self.outbox and not self.waits_to_send():
             self.flush()
         elif not self.outbox:
             self.lose(None)
@@ -599,8 +640,7 @@ class DatagramTransport(Endpoint):
             return
         self.outbox.clear()
         self.buffered = 0
-        if not self.loop.closed:
-            self.loop.driver.cancel(self.send_op)
+        self.end_waiting()
         if not self.closing:
             self.closing = True
             self.stop_reading()
@@ -626,10 +666,13 @@ class DatagramTransport(Endpoint):
         return 0
 
     def _connection_lost(self, exc):
+        protocol = self.protocol
         try:
-            if self.protocol is not None:
-                self.protocol.connection_lost(exc)
+            if protocol is not None:
+                protocol.connection_lost(exc)
         finally:
+            if self.loop.debug:
+                self.loop.lap(getattr(protocol, "connection_lost", None))
             self.release()
 
     @cython.cfunc
@@ -639,9 +682,9 @@ class DatagramTransport(Endpoint):
         fd: cython.int = self.fd
         if fd < 0:
             return 0
+        self.stop_reading()
+        self.end_waiting()
         if not self.loop.closed:
-            self.loop.driver.cancel(self.receive_op)
-            self.loop.driver.cancel(self.send_op)
             if self.in_kernel():
                 self.loop.driver.poll(self.loop, 0)
             if self.in_kernel():
@@ -654,6 +697,7 @@ class DatagramTransport(Endpoint):
         self.send_op.enter_dead()
         self.receive_op.transport = None
         self.send_op.transport = None
+        self.delivery.transport = None
         self.inbox.clear()
         self.outbox.clear()
         self.delivered = self.buffered = 0
@@ -679,8 +723,9 @@ class DatagramTransport(Endpoint):
             if self.closing:
                 info.append("closing")
             info.append(f"fd={self.fd}")
-            info.append("read=polling" if is_armed(self.receive_op) else "read=idle")
-            state = "polling" if is_armed(self.send_op) else "idle"
+            reads = is_armed(self.receive_op) or self.delivery.waits or self.read_timer is not None
+            info.append("read=polling" if reads else "read=idle")
+            state = "polling" if self.waits_to_send() else "idle"
             info.append(f"write=<{state}, bufsize={self.buffered}>")
         return f"<{' '.join(info)}>"
 

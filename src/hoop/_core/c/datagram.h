@@ -59,6 +59,26 @@ static inline int hoop_send_batch(int fd, const hoop_letter *letters, int n) {
     return (int)HOOP_RESULT(sendmmsg(fd, headers, (unsigned)n, MSG_NOSIGNAL));
 }
 
+/* Empty the queue of errors that IP_RECVERR keeps: it makes the socket readable for as long as one is in it.
+ * Time stamps and notices of zero-copy sends, which are kept there too, are for the user to read. */
+static inline void hoop_drop_errors(int fd) {
+    static const int kept_for_the_user[] = {SO_TIMESTAMPING, SO_ZEROCOPY};
+    for (int i = 0; i < 2; i++) {
+        int on = 0;
+        socklen_t size = sizeof on;
+        if (getsockopt(fd, SOL_SOCKET, kept_for_the_user[i], &on, &size) == 0 && on) return;
+    }
+    for (int i = 0; i < 1024; i++) {
+        struct msghdr error = {0};
+        if (recvmsg(fd, &error, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return;
+    }
+}
+
+/* What the socket module tells audit hooks of socket.sendto(). */
+static inline int hoop_audit_sendto(PyObject *sock, PyObject *address) {
+    return PySys_Audit("socket.sendto", "OO", sock, address);
+}
+
 /* The address in the socket module's form, `(text, port[, flowinfo[, scope_id]])`, if it is a literal one of
  * this family that needs no looking up: 1, else 0. Raises nothing. */
 static inline int hoop_parse_address(int family, PyObject *address, hoop_address *out) {
@@ -74,11 +94,13 @@ static inline int hoop_parse_address(int family, PyObject *address, hoop_address
         if (overflow || numbers[i - 1] < 0) return 0;
     }
     if (numbers[0] > 65535 || numbers[1] > 0xfffff || numbers[2] > 0xffffffffL) return 0;
-    const char *text = PyUnicode_AsUTF8(PyTuple_GET_ITEM(address, 0));
+    Py_ssize_t length;
+    const char *text = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(address, 0), &length);
     if (text == NULL) {
         PyErr_Clear();
         return 0;
     }
+    if (memchr(text, 0, (size_t)length)) return 0; /* C would see only what stands before it */
     memset(out, 0, sizeof *out);
     if (family == AF_INET) {
         if (inet_pton(AF_INET, text, &out->ipv4.sin_addr) != 1) return 0;
