@@ -214,6 +214,8 @@ def test_nothing_in_the_core_names_a_kind_of_driver():
         ("receiver", "stream"),
         ("stream", "loop"),
         ("stream", "listener"),
+        ("task", "listener"),
+        ("coroutine", "listener"),
         ("stream", "tls_layer"),
         ("records", "stream"),
         ("buffer", "base"),

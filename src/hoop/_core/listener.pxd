@@ -1,6 +1,7 @@
 from hoop._core.c.linux cimport hoop_peer
 from hoop._core.op cimport Op
 from hoop._core.base cimport LoopBase
+from hoop._core.stream cimport StreamTransport
 
 cdef class AcceptOp(Op):
     cdef LoopBase loop
@@ -15,3 +16,5 @@ cdef class AcceptOp(Op):
     cdef object retry               # the timer that arms it again after the system ran out
     cdef int out_of_resources(self, object exc) except -1
     cdef int connected(self, int fd, hoop_peer *peer) except -1
+
+cdef int stand_by(StreamTransport stream) except -1

@@ -25,9 +25,17 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_peer_name,
 )
 from cython.cimports.hoop._core.c.python import PyContext_CopyCurrent
+from cython.cimports.hoop._core.coroutine import (
+    OVER,
+    SUSPENDED,
+    Method,
+    NativeCoroutine,
+    new_coroutine,
+)
 from cython.cimports.hoop._core.errors import os_error
 from cython.cimports.hoop._core.op import ARMED, DEAD, READABLE, READY, Op
-from cython.cimports.hoop._core.stream import new_stream
+from cython.cimports.hoop._core.stream import StreamTransport, new_stream
+from cython.cimports.hoop._core.task import Task, new_task
 from cython.cimports.hoop._core.watch import descriptor
 
 # Nobody there after all, or gone already.
@@ -146,7 +154,8 @@ class AcceptOp(Op):
                 }
             )
             return 0
-        return stream.begin()
+        stream.begin()
+        return 0 if stream.closing else stand_by(stream)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -175,3 +184,51 @@ class AcceptOp(Op):
             "exception": exc,
             "socket": trsock.TransportSocket(self.sock),
         }
+
+
+# ---- cancelled while it is accepted ------------------------------------------------------------------
+
+
+@cython.final
+@cython.cclass
+class Accepting(Method):
+    """The task of a connection that is being accepted: cancelling it ends the connection, as on asyncio.
+
+    Whoever stops a server by cancelling all tasks waits for its connections next. asyncio's task is there for
+    two more turns after it has called the protocol factory; so is this one.
+    """
+
+    @cython.cfunc
+    def title(self, c: NativeCoroutine) -> str:
+        return self.name
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        if c.count == 0:
+            c.count = 1
+            return c.wait_a_turn()
+        c.owner = None
+        return OVER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        cython.cast(StreamTransport, c.owner).close()
+        c.owner = None
+        raise error
+
+
+ACCEPTING = cython.declare(Accepting, Accepting("accept_connection"))
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def stand_by(stream: StreamTransport) -> cython.int:
+    """Have a task that ends a new connection if it is cancelled in the next turns."""
+    c: NativeCoroutine = new_coroutine(ACCEPTING, stream, None)
+    c.count = 0
+    c.phase = SUSPENDED  # as if it had taken its first step: it can be cancelled from now on
+    task: Task = new_task(stream.loop, c, None, stream.context, False)
+    task.silent = True  # the connection is made, whatever becomes of this
+    return 0

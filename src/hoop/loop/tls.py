@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
 from asyncio import constants, sslproto
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from hoop._core.task import Task
 
 try:
     import ssl
@@ -87,11 +88,10 @@ def accept(
     extra: dict[str, Any],
 ) -> None:
     """Serve an accepted connection. As in asyncio a failure is reported in debug mode only."""
-    protocol = transport = waiter = None
+    protocol = transport = None
     try:
         protocol = protocol_factory()
-        if loop.get_debug():
-            waiter = loop.create_future()
+        waiter = loop.create_future()
         transport = loop._make_ssl_transport(
             connection,
             protocol,
@@ -103,24 +103,30 @@ def accept(
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        if waiter is not None:
-            waiter.add_done_callback(
-                functools.partial(_report_failed_handshake, loop, protocol, transport)
-            )
     except BaseException as exc:
         connection.close()
         if not isinstance(exc, Exception):
             raise
         if loop.get_debug():
             _report(loop, exc, protocol, transport)
+    else:
+        # Started, so that whoever cancels it before its first turn ends the connection too.
+        Task(_shake_hands(loop, waiter, protocol, transport), loop=loop, eager_start=True)
 
 
-def _report_failed_handshake(
-    loop: EventLoop, protocol: Any, transport: Any, waiter: asyncio.Future[None]
+async def _shake_hands(
+    loop: EventLoop, waiter: asyncio.Future[None] | None, protocol: Any, transport: SSLTransport
 ) -> None:
-    exc = waiter.exception()
-    if exc is not None:
-        _report(loop, exc, protocol, transport)
+    """Wait for the handshake. Cancelled, as by who cancels all tasks to stop a server, end the connection."""
+    try:
+        await waiter  # type: ignore[misc]
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exc:
+        waiter = None  # the exception's traceback has this frame
+        transport.close()
+        if loop.get_debug():
+            _report(loop, exc, protocol, transport)
 
 
 def _report(loop: EventLoop, exc: BaseException, protocol: Any, transport: Any) -> None:
