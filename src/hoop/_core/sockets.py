@@ -57,7 +57,9 @@ SOL_SOCKET = cython.declare(object, socket.SOL_SOCKET)
 NAMED = cython.declare(
     tuple, (socket.AF_INET, socket.AF_INET6) if base_events._HAS_IPv6 else (socket.AF_INET,)
 )
+AF_UNIX = cython.declare(object, socket.AF_UNIX)
 EAGAIN = cython.declare(cython.int, errno.EAGAIN)
+RETRY_MS_MAX = cython.declare(cython.Py_ssize_t, 64)
 
 _fileno = cython.declare(PyCFunction, hoop_c_method(_socket.socket.fileno))
 _check_ssl_socket = cython.declare(object, base_events._check_ssl_socket)
@@ -520,11 +522,15 @@ class SendTo(SocketMethod):
 @cython.final
 @cython.cclass
 class Connect(SocketMethod):
-    """loop.sock_connect(): looks up a name, as the coroutine's `inner`; then connects."""
+    """loop.sock_connect(): looks up a name, as the coroutine's `inner`; then connects.
+
+    While the backlog of a Unix socket is full the `inner` is a pause, and `count` its milliseconds.
+    """
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def attempt(self, c: NativeCoroutine) -> cython.int:
+        c.count = 0
         if c.value.family not in NAMED:
             return self.connect(c)
         return c.delegate(_resolve(c))
@@ -537,7 +543,11 @@ class Connect(SocketMethod):
             c.value.connect(c.extra)
             c.value = None
             return OVER
-        except (BlockingIOError, InterruptedError):
+        except (BlockingIOError, InterruptedError) as exc:
+            if exc.errno == EAGAIN and c.value.family == AF_UNIX:
+                # The server's backlog is full. The kernel does not tell when it no longer is: try again.
+                c.count = min(max(1, c.count * 2), RETRY_MS_MAX)
+                return c.delegate(asyncio.sleep(c.count * 1e-3))
             return wait_again(c, EPOLLOUT)
 
     @cython.cfunc

@@ -40,6 +40,10 @@ _stop_loop_of: Callable[[Any], None] = base_events._run_until_complete_cb  # typ
 # Since then asyncio closes the socket of a connection if no transport for it can be made, the user's own too.
 CLOSES_THE_UNUSED = sys.version_info >= (3, 14, 8)
 
+# What the C library's getaddrinfo() knows.
+KINDS = frozenset((socket.SOCK_STREAM, socket.SOCK_DGRAM))
+PROTOCOLS = frozenset((0, socket.IPPROTO_TCP, socket.IPPROTO_UDP))
+
 registry.install()
 atexit.register(registry.let_go_of_tasks)
 
@@ -506,6 +510,41 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         finally:
             self._set_transport(number, transport)
 
+    async def _ensure_resolved(
+        self,
+        address: Any,
+        *,
+        family: int = 0,
+        type: int = socket.SOCK_STREAM,
+        proto: int = 0,
+        flags: int = 0,
+        loop: EventLoop,
+    ) -> Any:
+        # An address is the same under each protocol, and the C library knows few of them: not MPTCP.
+        known = 0 if type in KINDS and proto not in PROTOCOLS else proto
+        found = await super()._ensure_resolved(  # type: ignore[misc]
+            address, family=family, type=type, proto=known, flags=flags, loop=loop
+        )
+        return found if known == proto else [(f, t, proto, name, a) for f, t, _, name, a in found]
+
+    @functools.wraps(base_events.BaseEventLoop.create_server)
+    async def create_server(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        try:
+            server = await super().create_server(*args, **kwargs)
+        except OSError as exc:
+            if (
+                exc.errno is None
+            ):  # asyncio takes every failed socket() for a family that is not there
+                _check_sockets_can_be_made(exc)
+            raise
+        if not server.sockets:
+            try:
+                _check_sockets_can_be_made(None)
+            except OSError:
+                server.close()
+                raise
+        return server
+
     # ---- pipes and child processes ----
 
     def _make_read_pipe_transport(
@@ -638,6 +677,14 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         if removed and self._watches_signals:
             signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         return removed
+
+
+def _check_sockets_can_be_made(instead: OSError | None) -> None:
+    """Raise what socket() raises for want of descriptors or memory."""
+    try:
+        socket.socket().close()
+    except OSError as exc:
+        raise exc from instead
 
 
 class DriverSelector:
