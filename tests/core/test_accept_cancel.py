@@ -74,6 +74,43 @@ def test_the_task_of_accepting_is_gone_after_two_turns_and_the_connection_stays(
     run(main())
 
 
+def test_a_connection_that_comes_in_the_turn_that_stops_the_loop_is_not_accepted(loop):
+    """aiosmtpd's Controller.stop() again: cancel and stop, then close the server and wait for its connections."""
+    made = []
+
+    async def serve():
+        return await loop.create_server(lambda: made.append(Recorder()) or made[-1], "127.0.0.1", 0)
+
+    server = loop.run_until_complete(serve())
+    with idle_client(server):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert made == []
+        server.close()
+        loop.run_until_complete(asyncio.wait_for(server.wait_closed(), 5))
+    assert made == []
+
+
+def test_a_loop_that_is_stopped_every_turn_accepts_all_the_same(loop):
+    made = []
+
+    async def serve():
+        return await loop.create_server(lambda: made.append(Recorder()) or made[-1], "127.0.0.1", 0)
+
+    server = loop.run_until_complete(serve())
+    for n in range(1, 4):
+        with idle_client(server):
+            for _ in range(100):
+                loop.call_soon(loop.stop)
+                loop.run_forever()
+                if len(made) == n and made[-1].events:
+                    break
+            assert len(made) == n
+            made[-1].transport.abort()
+    server.close()
+    loop.run_until_complete(server.wait_closed())
+
+
 async def cancelled_in_the_handshake(debug: bool) -> list[object]:
     """Cancel everything while a client has connected and not shaken hands; what is reported of it."""
     loop = asyncio.get_running_loop()

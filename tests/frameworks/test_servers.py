@@ -5,6 +5,8 @@ import contextlib
 import smtplib
 import socket
 import ssl
+import sys
+import threading
 from email.message import EmailMessage
 
 import pytest
@@ -315,3 +317,35 @@ def test_aiosmtpd_controller_runs_the_loop_in_its_own_thread(loop, tmp_path):
     assert mailbox.found == [
         ("ann@localhost", ["bob@localhost"], b"Subject: x\r\n\r\n.dots\r\n", False)
     ]
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12, 1), reason="wait_closed() of this Python waits for nothing"
+)
+@pytest.mark.parametrize("client", ["greeted", "silent"])
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_aiosmtpd_controller_stops_with_an_idle_connection(loop, tmp_path, tls, client, encrypted):
+    """It cancels all tasks, closes the server and waits: a connection in its handshake must end too."""
+    controllers = pytest.importorskip("aiosmtpd.controller")
+    path = str(tmp_path / "socket")
+    context = tls.serving if encrypted else None
+    controller = controllers.UnixSocketController(
+        Mailbox(), unix_socket=path, loop=loop, ssl_context=context
+    )
+    controller.start()
+    with socket.socket(socket.AF_UNIX) as idle:
+        idle.settimeout(10)
+        idle.connect(path)
+        if client == "greeted":
+            if encrypted:
+                idle = tls.trusting.wrap_socket(idle, server_hostname="localhost")
+            assert idle.recv(100).startswith(b"220 ")
+        stopping = threading.Thread(target=controller.stop)
+        stopping.start()
+        with contextlib.suppress(ConnectionResetError):
+            while idle.recv(100):
+                pass
+        idle.close()
+        stopping.join(5)
+        assert not stopping.is_alive()
+    assert loop.is_closed()

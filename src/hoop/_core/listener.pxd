@@ -12,6 +12,7 @@ cdef class AcceptOp(Op):
     cdef object on_socket           # takes each accepted Python socket and what is known of it instead, if not None
     cdef unsigned int burst         # how many to accept before the loop goes on
     cdef unsigned int backlog
+    cdef bint put_off               # connections were left waiting because the loop was being stopped
     cdef int failed(self, int error) except -1
     cdef object retry               # the timer that arms it again after the system ran out
     cdef int out_of_resources(self, object exc) except -1

@@ -93,6 +93,11 @@ class AcceptOp(Op):
         peer: hoop_peer
         if self.sock.fileno() != self.fd:  # its number may be another's by now
             return self.loop.driver.cancel(self)
+        if self.loop.stopping and not self.put_off:
+            # Who has stopped the loop may be about to close the server, and has cancelled all tasks already.
+            self.put_off = True
+            return 0
+        self.put_off = False
         for n in range(self.burst):
             fd = hoop_accept(self.fd, cython.address(peer))
             if fd < 0:
