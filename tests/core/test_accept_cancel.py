@@ -75,7 +75,7 @@ def test_the_task_of_accepting_is_gone_after_two_turns_and_the_connection_stays(
 
 
 def test_a_connection_that_comes_in_the_turn_that_stops_the_loop_is_not_accepted(loop):
-    """aiosmtpd's Controller.stop() again: cancel and stop, then close the server and wait for its connections."""
+    """aiosmtpd again: cancel and stop, then close the server and wait for its connections."""
     made = []
 
     async def serve():

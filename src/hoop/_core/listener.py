@@ -224,7 +224,7 @@ class Accepting(Method):
         raise error
 
 
-ACCEPTING = cython.declare(Accepting, Accepting("accept_connection"))
+ACCEPTING = cython.declare(Accepting, Accepting("accept_connection", StreamTransport))
 
 
 @cython.cfunc
