@@ -427,7 +427,7 @@ class StreamWriter(Primitive):
             self.stream.wrote_in = 0
             if self.stream.waits:
                 self.stream.flush()
-            return self.stream.closing
+            return self.stream.closing or self.stream.broken
         return bool(self.target.is_closing())
 
     # ---- what asyncio's has ----
