@@ -40,6 +40,7 @@ from cython.cimports.hoop._core.c.file import (
     hoop_wait_ready,
 )
 from cython.cimports.hoop._core.c.linux import hoop_close
+from cython.cimports.hoop._core.c.python import hoop_forbid_new
 from cython.cimports.hoop._core.errors import os_error
 from cython.cimports.hoop._core.pieces import (
     Chunk,
@@ -784,3 +785,6 @@ class Buffer:
             hoop_close(self.abort_fd)
             self.abort_fd = -1
         return fd
+
+
+hoop_forbid_new(Buffer)

@@ -52,6 +52,7 @@ from cython.cimports.hoop._core.c.file import (
     hoop_status,
     hoop_status_of,
 )
+from cython.cimports.hoop._core.c.python import hoop_forbid_new
 from cython.cimports.hoop._core.errors import os_error
 from cython.cimports.hoop._core.future import Future, new_future
 from cython.cimports.hoop._core.op import CALL, CallOp
@@ -547,3 +548,9 @@ def is_local(fd: cython.int):
     if local < 0:
         raise os_error(local)
     return local == 1
+
+
+hoop_forbid_new(SystemCall)
+hoop_forbid_new(OpenCall)
+hoop_forbid_new(StatusCall)
+hoop_forbid_new(ReadCall)

@@ -46,6 +46,7 @@ from cython.cimports.hoop._core.c.python import (
     PyContext_Exit,
     Ref,
     call_two_quiet,
+    hoop_forbid_new,
     hoop_take_exception,
     ref,
 )
@@ -786,3 +787,6 @@ def open_datagram(
     # _begin() enters the endpoint's context itself.
     loop.soon(transport._begin, (waiter,), loop.wake_context)
     return transport
+
+
+hoop_forbid_new(DatagramTransport)

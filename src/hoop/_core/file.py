@@ -38,6 +38,7 @@ from cython.cimports.hoop._core.c.python import (
     Ref,
     destructor,
     hoop_drop_stop,
+    hoop_forbid_new,
     hoop_iter_return,
     hoop_set_await,
     hoop_set_iternext,
@@ -502,3 +503,8 @@ def line_dealloc(line: Ref) -> cython.void:
 hoop_set_await(Line, cython.cast(unaryfunc, line_await))
 hoop_set_iternext(Line, cython.cast(iternextfunc, line_iternext))
 _line_dealloc = hoop_swap_dealloc(Line, cython.cast(destructor, line_dealloc))
+
+hoop_forbid_new(OwnedCall)
+hoop_forbid_new(FillCall)
+hoop_forbid_new(DrainCall)
+hoop_forbid_new(FileBuffer)

@@ -24,7 +24,7 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_peer_address,
     hoop_peer_name,
 )
-from cython.cimports.hoop._core.c.python import PyContext_CopyCurrent
+from cython.cimports.hoop._core.c.python import PyContext_CopyCurrent, hoop_forbid_new
 from cython.cimports.hoop._core.coroutine import (
     OVER,
     SUSPENDED,
@@ -70,6 +70,8 @@ class AcceptOp(Op):
     def start(self):
         """Accept connections. Raises OSError if the descriptor cannot be watched."""
         self.loop.check_open()
+        if self.loop.driver is None:
+            raise RuntimeError("EventLoop.__init__() was not called")
         self.loop.driver.submit(self)
 
     def stop(self):
@@ -237,3 +239,6 @@ def stand_by(stream: StreamTransport) -> cython.int:
     task: Task = new_task(stream.loop, c, None, stream.context, False)
     task.silent = True  # the connection is made, whatever becomes of this
     return 0
+
+
+hoop_forbid_new(AcceptOp)

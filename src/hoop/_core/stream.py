@@ -31,6 +31,7 @@ from cython.cimports.hoop._core.c.linux import (
 )
 from cython.cimports.hoop._core.c.python import (
     PyContext_CopyCurrent,
+    hoop_forbid_new,
 )
 from cython.cimports.hoop._core.c.uring import OP_SEND
 from cython.cimports.hoop._core.endpoint import Layer
@@ -728,3 +729,6 @@ def open_stream(
     # begin() enters the connection's context itself.
     loop.soon(stream._begin, (waiter,), loop.wake_context)
     return stream
+
+
+hoop_forbid_new(StreamTransport)

@@ -8,6 +8,7 @@ from asyncio import constants, sslproto
 import cython
 from cython.cimports.hoop._core.attributes import Attributed
 from cython.cimports.hoop._core.base import LoopBase
+from cython.cimports.hoop._core.c.python import hoop_forbid_new
 from cython.cimports.hoop._core.tls_layer import TlsLayer
 
 # What isinstance() sees, and asyncio's sendfile fallback and tests by the name.
@@ -176,3 +177,7 @@ def _as_bytes(data) -> bytes:
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
     return bytes(memoryview(data))  # bytes(data) may give a subclass, and run its code
+
+
+hoop_forbid_new(SSLTransport)
+hoop_forbid_new(TlsLayer)

@@ -139,6 +139,7 @@ class WatchLoop(SocketLoop):
 
     def _watched(self, fd):
         """The handles that wait for a descriptor to become readable and writable, or None."""
+        self.check_driver()
         found = []
         for interest in (READABLE, WRITABLE):
             op = self.driver.armed(fd, interest)

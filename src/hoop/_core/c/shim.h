@@ -280,6 +280,29 @@ static inline int hoop_set_signature(PyObject *type, const char *signature) {
     tp->tp_doc = text;
     return 0;
 }
+static PyObject *hoop_refuse_new(PyObject *type, PyObject *args) {
+    PyErr_Format(PyExc_TypeError, "cannot create '%s' instances", ((PyTypeObject *)type)->tp_name);
+    return NULL;
+}
+static int hoop_refuse_init(PyObject *self, PyObject *args, PyObject *keywords) {
+    return hoop_refuse_new((PyObject *)Py_TYPE(self), args) ? 0 : -1;
+}
+/* A class whose objects crash unless the core has filled them in: nobody else makes any by __new__() alone,
+ * nor by a call if it has no __init__(). C still finds tp_new. */
+static inline int hoop_forbid_new(PyObject *type) {
+    static PyMethodDef refuse = {"__new__", hoop_refuse_new, METH_VARARGS, NULL};
+    PyTypeObject *tp = (PyTypeObject *)type;
+    PyObject *method = PyCFunction_New(&refuse, type);
+    if (method == NULL) return -1;
+    int error = PyDict_SetItemString(tp->tp_dict, "__new__", method);
+    Py_DECREF(method);
+    if (tp->tp_init == NULL || tp->tp_init == PyBaseObject_Type.tp_init) {
+        tp->tp_init = hoop_refuse_init;
+        tp->tp_vectorcall = NULL; /* Cython's, which would not call it */
+    }
+    PyType_Modified(tp);
+    return error;
+}
 /* These give what was in the slot. They fail with an exception set. */
 static inline traverseproc hoop_swap_traverse(PyObject *type, traverseproc f) {
     if (hoop_check_type(type) < 0) return NULL;
