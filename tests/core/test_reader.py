@@ -223,6 +223,38 @@ def test_separators_that_are_none(run, separator):
     run(main())
 
 
+class Hostile(bytes):
+    """Bytes that give themselves back, and lie of what is in them."""
+
+    def __bytes__(self):
+        return self
+
+    def __getitem__(self, i):
+        return b"xyz"
+
+    def __len__(self):
+        return 1000
+
+
+class HostileTuple(tuple):
+    """Separators that are there when asked, and not when counted."""
+
+    def __bool__(self):
+        return True
+
+    def __iter__(self):
+        return iter(())
+
+
+def test_a_separator_is_what_its_memory_holds(run):
+    async def main():
+        assert await fed(b"hello x world").readuntil(Hostile(b"x")) == b"hello x"
+        with pytest.raises(ValueError, match="at least one element"):
+            await fed(b"hello").readuntil(HostileTuple((b"x",)))
+
+    run(main())
+
+
 def test_other_separators(run):
     async def main():
         reader = fed(b"one--two==-three", eof=False)

@@ -599,9 +599,9 @@ class Until(Reading):
         separators = c.value
         if type(separators) is not bytes:
             if isinstance(separators, tuple):
+                separators = sorted([_as_bytes(each) for each in separators], key=len)
                 if not separators:
                     raise ValueError("Separator should contain at least one element")
-                separators = sorted([_as_bytes(each) for each in separators], key=len)
             else:
                 separators = _as_bytes(separators)
             c.value = separators
@@ -726,7 +726,7 @@ def _as_bytes(separator) -> bytes:
         raise TypeError(
             f"argument should be integer or bytes-like object, not {type(separator).__name__!r}"
         )
-    return bytes(separator)
+    return bytes(memoryview(separator))  # bytes() would let a subclass have its say
 
 
 # ---- by name, for subclasses -------------------------------------------------------------------------
