@@ -27,6 +27,7 @@ cdef class DatagramTransport(Letters):
     cdef list inbox
     cdef Py_ssize_t delivered
     cdef bint delivering                # in datagram_received
+    cdef unsigned long turn             # of the last delivery
     cdef long long tick                 # the coarse clock after the last delivery
     cdef unsigned int quick_calls       # deliveries in a row that took no tick
     cdef int batch                      # datagrams to ask for at once

@@ -243,10 +243,12 @@ class DatagramTransport(Letters):
             self.receive()
         else:
             self.receive_one()
-        if self.inbox:
-            self.empty = 0
-            return self.deliver()
-        return 0
+        if not self.inbox:
+            return 0
+        self.empty = 0
+        if self.turn == self.loop.turns:  # the last of the batch before was in this very turn
+            return self.queue_delivery()
+        return self.deliver()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -341,6 +343,7 @@ class DatagramTransport(Letters):
         address = self.inbox[self.delivered + 1]
         callback = self.datagram_received
         self.delivered += 2
+        self.turn = self.loop.turns
         self.delivering = True
         result = call_two_quiet(ref(callback), ref(data), ref(address))
         self.delivering = False
