@@ -510,7 +510,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         finally:
             self._set_transport(number, transport)
 
-    async def _ensure_resolved(
+    def _ensure_resolved(  # not async: that would be one more frame in a traceback
         self,
         address: Any,
         *,
@@ -520,12 +520,15 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         flags: int = 0,
         loop: EventLoop,
     ) -> Any:
+        async def of_protocol() -> Any:
+            return [(f, t, proto, name, a) for f, t, _, name, a in await found]
+
         # An address is the same under each protocol, and the C library knows few of them: not MPTCP.
         known = 0 if type in KINDS and proto not in PROTOCOLS else proto
-        found = await super()._ensure_resolved(  # type: ignore[misc]
+        found = super()._ensure_resolved(  # type: ignore[misc]
             address, family=family, type=type, proto=known, flags=flags, loop=loop
         )
-        return found if known == proto else [(f, t, proto, name, a) for f, t, _, name, a in found]
+        return found if known == proto else of_protocol()
 
     @functools.wraps(base_events.BaseEventLoop.create_server)
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
