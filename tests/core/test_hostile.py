@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
+import os
 import socket
 
 import pytest
@@ -113,6 +114,18 @@ def test_a_child_gets_the_bytes_of_a_subclass(run):
         return (await child.communicate())[0]
 
     assert run(main()) == b"odd argument\n"
+
+
+def test_a_path_has_the_bytes_of_a_subclass(run, tmp_path):
+    path = tmp_path / "file"
+
+    async def main():
+        await hoop.write_bytes(Odd(os.fsencode(path)), ODD)
+        async with hoop.open(Odd(os.fsencode(path)), "rb") as file:
+            assert await file.read() == b"odd bytes"
+        return await hoop.read_bytes(Odd(os.fsencode(path)))
+
+    assert run(main()) == b"odd bytes"
 
 
 # ---- contexts --------------------------------------------------------------------------------------

@@ -18,6 +18,12 @@ _T = TypeVar("_T")
 StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
+def encoded(path: StrOrBytesPath) -> bytes:
+    """The bytes of a path: no subclass, for the core takes just bytes."""
+    name = os.fsencode(path)
+    return name if type(name) is bytes else bytes(memoryview(name))
+
+
 def running_loop() -> EventLoop:
     """The running loop. Raises RuntimeError if it is not one of hoop's."""
     loop = asyncio.get_running_loop()

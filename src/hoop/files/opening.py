@@ -189,7 +189,7 @@ async def _open(
 ) -> BinaryFile | TextFile:
     loop = engine.running_loop()
     status = None
-    name = b"" if isinstance(file, int) else os.fsencode(file)
+    name = b"" if isinstance(file, int) else engine.encoded(file)
     if b"\0" in name:
         raise ValueError("embedded null byte")
     if audits:

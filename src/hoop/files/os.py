@@ -47,7 +47,7 @@ _NO_FOLLOW = 0x100  # AT_SYMLINK_NOFOLLOW
 
 
 def _name(path: Any) -> bytes:
-    name = os.fsencode(path)
+    name = engine.encoded(path)
     if b"\0" in name:
         raise ValueError("embedded null byte")
     return name

@@ -23,7 +23,7 @@ async def read_bytes(path: StrOrBytesPath) -> bytes:
     """Everything in a file. Raises what open() and read() raise."""
     loop = engine.running_loop()
     path = os.fspath(path)
-    name = os.fsencode(path)
+    name = engine.encoded(path)
     if b"\0" in name:
         raise ValueError("embedded null byte")
     sys.audit("open", path, "r", os.O_RDONLY | os.O_CLOEXEC)
