@@ -348,7 +348,7 @@ async def one_of_streams(world: World, reader: Any, writer: Any) -> None:
     elif kind == 5:
         await reader.readline()
     elif kind == 6:
-        await reader.readuntil(hostile_bytes(world, world.dice.choice((b"\n", b"of\n"))))
+        await reader.readuntil(hostile_bytes(world, world.dice.choice((b"\n", b"of\n", b""))))
     elif kind == 7:
         writer.writelines(HIterable(world, [b"one\n", buffer_of(world, b"two\n")]))
     elif kind == 8:
