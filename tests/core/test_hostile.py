@@ -10,6 +10,7 @@ import contextvars
 import ctypes
 import os
 import socket
+import sys
 
 import pytest
 from peers import Recorder, until
@@ -141,7 +142,11 @@ def leave(context) -> None:
 
 
 @pytest.mark.parametrize("kind", ["callback", "task", "eager task"])
-def test_who_leaves_another_context_entered_is_reported_and_the_loop_goes_on(loop, kind):
+def test_who_leaves_another_context_entered_is_reported_and_the_loop_goes_on(loop, kind, logged):
+    """From Python 3.12 on the handler is run in the callback's context, which cannot be entered again.
+
+    Then, as on asyncio, it is the log that says what happened.
+    """
     mine, other = contextvars.copy_context(), contextvars.Context()
     reported, ran = [], []
     loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
@@ -165,7 +170,8 @@ def test_who_leaves_another_context_entered_is_reported_and_the_loop_goes_on(loo
         loop.call_soon(loop.stop)
         loop.run_forever()
     try:
-        assert [str(exc).partition(":")[0] for exc in reported][:1] == ["cannot exit context"]
+        assert "cannot exit context" in (str(reported[0]) if reported else logged.text)
+        assert reported or (kind == "callback" and sys.version_info >= (3, 12))
         assert len(ran) == 4
     finally:
         if kind == "task":  # its second step could not enter a context that the thread was in
