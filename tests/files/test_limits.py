@@ -248,35 +248,22 @@ def test_a_file_closed_by_what_an_operation_is_given_is_closed(run, tmp_path, op
 def test_objects_of_the_core_made_without_their_makers_do_no_harm(run):
     async def main():
         loop = asyncio.get_running_loop()
-        of_calls = ["perform", "finish", "abandon", "forgo", "taken", "drop", "gone", "bytes"]
-        of_files = ["read", "readline", "peek", "tell", "seek", "write", "drain_waiting", "moving"]
-        of_files += ["start_filling", "start_draining", "next_move", "raise_error", "truncating"]
-        of_files += [
-            "stop",
-            "closing",
-            "close_left",
-            "close_forgotten",
-            "close",
-            "end",
-            "wait_ready",
-        ]
-        for kind, names in (
-            *[(kind, of_calls) for kind in (core.FillCall, core.DrainCall, core.OwnedCall)],
-            *[(kind, of_calls) for kind in (calls.SystemCall, calls.OpenCall, calls.CloseCall)],
-            *[(kind, [*of_calls, "stat_result"]) for kind in (calls.ReadCall, calls.StatusCall)],
-            (core.FileBuffer, of_files),
-        ):
-            for name in names:
-                made = kind.__new__(kind)
-                for args in (), (1,), (b"x", True):
-                    with contextlib.suppress(
-                        TypeError, ValueError, RuntimeError, OSError, AttributeError, BufferError
-                    ):
-                        getattr(made, name)(*args)
-                if isinstance(made, calls.SystemCall):
-                    with pytest.raises(RuntimeError):
-                        made.call(loop, loop._file_pool)
-                del made
+        for kind in (core.FillCall, core.DrainCall, core.OwnedCall, core.FileBuffer):
+            with pytest.raises(TypeError, match="cannot create"):
+                kind.__new__(kind)
+        for kind in (calls.SystemCall, calls.OpenCall, calls.ReadCall, calls.StatusCall):
+            with pytest.raises(TypeError, match="cannot create"):
+                kind.__new__(kind)
+        for name in ("perform", "finish", "abandon", "forgo", "taken", "drop", "gone", "bytes"):
+            made = calls.CloseCall.__new__(calls.CloseCall)
+            for args in (), (1,), (b"x", True):
+                with contextlib.suppress(
+                    TypeError, ValueError, RuntimeError, OSError, AttributeError, BufferError
+                ):
+                    getattr(made, name)(*args)
+            with pytest.raises(RuntimeError):
+                made.call(loop, loop._file_pool)
+            del made
         source = core.LineSource()
         source.next_line = True
         with pytest.raises(NotImplementedError):
