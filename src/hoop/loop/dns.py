@@ -44,15 +44,23 @@ def resolve_literal(
     host: Any, port: Any, family: int, kind: int, proto: int, flags: int
 ) -> list[tuple[Any, ...]] | None:
     """socket.getaddrinfo() of a literal address and a numeric port; None if it is not one."""
-    if isinstance(host, bytes):
-        looks_literal = host[:1].isdigit() or b":" in host
-    elif isinstance(host, str):
-        looks_literal = host[:1].isdigit() or ":" in host
-    else:
-        looks_literal = host is None
-    if not looks_literal or not (port is None or isinstance(port, int)):
+    if not (port is None or isinstance(port, int)) or not (host is None or _is_literal(host)):
         return None
     try:
         return socket.getaddrinfo(host, port, family, kind, proto, flags | socket.AI_NUMERICHOST)
     except socket.gaierror:
-        return None  # a name after all, or an error that the real call is to raise
+        return None  # an error that the real call is to raise
+
+
+def _is_literal(host: Any) -> bool:
+    """Whether it is an address. Audit hooks would be told twice of a name that was taken for one."""
+    if isinstance(host, bytes):
+        host = host.decode("latin1")
+    if not isinstance(host, str) or not (host[:1].isdigit() or ":" in host):
+        return False
+    address = host.partition("%")[0]  # without its scope
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import operator
 import os
 import signal
 import subprocess
@@ -38,6 +39,8 @@ _stock_popen = subprocess.Popen
 
 # If a child fails before it tries its program, older Pythons (3.11.7, 3.12.1) always blame its directory.
 _BLAMES_CHDIR_ALONE = "noexec:chdir" in _stock_popen._execute_child.__code__.co_consts  # type: ignore[attr-defined]
+# Later ones (3.13) leave it to os.posix_spawn() to know what no environment stands for.
+_GIVES_ENVIRON = "environ" in _stock_popen._posix_spawn.__code__.co_names  # type: ignore[attr-defined]
 
 
 class Order(NamedTuple):
@@ -73,6 +76,31 @@ class Order(NamedTuple):
         if self.shell:
             argv = [self.executable or "/bin/sh", "-c", *argv]
         return (argv[0] if self.executable is None else self.executable), argv
+
+    def audit(self, program: Any, argv: list[Any]) -> None:
+        """Tell audit hooks (PEP 578) what subprocess would tell them."""
+        sys.audit("subprocess.Popen", program, argv, self.cwd, self.env)
+        if self._subprocess_would_posix_spawn(program):
+            env = os.environ if self.env is None and _GIVES_ENVIRON else self.env
+            sys.audit("os.posix_spawn", program, argv, env)
+
+    def _subprocess_would_posix_spawn(self, program: Any) -> bool:
+        """Whether the running Python's subprocess does it by os.posix_spawn()."""
+        can_close_fds = getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False)
+        return bool(
+            getattr(subprocess, "_USE_POSIX_SPAWN", False)
+            and os.path.dirname(program)
+            and (not self.close_fds or can_close_fds)
+            and not self.pass_fds
+            and self.cwd is None
+            and all(fd == -1 or fd > 2 for fd in (self.p2cread, self.c2pwrite, self.errwrite))
+            and not self.start_new_session
+            and self.process_group == -1
+            and self.gid is None
+            and self.gids is None
+            and self.uid is None
+            and self.umask < 0
+        )
 
     def launch(self) -> tuple[Any, ...] | None:
         """The arguments of spawn.start() but the last.
@@ -166,6 +194,7 @@ class Popen(_stock_popen[bytes]):
     """A subprocess.Popen whose child may still be on the way to its program: started() says so."""
 
     _report = -1  # readable once the child runs its program or has failed; -1: that is known
+    _failed = False  # it has said so, and ends
     _program: Any
     _cwd: Any
 
@@ -177,7 +206,7 @@ class Popen(_stock_popen[bytes]):
             return
         self._program, argv = order.program()
         self._cwd = order.cwd
-        sys.audit("subprocess.Popen", self._program, argv, order.cwd, order.env)
+        order.audit(self._program, argv)
         launch = (*launch, not order.shares_memory())
         self.pid, self._report = spawn.start(*launch)
         self._child_created = True
@@ -196,6 +225,7 @@ class Popen(_stock_popen[bytes]):
             report, self._report = self._report, -1
             failure = spawn.outcome(report)
         if failure is not None:
+            self._failed = True
             raise self._error(*failure)
 
     def _error(self, number: int, step: int) -> OSError:
@@ -211,6 +241,8 @@ class Popen(_stock_popen[bytes]):
         for pipe in (self.stdin, self.stdout, self.stderr):
             if pipe is not None:
                 pipe.close()
+        if self._failed:
+            return
         try:
             self.kill()
         except (ProcessLookupError, PermissionError):
@@ -251,6 +283,7 @@ class ChildWatch:
         """Send a signal to the child, and never to another process that has got its number since."""
         try:
             if self._pidfd >= 0:
+                sys.audit("os.kill", self.process.pid, operator.index(number))  # as asyncio's does
                 signal.pidfd_send_signal(self._pidfd, number)
             elif self.process.returncode is None:
                 os.kill(self.process.pid, number)
