@@ -512,10 +512,13 @@ def test_what_a_signal_handler_raises_leaves_the_loop_whatever_else_has_come(loo
         loop.add_reader(ours, read)
         if news == "a datagram":
             loop.call_soon(theirs.send, b"x")
+        else:
+            timer.start()
         await loop.create_future()
 
     def read():
         ours.recv(10)
+        timer.start()  # not before: an exception in a callback or task is theirs
 
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -524,8 +527,8 @@ def test_what_a_signal_handler_raises_leaves_the_loop_whatever_else_has_come(loo
     timer = threading.Timer(0.02, os.kill, [os.getpid(), signal.SIGUSR1])
     try:
         loop.run_until_complete(asyncio.sleep(0))
-        timer.start()
         if news == "nothing":
+            timer.start()
             with pytest.raises(Raised):
                 loop.run_until_complete(loop.create_future())
         else:
