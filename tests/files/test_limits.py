@@ -11,6 +11,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -302,33 +303,31 @@ def test_a_buffer_is_made_once(run, tmp_path):
         ((0o2674, 1000, 77), (0o644, 1000)),
     ],
 )
-def test_a_file_replaced_by_another_user_keeps_what_it_may(python, tmp_path, before, after):
+def test_a_file_replaced_by_another_user_keeps_what_it_may(python, before, after):
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
-    folder = tmp_path / "open"
-    folder.mkdir()
-    folder.chmod(0o777)
-    for parent in folder.parents:
-        if parent.stat().st_uid == 0 and len(parent.parts) > 2:
-            parent.chmod(parent.stat().st_mode | 0o755)
-    path = folder / "file"
-    path.write_bytes(b"old")
-    mode, uid, gid = before
-    os.chown(path, uid, gid)
-    path.chmod(mode)
-    python(
-        f"""
-        import os, hoop
-        async def main():
-            os.setgroups([5000]); os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)
-            await hoop.write_bytes({str(path)!r}, b"new", atomic=True)
-        hoop.run(main())
-        """
-    )
-    status = path.stat()
-    assert path.read_bytes() == b"new"
-    assert (oct(stat.S_IMODE(status.st_mode)), status.st_gid) == (oct(after[0]), after[1])
-    assert status.st_uid == 1000
+    # Not below tmp_path: each pytest that starts makes the folder of all of them private again.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        path = folder / "file"
+        path.write_bytes(b"old")
+        mode, uid, gid = before
+        os.chown(path, uid, gid)
+        path.chmod(mode)
+        python(
+            f"""
+            import os, hoop
+            async def main():
+                os.setgroups([5000]); os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)
+                await hoop.write_bytes({str(path)!r}, b"new", atomic=True)
+            hoop.run(main())
+            """
+        )
+        status = path.stat()
+        assert path.read_bytes() == b"new"
+        assert (oct(stat.S_IMODE(status.st_mode)), status.st_gid) == (oct(after[0]), after[1])
+        assert status.st_uid == 1000
 
 
 def test_what_is_no_regular_file_is_not_replaced(run, tmp_path):
