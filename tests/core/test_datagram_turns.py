@@ -566,3 +566,35 @@ def test_a_protocol_put_in_place_by_the_one_that_is_called(loop):
         await until(lambda: second.lost_with is None)
 
     loop.run_until_complete(main())
+
+
+def test_what_was_sent_before_an_abort_has_left(loop):
+    """Also where the answers to a batch are held until it is delivered."""
+
+    async def main():
+        def received(protocol, data, addr):
+            protocol.transport.sendto(data, addr)
+            if data == b"40":
+                sizes.append(protocol.transport.get_write_buffer_size())
+            if data == b"end40":
+                protocol.transport.abort()
+
+        sizes = []
+        transport, protocol, address = await endpoint(
+            loop, socket.AF_INET, datagram_received=received
+        )
+        sender = plain(socket.AF_INET)
+        sender.setblocking(False)
+        for burst in range(1, 7):
+            prefix = b"end" if burst == 6 else b""
+            for n in range(60):
+                sender.sendto(prefix + b"%d" % n, address)
+            count = 60 * burst
+            await until(lambda: len(protocol.received) == count or transport.is_closing())  # noqa: B023
+            answers = waiting(sender)
+        assert answers == [b"end%d" % n for n in range(41)]
+        assert sizes == [0] * 5
+        sender.close()
+        await until(lambda: protocol.lost_with is None)
+
+    loop.run_until_complete(main())

@@ -226,6 +226,63 @@ async def main():
 print(hoop.run(main()))
 """
 
+NOTHING_IS_SENT_TWICE = """
+def fork():
+    if os.fork() == 0:
+        sys.exit(0)  # through the loop, which sends what waits
+    os.wait()
+
+class Datagrams(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, addr):
+        self.transport.sendto(data, addr)
+        if data == b"400":
+            fork()
+
+async def main():
+    loop = asyncio.get_running_loop()
+    ours, peer = socket.socketpair()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+    for n in range(100):  # to write twice a turn becomes its habit
+        transport.write(b"1")
+        transport.write(b"2")
+        await asyncio.sleep(0)
+    assert len(peer.recv(1000)) == 200
+    transport.write(b"3")
+    fork()
+    print(peer.recv(200, socket.MSG_DONTWAIT), end=" ")
+    transport.write(b"4")
+    print(peer.recv(200, socket.MSG_DONTWAIT))
+
+    endpoint, _ = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
+    peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    peer.connect(endpoint.get_extra_info("sockname"))
+    peer.settimeout(0)
+    answers = []
+    for first in range(0, 600, 60):
+        for n in range(first, first + 60):
+            peer.send(b"%d" % n)
+        while len(answers) < first + 60:
+            await asyncio.sleep(0)
+            try:
+                answers.append(int(peer.recv(100)))
+            except BlockingIOError:
+                pass
+    assert answers == list(range(600)), answers
+    endpoint.close()
+    transport.close()
+
+loop = hoop.new_event_loop()
+try:
+    loop.run_until_complete(main())
+except SystemExit:
+    os._exit(0)
+loop.run_until_complete(asyncio.sleep(0.001))
+loop.close()
+"""
+
 
 @pytest.mark.parametrize(
     ("code", "printed"),
@@ -241,6 +298,7 @@ print(hoop.run(main()))
         (CHILD_GIVES_A_CONNECTION_UP, "connected"),
         (MULTIPROCESSING, "child"),
         (CHILD_OF_A_THREAD, "0"),
+        (NOTHING_IS_SENT_TWICE, "b'3' b'4'"),
     ],
     ids=[
         "child runs its own loop",
@@ -254,6 +312,7 @@ print(hoop.run(main()))
         "child gives a connection up",
         "multiprocessing",
         "child of a thread",
+        "nothing is sent twice",
     ],
 )
 def test_fork(python, driver, monkeypatch, code, printed):

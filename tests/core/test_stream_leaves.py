@@ -515,3 +515,17 @@ def test_many_small_writes_of_one_callback_leave_together_once_it_is_trusted(loo
         await finish(transport, peer, protocol)
 
     loop.run_until_complete(main())
+
+
+def test_who_keeps_the_socket_may_shut_it_down_after_a_write(loop):
+    async def main():
+        transport, peer, protocol = await seqpacket(loop)
+        await learn_to_join(transport, peer)
+        ours = transport.get_extra_info("socket")
+        transport.write(b"1")
+        ours.shutdown(socket.SHUT_WR)
+        assert there(peer) == b"1"
+        assert there(peer) == b""
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())

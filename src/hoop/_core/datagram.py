@@ -379,9 +379,12 @@ class DatagramTransport(Letters):
             next_is_ours = loop.tail - loop.head == 1 and loop.thread != 0 and not loop.stopping
         if may_hold and next_is_ours and self.quick_calls != 0:
             return 0
-        if self.outbox and not self.waits_to_send():
-            return self.flush()
-        return 0
+        return self.send_held()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send_held(self) -> cython.int:
+        return self.flush() if self.outbox and not self.waits_to_send() else 0
 
     def is_reading(self):
         """Whether the transport is receiving."""
@@ -437,6 +440,7 @@ class DatagramTransport(Letters):
         """Whether an answer may wait for others: the rest of the batch comes next, and always came soon."""
         return (
             self.delivering
+            and not self.is_shared()
             and self.quick_calls >= QUICK_CALLS
             and self.delivered < len(self.inbox)
             and len(self.outbox) < 2 * HOOP_DATAGRAMS
@@ -630,16 +634,17 @@ class DatagramTransport(Letters):
             return
         self.closing = True
         self.stop_reading()
-        if self.outbox and not self.waits_to_send():
-            self.flush()
-        elif not self.outbox:
+        if not self.outbox:
             self.lose(None)
+        self.send_held()
 
     def abort(self):
         """Close at once. What was not sent is dropped."""
         self._force_close(None)
 
     def _force_close(self, exc):
+        if exc is None:
+            self.send_held()
         if self.lost:
             return
         self.outbox.clear()

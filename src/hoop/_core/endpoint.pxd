@@ -14,6 +14,8 @@ cdef class Endpoint(Attributed):
     cdef int disown(self) except -1
     cdef object python_socket(self)
     cdef bint was_closed(self) except -1
+    cdef bint is_shared(self) noexcept
+    cdef int send_held(self) except -1
 
 cdef enum Taking:
     TAKEN

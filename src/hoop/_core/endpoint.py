@@ -26,6 +26,7 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_sockopt,
     hoop_tcp_nodelay,
 )
+from cython.cimports.hoop._core.c.python import Py_REFCNT, ref
 
 
 @cython.cclass
@@ -84,6 +85,18 @@ class Endpoint(Attributed):
     def was_closed(self) -> cython.bint:
         """Whether the owner of a given socket has closed it: its number may be another file's by now."""
         return self.sock.fileno() != self.fd
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def is_shared(self) -> cython.bint:
+        """Whether somebody keeps our socket, by which he may shut down what was not sent yet."""
+        return self.socket_view is not None and Py_REFCNT(ref(self.socket_view)) > 1
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send_held(self) -> cython.int:
+        """Send what the kernel would take, and was to wait."""
+        return 0
 
     @cython.cfunc
     def python_socket(self) -> object:

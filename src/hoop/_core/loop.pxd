@@ -32,6 +32,7 @@ cdef class Loop(WatchLoop):
             return self.driver.pending or self.driver.bell[0] != 0
         return self.turns >= self.look_at or self.unpolled >= LOOK_AFTER or not self.turns & 3
     cdef int look(self) except -1
+    cdef int send_held(self) except -1
     cdef int plan_look(self, bint news) noexcept
     cdef int queue_due_timers(self) except -1
     cdef int run_ready(self) except -1

@@ -11,6 +11,7 @@ turns, and then ever less often, since on epoll each look is a system call.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from asyncio import format_helpers
 
@@ -38,6 +39,7 @@ from cython.cimports.hoop._core.c.python import (
     visitproc,
 )
 from cython.cimports.hoop._core.driver import Driver
+from cython.cimports.hoop._core.endpoint import Endpoint
 from cython.cimports.hoop._core.future import PENDING, new_future
 from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
 from cython.cimports.hoop._core.op import Op
@@ -504,6 +506,16 @@ class Loop(WatchLoop):
 
     # ---- transports ----
 
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send_held(self) -> cython.int:
+        """Send now what was to wait a little."""
+        self.flush_dirty()
+        for transport in list(self.transports.values()):
+            if isinstance(transport, Endpoint):
+                cython.cast(Endpoint, transport).send_held()
+        return self.driver.poll(self, 0) if self.driver.pending else 0
+
     def _transport_of(self, fd):
         """The open transport that owns a descriptor, or None."""
         return self.transports.get(fd)
@@ -653,6 +665,20 @@ class Loop(WatchLoop):
     def _timer_handle_cancelled(self, handle):
         """Called by asyncio's own TimerHandle; ours tells the heap itself."""
 
+
+# ---- forks -------------------------------------------------------------------------------------------
+
+
+def _send_before_fork():
+    """Both processes would send what waits, and who forks may wait for the child next."""
+    running = asyncio._get_running_loop()
+    if isinstance(running, Loop):
+        loop: Loop = running
+        if loop.running is not cython.NULL and not loop.closed:
+            loop.send_held()
+
+
+os.register_at_fork(before=_send_before_fork)
 
 # ---- the list of tasks, shown to the garbage collector ------------------------------------------------
 

@@ -63,6 +63,8 @@ class Outbox(Endpoint):
         running = self.loop.running
         if running is cython.NULL:  # no turn is being taken that could end
             return False
+        if self.is_shared():
+            return False
         if cython.cast(Runnable, running).is_receiver:
             return self.is_to_wait_for_others(op)
         return self.manner != ONCE and self.is_to_wait_for_next(op)
@@ -263,6 +265,11 @@ class Outbox(Endpoint):
     def flush(self) -> cython.int:
         """Send what is queued, as far as the kernel takes it."""
         raise NotImplementedError(type(self).__name__)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send_held(self) -> cython.int:
+        return self.flush() if self.waits else 0
 
     def get_extra_info(self, name, default=None):
         """What is known of the connection. See asyncio.BaseTransport.get_extra_info."""

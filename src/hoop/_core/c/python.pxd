@@ -24,6 +24,7 @@ cdef extern from "Python.h":
     void Py_INCREF(Ref)
     void Py_DECREF(Ref)
     void Py_XDECREF(Ref)
+    Py_ssize_t Py_REFCNT(Ref) noexcept
     PyTypeObject *Py_TYPE(Ref)
 
     PySendResult PyIter_Send(Ref iterator, Ref value, Ref *result) noexcept
