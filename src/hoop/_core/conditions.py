@@ -322,7 +322,10 @@ class Barrier(Primitive):
         return {**super().__getstate__(), "fields": fields}
 
     def __setstate__(self, state):
-        self.condition, self.size, self.inside, self.state = state.pop("fields")
+        self.condition, self.size, self.inside, barrier_state = state.pop("fields")
+        if barrier_state not in range(len(BARRIER_STATES)):
+            raise ValueError(f"not the state of a barrier: {barrier_state!r}")
+        self.state = barrier_state
         super().__setstate__(state)
 
 

@@ -52,11 +52,12 @@ class Acquirable(Primitive):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def is_waited_for(self) -> cython.bint:
-        if self.waiters is None or not len(self.waiters):
+        waiters = self.waiters  # its len() may be somebody's, who puts others in its place
+        if waiters is None or not len(waiters):
             return False
-        if not is_cancelled(self.waiters[0]):
+        if not is_cancelled(waiters[0]):
             return True
-        return not all([is_cancelled(future) for future in self.waiters])
+        return not all([is_cancelled(future) for future in waiters])
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -245,8 +246,9 @@ class Lock(Acquirable):
     @cython.exceptval(-1, check=False)
     def wake_first(self) -> cython.int:
         # Only the first: if that one is done already, its turn is still to come.
-        if self.waiters is not None and len(self.waiters):
-            wake(self.waiters[0], True)
+        waiters = self.waiters
+        if waiters is not None and len(waiters):
+            wake(waiters[0], True)
         return 0
 
     @property

@@ -24,6 +24,7 @@ cdef class Queue(Primitive):
         return self.order != CUSTOM and self.attributes == NULL
     cdef bint is_empty(self) except -1
     cdef bint is_full(self) except -1
+    cdef int hold(self, object items) except -1
     cdef int set_maxsize(self, object maxsize) except -1
     cdef object take(self)
     cdef int add(self, object item) except -1

@@ -75,7 +75,7 @@ class Queue(Primitive):
 
     def _init(self, maxsize):
         """Make `self._queue`."""
-        self.items = deque()
+        self.hold(deque())
 
     def _put(self, item):
         """Put an item into `self._queue`."""
@@ -119,6 +119,14 @@ class Queue(Primitive):
         if self.is_simple():
             return len(self.items) >= self.limit
         return bool(self.full())
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def hold(self, items) -> cython.int:
+        self.items = items
+        if type(items) is not (deque if self.order == FIFO else list):
+            self.order = CUSTOM
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -263,9 +271,7 @@ class Queue(Primitive):
 
     @_queue.setter
     def _queue(self, items):
-        self.items = items
-        if type(items) is not (deque if self.order == FIFO else list):
-            self.order = CUSTOM
+        self.hold(items)
 
     @property
     def _maxsize(self):
@@ -332,7 +338,7 @@ class PriorityQueue(Queue):
             self.order = LOWEST
 
     def _init(self, maxsize):
-        self.items = []
+        self.hold([])
 
     def _put(self, item):
         _heappush(self.items, item)
@@ -350,7 +356,7 @@ class LifoQueue(Queue):
             self.order = LIFO
 
     def _init(self, maxsize):
-        self.items = []
+        self.hold([])
 
     def _put(self, item):
         self.items.append(item)
