@@ -16,13 +16,9 @@ from cython.cimports.cpython.bytearray import (
     PyByteArray_GET_SIZE,
     PyByteArray_Resize,
 )
-from cython.cimports.cpython.object import PyTypeObject
 from cython.cimports.hoop._core.c.python import (
-    Py_DECREF,
     Py_False,
-    Py_INCREF,
     Py_None,
-    Py_TYPE,
     PyDict_GetItemWithError,
     PyDict_SetItem,
     PyNumber_AsSsize_t,
@@ -76,6 +72,7 @@ ERROR = cython.declare(str, "_exception")
 LIMIT = cython.declare(str, "_limit")
 READER_REF = cython.declare(str, "_stream_reader_wr")
 WAITER = cython.declare(str, "_waiter")
+MISSING = cython.declare(object, object())
 
 
 @cython.cfunc
@@ -98,6 +95,14 @@ def _are_originals() -> cython.bint:
     _protocol_version = protocol_version
     _reader_version = reader_version
     return True
+
+
+@cython.cfunc
+@cython.inline
+def item(attributes: Ref, name) -> object:
+    """An attribute, or something that none of them is."""
+    value: Ref = PyDict_GetItemWithError(attributes, ref(name))
+    return MISSING if value is cython.NULL else cython.cast(object, value)
 
 
 @cython.final
@@ -150,6 +155,10 @@ class Feeder(Layer):
             self.hopeless = True
             return DECLINED
         attributes: Ref = ref(self.reader_attributes)
+        # Attributes whose names are not plain strings may run code when others are looked up.
+        buffer = item(attributes, BUFFER)
+        limit = item(attributes, LIMIT)
+        waiter = item(attributes, WAITER)
         if (
             len(self.reader_attributes) != self.count
             or len(self.protocol_attributes) != self.protocol_count
@@ -159,34 +168,25 @@ class Feeder(Layer):
             or PyDict_GetItemWithError(attributes, ref(EOF)) != Py_False
         ):
             return DECLINED
-        buffer: Ref = PyDict_GetItemWithError(attributes, ref(BUFFER))
-        limit: Ref = PyDict_GetItemWithError(attributes, ref(LIMIT))
-        waiter: Ref = PyDict_GetItemWithError(attributes, ref(WAITER))
-        if buffer is cython.NULL or limit is cython.NULL or waiter is cython.NULL:
+        if type(buffer) is not bytearray or type(limit) is not int:
             return DECLINED
-        if Py_TYPE(buffer) != cython.cast(cython.pointer[PyTypeObject], bytearray):
+        if waiter is not None and type(waiter) is not Future:
             return DECLINED
-        if Py_TYPE(limit) != cython.cast(cython.pointer[PyTypeObject], int):
-            return DECLINED
-        if waiter != Py_None and type(cython.cast(object, waiter)) is not Future:
-            return DECLINED
-        size: cython.Py_ssize_t = PyByteArray_GET_SIZE(cython.cast(object, buffer))
-        if limit != ref(self.limit_object):
-            self.limit_object = cython.cast(object, limit)
+        size: cython.Py_ssize_t = PyByteArray_GET_SIZE(buffer)
+        if limit is not self.limit_object:
+            self.limit_object = limit
             self.limit = PyNumber_AsSsize_t(self.limit_object, cython.NULL)
         if early and (size + n) // 2 >= self.limit:
             return DECLINED
         try:
-            PyByteArray_Resize(cython.cast(object, buffer), size + n)
+            PyByteArray_Resize(buffer, size + n)
         except BufferError:  # somebody has a view of it
             return DECLINED
-        memcpy(PyByteArray_AS_STRING(cython.cast(object, buffer)) + size, data, n)
-        if waiter != Py_None:
-            Py_INCREF(waiter)
+        memcpy(PyByteArray_AS_STRING(buffer) + size, data, n)
+        if waiter is not None:
             PyDict_SetItem(attributes, ref(WAITER), Py_None)
             if cython.cast(Future, waiter).state == PENDING:
                 cython.cast(Future, waiter).finish(None)
-            Py_DECREF(waiter)
         if (size + n) // 2 >= self.limit:
             self.pause()
         return TAKEN

@@ -44,7 +44,7 @@ cdef extern from "Python.h":
 
     int PyDict_SetItem(Ref d, Ref key, Ref value) except -1
     int PyDict_DelItem(Ref d, Ref key) noexcept
-    Ref PyDict_GetItemWithError(Ref d, Ref key) noexcept        # borrowed; NULL if it is not there
+    Ref PyDict_GetItemWithError(Ref d, Ref key) except? NULL    # borrowed; NULL if it is not there
     object PyObject_GenericGetDict(object o, void *context)
     Ref PyList_GET_ITEM(object list, Py_ssize_t i) noexcept      # borrowed
     void PyErr_Clear() noexcept
