@@ -89,7 +89,8 @@ class ReceiveOp(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
-        return self.transport.on_readable()
+        transport: DatagramTransport = self.transport  # what it calls may make it let go of this op
+        return 0 if transport is None else transport.on_readable()
 
     @cython.cfunc
     def calls(self) -> object:
@@ -121,7 +122,8 @@ class SendOp(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
-        return self.transport.on_writable()
+        transport: DatagramTransport = self.transport
+        return 0 if transport is None else transport.on_writable()
 
 
 @cython.cclass

@@ -27,10 +27,10 @@ from cython.cimports.hoop._core.c.linux import (
 from cython.cimports.hoop._core.c.python import (
     Py_XDECREF,
     PyContext_Enter,
-    PyContext_Exit,
     PyErr_Clear,
     PyList_GET_ITEM,
     Ref,
+    exit_context,
     own,
     ref,
 )
@@ -156,9 +156,11 @@ class Letters(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def forget(self, n: cython.Py_ssize_t) -> cython.int:
-        """Take the first n datagrams out of the outbox."""
+        """Take the first n datagrams out of the outbox, if a finaliser has not emptied it."""
         i: cython.Py_ssize_t
         left: cython.Py_ssize_t = len(self.outbox) // 2 - n
+        if left < 0:
+            return 0
         for i in range(n):
             self.buffered -= HEADER + PyBytes_GET_SIZE(
                 cython.cast(object, PyList_GET_ITEM(self.outbox, 2 * i))
@@ -227,7 +229,7 @@ class Letters(Endpoint):
             self.report(exc, method)
         finally:
             if entered:
-                PyContext_Exit(context)
+                exit_context(context)
         return 0
 
     @cython.cfunc

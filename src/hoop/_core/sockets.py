@@ -484,7 +484,7 @@ def send_some(sock, data) -> cython.Py_ssize_t:
     view: Py_buffer
     if type(sock) is not Socket:
         try:
-            return sock.send(data)
+            return max(sock.send(data), -1)
         except (BlockingIOError, InterruptedError):
             return -1
     PyObject_GetBuffer(data, cython.address(view), PyBUF_SIMPLE)
