@@ -14,6 +14,7 @@ from cython.cimports.hoop._core.application import Application
 from cython.cimports.hoop._core.op import Op
 from cython.cimports.hoop._core.outbox import FOR_OTHERS, WAITS_MAX
 from cython.cimports.hoop._core.records import Records
+from cython.cimports.hoop._core.stream import StreamTransport
 
 LOG_LOST_WRITES_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
 
@@ -111,7 +112,7 @@ class TlsOutbox(Application):
     @cython.exceptval(-1, check=False)
     def mark_dirty(self) -> cython.int:
         """Have the loop call flush() at the end of the turn."""
-        if not self.is_dirty:
+        if not self.is_dirty and self.seal_op is not None:
             self.is_dirty = True
             self.loop.mark_dirty(self.seal_op)
         return 0
@@ -187,8 +188,9 @@ class TlsOutbox(Application):
     @cython.exceptval(-1, check=False)
     def put(self, sealed: bytes) -> cython.int:
         """Give the transport below what is to be sent. Its write() may be somebody else's."""
-        if self.stream is not None and self.stream.attributes is cython.NULL:
-            return self.stream.put(sealed)
+        stream: StreamTransport = self.stream  # a transport may tell of its end within a call
+        if stream is not None and stream.attributes is cython.NULL:
+            return stream.put(sealed)
         if sealed and self.lower is not None:
             self.lower.write(sealed)
         return 0
@@ -197,9 +199,10 @@ class TlsOutbox(Application):
     @cython.exceptval(-1, check=False)
     def push(self) -> cython.int:
         """Have it sent: a stream waits for that."""
-        if self.stream is not None:
-            self.stream.flush()
-            return self.stream.maybe_pause()
+        stream: StreamTransport = self.stream
+        if stream is not None:
+            stream.flush()
+            return stream.maybe_pause()
         return 0
 
     @cython.cfunc
