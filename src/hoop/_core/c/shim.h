@@ -110,7 +110,8 @@ static PyStopIterationObject *hoop_new_stop(void) {
 /* Whether the kept one is ours alone, and as good as new. */
 static inline int hoop_stop_is_ours(void) {
     PyStopIterationObject *stop = hoop_stop;
-    return stop && Py_REFCNT(stop) == 1 && Py_REFCNT(stop->args) == 1 && !stop->traceback && !stop->context &&
+    return stop && Py_REFCNT(stop) == 1 && Py_REFCNT(stop->args) == 1 &&
+           PyTuple_GET_SIZE(stop->args) == 1 && !stop->traceback && !stop->context &&
            !stop->cause && !stop->dict && !stop->notes && !stop->suppress_context;
 }
 
