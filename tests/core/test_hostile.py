@@ -6,6 +6,7 @@ Of subclasses of bytes only their bytes count, as for asyncio, whatever bytes() 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextvars
 import ctypes
 import os
@@ -14,7 +15,7 @@ import sys
 
 import pytest
 from peers import Recorder, until
-from tls_peers import tls_pair
+from tls_peers import client_context, server_context, tls_pair
 
 import hoop
 
@@ -182,6 +183,29 @@ def test_who_leaves_another_context_entered_is_reported_and_the_loop_goes_on(loo
         leave(mine)
 
 
+LEFT_ENTERED = """
+import asyncio, contextvars, ctypes, os, socket, hoop
+
+class Protocol(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        ctypes.pythonapi.PyContext_Enter(ctypes.py_object(other))
+
+def report(loop, context):
+    print(str(context["exception"]).partition(":")[0], flush=True)
+
+other = contextvars.Context()
+loop = hoop.new_event_loop()
+loop.set_exception_handler(report)
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+loop.run_until_complete(loop.create_datagram_endpoint(Protocol, sock=ours))
+os._exit(0)  # the thread stays in both contexts
+"""
+
+
+def test_a_datagram_protocol_that_leaves_another_context_entered_is_reported(python):
+    assert python(LEFT_ENTERED) == "cannot exit context\n"
+
+
 # ---- exceptions ------------------------------------------------------------------------------------
 
 
@@ -218,3 +242,169 @@ def test_no_coroutine_is_made_of_what_is_no_object_of_ours(value):
             arguments = (1,) if name == "readexactly" else ()
             with pytest.raises(TypeError):
                 getattr(cls, name)(value, *arguments)
+
+
+def test_the_arguments_of_an_await_s_end_are_nobody_else_s(loop):
+    for value in range(4):
+        future = loop.create_future()
+        future.set_result(value)
+        with pytest.raises(StopIteration) as caught:
+            next(future.__await__())
+        assert caught.value.args == (value,)
+        caught.value.args = (object(), object())
+        del caught
+
+
+# ---- what locks, queues and readers are made of ------------------------------------------------------
+
+
+def test_a_queue_of_another_kind_s_insides_still_is_a_queue():
+    queue = hoop.LifoQueue()
+    hoop.Queue._init(queue, 0)  # no list, which it appends to in C
+    for item in (1, 2):
+        queue.put_nowait(item)
+    queue._queue = collections.deque([3])
+    queue.put_nowait(4)
+    assert [queue.get_nowait(), queue.get_nowait()] == [4, 3]
+
+
+def test_waiters_that_put_others_in_their_place_are_not_looked_for_there(run):
+    lock = hoop.Lock()
+
+    class Waiters:
+        def __len__(self):
+            lock._waiters = []
+            return 1
+
+        def __getitem__(self, index):
+            raise IndexError("nobody")
+
+    async def main():
+        lock._waiters = Waiters()
+        with pytest.raises(IndexError, match="nobody"):
+            await lock.acquire()
+        lock._waiters = None
+        await lock.acquire()
+        lock._waiters = Waiters()
+        with pytest.raises(IndexError, match="nobody"):
+            lock.release()
+
+    run(main())
+
+
+def test_a_barrier_takes_no_state_that_is_none():
+    barrier = hoop.Barrier(2)
+    for state in (200, -1, "full"):
+        with pytest.raises(ValueError, match="state of a barrier"):
+            barrier.__setstate__({"fields": (hoop.Condition(), 2, 0, state)})
+    assert "filling" in repr(barrier)
+
+
+@pytest.mark.parametrize("watched", ["_limit", "_waiter", "_eof"])
+def test_a_reader_s_attribute_may_run_code_when_another_is_looked_up(run, watched):
+    async def main():
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, writer = await asyncio.open_connection(sock=ours)
+            attributes = vars(reader)
+            buffers = []
+
+            class Name:
+                """Not a string, but at a string's place in the dictionary."""
+
+                def __hash__(self):
+                    return hash(watched)
+
+                def __eq__(self, other):
+                    if buffers is not None:
+                        attributes["_buffer"] = bytearray(attributes["_buffer"])
+                        buffers.append(None)
+                    return False
+
+            attributes.pop(watched)
+            value = {"_limit": 2**16, "_waiter": None, "_eof": False}[watched]
+            attributes[Name()] = None
+            attributes[watched] = value
+            for _ in range(4):
+                theirs.send(b"x" * 100)
+                for _ in range(4):
+                    await asyncio.sleep(0)
+            assert buffers
+            writer.close()
+            await writer.wait_closed()
+
+    run(main())
+
+
+# ---- transports that call back -----------------------------------------------------------------------
+
+
+class Direct(asyncio.Transport):
+    """What is written is with the other's protocol at once; at some write the connection is lost instead."""
+
+    _start_tls_compatible = True
+
+    def __init__(self, lost_at):
+        super().__init__()
+        self.lost_at = lost_at
+        self.writes = 0
+        self.is_lost = False
+        self.protocol = self.other = None
+
+    def set_protocol(self, protocol):
+        self.protocol = protocol
+
+    def get_protocol(self):
+        return self.protocol
+
+    def write(self, data):
+        self.writes += 1
+        if self.writes == self.lost_at:
+            self.close()
+        elif not self.is_lost:
+            self.other.protocol.data_received(bytes(data))
+
+    def close(self):
+        for end in (self, self.other):
+            if not end.is_lost:
+                end.is_lost = True
+                end.protocol.connection_lost(None)
+
+    abort = close
+
+    def is_closing(self):
+        return self.is_lost
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_transport_may_tell_of_its_end_within_each_write_of_tls(run, side):
+    async def main():
+        loop = asyncio.get_running_loop()
+        for lost_at in range(1, 12):
+            ends = client, server = Direct(0), Direct(0)
+            client.other, server.other = server, client
+            ends[side == "server"].lost_at = lost_at
+            recorders = Recorder(), Recorder()
+            starting = [
+                loop.start_tls(server, recorders[1], server_context(), server_side=True),
+                loop.start_tls(client, recorders[0], client_context(), server_hostname="localhost"),
+            ]
+            upgraded = await asyncio.gather(*starting, return_exceptions=True)
+            for transport in upgraded:
+                if not isinstance(transport, Exception):
+                    transport.write(b"x" * 100_000)
+                    transport.writelines([b"x", b"x" * 20_000])
+                    await asyncio.sleep(0)
+                    transport.close()
+            for _ in range(4):
+                await asyncio.sleep(0)
+            assert client.is_lost
+            assert server.is_lost
+
+    run(main())
