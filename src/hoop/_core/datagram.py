@@ -775,13 +775,7 @@ def is_armed(op: Op) -> cython.bint:
 
 
 def open_datagram(
-    loop: LoopBase,
-    sock,
-    protocol,
-    address=None,
-    waiter=None,
-    extra=None,
-    lent: cython.bint = False,
+    loop: LoopBase, sock, protocol, address=None, waiter=None, extra=None, lent: cython.bint = False
 ):
     """What asyncio's _make_datagram_transport makes: connection_made is called in a later turn.
 
