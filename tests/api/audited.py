@@ -24,7 +24,7 @@ events: list | None = None
 
 
 def comparable(value):
-    """Without what differs from run to run: descriptors, ports, process ids, objects."""
+    """Without what differs from run to run: ports, flags, objects."""
     if isinstance(value, tuple):
         return [comparable(one) for one in value]
     if isinstance(value, list):
@@ -38,8 +38,9 @@ def comparable(value):
 
 def hook(name, args):
     if events is not None and name.partition(".")[0] in FAMILIES:
-        # Which number a descriptor has depends on what the loop has open.
-        events.append([name, comparable(args[1:] if name == "open" else args)])
+        # Descriptors and process ids are small numbers, and other ones each time.
+        args = args[1:] if name in ("open", "os.kill") else args
+        events.append([name, comparable(args)])
 
 
 class Answers(asyncio.Protocol):
