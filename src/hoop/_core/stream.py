@@ -375,6 +375,10 @@ class StreamTransport(Receiver):
             return 0
         if self.lent and self.was_closed():
             return self.fail(os_error(-EBADF), "Fatal write error on socket transport")
+        if (
+            self.head is None
+        ):  # a socket of another class has ended the connection when it was asked
+            return 0
         if self.loop.together and not self.send_op.foreign:
             return self.send_as_call()
         n = self.send_some()
@@ -434,6 +438,8 @@ class StreamTransport(Receiver):
             return 0
         if self.lent and self.was_closed():
             return self.fail(os_error(-EBADF), "Fatal write error on socket transport")
+        if self.head is None:  # as above
+            return 0
         n = self.send_some()
         if n < 0:
             return self.send_failed(n)
