@@ -80,6 +80,8 @@ class TlsLayer(TlsOutbox):
         handshake_timeout,
         shutdown_timeout,
     ):
+        if self.records is not None:  # one of their methods may be running
+            raise RuntimeError("TlsLayer object is initialized already.")
         if loop.tls_workspace is None:
             loop.tls_workspace = Workspace()
         self.loop = loop
