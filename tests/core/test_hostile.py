@@ -408,3 +408,54 @@ def test_a_transport_may_tell_of_its_end_within_each_write_of_tls(run, side):
             assert server.is_lost
 
     run(main())
+
+
+def test_a_tls_connection_is_made_once(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        client, server = Recorder(), Recorder()
+        transport, _ = await tls_pair(loop, client, server)
+        with pytest.raises(RuntimeError, match="initialized already"):
+            transport._ssl_protocol.__init__(loop, transport, client, *[None] * 6, 1.0, 1.0)
+        transport.close()
+        await until(lambda: client.is_lost and server.is_lost)
+
+    run(main())
+
+
+@pytest.mark.parametrize("moment", ["room", "close"])
+def test_a_socket_may_end_the_connection_when_it_is_asked_for_its_number(run, moment):
+    asked = []
+
+    class Socket(socket.socket):
+        def fileno(self):
+            if asked:
+                asked.pop()()
+            return super().fileno()
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        ours = Socket(fileno=ours.detach())
+        with theirs:
+            making = asyncio.get_running_loop().create_connection(Recorder, sock=ours)
+            transport, protocol = await making
+            if moment == "room":
+                transport.write(b"x" * 5_000_000)
+                asked.append(transport.abort)
+                while asked:
+                    assert set(theirs.recv(100_000)) == {ord("x")}
+                    await asyncio.sleep(0)
+            else:  # a write that waits for a second one is sent by close()
+                for _ in range(4):
+                    transport.writelines([b"x", b"x"])
+                    transport.write(b"x")
+                    await asyncio.sleep(0)
+                transport.write(b"x")
+                asked.append(transport.abort)
+                transport.close()
+                asked.clear()
+            await until(lambda: protocol.is_lost)
+            while received := theirs.recv(1_000_000):
+                assert set(received) == {ord("x")}
+
+    run(main())
