@@ -184,7 +184,9 @@ def test_who_leaves_another_context_entered_is_reported_and_the_loop_goes_on(loo
 
 
 LEFT_ENTERED = """
-import asyncio, contextvars, ctypes, os, socket, hoop
+import asyncio, contextvars, ctypes, logging, os, socket, sys, hoop
+
+logging.basicConfig(stream=sys.stdout)  # it is the log that is told from Python 3.12 on
 
 class Protocol(asyncio.DatagramProtocol):
     def connection_made(self, transport):
@@ -203,7 +205,7 @@ os._exit(0)  # the thread stays in both contexts
 
 
 def test_a_datagram_protocol_that_leaves_another_context_entered_is_reported(python):
-    assert python(LEFT_ENTERED) == "cannot exit context\n"
+    assert "cannot exit context" in python(LEFT_ENTERED)
 
 
 # ---- exceptions ------------------------------------------------------------------------------------
