@@ -148,6 +148,18 @@ def test_what_was_written_over_tls_has_left(loop):
             assert transport.get_write_buffer_size() == 0
             wire.incoming.write(there(wire.sock))
             assert wire.tls.read(100) == b"head"
+            await turns(1)
+            for _ in range(3):  # again, so that it is expected once more
+                transport.write(b"head")
+                transport.write(b"body")
+                wire.incoming.write(there(wire.sock))
+                while wire.incoming.pending:
+                    wire.tls.read(100)
+                await turns(1)
+            transport.write(b"last")
+            transport._ssl_protocol._transport.abort()  # the one below, which some programs know
+            wire.incoming.write(there(wire.sock))
+            assert wire.tls.read(100) == b"last"
             transport.abort()
             await until(lambda: protocol.is_lost)
 

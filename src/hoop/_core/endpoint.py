@@ -181,3 +181,9 @@ class Layer(Attributed):
     def on_lost(self) -> cython.int:
         """The connection failed, and the protocol was told."""
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def flush_waiting(self) -> cython.int:
+        """Give the connection what this keeps for it, if that only waits for more."""
+        return 0

@@ -392,6 +392,14 @@ class StreamTransport(Receiver):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
+    def send_held(self) -> cython.int:
+        layer: Layer = self.layer
+        if self.waits and layer is not None:  # TLS keeps what waits
+            layer.flush_waiting()
+        return self.flush() if self.waits else 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
     def wait_to_send(self) -> cython.int:
         """The kernel takes no more now: send the rest as soon as it does."""
         if self.loop.closed:
@@ -529,6 +537,8 @@ class StreamTransport(Receiver):
         self.stop_reading()
         if self.broken:
             return
+        if self.waits:
+            self.send_held()
         if self.head is not None and self.send_op.phase == IDLE:
             self.flush()
         if self.head is None and not self.lost:
@@ -540,7 +550,7 @@ class StreamTransport(Receiver):
 
     def _force_close(self, exc):
         if self.waits:  # what was written before is not dropped, but what the kernel does not take
-            self.flush()
+            self.send_held()
         if self.lost:
             return
         self.drop_chunks()

@@ -36,7 +36,6 @@ cdef class TlsOutbox(Application):
     cdef int queue_all(self, list chunks) except -1
     cdef bint is_to_wait(self, Py_ssize_t n) except -1
     cdef int go_on(self) except -1
-    cdef int flush_waiting(self) except -1
     cdef int drain(self) except -1
     cdef int mark_dirty(self) except -1
     cdef int write_to_nobody(self) except -1
