@@ -72,6 +72,40 @@ def test_nothing_that_is_done_with_one_crashes(python):
     assert python(SWEEP, "-W", "ignore") == "True\n"
 
 
+SOCKETS = """
+import socket, hoop, hoop._core.loop
+
+# On nothing that came, and with no room to send.
+a, b = socket.socketpair()
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+listening = socket.create_server(("127.0.0.1", 0))
+for sock in (a, b, datagrams, listening):
+    sock.setblocking(False)
+waits = [
+    ("sock_recv", a, 1),
+    ("sock_recv_into", a, bytearray(1)),
+    ("sock_recvfrom", datagrams, 1),
+    ("sock_recvfrom_into", datagrams, bytearray(1)),
+    ("sock_sendall", a, b"x" * 10_000_000),
+    ("sock_accept", listening),
+    ("sock_connect", a, "/nowhere"),
+]
+for name, *args in waits:
+    for kind in (hoop.EventLoop, hoop._core.loop.Loop):
+        loop = kind.__new__(kind)
+        try:
+            getattr(loop, name)(*args).send(None)
+        except (AttributeError, RuntimeError, OSError) as exc:
+            print(type(exc).__name__)
+"""
+
+
+def test_a_loop_without_a_driver_waits_for_no_socket(python):
+    told = python(SOCKETS, "-W", "ignore").split()
+    assert len(told) == 14
+    assert set(told) <= {"AttributeError", "RuntimeError", "FileNotFoundError"}
+
+
 FILLED_IN_BY_C = [
     buffer.Buffer,
     call.OpenCall,

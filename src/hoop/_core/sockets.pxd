@@ -7,6 +7,7 @@ from hoop._core.readiness cimport SocketSlot, SocketTable
 # The part of a loop that receives and sends on sockets of the user's.
 cdef class SocketLoop(LoopBase):
     cdef SocketTable socket_table       # None until a task waits for a socket
+    cdef int check_driver(self) except -1
     cdef int open_socket_table(self) except -1
     cdef int close_socket_table(self) except -1
 

@@ -75,7 +75,15 @@ class SocketLoop(LoopBase):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
+    def check_driver(self) -> cython.int:
+        if self.driver is None:
+            raise RuntimeError("EventLoop.__init__() was not called")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
     def open_socket_table(self) -> cython.int:
+        self.check_driver()
         table: SocketTable = SocketTable()
         self.driver.submit(table)
         self.socket_table = table
@@ -201,12 +209,12 @@ def wait_ready(
 ) -> cython.int:
     """The same with more known: see SocketTable.wait."""
     loop: SocketLoop = cython.cast(SocketLoop, c.owner)
+    if slot is None or fd in loop.transports:
+        loop._ensure_fd_no_transport(fd)
     if loop.closed:
         loop.check_open()
     if loop.socket_table is None:
         loop.open_socket_table()
-    if slot is None or fd in loop.transports:
-        loop._ensure_fd_no_transport(fd)
     return c.wait_for(loop.socket_table.wait(loop, c.value, fd, slot, mask, again))
 
 

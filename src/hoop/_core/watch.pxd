@@ -7,7 +7,6 @@ cdef class WatchOp(Op):
 
 cdef class WatchLoop(SocketLoop):
     cdef dict watched                   # descriptor -> the object that add_reader or add_writer was given
-    cdef int check_driver(self) except -1
     cdef object watch(self, object fileobj, int interest, object callback, tuple args)
     cdef bint unwatch(self, object fileobj, int interest) except -1
     cdef object watched_descriptor(self, object fileobj)

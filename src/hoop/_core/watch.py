@@ -64,13 +64,6 @@ class WatchLoop(SocketLoop):
         self.watched = {}
 
     @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def check_driver(self) -> cython.int:
-        if self.driver is None:
-            raise RuntimeError("EventLoop.__init__() was not called")
-        return 0
-
-    @cython.cfunc
     def watch(self, fileobj, interest: cython.int, callback, args: tuple) -> object:
         number = descriptor(fileobj)
         fd: cython.int = number
