@@ -5,30 +5,13 @@ The rule is in outbox.py: at once, unless another write is to be expected right 
 
 import asyncio
 import socket
-import time
 
 import pytest
+from leaves import SHOWS, hold_up, there
 from peers import Recorder, end, pair, turns, until
 from tls_peers import Wire, client_context, server_context, tls_objects, wired
 
 import hoop
-
-SLOW_S = 0.002  # a wait that is taken for too long: twice what outbox.py puts up with
-
-
-def there(peer):
-    """What the peer has got by now."""
-    try:
-        return peer.recv(65536, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return b""
-
-
-def hold_up(seconds=SLOW_S):
-    """Compute, without letting the loop go on."""
-    until_then = time.monotonic() + seconds
-    while time.monotonic() < until_then:
-        pass
 
 
 async def seqpacket(loop):
@@ -280,17 +263,6 @@ def test_who_let_something_wait_for_long_is_not_trusted_for_long(loop):
     loop.run_until_complete(main())
 
 
-SHOWS = {
-    "get_write_buffer_size": lambda t: t.get_write_buffer_size() == 0,
-    "get_extra_info": lambda t: t.get_extra_info("socket"),
-    "write_eof": lambda t: t.write_eof() is None,
-    "close": lambda t: t.close() is None,
-    "abort": lambda t: t.abort() is None,
-    "sendfile": lambda t: t._make_empty_waiter().done(),
-    "limits": lambda t: t.set_write_buffer_limits(high=0) is None,
-}
-
-
 @pytest.mark.parametrize("way", SHOWS)
 def test_whatever_would_show_that_something_waits_has_it_sent(loop, way):
     async def main():
@@ -389,119 +361,6 @@ def test_a_failed_write_is_told_later(loop):
         assert transport.is_closing()
         await until(lambda: protocol.is_lost)
         assert lost == [BrokenPipeError]
-
-    loop.run_until_complete(main())
-
-
-# ---- many at a time ----
-
-
-class Answering:
-    """Some connections of one server, whose protocols answer; what happens in which order."""
-
-    def __init__(self, loop, count, answer):
-        self.loop = loop
-        self.count = count
-        self.answer = answer
-        self.order = []
-
-    async def __aenter__(self):
-        self.protocols = []
-
-        def make():
-            self.protocols.append(Recorder(data_received=self.answer))
-            return self.protocols[-1]
-
-        self.server = await self.loop.create_server(make, "127.0.0.1", 0)
-        address = self.server.sockets[0].getsockname()
-        self.peers = [socket.create_connection(address) for _ in range(self.count)]
-        await until(lambda: sum(p.transport is not None for p in self.protocols) == self.count)
-        by_name = {peer.getsockname(): peer for peer in self.peers}
-        for protocol in self.protocols:
-            protocol.peer = by_name[protocol.transport.get_extra_info("peername")]
-        return self
-
-    async def ask(self):
-        """Have all connections served, in one turn if the kernel is so kind."""
-        for protocol in self.protocols:
-            protocol.asked = len(protocol.received)
-            protocol.peer.send(b"?")
-        await until(lambda: all(len(p.received) > p.asked for p in self.protocols))
-
-    async def __aexit__(self, *_):
-        for peer in self.peers:
-            peer.close()
-        await until(lambda: all(p.is_lost for p in self.protocols))
-        await end(self.server)
-
-
-def test_answers_to_many_are_there_before_anything_else_runs(loop):
-    early, late = [], []
-
-    def answer(protocol, data):
-        loop.call_soon(lambda: late.append(there(protocol.peer) or protocol.early))
-        protocol.transport.write(b"answer")
-        protocol.early = there(protocol.peer)
-        early.append(protocol.early)
-
-    async def main():
-        async with Answering(loop, 5, answer) as served:
-            for n in range(20):
-                early.clear()
-                await served.ask()
-                await turns(1)
-                if n < 2:
-                    assert early == [b"answer"] * 5
-            assert late == [b"answer"] * 100
-            if loop._driver_name() == "epoll":
-                assert early == [b"answer"] * 5
-
-    loop.run_until_complete(main())
-
-
-def test_a_server_whose_callbacks_go_on_for_long_is_not_made_to_wait(loop):
-    early = []
-
-    def answer(protocol, data):
-        protocol.transport.write(b"answer")
-        early.append(there(protocol.peer))
-        hold_up()
-
-    async def main():
-        async with Answering(loop, 3, answer) as served:
-            for _ in range(15):
-                await served.ask()
-            assert early == [b"answer"] * 45
-
-    loop.run_until_complete(main())
-
-
-def test_a_server_that_was_trusted_and_goes_on_for_long_is_not_trusted_again_soon(loop):
-    early = []
-    slow = False
-
-    def answer(protocol, data):
-        protocol.transport.write(b"answer")
-        if slow:
-            early.append(there(protocol.peer))
-            hold_up()
-
-    async def main():
-        nonlocal slow
-        async with Answering(loop, 3, answer) as served:
-            for _ in range(20):
-                await served.ask()
-                for peer in served.peers:
-                    assert peer.recv(100) == b"answer"
-            slow = True
-            await served.ask()
-            for peer in served.peers:
-                if not early or early != [b"answer"] * 3:
-                    there(peer)
-            early.clear()
-            for _ in range(5):
-                await served.ask()
-            assert early == [b"answer"] * 15
 
     loop.run_until_complete(main())
 

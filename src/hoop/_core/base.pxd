@@ -1,4 +1,5 @@
 from hoop._core.c.python cimport Ref
+from hoop._core.c.linux cimport hoop_effort
 from hoop._core.driver cimport Driver
 from hoop._core.handle cimport Handle, ReadyRing, Runnable
 from hoop._core.op cimport Op
@@ -11,11 +12,15 @@ cdef class LoopBase(ReadyRing):
     cdef list dirty                     # ops with something to send before the loop sleeps
     cdef list flushing                  # the dirty list of the time before, used again
     cdef bint together                  # several streams send now: let the driver make the calls
-    # While protocols are handed what came: see outbox.py.
-    cdef unsigned int waiting           # connections whose writes wait for the end of the callbacks
+    # While connections are served: see outbox.py.
+    cdef bint attends                   # there is something to see to once what runs has ended
+    cdef unsigned int waiting           # connections whose writes wait for others'
+    cdef bint replies_wait              # some of them were written by tasks
     cdef long long waiting_since        # when the first began to, in nanoseconds
-    cdef bint waited_long
+    cdef hoop_effort effort             # what had been done when the first of those began to wait
+    cdef long long flushing_at          # the time, while what has waited is sent; else 0
     cdef object timed                   # a connection that has written, if the end of the callback is timed
+    cdef bint times_another             # or that of what runs after
     cdef dict transports                # descriptor -> open transport; owns them
     cdef object wake_context            # where callbacks run that only wake a task of ours
     cdef bint closed, stopping, debug
@@ -68,6 +73,14 @@ cdef class LoopBase(ReadyRing):
     cdef int unmark_dirty(self, Op op) except -1
     cdef int flush_dirty(self) except -1
     cdef int flush_waiting(self) except -1
+    cdef bint steps_for_reply(self, Ref r, unsigned long i) noexcept
+    # Whether what runs next serves a connection: hands its protocol what came, or is a task woken by that.
+    cdef inline bint serves_more(self) noexcept:
+        cdef Ref r
+        if self.left == 0:
+            return False
+        r = self.ring[self.head & self.mask]
+        return (<Runnable>r).is_receiver or self.steps_for_reply(r, self.head)
     # Whether what runs next hands a protocol what came for it.
     cdef inline bint hands_out_more(self) noexcept:
         return self.left != 0 and (<Runnable>self.ring[self.head & self.mask]).is_receiver

@@ -21,6 +21,7 @@ from cython.cimports.hoop._core.c.python import (
     PyList_GET_ITEM,
     PyThread_get_thread_ident,
     Ref,
+    hoop_is_method_of,
     hoop_swap_clear,
     hoop_swap_traverse,
     hoop_take_exception,
@@ -31,8 +32,7 @@ from cython.cimports.hoop._core.c.python import (
     visitproc,
 )
 from cython.cimports.hoop._core.c.uring import OP_SEND
-from cython.cimports.hoop._core.habit import LONG_NS
-from cython.cimports.hoop._core.handle import Handle, ReadyRing, new_handle
+from cython.cimports.hoop._core.handle import Handle, ReadyRing, Runnable, new_handle
 from cython.cimports.hoop._core.op import Op
 from cython.cimports.hoop._core.timers import Timers
 
@@ -46,6 +46,9 @@ def _current_tasks_dict():
 
 
 _current_tasks = cython.declare(dict, _current_tasks_dict())
+
+# A program may make these by name. A method of one's on the ring is that which wakes it.
+_asyncio_task = cython.declare(object, asyncio.tasks.Task)
 
 
 @cython.cfunc
@@ -147,6 +150,7 @@ class LoopBase(ReadyRing):
         self.flushing = ops
         done: cython.Py_ssize_t = 0
         self.waiting = 0
+        self.replies_wait = False
         self.together = len(ops) > 1 and self.driver.supports_call(OP_SEND)
         try:
             for op in ops:
@@ -162,15 +166,26 @@ class LoopBase(ReadyRing):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush_waiting(self) -> cython.int:
-        """Nobody more is handed anything now: send what was written meanwhile."""
-        self.waited_long = hoop_now_ns() - self.waiting_since > LONG_NS
+        """No other connection is served now, or not soon enough: send what was written meanwhile."""
+        self.flushing_at = hoop_now_ns()
         try:
             self.flush_dirty()
         finally:
-            self.waited_long = False
+            self.flushing_at = 0
         if self.left and self.driver.pending:  # else the loop's next step is to ask the driver
             return self.driver.poll(self, 0)
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def steps_for_reply(self, r: Ref, i: cython.ulong) -> cython.bint:
+        """Whether it, at `i` on the ring, is a step of a task that was woken, or made, by what came."""
+        if i - self.woken_from >= self.woken_to - self.woken_from:
+            return False
+        runnable: Runnable = cython.cast(Runnable, r)
+        if type(runnable) is Handle:
+            return hoop_is_method_of(ref(cython.cast(Handle, runnable).callback), _asyncio_task)
+        return runnable.is_task
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

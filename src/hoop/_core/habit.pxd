@@ -9,7 +9,11 @@ cdef class Habit:
     cdef unsigned int quick             # callbacks in a row that ended soon after they wrote
     cdef unsigned int rest              # so many more writes do not wait, whatever is guessed
     cdef unsigned int next_rest         # how many it will be the next time
+    cdef unsigned int reply_rest, next_reply_rest   # the same of answers of tasks, which wait for others' steps
     cdef bint may_wait(self) noexcept
+    cdef bint reply_may_wait(self) noexcept
     cdef bint ends_soon(self) noexcept
     cdef void went_well(self) noexcept
     cdef void took_long(self) noexcept
+    cdef void reply_went_well(self) noexcept
+    cdef void reply_took_long(self) noexcept

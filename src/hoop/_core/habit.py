@@ -21,7 +21,7 @@ class Habit:
     """The habits of a server's connections. One that belongs to no server has its own."""
 
     def __cinit__(self):
-        self.next_rest = REST_MIN
+        self.next_rest = self.next_reply_rest = REST_MIN
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -30,6 +30,15 @@ class Habit:
         if self.rest == 0:
             return True
         self.rest -= 1
+        return False
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def reply_may_wait(self) -> cython.bint:
+        """Whether an answer of a task may wait now."""
+        if self.reply_rest == 0:
+            return True
+        self.reply_rest -= 1
         return False
 
     @cython.cfunc
@@ -53,3 +62,19 @@ class Habit:
         if self.rest == 0:
             self.rest = self.next_rest
             self.next_rest = min(4 * self.next_rest, REST_MAX)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def reply_went_well(self) -> cython.void:
+        """An answer of a task did not wait long."""
+        if self.next_reply_rest > REST_MIN:
+            self.next_reply_rest -= 1
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def reply_took_long(self) -> cython.void:
+        """An answer of a task has waited for too long. That says nothing of head and body."""
+        self.quick = 0
+        if self.reply_rest == 0:
+            self.reply_rest = self.next_reply_rest
+            self.next_reply_rest = min(4 * self.next_reply_rest, REST_MAX)

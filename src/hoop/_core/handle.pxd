@@ -13,6 +13,8 @@ cdef class Runnable:
 cdef class ReadyRing:
     cdef Ref *ring
     cdef unsigned long head, tail, mask
+    # What the receive callbacks of late have pushed, all in a row: from here, to before there.
+    cdef unsigned long woken_from, woken_to
     cdef int grow_ring(self) except -1
     cdef int drop_ready(self) except -1
     cdef inline int push(self, Runnable r) except -1:

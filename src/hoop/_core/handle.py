@@ -91,6 +91,8 @@ class ReadyRing:
             bigger[i] = self.ring[(self.head + i) & self.mask]
         PyMem_Free(self.ring)
         self.ring = bigger
+        self.woken_from -= self.head
+        self.woken_to -= self.head
         self.head = 0
         self.tail = size
         self.mask = 2 * size - 1

@@ -38,6 +38,7 @@ cdef class Loop(WatchLoop):
     cdef int run_ready(self) except -1
     cdef int run_ready_watched(self) except -1
     cdef int recover(self, object exc) except -1
+    cdef int report(self, object context) except -1
     cdef int end_running(self) except -1
     cdef int take_turns(self, bint only_one) except -1
     cdef object add_timer(self, double deadline, object when_given, object callback, tuple args, object context)

@@ -43,6 +43,7 @@ from cython.cimports.hoop._core.endpoint import Endpoint
 from cython.cimports.hoop._core.future import PENDING, new_future
 from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
 from cython.cimports.hoop._core.op import Op
+from cython.cimports.hoop._core.outbox import served
 from cython.cimports.hoop._core.reports import check_callback, report_slow, to_show
 from cython.cimports.hoop._core.task import Task, new_task
 from cython.cimports.hoop._core.timers import TimerHandle, new_timer
@@ -252,6 +253,8 @@ class Loop(WatchLoop):
             if self.entered is not cython.NULL and not cython.cast(Runnable, r).is_task:
                 self.leave_task()
             cython.cast(Runnable, r).run()
+            if self.attends:
+                served(self)
             self.running = cython.NULL
             Py_DECREF(r)
         return 0
@@ -278,11 +281,13 @@ class Loop(WatchLoop):
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as exc:
-                self.call_exception_handler(cython.cast(Runnable, r).failure(exc))
+                self.report(cython.cast(Runnable, r).failure(exc))
             seconds = (hoop_now_ns() - began) * 1e-9
             if self.debug and seconds >= self.slow_callback_duration:
                 report_slow(cython.cast(Runnable, r), self.slowest, seconds)
                 self.slowest = None
+            if self.attends:
+                served(self)
             self.end_running()
         return 0
 
@@ -295,9 +300,19 @@ class Loop(WatchLoop):
             raise exc  # the driver's, or our own
         failed: Runnable = cython.cast(Runnable, self.running)
         try:
-            self.call_exception_handler(failed.failure(exc))
+            self.report(failed.failure(exc))
         finally:
             self.end_running()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def report(self, context) -> cython.int:
+        """Tell the exception handler. Nothing waits for it."""
+        self.timed = None
+        if self.waiting:
+            self.flush_waiting()
+        self.call_exception_handler(context)
         return 0
 
     @cython.cfunc

@@ -17,6 +17,7 @@ cdef enum Wait:
     NO_WAIT
     FOR_NEXT                            # write, or the end of the turn
     FOR_OTHERS                          # that are being handed what came for them
+    AS_REPLY                            # for others that tasks are about to answer, too
 
 cdef class Outbox(Endpoint):
     # What waits to be sent: `head` from `head_offset` on, then `rest`.
@@ -44,9 +45,12 @@ cdef class Outbox(Endpoint):
     cdef object protocol
     cdef bint is_to_wait(self, Op op) except -1
     cdef bint is_to_wait_for_others(self, Op op) except -1
+    cdef bint is_to_wait_as_reply(self, Op op) except -1
     cdef bint is_to_wait_for_next(self, Op op) except -1
+    cdef int join_wait(self, Op op, Wait kind) except -1
+    cdef bint ends_reply(self) noexcept
     cdef int note_again(self) except -1
-    cdef int end_wait(self, Op op, bint was_joined) except -1
+    cdef int end_wait(self, Op op) except -1
     cdef int callback_ended(self) except -1
     cdef Habit own_habit(self)
     cdef int add_chunk(self, bytes chunk) except -1
@@ -59,4 +63,5 @@ cdef class Outbox(Endpoint):
     cdef int maybe_resume(self) except -1
     cdef int tell(self, str method) except -1
 
+cdef int served(LoopBase loop) except -1
 cdef bytes as_bytes(object data, str wanted)

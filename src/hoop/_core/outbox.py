@@ -1,13 +1,15 @@
 """The end of a connection with a queue of what it has to send, and its flow control.
 
-What is written leaves at once, but for two cases in which less work follows from a short wait:
+What is written leaves at once, but for three cases in which less work follows from a short wait:
 
     FOR_NEXT    the connection wrote twice, shortly one after the other, in the last turn in which it wrote:
                 the first write of a turn waits for the second, and both leave in one system call
     FOR_OTHERS  while the loop hands several connections what came for them, their answers wait for the last
                 one's, and leave together: only of servers whose callbacks were seen to end soon
+    AS_REPLY    the same while tasks answer that were woken by what came: only the first write since then,
+                or head and body, and not for longer than half of what is too long, if the tasks let us look
 
-Nothing else runs before what waits FOR_OTHERS is sent; what waits FOR_NEXT is sent at the end of the turn at
+Nothing else runs before what waits for others is sent; what waits FOR_NEXT is sent at the end of the turn at
 the latest. What waited for too long teaches the connection's server (habit.py) to let nothing wait for long.
 Whatever would show that something waits has it sent first. What is queued is immutable.
 """
@@ -18,7 +20,15 @@ import errno
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cython.cimports.hoop._core.c.linux import hoop_now_ns, hoop_send, hoop_sendv, iovec
+from cython.cimports.hoop._core.base import TOGETHER_MAX, LoopBase
+from cython.cimports.hoop._core.c.linux import (
+    hoop_effort_now,
+    hoop_now_ns,
+    hoop_send,
+    hoop_sendv,
+    hoop_was_preempted,
+    iovec,
+)
 from cython.cimports.hoop._core.c.python import (
     PyContext_Enter,
     PyErr_Clear,
@@ -67,6 +77,13 @@ class Outbox(Endpoint):
             return False
         if cython.cast(Runnable, running).is_receiver:
             return self.is_to_wait_for_others(op)
+        if (
+            self.unanswered
+            and not self.is_drained
+            and (self.loop.waiting or self.loop.serves_more())
+            and self.loop.steps_for_reply(running, self.loop.head - 1)
+        ):
+            return self.is_to_wait_as_reply(op)
         return self.manner != ONCE and self.is_to_wait_for_next(op)
 
     @cython.cfunc
@@ -83,16 +100,55 @@ class Outbox(Endpoint):
         if not habit.ends_soon():
             if self.loop.timed is None:
                 self.loop.timed = self
+                self.loop.attends = True
                 self.wrote_at = hoop_now_ns()
             return self.manner != ONCE and self.is_to_wait_for_next(op)
         if not habit.may_wait():
             return False
         if self.loop.waiting == 0:
             self.loop.waiting_since = hoop_now_ns()
-        self.loop.waiting += 1
-        self.loop.mark_dirty(op)
-        self.waits = FOR_OTHERS
+        self.join_wait(op, FOR_OTHERS)
         return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def is_to_wait_as_reply(self, op: Op) -> cython.bint:
+        """The same, in a step of a task that was woken by what came, while there are more of those."""
+        habit: Habit = self.own_habit()
+        self.wrote_at = hoop_now_ns()
+        if not habit.ends_soon():
+            if self.loop.timed is None:
+                self.loop.timed = self
+                self.loop.times_another = True
+                self.loop.attends = True
+            return self.manner != ONCE and self.is_to_wait_for_next(op)
+        if not habit.reply_may_wait():
+            return self.manner != ONCE and self.is_to_wait_for_next(op)
+        if self.loop.waiting == 0:
+            self.loop.waiting_since = self.wrote_at
+        if not self.loop.replies_wait:
+            self.loop.replies_wait = True
+            hoop_effort_now(cython.address(self.loop.effort))
+        self.join_wait(op, AS_REPLY)
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def join_wait(self, op: Op, kind: Wait) -> cython.int:
+        """Wait with those that wait already, until served() has it sent."""
+        self.loop.waiting += 1
+        self.loop.attends = True
+        self.loop.mark_dirty(op)
+        self.waits = kind
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def ends_reply(self) -> cython.bint:
+        """Another write while something waits: whether all is to be sent now, since no more belongs to it."""
+        joins: cython.bint = self.manner == JOINS and not self.wrote_again  # head and body
+        self.wrote_again = True
+        return self.waits == FOR_NEXT or (self.waits == AS_REPLY and not joins)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -118,18 +174,29 @@ class Outbox(Endpoint):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def end_wait(self, op: Op, was_joined: cython.bint) -> cython.int:
+    def end_wait(self, op: Op) -> cython.int:
         """What waits is sent now. Whether it was worth it says what is to be expected the next time."""
         habit: Habit = self.own_habit()
-        long: cython.bint = self.loop.waited_long
-        if self.waits == FOR_NEXT:
-            long = hoop_now_ns() - self.wrote_at > LONG_NS
+        since: cython.longlong = self.wrote_at
+        now: cython.longlong = self.loop.flushing_at
+        long: cython.bint
+        if self.waits == FOR_OTHERS:
+            since = self.loop.waiting_since  # or a little later
+        long = (now if now else hoop_now_ns()) - since > LONG_NS
+        was_reply: cython.bint = self.waits == AS_REPLY
+        if long and was_reply:  # not if it is others' doing
+            long = not hoop_was_preempted(cython.address(self.loop.effort), LONG_NS)
         self.waits = NO_WAIT
+        self.manner = JOINS if self.wrote_again and not long else ONCE
         self.wrote_again = True
         self.loop.unmark_dirty(op)
-        self.manner = JOINS if was_joined and not long else ONCE
         habit.manner = self.manner
-        if long:
+        if was_reply:
+            if long:
+                habit.reply_took_long()
+            else:
+                habit.reply_went_well()
+        elif long:
             habit.took_long()
         else:
             habit.went_well()
@@ -391,6 +458,30 @@ class Outbox(Endpoint):
     def _idle_mark(self):
         """None while data waits to be sent or answered; else a number that each read and write changes."""
         return None if self.unanswered or self.head is not None else self.activity
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def served(loop: LoopBase) -> cython.int:
+    """What runs has ended, for a connection or several: see to what was written meanwhile, and before."""
+    timed: Outbox
+    more: cython.bint = loop.serves_more()
+    if loop.timed is not None:
+        if loop.times_another and more:  # for which a reply would have to wait, too
+            loop.times_another = False
+        else:
+            timed = cython.cast(Outbox, loop.timed)
+            loop.timed = None
+            loop.times_another = False
+            timed.callback_ended()
+    if loop.waiting and (
+        not more
+        or loop.waiting >= TOGETHER_MAX
+        or (loop.replies_wait and hoop_now_ns() - loop.waiting_since > LONG_NS // 2)
+    ):
+        loop.flush_waiting()
+    loop.attends = loop.waiting != 0 or loop.timed is not None
+    return 0
 
 
 @cython.cfunc

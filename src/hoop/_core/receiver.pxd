@@ -1,4 +1,3 @@
-from hoop._core.base cimport LoopBase
 from cpython.buffer cimport Py_buffer
 from hoop._core.endpoint cimport Layer
 from hoop._core.inbox cimport Inbox
@@ -6,7 +5,6 @@ from hoop._core.outbox cimport Outbox
 
 cdef class RecvOp(Inbox):
     cdef Receiver receiver              # None once the connection is lost
-    cdef int handed_out(self, LoopBase loop) except -1
 
 cdef class Receiver(Outbox):
     # Bound when the protocol is set, so that a received byte costs no look-up by name.

@@ -27,7 +27,7 @@ from cython.cimports.cpython.bytes import (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.hoop._core.base import SCRATCH_BYTES, TOGETHER_MAX, LoopBase
+from cython.cimports.hoop._core.base import SCRATCH_BYTES, LoopBase
 from cython.cimports.hoop._core.c.linux import hoop_recv
 from cython.cimports.hoop._core.c.python import (
     Py_DECREF,
@@ -80,27 +80,15 @@ class RecvOp(Inbox):
         if receiver is None:
             return 0
         loop: LoopBase = receiver.loop
+        if loop.woken_to != loop.tail:  # somebody else has pushed something since
+            loop.woken_from = loop.woken_to = loop.tail
         if self.delivers or self.has_news():
             receiver.on_received()
         elif receiver.lent and receiver.was_closed():
             receiver.fail(os_error(-EBADF), "Fatal read error on socket transport")
         else:
             receiver.on_readable()
-        if loop.waiting or loop.timed is not None:
-            return self.handed_out(loop)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def handed_out(self, loop: LoopBase) -> cython.int:
-        """The protocol has what came. See to what it, or others before it, have written meanwhile."""
-        timed: Outbox
-        if loop.timed is not None:
-            timed = cython.cast(Outbox, loop.timed)
-            loop.timed = None
-            timed.callback_ended()
-        if loop.waiting and (loop.waiting >= TOGETHER_MAX or not loop.hands_out_more()):
-            return loop.flush_waiting()
+        loop.woken_to = loop.tail
         return 0
 
     @cython.cfunc

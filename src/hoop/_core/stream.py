@@ -47,7 +47,7 @@ from cython.cimports.hoop._core.op import (
     WRITABLE,
     CallOp,
 )
-from cython.cimports.hoop._core.outbox import FOR_NEXT, WAITS_MAX, as_bytes
+from cython.cimports.hoop._core.outbox import WAITS_MAX, as_bytes
 from cython.cimports.hoop._core.receiver import Receiver, RecvOp
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
@@ -337,10 +337,8 @@ class StreamTransport(Receiver):
     @cython.exceptval(-1, check=False)
     def go_on(self) -> cython.int:
         """More was queued behind what waits. Send it, if that only waited for more."""
-        if (
-            self.waits == FOR_NEXT
-            or self.loop.closed
-            or (self.waits and self.buffered > self.high_water)
+        if self.loop.closed or (
+            self.waits and (self.ends_reply() or self.buffered > self.high_water)
         ):
             self.flush()
         return self.maybe_pause()
@@ -368,7 +366,7 @@ class StreamTransport(Receiver):
         """Send what is queued, as far as the kernel takes it; wait for the rest."""
         n: cython.Py_ssize_t
         if self.waits:
-            self.end_wait(self.send_op, self.rest is not None)
+            self.end_wait(self.send_op)
         if self.lost or self.head is None or self.fd < 0 or self.broken:
             return 0
         if self.send_op.phase == ARMED or self.send_op.phase == READY:

@@ -12,7 +12,7 @@ import cython
 from cython.cimports.cpython.bytes import PyBytes_GET_SIZE
 from cython.cimports.hoop._core.application import Application
 from cython.cimports.hoop._core.op import Op
-from cython.cimports.hoop._core.outbox import FOR_OTHERS, WAITS_MAX
+from cython.cimports.hoop._core.outbox import NO_WAIT, WAITS_MAX
 from cython.cimports.hoop._core.records import Records
 from cython.cimports.hoop._core.stream import StreamTransport
 
@@ -84,7 +84,8 @@ class TlsOutbox(Application):
         n: cython.Py_ssize_t = self.records.queued
         if (
             self.stream is None
-            or self.stream.waits != FOR_OTHERS
+            or self.stream.waits == NO_WAIT
+            or self.stream.ends_reply()
             or n >= BATCH_BYTES
             or n >= self.high_water
             or self.loop.closed
@@ -136,7 +137,7 @@ class TlsOutbox(Application):
             # Within a callback of an SSLContext, or of what close() delivers.
             return self.mark_dirty()
         if self.stream is not None and self.stream.waits:
-            self.stream.end_wait(self.seal_op, len(self.records.chunks) - self.records.first > 1)
+            self.stream.end_wait(self.seal_op)
         self.sealing = True
         self.stuck = False
         try:

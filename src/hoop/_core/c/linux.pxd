@@ -36,6 +36,10 @@ cdef extern from "shim.h" nogil:
 
     double hoop_now() noexcept                          # CLOCK_MONOTONIC in seconds
     long long hoop_now_ns() noexcept
+    ctypedef struct hoop_effort:
+        pass
+    void hoop_effort_now(hoop_effort *e) noexcept
+    bint hoop_was_preempted(hoop_effort *since, long long most_ns) noexcept
     long long hoop_tick() noexcept                      # a coarse clock: milliseconds, a few ns to read
 
     int hoop_epoll_create() noexcept

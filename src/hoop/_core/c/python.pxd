@@ -83,6 +83,7 @@ cdef extern from "shim.h":
     bint hoop_is_sole(Ref o) noexcept
     bint hoop_spare(hoop_spares *spares, Ref o) noexcept
     Ref hoop_call(Ref callable, Ref args_tuple) noexcept
+    bint hoop_is_method_of(Ref callable, object type) noexcept
     unsigned int hoop_type_version(object type) noexcept
     bint hoop_is_dead(object weak_reference) noexcept
     PyCFunction hoop_c_method(object descriptor) except NULL

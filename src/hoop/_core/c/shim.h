@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -162,6 +163,14 @@ static inline PyObject *hoop_iter_return(PyObject *value) {
     PyErr_SetRaisedException((PyObject *)stop);
     return NULL;
 #endif
+}
+
+/* Whether it is a method, made in C, of an object of that type. */
+static inline int hoop_is_method_of(PyObject *callable, PyObject *type) {
+    PyObject *self;
+    if (!PyCFunction_CheckExact(callable)) return 0;
+    self = PyCFunction_GET_SELF(callable);
+    return self && PyObject_TypeCheck(self, (PyTypeObject *)type);
 }
 
 /* Call with a tuple of arguments. The callable and the tuple outlive the call, whatever it does. */
@@ -401,6 +410,26 @@ static inline long long hoop_now_ns(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
+
+/* What this thread has done so far: time on a processor, and how often it left one, by waiting or not. */
+typedef struct { long long cpu_ns; long waits, preemptions; } hoop_effort;
+static inline void hoop_effort_now(hoop_effort *e) {
+    struct timespec t;
+    struct rusage usage;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    getrusage(RUSAGE_THREAD, &usage);
+    e->cpu_ns = t.tv_sec * 1000000000LL + t.tv_nsec;
+    e->waits = usage.ru_nvcsw;
+    e->preemptions = usage.ru_nivcsw;
+}
+/* Whether time has passed since then only because the processor was given to others. */
+static inline int hoop_was_preempted(const hoop_effort *since, long long most_ns) {
+    hoop_effort now;
+    hoop_effort_now(&now);
+    return now.preemptions != since->preemptions && now.waits == since->waits &&
+        now.cpu_ns - since->cpu_ns <= most_ns;
+}
+
 static inline double hoop_now(void) { return (double)hoop_now_ns() * 1e-9; }
 static inline long long hoop_tick(void) {
     struct timespec t;
