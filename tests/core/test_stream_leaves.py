@@ -263,6 +263,22 @@ def test_who_let_something_wait_for_long_is_not_trusted_for_long(loop):
     loop.run_until_complete(main())
 
 
+def test_a_socket_that_was_only_looked_at_keeps_nothing_from_waiting(loop):
+    async def main():
+        transport, peer, protocol = await seqpacket(loop)
+        sock = transport.get_extra_info("socket")
+        for _ in range(10):
+            for data in (b"head", b"body"):
+                transport.write(data)
+                assert there(peer) == data
+            await turns(1)
+        del sock
+        await learn_to_join(transport, peer)
+        await finish(transport, peer, protocol)
+
+    loop.run_until_complete(main())
+
+
 @pytest.mark.parametrize("way", SHOWS)
 def test_whatever_would_show_that_something_waits_has_it_sent(loop, way):
     async def main():

@@ -26,7 +26,7 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_sockopt,
     hoop_tcp_nodelay,
 )
-from cython.cimports.hoop._core.c.python import Py_REFCNT, ref
+from cython.cimports.hoop._core.c.python import Py_REFCNT, Ref
 
 
 @cython.cclass
@@ -90,7 +90,8 @@ class Endpoint(Attributed):
     @cython.exceptval(check=False)
     def is_shared(self) -> cython.bint:
         """Whether somebody keeps our socket, by which he may shut down what was not sent yet."""
-        return self.socket_view is not None and Py_REFCNT(ref(self.socket_view)) > 1
+        # A cast, not ref(): that would be handed a reference of its own, and count it.
+        return self.socket_view is not None and Py_REFCNT(cython.cast(Ref, self.socket_view)) > 1
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
