@@ -80,7 +80,7 @@ class Fuzzed(asyncio.Protocol):
         self.after("data_received")
 
     def eof_received(self) -> bool | None:
-        self.told("eof_received", ("open",))
+        self.told("eof_received", ("open", "ended"))  # who reads on finds the end again
         self.line.state = "ended"
         self.after("eof_received")
         return self.world.chance(0.3)
@@ -226,6 +226,8 @@ def write(world: World) -> None:
             cut = world.dice.randrange(size + 1)
             parts = [buffer_of(world, data[:cut]), b"", buffer_of(world, data[cut:])]
             odd = [odd_buffer(world)] if world.chance(0.1) else []
+            if odd and line.peer is not None:
+                line.peer.checked = False  # some of them are taken
             line.transport.writelines(HIterable(world, parts + odd))
         line.sent += size
     except (BaseBoom, KeyboardInterrupt):
