@@ -83,7 +83,9 @@ assert changed in ({}, {id(tasks): registry.TaskSet}), changed
 assert type(tasks) is registry.TaskSet and isinstance(tasks, weakref.WeakSet)
 if policy is not None:
     assert asyncio.get_event_loop_policy() is policy
-    assert not isinstance(asyncio.new_event_loop(), hoop.EventLoop)
+    stock = asyncio.new_event_loop()
+    assert not isinstance(stock, hoop.EventLoop)
+    stock.close()
 """
     )
     assert (done.returncode, done.stderr) == (0, "")
