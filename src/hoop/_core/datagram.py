@@ -102,6 +102,9 @@ class ReceiveOp(Op):
 class Delivery(Runnable):
     """The turn of the next datagram of a batch."""
 
+    def __cinit__(self):
+        self.is_delivery = True
+
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def run(self) -> cython.int:

@@ -6,6 +6,8 @@ cdef class Runnable:
     cdef bint is_task
     # True for what hands a protocol the bytes that came for it.
     cdef bint is_receiver
+    # True for the turn of a datagram that was received with others.
+    cdef bint is_delivery
     cdef int run(self) except -1
     cdef object calls(self)
 

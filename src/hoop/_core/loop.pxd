@@ -30,7 +30,12 @@ cdef class Loop(WatchLoop):
     cdef inline bint worth_a_look(self) noexcept:
         if self.driver.announces:
             return self.driver.pending or self.driver.bell[0] != 0
-        return self.turns >= self.look_at or self.unpolled >= LOOK_AFTER or not self.turns & 3
+        if self.unpolled >= LOOK_AFTER:
+            return True
+        if self.turns < self.look_at and self.turns & 3:
+            return False
+        # What is left of a batch needs no news from the driver, and soon ends.
+        return self.tail - self.head != 1 or not (<Runnable>self.ring[self.head & self.mask]).is_delivery
     cdef int look(self) except -1
     cdef int send_held(self) except -1
     cdef int plan_look(self, bint news) noexcept
