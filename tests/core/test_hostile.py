@@ -461,3 +461,36 @@ def test_a_socket_may_end_the_connection_when_it_is_asked_for_its_number(run, mo
                 assert set(received) == {ord("x")}
 
     run(main())
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_a_protocol_may_give_way_to_another_when_it_is_asked_for_its_buffer(run, tls, size):
+    async def main():
+        loop = asyncio.get_running_loop()
+        then = Recorder()
+
+        class GivesWay(asyncio.BufferedProtocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def get_buffer(self, sizehint):
+                self.transport.set_protocol(then)
+                return bytearray(1000)
+
+            def buffer_updated(self, nbytes):
+                raise AssertionError("it has given way")
+
+        sender = Recorder()
+        if tls:
+            _, transport = await tls_pair(loop, GivesWay(), sender)
+        else:
+            ours, theirs = socket.socketpair()
+            await loop.create_connection(GivesWay, sock=ours)
+            transport, _ = await loop.create_connection(lambda: sender, sock=theirs)
+        transport.write(b"x" * size)
+        transport.close()
+        await until(lambda: then.is_lost and sender.is_lost)
+        assert bytes(then.received) == b"x" * size
+
+    run(main())

@@ -288,7 +288,7 @@ class Receiver(Outbox):
         left: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk)
         while left and not self.reading_paused and self.data_received is None:
             if not self.borrow_buffer(cython.address(view)):
-                return 0
+                break
             n = min(left, view.len)
             memcpy(view.buf, PyBytes_AS_STRING(chunk) + done, n)
             PyBuffer_Release(cython.address(view))
@@ -304,7 +304,11 @@ class Receiver(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def borrow_buffer(self, view: cython.pointer[Py_buffer]) -> cython.bint:
-        """Have the protocol lend its buffer. False if it is not to be: the connection has failed."""
+        """Have the protocol lend its buffer.
+
+        False if it is not to be: the connection has failed, or another protocol has taken its place.
+        """
+        protocol = self.protocol
         if self.get_buffer is None:
             self.fail(
                 AttributeError(f"{self.protocol!r} has no data_received()"),
@@ -329,7 +333,7 @@ class Receiver(Outbox):
         except TypeError as exc:
             self.fail(exc, "Fatal read error on socket transport")
             return False
-        if self.lost or self.fd < 0:  # get_buffer() aborted the connection
+        if self.lost or self.fd < 0 or self.protocol is not protocol:  # get_buffer() did that
             PyBuffer_Release(view)
             return False
         if view.len == 0:  # whatever its len() says

@@ -375,7 +375,10 @@ class TlsLayer(TlsOutbox):
         total: cython.Py_ssize_t = 0
         room: cython.Py_ssize_t
         records: Records = self.records
+        protocol = self.protocol
         buffer = self.get_buffer(records.unread())
+        if self.protocol is not protocol:  # another has taken its place, and is to be asked
+            return self.protocol is not None
         if not len(buffer):
             raise RuntimeError("get_buffer() returned an empty buffer")
         PyObject_GetBuffer(buffer, cython.address(view), PyBUF_WRITABLE)
