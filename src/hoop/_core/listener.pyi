@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 from hoop._core.base import LoopBase
+from hoop._core.coroutine import Method
 from hoop._core.op import Op
 
 @final
@@ -21,3 +22,6 @@ class AcceptOp(Op):
     ) -> None: ...
     def start(self) -> None: ...
     def stop(self) -> None: ...
+
+@final
+class Accepting(Method): ...
