@@ -225,9 +225,10 @@ def write(world: World) -> None:
         else:
             cut = world.dice.randrange(size + 1)
             parts = [buffer_of(world, data[:cut]), b"", buffer_of(world, data[cut:])]
-            odd = [odd_buffer(world)] if world.chance(0.1) else []
-            if odd and line.peer is not None:
+            odd = []
+            if line.peer is not None and world.chance(0.1):
                 line.peer.checked = False  # some of them are taken
+                odd.append(odd_buffer(world))
             line.transport.writelines(HIterable(world, parts + odd))
         line.sent += size
     except (BaseBoom, KeyboardInterrupt):
