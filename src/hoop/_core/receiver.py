@@ -35,6 +35,7 @@ from cython.cimports.hoop._core.c.python import (
     PyContext_Exit,
     Ref,
     call_one_quiet,
+    hoop_forbid_new,
     hoop_take_exception,
     ref,
 )
@@ -441,3 +442,6 @@ class Receiver(Outbox):
     def fail(self, exc, message: str) -> cython.int:
         """The connection is broken, or its protocol is."""
         raise NotImplementedError(type(self).__name__)
+
+
+hoop_forbid_new(Receiver)
