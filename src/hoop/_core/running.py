@@ -12,6 +12,7 @@ import sys
 from asyncio import events, futures
 
 import cython
+from cython.cimports.hoop._core.c.python import hoop_forbid_new
 from cython.cimports.hoop._core.coroutine import (
     OVER,
     Method,
@@ -141,3 +142,5 @@ def create_task(coro, *, name=None, context=None, **kwargs):
 
 
 mark_coroutine_function(sleep)
+
+hoop_forbid_new(SleepTimer)
