@@ -503,3 +503,19 @@ def test_both_sides_close_at_the_same_time(loop, version):
         await until(lambda: client.is_lost and server.is_lost)
 
     loop.run_until_complete(main())
+
+
+def test_a_lost_connection_still_knows_whose_it_was(loop):
+    """A peer may be gone before `await create_connection()` returns."""
+
+    async def main():
+        protocol = Recorder()
+        async with wired(loop, protocol) as (transport, wire):
+            names = [transport.get_extra_info(name) for name in ("sockname", "peername")]
+            transport.abort()
+            await until(lambda: protocol.is_lost)
+            del wire
+        assert names != [None, None]
+        assert [transport.get_extra_info(name) for name in ("sockname", "peername")] == names
+
+    loop.run_until_complete(main())

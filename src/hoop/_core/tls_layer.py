@@ -166,6 +166,9 @@ class TlsLayer(TlsOutbox):
             self.loop.soon(self.protocol.connection_lost, (exc,), self.context)
             if self.layer is not None and exc is not None:
                 self.loop.soon(_after_loss, (self.layer,), self.context)
+        if self.stream is not None:  # whose connection it was can be asked still, as without TLS
+            for name in ("sockname", "peername"):
+                self.extra.setdefault(name, self.stream.get_extra_info(name))
         self.lower = self.stream = self.transport = None
         self.protocol = self.layer = self.receive = self.get_buffer = self.buffer_updated = None
         self.records.close()
