@@ -145,7 +145,7 @@ class Receiver(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def stop_reading(self) -> cython.int:
-        if self.recv_op is not None and self.recv_op.phase != IDLE and not self.loop.closed:
+        if self.recv_op.phase != IDLE and not self.loop.closed:
             self.loop.driver.cancel(self.recv_op)
         return 0
 

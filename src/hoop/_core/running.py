@@ -70,7 +70,7 @@ class SleepTimer(TimerHandle):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def run(self) -> cython.int:
-        if not self.is_cancelled and self.future is not None and self.future.state == PENDING:
+        if not self.is_cancelled and self.future.state == PENDING:
             return self.future.finish(None)
         return 0
 
