@@ -119,6 +119,7 @@ class Endpoint(Attributed):
         See asyncio.BaseTransport.get_extra_info.
         """
         if name == "socket":
+            self.send_held()  # by the socket somebody might send
             if self.socket_view is None:
                 self.socket_view = trsock.TransportSocket(self.python_socket())
             return self.socket_view

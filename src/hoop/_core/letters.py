@@ -170,12 +170,6 @@ class Letters(Endpoint):
         del self.outbox[: 2 * n]  # may run finalisers: last
         return 0
 
-    def get_extra_info(self, name, default=None):
-        """What is known of the endpoint. See asyncio.BaseTransport.get_extra_info."""
-        if name == "socket":  # by which somebody might send
-            self.send_held()
-        return Endpoint.get_extra_info(self, name, default)
-
     # ---- flow control ----
 
     def set_write_buffer_limits(self, high=None, low=None):

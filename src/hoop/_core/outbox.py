@@ -338,12 +338,6 @@ class Outbox(Endpoint):
     def send_held(self) -> cython.int:
         return self.flush() if self.waits else 0
 
-    def get_extra_info(self, name, default=None):
-        """What is known of the connection. See asyncio.BaseTransport.get_extra_info."""
-        if self.waits and name == "socket":  # by which somebody might send
-            self.flush()
-        return Endpoint.get_extra_info(self, name, default)
-
     # ---- flow control ----
 
     def set_write_buffer_limits(self, high=None, low=None):
