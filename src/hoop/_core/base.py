@@ -172,8 +172,8 @@ class LoopBase(ReadyRing):
             self.flush_dirty()
         finally:
             self.flushing_at = 0
-        if self.left and self.driver.pending:  # else the loop's next step is to ask the driver
-            return self.driver.poll(self, 0)
+        if self.left:  # else the loop's next step is to ask the driver
+            return self.driver.tell()
         return 0
 
     @cython.cfunc

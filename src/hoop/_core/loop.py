@@ -529,7 +529,7 @@ class Loop(WatchLoop):
         for transport in list(self.transports.values()):
             if isinstance(transport, Endpoint):
                 cython.cast(Endpoint, transport).send_held()
-        return self.driver.poll(self, 0) if self.driver.pending else 0
+        return self.driver.tell()
 
     def _transport_of(self, fd):
         """The open transport that owns a descriptor, or None."""

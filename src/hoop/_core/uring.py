@@ -564,6 +564,14 @@ class UringDriver(Driver):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
+    def tell(self) -> cython.int:
+        if not self.pending or not self.is_ours():
+            return 0
+        self.ask_for_queued()
+        return self.enter_now()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
     def refuse(self) -> cython.int:
         if self.inherited():
             raise RuntimeError("This event loop was made before a fork and cannot run in the child")
