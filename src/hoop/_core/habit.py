@@ -10,9 +10,10 @@ import cython
 
 # Callbacks that have to be seen to end soon before writes wait for the end of one.
 CALLBACKS_SEEN = cython.declare(cython.uint, 16)
-# For so many writes nothing is kept waiting after it went wrong; each time for four times as many.
+# For so many writes nothing is kept waiting after it went wrong; each time for four times as many. Each
+# write that went well takes a part in 256 off that, so one that goes wrong now and then is soon forgotten.
 REST_MIN = cython.declare(cython.uint, 256)
-REST_MAX = cython.declare(cython.uint, 1 << 20)
+REST_MAX = cython.declare(cython.uint, 1 << 16)
 
 
 @cython.final
@@ -52,7 +53,7 @@ class Habit:
     def went_well(self) -> cython.void:
         """A write that waited did not wait long."""
         if self.next_rest > REST_MIN:
-            self.next_rest -= 1
+            self.next_rest -= self.next_rest >> 8
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -68,7 +69,7 @@ class Habit:
     def reply_went_well(self) -> cython.void:
         """An answer of a task did not wait long."""
         if self.next_reply_rest > REST_MIN:
-            self.next_reply_rest -= 1
+            self.next_reply_rest -= self.next_reply_rest >> 8
 
     @cython.cfunc
     @cython.exceptval(check=False)
