@@ -111,7 +111,7 @@ def test_extra_info_of_both_sides(loop, version):
         await drop(client, server)
         for recorder in (client, server):
             ask = recorder.transport.get_extra_info
-            found.append([type(ask(name)) for name in ("ssl_object", "cipher", "peername")])
+            found.append([type(ask(name)) for name in ("ssl_object", "cipher")])
         return found
 
     same_as_asyncio(loop, script)
