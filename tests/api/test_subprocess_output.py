@@ -118,6 +118,21 @@ def test_waiting_for_a_child_is_not_waiting_for_its_children(run, how):
     run(main())
 
 
+def test_the_pipes_of_a_child_that_ended_are_closed_when_it_was_waited_for(run):
+    """The program that ends next would leave them to a ResourceWarning."""
+
+    async def main():
+        for _ in range(20):
+            child = await asyncio.create_subprocess_exec(
+                "true", stdin=PIPE, stdout=PIPE, stderr=PIPE
+            )
+            assert await child.wait() == 0
+            pipes = [child._transport.get_pipe_transport(fd) for fd in range(3)]
+            assert all(pipe.is_closing() for pipe in pipes)
+
+    run(main())
+
+
 def test_a_program_may_end_before_the_grandchild_does(driver, python):
     printed = python(
         f"""
@@ -128,6 +143,8 @@ def test_a_program_may_end_before_the_grandchild_does(driver, python):
             print((await child.stdout.readline()).decode())
             child.kill()
             await child.wait()
+        import warnings
+        warnings.simplefilter("error")
         hoop.run(main(), loop_factory=lambda: hoop.new_event_loop({driver!r}))
         """
     )

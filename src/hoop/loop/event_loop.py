@@ -117,6 +117,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         "_csock",
         "_default_executor",
         "_drain",
+        "_ended_children",
         "_exception_handler",
         "_executor_shutdown_called",
         "_file_pool",
@@ -167,6 +168,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         # Sockets that were given to the loop: their owner may close them behind a transport's back.
         self._lent: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._children: set[process.ChildWatch] = set()
+        # Those that have ended, and somebody else still has their pipes.
+        self._ended_children: set[process.SubprocessTransport] = set()
         self._resolver = dns.Resolver()
         self._drain: Drain | None = None
         self._file_pool = file_pool.FilePool(self, file_threads_max)
@@ -284,6 +287,9 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             accepting.stop()
         self._listeners.clear()
         super().close()
+        for transport in self._ended_children:
+            transport.close()
+        self._ended_children.clear()
         self._resolver.close()
         self._release()
         self._file_pool.close()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 ID_MAX = 2**32 - 1
 GROUPS_MAX = 2**16
+PIPE_TURNS = 8  # in which all is read that a pipe can hold, and its end
 TAKEN = "child process pid %d exit status already read: will report returncode 255"
 
 _stock_popen = subprocess.Popen
@@ -352,7 +353,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
         self._proc: Any = watch.process
         self._pid = watch.process.pid
         self._returncode: int | None = None
-        self._exit_waiters: list[asyncio.Future[int]] = []
+        self._exit_waiters: list[asyncio.Future[int | None]] | None = []
         self._pending_calls: deque[tuple[Any, tuple[Any, ...]]] | None = deque()
         files = enumerate((self._proc.stdin, self._proc.stdout, self._proc.stderr))
         self._unconnected = {fd: file for fd, file in files if file is not None}
@@ -390,11 +391,26 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
 
     def _process_exited(self, returncode: int) -> None:
         super()._process_exited(returncode)
-        # Now, and not when all pipes are closed: a grandchild may have them, for as long as it lives.
-        waiters, self._exit_waiters = self._exit_waiters, []
+        self._tell_waiters(PIPE_TURNS)
+
+    def _tell_waiters(self, turns: int) -> None:
+        """End wait(), but first take the ends of the child's pipes, which came before its own.
+
+        No end comes from a pipe that a grandchild has, so that is not waited for. It is closed with the loop.
+        """
+        if any(pipe is None or not pipe.disconnected for pipe in self._pipes.values()):
+            if turns:
+                self._loop.call_soon(self._tell_waiters, turns - 1)
+                return
+            self._loop._ended_children.add(self)
+        waiters, self._exit_waiters = self._exit_waiters or [], []  # None after connection_lost()
         for waiter in waiters:
             if not waiter.done():
-                waiter.set_result(returncode)
+                waiter.set_result(self._returncode)
+
+    def _call_connection_lost(self, exc: BaseException | None) -> None:
+        self._loop._ended_children.discard(self)
+        super()._call_connection_lost(exc)
 
     def send_signal(self, signal: int) -> None:
         """Send a signal to the child, if it has not ended. ProcessLookupError after connection_lost."""
