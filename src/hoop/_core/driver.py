@@ -13,7 +13,7 @@
 `poll(ready, ns)`   wait for at most `ns` nanoseconds (for ever if negative, not at all if 0), then push
                     each op whose turn has come onto `ready`. Runs nothing. The only call that may release
                     the GIL. May return early, with nothing: when a signal arrived, for instance.
-`tell()`            have the kernel do now what it was not told yet. What comes of it waits for the next `poll`.
+`tell()`            have the kernel do what it was not told yet. What comes of it waits for the next `poll`.
 `wake()`            make a sleeping `poll` return. From any thread.
 `close()`           give the kernel back what the driver holds. Ops still armed become idle.
 `supports(i)`       whether ops of that interest do what it says: RECEIVE can always be submitted, but a
