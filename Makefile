@@ -18,7 +18,9 @@ ASAN := .venv/$(VERSION)-asan
 DEBUG := .venv/$(VERSION)-debug
 RUN := $(ENV)/bin/python
 
-CORE := $(wildcard src/hoop/_core/*.py src/hoop/_core/*.pxd src/hoop/_core/c/*)
+# Compiled is what has a .pxd beside it.
+DECLARED := $(wildcard src/hoop/*/*.pxd)
+CORE := $(DECLARED) $(wildcard $(DECLARED:.pxd=.py) src/hoop/_c/*.h)
 SOURCES := $(CORE) $(shell find src/hoop -name '*.py' -o -name '*.pyi' -o -name '*.html')
 PIP := -m pip --disable-pip-version-check
 RUN_CONFORMANCE := $(if $(wildcard tests/conformance/run.py),tests/conformance/run.py)

@@ -14,7 +14,7 @@ from setuptools.command.build_ext import build_ext
 
 MODE = os.environ.get("HOOP_BUILD", "release")
 JOBS = os.cpu_count() or 1
-CORE = Path("src/hoop/_core")
+SOURCE = Path("src")
 
 DIRECTIVES = {
     "language_level": 3,
@@ -82,34 +82,39 @@ class BuildExt(build_ext):
             self.parallel = JOBS
 
 
-def core_extensions() -> list[Extension]:
-    """One extension per module of the core; all are rebuilt when a header or this file changes."""
-    shared = ["setup.py", *(str(path) for path in sorted(CORE.glob("c/*.h")))]
+def compiled_modules() -> list[Path]:
+    """The modules with a .pxd beside them: those are compiled, all others are ordinary Python."""
+    return [path for path in sorted(SOURCE.rglob("*.py")) if path.with_suffix(".pxd").exists()]
+
+
+def extensions() -> list[Extension]:
+    """One extension per compiled module; all are rebuilt when a header or this file changes."""
+    headers = SOURCE / "hoop" / "_c"
+    shared = ["setup.py", *(str(path) for path in sorted(headers.glob("*.h")))]
     return [
         Extension(
-            f"hoop._core.{path.stem}",
+            ".".join(path.relative_to(SOURCE).with_suffix("").parts),
             [str(path)],
-            include_dirs=[str(CORE / "c")],
+            include_dirs=[str(headers)],
             depends=shared,
             extra_compile_args=CFLAGS + WARNINGS,
             extra_link_args=LDFLAGS,
         )
-        for path in sorted(CORE.glob("*.py"))
-        if path.name != "__init__.py"
+        for path in compiled_modules()
     ]
 
 
 def directives_changed() -> bool:
     """Whether C files are left that an older version of this file made: Cython would keep them."""
     changed = Path(__file__).stat().st_mtime
-    made = [C_FILES / path.with_suffix(".c") for path in CORE.glob("*.py")]
+    made = [C_FILES / path.with_suffix(".c") for path in compiled_modules()]
     return any(path.exists() and path.stat().st_mtime < changed for path in made)
 
 
 def main() -> None:
     """Build, as pip or the command line asks."""
     modules = cythonize(
-        core_extensions(),
+        extensions(),
         include_path=["src"],
         nthreads=JOBS,
         compiler_directives=DIRECTIVES,

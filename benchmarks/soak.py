@@ -477,7 +477,7 @@ def count_all() -> dict[str, int]:
     """Return how many there are of what must not grow."""
     counted = {"descriptors": count_descriptors(), "tasks": len(asyncio.all_tasks())}
     try:
-        counted["operations"] = attribute("hoop._core.op", "count_live_ops")()
+        counted["operations"] = attribute("hoop.drivers.op", "count_live_ops")()
     except Unavailable:
         pass
     return counted

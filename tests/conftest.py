@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 
 import hoop
-from hoop._core import capabilities
-from hoop._core.op import count_live_ops
+from hoop.drivers import capabilities
+from hoop.drivers.op import count_live_ops
 from hoop.loop import registry
 
 REFUSAL = capabilities.why_not()

@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("Cython")
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = ROOT / "src" / "hoop" / "_core"
+SOURCE = ROOT / "src" / "hoop"
 LOOKUP = re.compile(
     r"__Pyx_PyObject_GetAttr\w*|__Pyx_GetModuleGlobal\w*|__Pyx_GetBuiltinName\w*|"
     r"__Pyx_PyObject_CallMethod\w*|__Pyx_PyObject_FastCallMethod\w*|__Pyx_PyObject_SetAttr\w*|"
@@ -41,107 +41,107 @@ RARE = (
 
 # (module whose C is read, module that declares the class, class or None, function)
 HOT = [
-    ("task", "task", "Task", "run"),
-    ("task", "task", None, "_advance"),
-    ("task", "task", None, "_wait_for"),
-    ("task", "task", None, "is_exact"),
-    ("task", "base", "LoopBase", "enter"),
-    ("future", "future", "Future", "schedule"),
-    ("future", "handle", "ReadyRing", "push"),
-    ("loop", "loop", "Loop", "run_once"),
-    ("loop", "loop", "Loop", "run_ready"),
-    ("loop", "loop", "Loop", "look"),
-    ("loop", "handle", "ReadyRing", "push"),
-    ("handle", "handle", "Handle", "run"),
-    ("handle", "handle", None, "new_handle"),
-    ("base", "base", "LoopBase", "soon"),
-    ("base", "base", "LoopBase", "flush_dirty"),
-    ("base", "base", "LoopBase", "flush_waiting"),
-    ("base", "base", "LoopBase", "steps_for_reply"),
-    ("op", "op", "Op", "run"),
-    ("receiver", "receiver", "RecvOp", "on_ready"),
-    ("receiver", "receiver", "Receiver", "on_readable"),
-    ("receiver", "receiver", "Receiver", "on_received"),
-    ("receiver", "receiver", "Receiver", "receive_whole"),
-    ("receiver", "receiver", "Receiver", "deliver"),
-    ("stream", "stream", "StreamTransport", "send"),
-    ("stream", "stream", "StreamTransport", "queue"),
-    ("stream", "stream", "StreamTransport", "send_now"),
-    ("stream", "stream", "StreamTransport", "go_on"),
-    ("stream", "stream", "StreamTransport", "flush"),
-    ("outbox", "outbox", "Outbox", "is_to_wait"),
-    ("outbox", "outbox", "Outbox", "is_to_wait_for_others"),
-    ("outbox", "outbox", "Outbox", "is_to_wait_as_reply"),
-    ("outbox", "outbox", "Outbox", "is_to_wait_for_next"),
-    ("outbox", "outbox", "Outbox", "join_wait"),
-    ("outbox", "outbox", "Outbox", "ends_reply"),
-    ("outbox", "outbox", None, "served"),
-    ("outbox", "outbox", "Outbox", "end_wait"),
-    ("outbox", "outbox", "Outbox", "callback_ended"),
-    ("outbox", "outbox", "Outbox", "add_chunk"),
-    ("outbox", "outbox", "Outbox", "send_some"),
-    ("coroutine", "coroutine", None, "new_coroutine"),
-    ("coroutine", "coroutine", "NativeCoroutine", "advance"),
-    ("reader", "reader", "StreamReader", "add"),
-    ("reader", "reader", "StreamReader", "add_chunk"),
-    ("reader", "reader", "StreamReader", "extend"),
-    ("reader", "reader", "StreamReader", "arrived"),
-    ("reader", "reader", "StreamReader", "wake_waiter"),
-    ("reader", "reader", "StreamReader", "take"),
-    ("reader", "reader", "StreamReader", "drop"),
-    ("reader", "reader", "StreamReader", "find"),
-    ("reader", "reader", "StreamReader", "wait"),
-    ("reader", "reader", None, "_counted"),
-    ("reader", "reader", None, "_until"),
-    ("reader", "reader", "Read", "begin"),
-    ("reader", "reader", "Read", "go_on"),
-    ("reader", "reader", "ReadExactly", "go_on"),
-    ("reader", "reader", "Until", "go_on"),
-    ("writer", "writer", "StreamProtocol", "on_bytes"),
-    ("writer", "writer", "StreamProtocol", "on_chunk"),
-    ("writer", "writer", "Drain", "begin"),
-    ("feeder", "feeder", "Feeder", "on_bytes"),
-    ("uring", "uring", "UringDriver", "poll"),
-    ("datagram", "datagram", "DatagramTransport", "receive"),
-    ("datagram", "datagram", "DatagramTransport", "send"),
-    ("datagram", "datagram", "DatagramTransport", "deliver"),
-    ("datagram", "datagram", "DatagramTransport", "go_on"),
-    ("datagram", "datagram", "DatagramTransport", "may_hold"),
-    ("letters", "letters", "Letters", "queue"),
-    ("letters", "letters", "Letters", "gather"),
-    ("records", "records", "Records", "feed_record"),
-    ("records", "records", "Records", "next_record"),
-    ("records", "records", "Records", "unread"),
-    ("records", "records", "Records", "decrypt_record"),
-    ("records", "records", "Records", "add"),
-    ("records", "records", "Records", "encrypt_record"),
-    ("records", "records", "Records", "consume"),
-    ("records", "records", "Records", "take"),
-    ("tls_layer", "tls_layer", "TlsLayer", "on_bytes"),
-    ("tls_layer", "tls_layer", "TlsLayer", "take_in"),
-    ("tls_layer", "tls_layer", "TlsLayer", "decrypt"),
-    ("tls_layer", "tls_layer", "TlsLayer", "deliver"),
-    ("tls_outbox", "tls_outbox", "TlsOutbox", "queue"),
-    ("tls_outbox", "tls_outbox", "TlsOutbox", "flush"),
-    ("tls_outbox", "tls_outbox", "TlsOutbox", "seal_batch"),
-    ("readiness", "readiness", "SocketTable", "slot_of"),
-    ("readiness", "readiness", "SocketTable", "take_events"),
-    ("readiness", "readiness", "SocketTable", "tell"),
-    ("sockets", "sockets", None, "descriptor_of"),
-    ("sockets", "sockets", None, "receive_some"),
-    ("sockets", "sockets", None, "slot_of"),
-    ("sockets", "sockets", None, "wait_ready"),
-    ("sockets", "sockets", "Receive", "attempt"),
-    ("sockets", "sockets", "SendAll", "attempt"),
-    ("running", "running", "SleepTimer", "run"),
-    ("epoll", "epoll", "EpollDriver", "poll"),
-    ("epoll", "epoll", None, "push_ready"),
-    ("buffer", "buffer", "Buffer", "has"),
-    ("buffer", "buffer", "Buffer", "has_line"),
-    ("buffer", "buffer", "Buffer", "line_bytes"),
-    ("buffer", "buffer", "Buffer", "take"),
-    ("buffer", "buffer", "Buffer", "fill_cached"),
-    ("file", "file", None, "line_iternext"),
+    ("scheduling.task", "scheduling.task", "Task", "run"),
+    ("scheduling.task", "scheduling.task", None, "_advance"),
+    ("scheduling.task", "scheduling.task", None, "_wait_for"),
+    ("scheduling.task", "scheduling.task", None, "is_exact"),
+    ("scheduling.task", "scheduling.base", "LoopBase", "enter"),
+    ("scheduling.future", "scheduling.future", "Future", "schedule"),
+    ("scheduling.future", "drivers.ready", "ReadyRing", "push"),
+    ("loop.turn", "loop.turn", "Loop", "run_once"),
+    ("loop.turn", "loop.turn", "Loop", "run_ready"),
+    ("loop.turn", "loop.turn", "Loop", "look"),
+    ("loop.turn", "drivers.ready", "ReadyRing", "push"),
+    ("scheduling.handle", "scheduling.handle", "Handle", "run"),
+    ("scheduling.handle", "scheduling.handle", None, "new_handle"),
+    ("scheduling.base", "scheduling.base", "LoopBase", "soon"),
+    ("scheduling.base", "scheduling.base", "LoopBase", "flush_dirty"),
+    ("scheduling.base", "scheduling.base", "LoopBase", "flush_waiting"),
+    ("scheduling.base", "scheduling.base", "LoopBase", "steps_for_reply"),
+    ("drivers.op", "drivers.op", "Op", "run"),
+    ("net.receiver", "net.receiver", "RecvOp", "on_ready"),
+    ("net.receiver", "net.receiver", "Receiver", "on_readable"),
+    ("net.receiver", "net.receiver", "Receiver", "on_received"),
+    ("net.receiver", "net.receiver", "Receiver", "receive_whole"),
+    ("net.receiver", "net.receiver", "Receiver", "deliver"),
+    ("net.stream", "net.stream", "StreamTransport", "send"),
+    ("net.stream", "net.stream", "StreamTransport", "queue"),
+    ("net.stream", "net.stream", "StreamTransport", "send_now"),
+    ("net.stream", "net.stream", "StreamTransport", "go_on"),
+    ("net.stream", "net.stream", "StreamTransport", "flush"),
+    ("net.outbox", "net.outbox", "Outbox", "is_to_wait"),
+    ("net.outbox", "net.outbox", "Outbox", "is_to_wait_for_others"),
+    ("net.outbox", "net.outbox", "Outbox", "is_to_wait_as_reply"),
+    ("net.outbox", "net.outbox", "Outbox", "is_to_wait_for_next"),
+    ("net.outbox", "net.outbox", "Outbox", "join_wait"),
+    ("net.outbox", "net.outbox", "Outbox", "ends_reply"),
+    ("net.outbox", "net.outbox", None, "served"),
+    ("net.outbox", "net.outbox", "Outbox", "end_wait"),
+    ("net.outbox", "net.outbox", "Outbox", "callback_ended"),
+    ("net.outbox", "net.outbox", "Outbox", "add_chunk"),
+    ("net.outbox", "net.outbox", "Outbox", "send_some"),
+    ("scheduling.coroutine", "scheduling.coroutine", None, "new_coroutine"),
+    ("scheduling.coroutine", "scheduling.coroutine", "NativeCoroutine", "advance"),
+    ("streams.reader", "streams.reader", "StreamReader", "add"),
+    ("streams.reader", "streams.reader", "StreamReader", "add_chunk"),
+    ("streams.reader", "streams.reader", "StreamReader", "extend"),
+    ("streams.reader", "streams.reader", "StreamReader", "arrived"),
+    ("streams.reader", "streams.reader", "StreamReader", "wake_waiter"),
+    ("streams.reader", "streams.reader", "StreamReader", "take"),
+    ("streams.reader", "streams.reader", "StreamReader", "drop"),
+    ("streams.reader", "streams.reader", "StreamReader", "find"),
+    ("streams.reader", "streams.reader", "StreamReader", "wait"),
+    ("streams.reader", "streams.reader", None, "_counted"),
+    ("streams.reader", "streams.reader", None, "_until"),
+    ("streams.reader", "streams.reader", "Read", "begin"),
+    ("streams.reader", "streams.reader", "Read", "go_on"),
+    ("streams.reader", "streams.reader", "ReadExactly", "go_on"),
+    ("streams.reader", "streams.reader", "Until", "go_on"),
+    ("streams.writer", "streams.writer", "StreamProtocol", "on_bytes"),
+    ("streams.writer", "streams.writer", "StreamProtocol", "on_chunk"),
+    ("streams.writer", "streams.writer", "Drain", "begin"),
+    ("net.feeder", "net.feeder", "Feeder", "on_bytes"),
+    ("drivers.uring", "drivers.uring", "UringDriver", "poll"),
+    ("net.datagram", "net.datagram", "DatagramTransport", "receive"),
+    ("net.datagram", "net.datagram", "DatagramTransport", "send"),
+    ("net.datagram", "net.datagram", "DatagramTransport", "deliver"),
+    ("net.datagram", "net.datagram", "DatagramTransport", "go_on"),
+    ("net.datagram", "net.datagram", "DatagramTransport", "may_hold"),
+    ("net.letters", "net.letters", "Letters", "queue"),
+    ("net.letters", "net.letters", "Letters", "gather"),
+    ("tls.records", "tls.records", "Records", "feed_record"),
+    ("tls.records", "tls.records", "Records", "next_record"),
+    ("tls.records", "tls.records", "Records", "unread"),
+    ("tls.records", "tls.records", "Records", "decrypt_record"),
+    ("tls.records", "tls.records", "Records", "add"),
+    ("tls.records", "tls.records", "Records", "encrypt_record"),
+    ("tls.records", "tls.records", "Records", "consume"),
+    ("tls.records", "tls.records", "Records", "take"),
+    ("tls.layer", "tls.layer", "TlsLayer", "on_bytes"),
+    ("tls.layer", "tls.layer", "TlsLayer", "take_in"),
+    ("tls.layer", "tls.layer", "TlsLayer", "decrypt"),
+    ("tls.layer", "tls.layer", "TlsLayer", "deliver"),
+    ("tls.outbox", "tls.outbox", "TlsOutbox", "queue"),
+    ("tls.outbox", "tls.outbox", "TlsOutbox", "flush"),
+    ("tls.outbox", "tls.outbox", "TlsOutbox", "seal_batch"),
+    ("watching.readiness", "watching.readiness", "SocketTable", "slot_of"),
+    ("watching.readiness", "watching.readiness", "SocketTable", "take_events"),
+    ("watching.readiness", "watching.readiness", "SocketTable", "tell"),
+    ("watching.sockets", "watching.sockets", None, "descriptor_of"),
+    ("watching.sockets", "watching.sockets", None, "receive_some"),
+    ("watching.sockets", "watching.sockets", None, "slot_of"),
+    ("watching.sockets", "watching.sockets", None, "wait_ready"),
+    ("watching.sockets", "watching.sockets", "Receive", "attempt"),
+    ("watching.sockets", "watching.sockets", "SendAll", "attempt"),
+    ("loop.running", "loop.running", "SleepTimer", "run"),
+    ("drivers.epoll", "drivers.epoll", "EpollDriver", "poll"),
+    ("drivers.epoll", "drivers.epoll", None, "push_ready"),
+    ("disk.buffer", "disk.buffer", "Buffer", "has"),
+    ("disk.buffer", "disk.buffer", "Buffer", "has_line"),
+    ("disk.buffer", "disk.buffer", "Buffer", "line_bytes"),
+    ("disk.buffer", "disk.buffer", "Buffer", "take"),
+    ("disk.buffer", "disk.buffer", "Buffer", "fill_cached"),
+    ("disk.source", "disk.source", None, "line_iternext"),
 ]
 
 
@@ -158,7 +158,8 @@ import sys
 from Cython.Build import cythonize
 from setuptools import Extension
 module, out, directives = sys.argv[1], sys.argv[2], eval(sys.argv[3])
-cythonize([Extension(f"hoop._core.{module}", [f"src/hoop/_core/{module}.py"])], include_path=["src"],
+path = "src/hoop/" + module.replace(".", "/") + ".py"
+cythonize([Extension(f"hoop.{module}", [path])], include_path=["src"],
           build_dir=out, compiler_directives=directives, quiet=True)
 """
 
@@ -169,22 +170,23 @@ def c_source(tmp_path_factory):
 
     @functools.cache
     def source(module: str) -> str:
-        inputs = [CORE / f"{module}.py", *CORE.rglob("*.pxd"), ROOT / "setup.py"]
-        built = ROOT / "build" / "cython-release" / "src" / "hoop" / "_core" / f"{module}.c"
+        place = Path(*module.split("."))
+        inputs = [SOURCE / f"{place}.py", *SOURCE.rglob("*.pxd"), ROOT / "setup.py"]
+        built = ROOT / "build" / "cython-release" / "src" / "hoop" / f"{place}.c"
         newest = max(path.stat().st_mtime for path in inputs)
         if built.exists() and built.stat().st_mtime > newest:
             return built.read_text()
         out = tmp_path_factory.mktemp("c")
         command = [sys.executable, "-c", GENERATE, module, str(out), repr(directives())]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-        return next(out.rglob(f"{module}.c")).read_text()
+        return next(out.rglob(f"{place.name}.c")).read_text()
 
     return source
 
 
 def c_name(module: str, cls: str | None, function: str) -> str:
     """The name that Cython gives a C function or method."""
-    parts = ["hoop", "_core", module, *([cls] if cls else [])]
+    parts = ["hoop", *module.split("."), *([cls] if cls else [])]
     return "__pyx_f_" + "_".join(f"{len(part)}{part}" for part in parts) + f"_{function}"
 
 
@@ -222,6 +224,6 @@ def test_nothing_is_looked_up_by_name(c_source, module, declared_in, cls, functi
 
 def test_a_look_up_would_be_seen(c_source):
     """The control: Task.get_stack() does look things up."""
-    source = c_source("task")
+    source = c_source("scheduling.task")
     assert lookups(source) != []
-    assert len(body(source, c_name("task", "Task", "run"))) > 500
+    assert len(body(source, c_name("scheduling.task", "Task", "run"))) > 500

@@ -99,7 +99,7 @@ def uncompiled(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("module", ["hoop", "hoop.loop", "hoop._core.task", "hoop._core.loop"])
+@pytest.mark.parametrize("module", ["hoop", "hoop.loop", "hoop.scheduling.task", "hoop.loop.turn"])
 def test_uncompiled_core_says_how_to_build_it(uncompiled, module):
     done = python(f"import {module}", path=uncompiled)
     assert done.returncode == 1
@@ -131,7 +131,7 @@ print(seen[0].message)
 with warnings.catch_warnings():
     warnings.simplefilter("error")
     assert hoop.run(main(), loop_factory=asyncio.SelectorEventLoop) == ("slept", True)
-assert not any(name.startswith(("hoop._core", "hoop.loop")) for name in sys.modules)
+assert not any(name.startswith(("hoop.drivers", "hoop.loop")) for name in sys.modules)
 missing = [name for name in hoop.__all__ if not hasattr(hoop, name)]
 assert missing == [], missing
 """,

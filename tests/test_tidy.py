@@ -16,7 +16,8 @@ import pytest
 import hoop
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = ROOT / "src" / "hoop" / "_core"
+SOURCE = ROOT / "src"
+PACKAGE = SOURCE / "hoop"
 LINES_MAX = 800
 TEXT = {".py", ".pyi", ".pxd", ".h", ".c", ".md", ".toml", ".html", ".txt", ".yml", ".cfg", ""}
 
@@ -52,8 +53,11 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def core_modules() -> list[str]:
-    return [path.stem for path in sorted(CORE.glob("*.py")) if path.name != "__init__.py"]
+MODULES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+COMPILED = pxd.compiled_modules()
 
 
 # ---- files -----------------------------------------------------------------------------------------
@@ -96,19 +100,20 @@ def test_every_package_is_shipped():
     assert set(project["tool"]["setuptools"]["packages"]) == found
 
 
-# ---- the core: pairs of .py and .pxd -----------------------------------------------------------------
+# ---- compiled modules: pairs of .py and .pxd ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", core_modules())
-def test_core_module_has_its_declarations_and_its_stub(module):
-    assert (CORE / f"{module}.pxd").exists()
-    assert (CORE / f"{module}.pyi").exists()
+@pytest.mark.parametrize("module", COMPILED)
+def test_compiled_module_has_its_stub(module):
+    """mypy cannot read pure-mode Python, and stubtest reads the stub of every module."""
+    assert COMPILED[module].with_suffix(".pyi").exists()
 
 
 def test_declarations_belong_to_a_module():
-    modules = {*core_modules(), "__init__"}
-    assert {path.stem for path in CORE.glob("*.pxd")} <= modules
-    assert {path.stem for path in CORE.glob("*.pyi")} <= modules
+    beside = {path.with_suffix("") for path in PACKAGE.rglob("*.py")}
+    headers = {path.with_suffix("") for path in PACKAGE.glob("_c/*.h")}
+    found = {path.with_suffix("") for kind in ("pxd", "pyi") for path in PACKAGE.rglob(f"*.{kind}")}
+    assert {path for path in found - beside - headers if path.parent.name != "_c"} == set()
 
 
 C_TYPES = {
@@ -131,12 +136,12 @@ def c_type(annotation: str) -> str:
     return C_TYPES.get(name, name)
 
 
-@pytest.mark.parametrize("module", core_modules())
+@pytest.mark.parametrize("module", COMPILED)
 def test_attributes_agree(module):
     """Of a field declared in both files Cython believes the .pxd, and says nothing."""
-    declarations = pxd.read(CORE / f"{module}.pxd")
+    declarations = pxd.read(COMPILED[module].with_suffix(".pxd"))
     differing = []
-    for node in ast.parse((CORE / f"{module}.py").read_text()).body:
+    for node in ast.parse(COMPILED[module].read_text()).body:
         declared = declarations.classes.get(getattr(node, "name", ""))
         if not isinstance(node, ast.ClassDef) or declared is None:
             continue
@@ -153,108 +158,137 @@ def test_attributes_agree(module):
 # ---- who imports whom --------------------------------------------------------------------------------
 
 
-def core_imports() -> dict[str, set[str]]:
-    """For each module of the core, the others it cimports or imports."""
+# The rooms, innermost first. A module imports from its own room and from those before it.
+ROOMS = [
+    "_c",
+    "drivers",
+    "scheduling",
+    "processes",
+    "watching",
+    "net",
+    "tls",
+    "disk",
+    "loop",
+    "sync",
+    "streams",
+    "files",
+    "",  # hoop/__init__.py and the modules beside it
+    "demo",
+]
+MODULES_MAX = 12
+
+
+def imports() -> dict[str, set[str]]:
+    """For each module of hoop, the others that it imports or cimports, also for type checkers only."""
     graph: dict[str, set[str]] = {}
-    for module in core_modules():
-        named = set(pxd.read(CORE / f"{module}.pxd").cimports.values())
-        for node in ast.walk(ast.parse((CORE / f"{module}.py").read_text())):
+    for module, path in MODULES.items():
+        named = set()
+        if module in COMPILED:
+            named.update(pxd.read(path.with_suffix(".pxd")).cimports.values())
+        for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module:
-                named.add(node.module.removeprefix("cython.cimports."))
+                source = node.module.removeprefix("cython.cimports.")
+                inside = {f"{source}.{alias.name}" for alias in node.names} & set(MODULES)
+                named.update(inside or {source})
             elif isinstance(node, ast.Import):
                 named.update(alias.name for alias in node.names)
-        ours = {name for name in named if name.split(".")[0] == "hoop"}
-        outside = {name for name in ours if not name.startswith("hoop._core.")}
-        assert outside == set(), f"{module} imports an outer layer: {outside}"
-        graph[module] = {name.split(".")[2] for name in ours} - {"c", module}
+        graph[module] = {name for name in named if name.split(".")[0] == "hoop"} - {module}
     return graph
 
 
-def test_the_core_has_no_import_cycle():
+def room_of(module: str) -> str:
+    """The folder of a module below hoop; "" for those in no folder."""
+    parts = module.split(".")
+    folder = parts[1] if len(parts) > 1 else ""
+    return folder if (PACKAGE / folder).is_dir() else ""
+
+
+def test_every_folder_is_a_room():
+    assert {room_of(module) for module in MODULES} | {"_c"} == set(ROOMS)
+
+
+def test_rooms_import_inwards_only():
+    wrong = [
+        f"{module} imports {name}"
+        for module, names in imports().items()
+        for name in sorted(names)
+        if ROOMS.index(room_of(name)) > ROOMS.index(room_of(module))
+    ]
+    assert wrong == []
+
+
+def test_no_module_imports_in_a_circle():
+    graph = {m: {n for n in names if n in MODULES} for m, names in imports().items()}
     try:
-        order = list(graphlib.TopologicalSorter(core_imports()).static_order())
+        graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as exc:
-        pytest.fail(f"the core imports in a circle: {' -> '.join(reversed(exc.args[1]))}")
-    assert set(order) == set(core_modules())
+        pytest.fail(f"a circle of imports: {' -> '.join(reversed(exc.args[1]))}")
+
+
+def test_no_room_is_crowded():
+    counts = {
+        room: sum(room_of(m) == room and path.stem != "__init__" for m, path in MODULES.items())
+        for room in ROOMS
+    }
+    assert {room: n for room, n in counts.items() if n > MODULES_MAX} == {}
 
 
 def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
     found: set[str] = set()
     pending = [start]
     while pending:
-        for name in graph[pending.pop()] - found:
+        for name in graph.get(pending.pop(), set()) - found:
             found.add(name)
             pending.append(name)
     return found
 
 
-def test_nothing_in_the_core_names_a_kind_of_driver():
-    """The loop is handed its driver. One driver may nest another in itself."""
-    drivers = {
+def test_only_choosing_names_a_kind_of_driver():
+    """The loop is handed its driver."""
+    kinds = {
         module
-        for module in core_modules()
-        if any(c.base == "Driver" for c in pxd.read(CORE / f"{module}.pxd").classes.values())
+        for module, path in COMPILED.items()
+        if any(c.base == "Driver" for c in pxd.read(path.with_suffix(".pxd")).classes.values())
     }
-    assert "epoll" in drivers
-    graph = core_imports()
-    assert {module for module in graph if graph[module] & drivers} - drivers == set()
+    assert "hoop.drivers.epoll" in kinds
+    users = {module for module, names in imports().items() if names & kinds}
+    assert users - kinds == {"hoop.drivers.choosing"}  # one kind may nest another
 
 
 @pytest.mark.parametrize(
     ("module", "never"),
     [
-        ("errors", "handle"),
-        ("handle", "op"),
-        ("timers", "op"),
-        ("driver", "base"),
-        ("base", "future"),
-        ("future", "task"),
-        ("task", "loop"),
-        ("task", "stream"),
-        ("receiver", "stream"),
-        ("stream", "loop"),
-        ("stream", "listener"),
-        ("task", "listener"),
-        ("coroutine", "listener"),
-        ("stream", "tls_layer"),
-        ("records", "stream"),
-        ("buffer", "base"),
-        ("call", "buffer"),
-        ("stream", "file"),
-        ("feeder", "stream"),
-        ("reader", "stream"),
-        ("tls_layer", "reader"),
-        ("writer", "tls_layer"),
-        ("readiness", "coroutine"),
-        ("sockets", "loop"),
-        ("loop", "running"),
-        ("loop", "epoll"),
-        ("loop", "listener"),
+        ("drivers.errors", "scheduling.handle"),
+        ("scheduling.handle", "drivers.op"),
+        ("scheduling.timers", "drivers.op"),
+        ("drivers.driver", "scheduling.base"),
+        ("scheduling.base", "scheduling.future"),
+        ("scheduling.future", "scheduling.task"),
+        ("scheduling.task", "loop.turn"),
+        ("scheduling.task", "net.stream"),
+        ("net.receiver", "net.stream"),
+        ("net.stream", "loop.turn"),
+        ("net.stream", "net.listener"),
+        ("scheduling.task", "net.listener"),
+        ("scheduling.coroutine", "net.listener"),
+        ("net.stream", "tls.layer"),
+        ("tls.records", "net.stream"),
+        ("disk.buffer", "scheduling.base"),
+        ("disk.call", "disk.buffer"),
+        ("net.stream", "disk.source"),
+        ("net.feeder", "net.stream"),
+        ("streams.reader", "net.stream"),
+        ("tls.layer", "streams.reader"),
+        ("streams.writer", "tls.layer"),
+        ("watching.readiness", "scheduling.coroutine"),
+        ("watching.sockets", "loop.turn"),
+        ("loop.turn", "loop.running"),
+        ("loop.turn", "drivers.epoll"),
+        ("loop.turn", "net.listener"),
     ],
 )
 def test_inner_modules_know_nothing_of_outer_ones(module, never):
-    assert never not in reachable(core_imports(), module)
-
-
-INSIDE_OUT = ["_core", "loop", "observe", "streams", "files", "tls", "subprocess", "sync"]
-
-
-def test_inner_packages_do_not_import_outer_ones():
-    wrong = []
-    for path in (ROOT / "src" / "hoop").rglob("*.py"):
-        layer = path.relative_to(ROOT / "src" / "hoop").parts[0].removesuffix(".py")
-        if layer not in INSIDE_OUT[:2]:
-            continue
-        allowed = {f"hoop.{name}" for name in INSIDE_OUT[: INSIDE_OUT.index(layer) + 1]}
-        for node in ast.walk(ast.parse(path.read_text())):
-            named = getattr(node, "module", None) if isinstance(node, ast.ImportFrom) else None
-            names = [named] if named else []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            for name in names:
-                if name.split(".")[0] == "hoop" and ".".join(name.split(".")[:2]) not in allowed:
-                    wrong.append(f"{name_of(path)} imports {name}")
-    assert wrong == []
+    assert f"hoop.{never}" not in reachable(imports(), f"hoop.{module}")
 
 
 # ---- what users read -------------------------------------------------------------------------------

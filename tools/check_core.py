@@ -2,7 +2,7 @@
 
 To Cython an unknown attribute of a C class is a look-up at run time, and an argument of the wrong class a
 TypeError at run time. mypy finds both, once it can see what the .pxd files declare. So mypy is shown each
-`_core/x.py` with the declarations of its `x.pxd` written into it: fields on the line of the class's
+compiled `x.py` with the declarations of its `x.pxd` written into it: fields on the line of the class's
 docstring, everything else after the last line. Errors keep their line numbers.
 
     python tools/check_core.py            everything mypy finds
@@ -23,7 +23,7 @@ from pathlib import Path
 import pxd
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = ROOT / "src" / "hoop" / "_core"
+HEADERS = ROOT / "src" / "hoop" / "_c"
 OUT = ROOT / "build" / "check-core"
 
 C_TYPES = {
@@ -131,7 +131,7 @@ def declared(declarations: pxd.Declarations, known: set[str]) -> list[str]:
 
 def where(module: str) -> str:
     """The module in which a cimported name is to be found by mypy."""
-    if module.startswith("hoop._core.c."):
+    if module.startswith("hoop._c."):
         return "hoop_c_" + module.rpartition(".")[2]
     return module if module.startswith("hoop.") else f"cython.cimports.{module}"
 
@@ -204,14 +204,14 @@ def main() -> int:
 
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    for path in sorted(CORE.glob("c/*.pxd")):
-        if path.name != "__init__.pxd":
-            lines = prelude() + declared(pxd.read(path), set())
-            (OUT / f"hoop_c_{path.stem}.pyi").write_text("\n".join(lines) + "\n")
+    for path in sorted(HEADERS.glob("*.pxd")):
+        lines = prelude() + declared(pxd.read(path), set())
+        (OUT / f"hoop_c_{path.stem}.pyi").write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "mypy", *MYPY, f"--cache-dir={ROOT / '.mypy_cache' / 'core'}"]
-    sources = [path for path in sorted(CORE.glob("*.py")) if path.name != "__init__.py"]
-    for path in sources:
-        shadow = OUT / path.name
+    modules = pxd.compiled_modules()
+    sources = list(modules.values())
+    for name, path in modules.items():
+        shadow = OUT / f"{name}.py"
         shadow.write_text(shown(path))
         command += ["--shadow-file", str(path.relative_to(ROOT)), str(shadow)]
     command += [str(path.relative_to(ROOT)) for path in sources]

@@ -1,4 +1,4 @@
-"""Reads the .pxd files of the core: which modules they cimport, and what they declare.
+"""Finds the compiled modules and reads their .pxd files: what they cimport, and what they declare.
 
 This is no parser of Cython: it knows the forms that the core uses, and raises SyntaxError for others.
 `tools/check_core.py` and `tests/test_tidy.py` are built on it.
@@ -10,6 +10,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent.parent / "src"
+
+
+def compiled_modules() -> dict[str, Path]:
+    """Return the .py file of each compiled module by its name; setup.py knows them by the .pxd, too."""
+    return {
+        ".".join(path.relative_to(SOURCE).with_suffix("").parts): path
+        for path in sorted(SOURCE.rglob("*.py"))
+        if path.with_suffix(".pxd").exists()
+    }
 
 
 @dataclass

@@ -15,16 +15,10 @@ _T = TypeVar("_T")
 __version__ = "0.1.0"
 
 if sys.platform == "linux":
-    from hoop._core.conditions import Barrier, Condition
-    from hoop._core.future import Future
-    from hoop._core.handle import Handle
-    from hoop._core.locks import BoundedSemaphore, Event, Lock, Semaphore
-    from hoop._core.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
-    from hoop._core.reader import StreamReader
-    from hoop._core.running import create_task, sleep
-    from hoop._core.task import Task
-    from hoop._core.timers import TimerHandle
-    from hoop._core.writer import StreamWriter
+    from hoop._c import check_compiled
+
+    check_compiled()
+
     from hoop.files.descriptors import (
         copy_file_range,
         fallocate,
@@ -42,12 +36,22 @@ if sys.platform == "linux":
     from hoop.files.path import Path
     from hoop.files.whole import read_bytes, read_text, write_bytes, write_text
     from hoop.loop import EventLoop, new_event_loop
+    from hoop.loop.running import create_task, sleep
+    from hoop.scheduling.future import Future
+    from hoop.scheduling.handle import Handle
+    from hoop.scheduling.task import Task
+    from hoop.scheduling.timers import TimerHandle
     from hoop.streams import (
         open_connection,
         open_unix_connection,
         start_server,
         start_unix_server,
     )
+    from hoop.streams.reader import StreamReader
+    from hoop.streams.writer import StreamWriter
+    from hoop.sync.conditions import Barrier, Condition
+    from hoop.sync.locks import BoundedSemaphore, Event, Lock, Semaphore
+    from hoop.sync.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
 else:
     from asyncio import (
         Barrier,

@@ -10,8 +10,6 @@ import importlib
 import sys
 from typing import Any
 
-import hoop
-
 # Module of asyncio -> the names in it that install() replaces, there and in `asyncio` itself, by what
 # `hoop` has under the same name.
 REPLACED: dict[str, tuple[str, ...]] = {
@@ -31,16 +29,21 @@ REPLACED: dict[str, tuple[str, ...]] = {
 _originals: dict[tuple[str, str], Any] = {}
 
 
+def _ours(name: str) -> Any:
+    """What hoop has by that name. Asked when it is needed: hoop imports this module."""
+    return getattr(importlib.import_module("hoop"), name)
+
+
 if sys.version_info >= (3, 14):
 
     def create_task(coro: Any, **kwargs: Any) -> Any:
         """Drive a coroutine as a task of the running loop. See asyncio.create_task."""
-        return hoop.create_task(coro, **kwargs)
+        return _ours("create_task")(coro, **kwargs)
 else:
 
     def create_task(coro: Any, *, name: Any = None, context: Any = None) -> Any:
         """Drive a coroutine as a task of the running loop. See asyncio.create_task."""
-        return hoop.create_task(coro, name=name, context=context)
+        return _ours("create_task")(coro, name=name, context=context)
 
 
 # Profilers put code of their own into this function of asyncio's, which no compiled one lets them do.
@@ -57,7 +60,7 @@ def install() -> None:
             for place in (module, "asyncio"):
                 holder = importlib.import_module(place)
                 _originals.setdefault((place, name), getattr(holder, name))
-                setattr(holder, name, _PATCHED.get(name) or getattr(hoop, name))
+                setattr(holder, name, _PATCHED.get(name) or _ours(name))
 
 
 def uninstall() -> None:

@@ -17,7 +17,7 @@ from children import children, held_program, open_descriptors
 from peers import same_as_asyncio, turns, until
 
 import hoop
-from hoop._core import spawn
+from hoop.processes import spawn
 
 
 @pytest.fixture(autouse=True)

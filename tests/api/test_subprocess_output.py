@@ -11,7 +11,7 @@ import pytest
 from children import children, open_descriptors
 from peers import turns, until
 
-from hoop._core import spawn
+from hoop.processes import spawn
 
 PIPE = asyncio.subprocess.PIPE
 

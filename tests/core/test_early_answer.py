@@ -12,7 +12,7 @@ from peers import BufferedRecorder, Recorder, connect, tcp_pair, turns, until
 from tls_peers import Wire, accept_tls, client_context, wired
 
 import hoop
-from hoop._core.writer import StreamProtocol
+from hoop.streams.writer import StreamProtocol
 
 ANSWER = b"HTTP/1.1 413 Too big\r\n\r\n"
 

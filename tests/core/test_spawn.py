@@ -15,7 +15,7 @@ import time
 import pytest
 from children import held_program
 
-from hoop._core import spawn
+from hoop.processes import spawn
 
 # Looking for its program at so many places keeps a child busy for a tenth of a second or so.
 NOWHERE = [b"/does/not/exist"] * 100_000
@@ -347,7 +347,7 @@ def test_another_user_works_on_a_copy():
 
 REFUSING = """
 import ctypes, errno, os, platform, select, struct
-from hoop._core import spawn
+from hoop.processes import spawn
 
 CLONE_VM, CLONE_THREAD = 0x100, 0x10000
 

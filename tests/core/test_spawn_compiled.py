@@ -12,7 +12,7 @@ import pytest
 
 import hoop
 
-HEADERS = Path(hoop.__file__).parent / "_core" / "c"
+HEADERS = Path(hoop.__file__).parent / "_c"
 
 PROGRAM = r"""
 #include "spawn.h"

@@ -32,7 +32,7 @@ from tls_peers import (
     wired,
 )
 
-from hoop._core.tls import SSLTransport
+from hoop.tls.transport import SSLTransport
 
 SIZES = [1, 16383, 16384, 16385, 100_000, 3_000_000]
 

@@ -8,7 +8,7 @@ import pytest
 from peers import Recorder, end, pair, reset, same_as_asyncio, tcp_pair, turns, until
 from tls_peers import VERSIONS, Wire, client_context, server_context, tls_pair
 
-from hoop._core.tls import SSLTransport
+from hoop.tls.transport import SSLTransport
 
 NAME = {"server_hostname": "localhost"}
 

@@ -9,17 +9,22 @@ import socket
 import pytest
 
 import hoop
-from hoop._core import buffer, call, datagram, file, listener, stream, tls, tls_layer
+from hoop.disk import buffer, call
+from hoop.disk import source as file
+from hoop.net import datagram, listener, stream
+from hoop.tls import layer as tls_layer
+from hoop.tls import transport as tls
 
 # Every class of the core in a process of its own, so that a crash has a name.
 SWEEP = """
 import asyncio, contextlib, importlib, os, pkgutil, signal, sys, warnings
-import hoop, hoop._core
+import hoop
 
 warnings.simplefilter("ignore")
-modules = [importlib.import_module("hoop._core." + m.name) for m in pkgutil.iter_modules(hoop._core.__path__)]
+names = [m.name for m in pkgutil.walk_packages(hoop.__path__, "hoop.") if "demo" not in m.name]
+modules = [m for m in map(importlib.import_module, names) if m.__file__.endswith(".so")]
 found = {c for m in modules for c in vars(m).values() if isinstance(c, type)}
-classes = [c for c in found if c.__module__.startswith("hoop._core")] + [hoop.EventLoop]
+classes = [c for c in found if c.__module__.startswith("hoop.")] + [hoop.EventLoop]
 empty = asyncio.Future.__new__(asyncio.Future)
 ARGUMENTS = [(), (None,), (1,), (b"x",), (None, None), (1, 1), (b"x", None), (None,) * 3, (len,), (empty,)]
 LEFT_OUT = ("__class__", "__subclasshook__", "__init_subclass__", "mro")
@@ -73,7 +78,7 @@ def test_nothing_that_is_done_with_one_crashes(python):
 
 
 SOCKETS = """
-import socket, hoop, hoop._core.loop
+import socket, hoop, hoop.loop.turn
 
 # On nothing that came, and with no room to send.
 a, b = socket.socketpair()
@@ -91,7 +96,7 @@ waits = [
     ("sock_connect", a, "/nowhere"),
 ]
 for name, *args in waits:
-    for kind in (hoop.EventLoop, hoop._core.loop.Loop):
+    for kind in (hoop.EventLoop, hoop.loop.turn.Loop):
         loop = kind.__new__(kind)
         try:
             getattr(loop, name)(*args).send(None)

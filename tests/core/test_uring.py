@@ -12,8 +12,8 @@ from conftest import REFUSAL
 from peers import Recorder, connect, end, fill, pair, tcp_pair, turns, until
 
 import hoop
-from hoop._core.capabilities import BITS, list_capabilities
-from hoop._core.uring import UringDriver
+from hoop.drivers.capabilities import BITS, list_capabilities
+from hoop.drivers.uring import UringDriver
 
 pytestmark = pytest.mark.skipif(REFUSAL is not None, reason=str(REFUSAL))
 

@@ -17,8 +17,8 @@ import pytest
 from peers import until
 
 import hoop
+from hoop.disk.pool import FilePool
 from hoop.files import engine
-from hoop.loop.file_pool import FilePool
 
 
 def cold(file):

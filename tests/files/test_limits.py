@@ -18,8 +18,8 @@ import pytest
 from test_files import cold
 
 import hoop
-from hoop._core import call as calls
-from hoop._core import file as core
+from hoop.disk import call as calls
+from hoop.disk import source as core
 
 FAR = 2**63 - 1
 

@@ -17,8 +17,8 @@ from peers import until
 from test_files import held_threads, start
 
 import hoop
-from hoop._core import call as calls
-from hoop._core import file as core
+from hoop.disk import call as calls
+from hoop.disk import source as core
 from hoop.files import opening
 
 

@@ -9,7 +9,7 @@ import pytest
 from peers import end, turns, until
 from tls_peers import certificate, client_context, server_context
 
-from hoop._core.tls import SSLTransport
+from hoop.tls.transport import SSLTransport
 
 
 async def proxy(reader, writer):

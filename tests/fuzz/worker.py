@@ -28,7 +28,7 @@ import scheduling  # noqa: E402
 import system  # noqa: E402
 from world import World  # noqa: E402
 
-from hoop._core.op import count_live_ops  # noqa: E402
+from hoop.drivers.op import count_live_ops  # noqa: E402
 
 assert all((network, scheduling, system))  # their actions register themselves
 

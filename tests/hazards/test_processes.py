@@ -172,7 +172,7 @@ def test_spawning_from_a_large_process_stops_neither_threads_nor_the_loop(loop, 
         ballast[::4096] = b"x" * (size // 4096)
         of_thread = loop.run_until_complete(best(gap_of_a_thread))
         of_loop = loop.run_until_complete(best(gap_of_the_loop))
-        monkeypatch.setattr("hoop.loop.process._uses_vfork", lambda: False)
+        monkeypatch.setattr("hoop.processes.process._uses_vfork", lambda: False)
         of_copying_loop = min(loop.run_until_complete(gap_of_the_loop()) for _ in range(3))
     assert of_thread < 0.020
     assert of_loop < 0.020

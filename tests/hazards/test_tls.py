@@ -20,7 +20,7 @@ from tls_peers import (
     wired,
 )
 
-from hoop._core.op import count_live_ops
+from hoop.drivers.op import count_live_ops
 
 NAME = {"server_hostname": "localhost"}
 needs_measuring = pytest.mark.skipif(

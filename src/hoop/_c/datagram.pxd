@@ -1,5 +1,5 @@
 # Datagrams by the batch. Counts or -errno; none raises.
-from hoop._core.c.linux cimport hoop_address
+from hoop._c.linux cimport hoop_address
 
 cdef extern from "datagram.h" nogil:
     enum:

@@ -1,7 +1,7 @@
 """Whether this Python's objects lie in memory as the core was compiled to find them.
 
 The package checks it before any other module of the core is imported. The types whose slots the core sets are
-checked where it sets them: see c/shim.h.
+checked where it sets them: see shim.h.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import weakref
 
 import cython
-from cython.cimports.hoop._core.c.layout import (
+from cython.cimports.hoop._c.layout import (
     PY_VERSION_HEX,
     hoop_finds_c_function,
     hoop_finds_referent,
@@ -18,7 +18,7 @@ from cython.cimports.hoop._core.c.layout import (
     hoop_head_size,
     hoop_type_size,
 )
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     hoop_check_spared,
     hoop_require,
     hoop_type_version,

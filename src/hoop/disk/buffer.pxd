@@ -1,5 +1,5 @@
 from libc.stdint cimport int64_t
-from hoop._core.pieces cimport Chunk, Piece
+from hoop.disk.pieces cimport Chunk, Piece
 
 cdef enum:
     # A first read brings so much, and each further one twice as much, up to what copies in some 20 µs: as

@@ -29,7 +29,7 @@ from cython.cimports.cpython.bytes import (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.hoop._core.c.file import (
+from cython.cimports.hoop._c.file import (
     HOOP_READ,
     HOOP_WRITE,
     POLLIN,
@@ -39,10 +39,9 @@ from cython.cimports.hoop._core.c.file import (
     hoop_stand_at,
     hoop_wait_ready,
 )
-from cython.cimports.hoop._core.c.linux import hoop_close
-from cython.cimports.hoop._core.c.python import hoop_forbid_new
-from cython.cimports.hoop._core.errors import os_error
-from cython.cimports.hoop._core.pieces import (
+from cython.cimports.hoop._c.linux import hoop_close
+from cython.cimports.hoop._c.python import hoop_forbid_new
+from cython.cimports.hoop.disk.pieces import (
     Chunk,
     Piece,
     close_waiting,
@@ -50,6 +49,7 @@ from cython.cimports.hoop._core.pieces import (
     new_piece,
     size_of,
 )
+from cython.cimports.hoop.drivers.errors import os_error
 from cython.cimports.libc.stdint import int64_t
 from cython.cimports.libc.string import memchr, memcpy, memmove
 

@@ -1,9 +1,9 @@
 from cpython.buffer cimport Py_buffer
 from libc.stdint cimport int64_t
-from hoop._core.base cimport LoopBase
-from hoop._core.c.file cimport hoop_statx
-from hoop._core.future cimport Future
-from hoop._core.op cimport CallOp
+from hoop.scheduling.base cimport LoopBase
+from hoop._c.file cimport hoop_statx
+from hoop.scheduling.future cimport Future
+from hoop.drivers.op cimport CallOp
 
 cdef class SystemCall(CallOp):
     cdef LoopBase loop

@@ -28,8 +28,7 @@ from cython.cimports.cpython.bytes import (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.hoop._core.base import LoopBase, as_native
-from cython.cimports.hoop._core.c.file import (
+from cython.cimports.hoop._c.file import (
     AT_FDCWD,
     HOOP_CLOSE,
     HOOP_FALLOCATE,
@@ -52,11 +51,12 @@ from cython.cimports.hoop._core.c.file import (
     hoop_status,
     hoop_status_of,
 )
-from cython.cimports.hoop._core.c.python import hoop_forbid_new
-from cython.cimports.hoop._core.errors import os_error
-from cython.cimports.hoop._core.future import Future, new_future
-from cython.cimports.hoop._core.op import CALL, CallOp
-from cython.cimports.hoop._core.pieces import close_waiting
+from cython.cimports.hoop._c.python import hoop_forbid_new
+from cython.cimports.hoop.disk.pieces import close_waiting
+from cython.cimports.hoop.drivers.errors import os_error
+from cython.cimports.hoop.drivers.op import CALL, CallOp
+from cython.cimports.hoop.scheduling.base import LoopBase, as_native
+from cython.cimports.hoop.scheduling.future import Future, new_future
 from cython.cimports.libc.stdint import int64_t, uint64_t
 
 # No single call moves more: Linux's own limit is a page less than 2 GiB.

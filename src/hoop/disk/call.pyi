@@ -4,7 +4,7 @@ from typing import Any, final
 
 from typing_extensions import Buffer
 
-from hoop._core.op import CallOp
+from hoop.drivers.op import CallOp
 
 class SystemCall(CallOp):
     def perform(self) -> None: ...

@@ -6,7 +6,7 @@ import cython
 from cython.cimports.cpython.bytes import PyBytes_GET_SIZE
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.cpython.number import PyIndex_Check, PyNumber_AsSsize_t
-from cython.cimports.hoop._core.c.linux import hoop_close
+from cython.cimports.hoop._c.linux import hoop_close
 from cython.cimports.libc.stdint import int64_t
 
 

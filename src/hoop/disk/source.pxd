@@ -1,8 +1,8 @@
-from hoop._core.base cimport LoopBase
-from hoop._core.buffer cimport Buffer
-from hoop._core.call cimport SystemCall
-from hoop._core.future cimport Future
-from hoop._core.pieces cimport Piece
+from hoop.scheduling.base cimport LoopBase
+from hoop.disk.buffer cimport Buffer
+from hoop.disk.call cimport SystemCall
+from hoop.scheduling.future cimport Future
+from hoop.disk.pieces cimport Piece
 
 cdef class FileBuffer(Buffer):
     cdef LoopBase loop

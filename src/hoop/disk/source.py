@@ -16,9 +16,7 @@ from cython.cimports.cpython.bytes import (
     PyBytes_AS_STRING,
     PyBytes_FromStringAndSize,
 )
-from cython.cimports.hoop._core.base import LoopBase, as_native
-from cython.cimports.hoop._core.buffer import CACHED_BYTES_MAX, FILL_BYTES_MAX, FIRST_BYTES, Buffer
-from cython.cimports.hoop._core.c.file import (
+from cython.cimports.hoop._c.file import (
     HOOP_FSYNC,
     HOOP_FTRUNCATE,
     HOOP_READ,
@@ -31,8 +29,8 @@ from cython.cimports.hoop._core.c.file import (
     hoop_status,
     hoop_status_of,
 )
-from cython.cimports.hoop._core.c.linux import hoop_eventfd_write
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.linux import hoop_eventfd_write
+from cython.cimports.hoop._c.python import (
     Py_INCREF,
     PyErr_SetObject,
     Ref,
@@ -47,10 +45,12 @@ from cython.cimports.hoop._core.c.python import (
     ref,
     unaryfunc,
 )
-from cython.cimports.hoop._core.call import Lent, SystemCall, lend, new_call, new_close
-from cython.cimports.hoop._core.errors import os_error
-from cython.cimports.hoop._core.future import Future, new_future
-from cython.cimports.hoop._core.pieces import Piece, close_waiting
+from cython.cimports.hoop.disk.buffer import CACHED_BYTES_MAX, FILL_BYTES_MAX, FIRST_BYTES, Buffer
+from cython.cimports.hoop.disk.call import Lent, SystemCall, lend, new_call, new_close
+from cython.cimports.hoop.disk.pieces import Piece, close_waiting
+from cython.cimports.hoop.drivers.errors import os_error
+from cython.cimports.hoop.scheduling.base import LoopBase, as_native
+from cython.cimports.hoop.scheduling.future import Future, new_future
 from cython.cimports.libc.stdint import int64_t
 
 O_CLOEXEC = cython.declare(cython.int, os.O_CLOEXEC)

@@ -4,8 +4,8 @@ from typing import Any, TypeVar, final
 
 from typing_extensions import Buffer as Bytes
 
-from hoop._core.buffer import Buffer
-from hoop._core.call import CloseCall, SystemCall
+from hoop.disk.buffer import Buffer
+from hoop.disk.call import CloseCall, SystemCall
 
 _T = TypeVar("_T")
 

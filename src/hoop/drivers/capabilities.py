@@ -11,8 +11,8 @@ import socket
 from pathlib import Path
 
 import cython
-from cython.cimports.hoop._core.c.linux import MSG_NOSIGNAL, hoop_eventfd_write
-from cython.cimports.hoop._core.c.uring import (
+from cython.cimports.hoop._c.linux import MSG_NOSIGNAL, hoop_eventfd_write
+from cython.cimports.hoop._c.uring import (
     CQE_BUFFER,
     CQE_MORE,
     FEATURE_EXT_ARG,

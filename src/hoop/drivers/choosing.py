@@ -13,10 +13,10 @@ import logging
 import math
 import os
 
-from hoop._core import capabilities
-from hoop._core.driver import Driver
-from hoop._core.epoll import EpollDriver
-from hoop._core.uring import UringDriver
+from hoop.drivers import capabilities
+from hoop.drivers.driver import Driver
+from hoop.drivers.epoll import EpollDriver
+from hoop.drivers.uring import UringDriver
 
 NAMES = ("epoll", "uring")
 SPIN_US_MAX = 1_000_000

@@ -1,5 +1,5 @@
-from hoop._core.handle cimport ReadyRing
-from hoop._core.op cimport Op
+from hoop.drivers.ready cimport ReadyRing
+from hoop.drivers.op cimport Op
 
 cdef class Driver:
     cdef unsigned long generation       # of forks: the kernel's side belongs to the process that made it

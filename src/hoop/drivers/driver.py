@@ -38,10 +38,10 @@ from __future__ import annotations
 import os
 
 import cython
-from cython.cimports.hoop._core.c.linux import hoop_now_ns
-from cython.cimports.hoop._core.c.python import PyErr_CheckSignals
-from cython.cimports.hoop._core.handle import ReadyRing
-from cython.cimports.hoop._core.op import Op
+from cython.cimports.hoop._c.linux import hoop_now_ns
+from cython.cimports.hoop._c.python import PyErr_CheckSignals
+from cython.cimports.hoop.drivers.op import Op
+from cython.cimports.hoop.drivers.ready import ReadyRing
 
 forks = cython.declare(cython.ulong, 0)
 

@@ -1,8 +1,8 @@
 from libc.stdint cimport uint32_t, uint64_t
-from hoop._core.c.linux cimport epoll_event
-from hoop._core.c.python cimport Ref
-from hoop._core.driver cimport Driver
-from hoop._core.op cimport Op
+from hoop._c.linux cimport epoll_event
+from hoop._c.python cimport Ref
+from hoop.drivers.driver cimport Driver
+from hoop.drivers.op cimport Op
 
 cdef enum:
     BATCH = 512                     # events taken by one epoll_wait

@@ -16,7 +16,7 @@ import errno
 
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
-from cython.cimports.hoop._core.c.linux import (
+from cython.cimports.hoop._c.linux import (
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
     EPOLL_CTL_MOD,
@@ -34,7 +34,7 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_eventfd_write,
     hoop_replace,
 )
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     Py_DECREF,
     PyErr_CheckSignals,
     Ref,
@@ -47,10 +47,10 @@ from cython.cimports.hoop._core.c.python import (
     traverseproc,
     visitproc,
 )
-from cython.cimports.hoop._core.driver import Driver
-from cython.cimports.hoop._core.errors import raise_errno
-from cython.cimports.hoop._core.handle import ReadyRing
-from cython.cimports.hoop._core.op import ARMED, CALL, READABLE, WRITABLE, Op
+from cython.cimports.hoop.drivers.driver import Driver
+from cython.cimports.hoop.drivers.errors import raise_errno
+from cython.cimports.hoop.drivers.op import ARMED, CALL, READABLE, WRITABLE, Op
+from cython.cimports.hoop.drivers.ready import ReadyRing
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memset
 

@@ -1,7 +1,7 @@
 from typing import final
 
-from hoop._core.driver import Driver
-from hoop._core.op import Op
+from hoop.drivers.driver import Driver
+from hoop.drivers.op import Op
 
 @final
 class EpollDriver(Driver):

@@ -1,4 +1,4 @@
-from hoop._core.handle cimport Runnable
+from hoop.drivers.ready cimport Runnable
 
 cdef enum Phase:
     IDLE            # the driver does not know it

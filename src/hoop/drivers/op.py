@@ -20,7 +20,7 @@ Ops live beside the object they serve; nothing here knows about sockets or files
 from __future__ import annotations
 
 import cython
-from cython.cimports.hoop._core.handle import Runnable
+from cython.cimports.hoop.drivers.ready import Runnable
 
 live_ops = cython.declare(cython.long, 0)
 

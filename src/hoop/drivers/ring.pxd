@@ -1,6 +1,6 @@
 from libc.stdint cimport uint32_t, uint64_t
-from hoop._core.c.uring cimport hoop_cqe, hoop_pool, hoop_ring, hoop_sqe
-from hoop._core.capabilities cimport Capabilities
+from hoop._c.uring cimport hoop_cqe, hoop_pool, hoop_ring, hoop_sqe
+from hoop.drivers.capabilities cimport Capabilities
 
 cdef class Ring:
     cdef hoop_ring raw              # raw.fd is -1 while there is none

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 
 import cython
-from cython.cimports.hoop._core.c.linux import hoop_close, hoop_eventfd
-from cython.cimports.hoop._core.c.uring import (
+from cython.cimports.hoop._c.linux import hoop_close, hoop_eventfd
+from cython.cimports.hoop._c.uring import (
     ENTER_NO_IOWAIT,
     hoop_pool_close,
     hoop_pool_open,
@@ -19,7 +19,7 @@ from cython.cimports.hoop._core.c.uring import (
     hoop_ring_open,
     hoop_thread_number,
 )
-from cython.cimports.hoop._core.capabilities import CALL_CODES, of_this_kernel, refusal
+from cython.cimports.hoop.drivers.capabilities import CALL_CODES, of_this_kernel, refusal
 from cython.cimports.libc.string import memset
 
 # Small, because since Linux 6.14 rings count against RLIMIT_MEMLOCK again. When there is not even that much,

@@ -1,11 +1,11 @@
 from libc.stdint cimport uint32_t, uint64_t
-from hoop._core.c.python cimport Ref
-from hoop._core.c.uring cimport hoop_cqe, hoop_sqe
-from hoop._core.driver cimport Driver
-from hoop._core.epoll cimport NestedOp
-from hoop._core.handle cimport ReadyRing
-from hoop._core.op cimport Op
-from hoop._core.ring cimport Ring
+from hoop._c.python cimport Ref
+from hoop._c.uring cimport hoop_cqe, hoop_sqe
+from hoop.drivers.driver cimport Driver
+from hoop.drivers.epoll cimport NestedOp
+from hoop.drivers.ready cimport ReadyRing
+from hoop.drivers.op cimport Op
+from hoop.drivers.ring cimport Ring
 
 # Where an op is kept from its submission until the kernel has let go of it.
 cdef struct Place:

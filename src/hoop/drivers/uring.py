@@ -21,8 +21,8 @@ import errno
 
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
-from cython.cimports.hoop._core.c.linux import hoop_eventfd_write, hoop_now_ns
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.linux import hoop_eventfd_write, hoop_now_ns
+from cython.cimports.hoop._c.python import (
     Py_DECREF,
     Py_INCREF,
     PyErr_CheckSignals,
@@ -36,7 +36,7 @@ from cython.cimports.hoop._core.c.python import (
     traverseproc,
     visitproc,
 )
-from cython.cimports.hoop._core.c.uring import (
+from cython.cimports.hoop._c.uring import (
     CQE_BUFFER,
     CQE_MORE,
     OP_SEND,
@@ -56,12 +56,11 @@ from cython.cimports.hoop._core.c.uring import (
     hoop_ring_unsubmitted,
     hoop_sqe,
 )
-from cython.cimports.hoop._core.capabilities import CALL_CODES
-from cython.cimports.hoop._core.driver import Driver, silence
-from cython.cimports.hoop._core.epoll import new_nested
-from cython.cimports.hoop._core.errors import raise_errno
-from cython.cimports.hoop._core.handle import ReadyRing
-from cython.cimports.hoop._core.op import (
+from cython.cimports.hoop.drivers.capabilities import CALL_CODES
+from cython.cimports.hoop.drivers.driver import Driver, silence
+from cython.cimports.hoop.drivers.epoll import new_nested
+from cython.cimports.hoop.drivers.errors import raise_errno
+from cython.cimports.hoop.drivers.op import (
     ARMED,
     CALL,
     CANCELLING,
@@ -73,7 +72,8 @@ from cython.cimports.hoop._core.op import (
     CallOp,
     Op,
 )
-from cython.cimports.hoop._core.ring import Ring
+from cython.cimports.hoop.drivers.ready import ReadyRing
+from cython.cimports.hoop.drivers.ring import Ring
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memset
 

@@ -1,7 +1,7 @@
 from collections.abc import Iterable
 from typing import final
 
-from hoop._core.driver import Driver
+from hoop.drivers.driver import Driver
 
 @final
 class UringDriver(Driver):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hoop._core import call as calls
+from hoop.disk import call as calls
 from hoop.files import engine
 
 

@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from hoop._core import call as calls
-from hoop._core.call import SystemCall
+from hoop.disk import call as calls
+from hoop.disk.call import SystemCall
 from hoop.loop.event_loop import EventLoop
 
 _P = ParamSpec("_P")

@@ -1,6 +1,6 @@
 """Open files. See io.open for what everything means; here it is awaited.
 
-    LineSource          (_core/file.py) `async for`
+    LineSource          (disk/source.py) `async for`
       AsyncFile         what text and binary files share: order, closing, positions
         BinaryFile
         TextFile        an io.TextIOWrapper over the file's Buffer does the text
@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from hoop._core.file import FileBuffer, LineSource
+from hoop.disk.source import FileBuffer, LineSource
 from hoop.files import engine
 
 _T = TypeVar("_T")

@@ -18,8 +18,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-from hoop._core import call as calls
-from hoop._core import file as core
+from hoop.disk import call as calls
+from hoop.disk import source as core
 from hoop.files import engine
 from hoop.files.file import BinaryFile, Opening, TextFile
 

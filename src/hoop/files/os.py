@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any
 
-from hoop._core import call as calls
+from hoop.disk import call as calls
 from hoop.files import engine
 from hoop.files import ospath as path
 from hoop.files.engine import wrap

@@ -11,8 +11,8 @@ import sys
 import tempfile
 from typing import Any
 
-from hoop._core import call as calls
-from hoop._core import file as core
+from hoop.disk import call as calls
+from hoop.disk import source as core
 from hoop.files import engine, opening
 from hoop.files.engine import StrOrBytesPath
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hoop.loop.event_loop import EventLoop
+Loop = Any  # a hoop.EventLoop; the module that has it imports this one
 
 LOOK_EVERY = 0.02  # seconds between two looks at the connections
 CANCEL_AT = 0.75  # of the time until the deadline; the rest is for tasks to end in
@@ -27,7 +26,7 @@ class Drained:
 class Drain:
     """One loop being drained, on behalf of everybody who asked for it."""
 
-    def __init__(self, loop: EventLoop, deadline: float, quiet: float) -> None:
+    def __init__(self, loop: Loop, deadline: float, quiet: float) -> None:
         self._loop = loop
         self._began = loop.time()
         self._ends = self._began + deadline

@@ -24,13 +24,18 @@ from asyncio import base_events, constants, events
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from hoop._core.datagram import open_datagram
-from hoop._core.driver import Driver
-from hoop._core.listener import AcceptOp
-from hoop._core.loop import Loop
-from hoop._core.stream import open_stream
-from hoop.loop import dns, drivers, file_pool, pipes, process, registry, tls
+from hoop.disk import pool as file_pool
+from hoop.drivers import choosing as drivers
+from hoop.drivers.driver import Driver
+from hoop.loop import pipes, registry
 from hoop.loop.drain import Drain, Drained, check
+from hoop.loop.turn import Loop
+from hoop.net import names as dns
+from hoop.net.datagram import open_datagram
+from hoop.net.listener import AcceptOp
+from hoop.net.stream import open_stream
+from hoop.processes import process
+from hoop.tls import setup as tls
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")

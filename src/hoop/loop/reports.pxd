@@ -1,4 +1,4 @@
-from hoop._core.handle cimport Runnable
+from hoop.drivers.ready cimport Runnable
 
 cdef int check_callback(object callback, str method) except -1
 cdef object to_show(Runnable running)

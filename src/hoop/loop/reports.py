@@ -11,10 +11,11 @@ import sys
 from asyncio import base_events, coroutines, format_helpers
 
 import cython
-from cython.cimports.hoop._core.endpoint import Layer
-from cython.cimports.hoop._core.handle import Handle, Runnable
-from cython.cimports.hoop._core.task import Task
-from cython.cimports.hoop._core.watch import WatchOp
+from cython.cimports.hoop.drivers.ready import Runnable
+from cython.cimports.hoop.net.endpoint import Layer
+from cython.cimports.hoop.scheduling.handle import Handle
+from cython.cimports.hoop.scheduling.task import Task
+from cython.cimports.hoop.watching.watch import WatchOp
 
 # asyncio.iscoroutinefunction, which Python 3.14 deprecates, also took what types.coroutine had made.
 _is_coroutine_function = cython.declare(

@@ -1,7 +1,7 @@
-from hoop._core.coroutine cimport Method, NativeCoroutine
-from hoop._core.future cimport Future
-from hoop._core.loop cimport Loop
-from hoop._core.timers cimport TimerHandle
+from hoop.scheduling.coroutine cimport Method, NativeCoroutine
+from hoop.scheduling.future cimport Future
+from hoop.loop.turn cimport Loop
+from hoop.scheduling.timers cimport TimerHandle
 
 cdef class SleepTimer(TimerHandle):
     cdef Future future                  # for which the task waits

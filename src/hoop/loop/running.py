@@ -12,18 +12,18 @@ import sys
 from asyncio import events, futures
 
 import cython
-from cython.cimports.hoop._core.c.python import hoop_forbid_new
-from cython.cimports.hoop._core.coroutine import (
+from cython.cimports.hoop._c.python import hoop_forbid_new
+from cython.cimports.hoop.loop.turn import Loop
+from cython.cimports.hoop.scheduling.coroutine import (
     OVER,
     Method,
     NativeCoroutine,
     mark_coroutine_function,
     new_coroutine,
 )
-from cython.cimports.hoop._core.future import PENDING, new_future
-from cython.cimports.hoop._core.loop import Loop
-from cython.cimports.hoop._core.task import new_task
-from cython.cimports.hoop._core.timers import TimerHandle
+from cython.cimports.hoop.scheduling.future import PENDING, new_future
+from cython.cimports.hoop.scheduling.task import new_task
+from cython.cimports.hoop.scheduling.timers import TimerHandle
 
 _get_running_loop = cython.declare(object, events._get_running_loop)
 _get_running_loop_or_raise = cython.declare(object, events.get_running_loop)

@@ -2,9 +2,9 @@ from collections.abc import Coroutine, Generator
 from contextvars import Context
 from typing import Any, TypeVar, final, overload
 
-from hoop._core.coroutine import Method
-from hoop._core.task import Task
-from hoop._core.timers import TimerHandle
+from hoop.scheduling.coroutine import Method
+from hoop.scheduling.task import Task
+from hoop.scheduling.timers import TimerHandle
 
 _T = TypeVar("_T")
 

@@ -1,5 +1,6 @@
-from hoop._core.handle cimport Handle, Runnable
-from hoop._core.watch cimport WatchLoop
+from hoop.drivers.ready cimport Runnable
+from hoop.scheduling.handle cimport Handle
+from hoop.watching.watch cimport WatchLoop
 
 cdef enum:
     # While the loop is busy it asks the driver when `look_at` says so; at the latest after this much (each

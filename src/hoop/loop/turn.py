@@ -16,13 +16,13 @@ import sys
 from asyncio import format_helpers
 
 import cython
-from cython.cimports.hoop._core.c.linux import (
+from cython.cimports.hoop._c.linux import (
     hoop_now,
     hoop_now_ns,
     hoop_processors,
     hoop_tick,
 )
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     Py_DECREF,
     Py_XDECREF,
     PyErr_CheckSignals,
@@ -38,16 +38,17 @@ from cython.cimports.hoop._core.c.python import (
     traverseproc,
     visitproc,
 )
-from cython.cimports.hoop._core.driver import Driver
-from cython.cimports.hoop._core.endpoint import Endpoint
-from cython.cimports.hoop._core.future import PENDING, new_future
-from cython.cimports.hoop._core.handle import Handle, Runnable, new_handle
-from cython.cimports.hoop._core.op import Op
-from cython.cimports.hoop._core.outbox import served
-from cython.cimports.hoop._core.reports import check_callback, report_slow, to_show
-from cython.cimports.hoop._core.task import Task, new_task
-from cython.cimports.hoop._core.timers import TimerHandle, new_timer
-from cython.cimports.hoop._core.watch import WatchLoop
+from cython.cimports.hoop.drivers.driver import Driver
+from cython.cimports.hoop.drivers.op import Op
+from cython.cimports.hoop.drivers.ready import Runnable
+from cython.cimports.hoop.loop.reports import check_callback, report_slow, to_show
+from cython.cimports.hoop.net.endpoint import Endpoint
+from cython.cimports.hoop.net.outbox import served
+from cython.cimports.hoop.scheduling.future import PENDING, new_future
+from cython.cimports.hoop.scheduling.handle import Handle, new_handle
+from cython.cimports.hoop.scheduling.task import Task, new_task
+from cython.cimports.hoop.scheduling.timers import TimerHandle, new_timer
+from cython.cimports.hoop.watching.watch import WatchLoop
 
 # asyncio's own: a timer is due this many seconds early, and no wait is longer than a day.
 CLOCK_RESOLUTION = cython.declare(cython.double, 1e-9)

@@ -3,13 +3,13 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
-from hoop._core.driver import Driver
-from hoop._core.future import Future
-from hoop._core.handle import Handle
-from hoop._core.stream import StreamTransport
-from hoop._core.task import Task
-from hoop._core.timers import TimerHandle
-from hoop._core.watch import WatchLoop
+from hoop.drivers.driver import Driver
+from hoop.net.stream import StreamTransport
+from hoop.scheduling.future import Future
+from hoop.scheduling.handle import Handle
+from hoop.scheduling.task import Task
+from hoop.scheduling.timers import TimerHandle
+from hoop.watching.watch import WatchLoop
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")

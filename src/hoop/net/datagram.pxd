@@ -1,7 +1,7 @@
-from hoop._core.base cimport LoopBase
-from hoop._core.handle cimport Runnable
-from hoop._core.letters cimport Letters
-from hoop._core.op cimport Op
+from hoop.scheduling.base cimport LoopBase
+from hoop.drivers.ready cimport Runnable
+from hoop.net.letters cimport Letters
+from hoop.drivers.op cimport Op
 
 cdef class ReceiveOp(Op):
     cdef DatagramTransport transport    # None once the transport is closed

@@ -26,8 +26,7 @@ from cython.cimports.cpython.bytes import (
     PyBytes_GET_SIZE,
 )
 from cython.cimports.cpython.mem import PyMem_Calloc
-from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.datagram import (
+from cython.cimports.hoop._c.datagram import (
     HOOP_DATAGRAMS,
     hoop_audit_sendto,
     hoop_drop_errors,
@@ -38,8 +37,8 @@ from cython.cimports.hoop._core.c.datagram import (
     hoop_received_bytes,
     hoop_send_batch,
 )
-from cython.cimports.hoop._core.c.linux import AF_INET, AF_INET6, hoop_address, hoop_tick
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.linux import AF_INET, AF_INET6, hoop_address, hoop_tick
+from cython.cimports.hoop._c.python import (
     Py_DECREF,
     PyContext_CopyCurrent,
     PyContext_Enter,
@@ -50,11 +49,12 @@ from cython.cimports.hoop._core.c.python import (
     hoop_take_exception,
     ref,
 )
-from cython.cimports.hoop._core.errors import os_error
-from cython.cimports.hoop._core.handle import Runnable
-from cython.cimports.hoop._core.letters import PEERS, Letters, Peer
-from cython.cimports.hoop._core.op import ARMED, CANCELLING, READABLE, READY, WRITABLE, Op
-from cython.cimports.hoop._core.outbox import as_bytes
+from cython.cimports.hoop.drivers.errors import os_error
+from cython.cimports.hoop.drivers.op import ARMED, CANCELLING, READABLE, READY, WRITABLE, Op
+from cython.cimports.hoop.drivers.ready import Runnable
+from cython.cimports.hoop.net.letters import PEERS, Letters, Peer
+from cython.cimports.hoop.net.outbox import as_bytes
+from cython.cimports.hoop.scheduling.base import LoopBase
 
 EBADF = cython.declare(cython.int, errno.EBADF)
 EAGAIN = cython.declare(cython.int, errno.EAGAIN)

@@ -4,10 +4,10 @@ from typing import Any, final
 
 from _typeshed import ReadableBuffer
 
-from hoop._core.base import LoopBase
-from hoop._core.handle import Runnable
-from hoop._core.letters import Letters
-from hoop._core.op import Op
+from hoop.drivers.op import Op
+from hoop.drivers.ready import Runnable
+from hoop.net.letters import Letters
+from hoop.scheduling.base import LoopBase
 
 @final
 class ReceiveOp(Op): ...

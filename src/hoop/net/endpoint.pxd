@@ -1,5 +1,5 @@
-from hoop._core.attributes cimport Attributed
-from hoop._core.c.linux cimport hoop_address
+from hoop.scheduling.attributes cimport Attributed
+from hoop._c.linux cimport hoop_address
 
 cdef class Endpoint(Attributed):
     cdef int fd                         # -1 once closed

@@ -11,8 +11,7 @@ from asyncio import trsock
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cython.cimports.hoop._core.attributes import Attributed
-from cython.cimports.hoop._core.c.linux import (
+from cython.cimports.hoop._c.linux import (
     AF_INET,
     AF_INET6,
     AF_UNSPEC,
@@ -26,7 +25,8 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_sockopt,
     hoop_tcp_nodelay,
 )
-from cython.cimports.hoop._core.c.python import Py_REFCNT, Ref
+from cython.cimports.hoop._c.python import Py_REFCNT, Ref
+from cython.cimports.hoop.scheduling.attributes import Attributed
 
 
 @cython.cclass

@@ -1,4 +1,4 @@
-from hoop._core.endpoint cimport Layer
+from hoop.net.endpoint cimport Layer
 
 cdef class Feeder(Layer):
     cdef object reader_ref              # its weak reference to the reader

@@ -16,7 +16,7 @@ from cython.cimports.cpython.bytearray import (
     PyByteArray_GET_SIZE,
     PyByteArray_Resize,
 )
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     Py_False,
     Py_None,
     PyDict_GetItemWithError,
@@ -27,8 +27,8 @@ from cython.cimports.hoop._core.c.python import (
     hoop_type_version,
     ref,
 )
-from cython.cimports.hoop._core.endpoint import DECLINED, TAKEN, Layer
-from cython.cimports.hoop._core.future import PENDING, Future
+from cython.cimports.hoop.net.endpoint import DECLINED, TAKEN, Layer
+from cython.cimports.hoop.scheduling.future import PENDING, Future
 from cython.cimports.libc.string import memcpy
 
 Protocol = cython.declare(type, streams.StreamReaderProtocol)

@@ -1,7 +1,7 @@
 import asyncio
 from typing import final
 
-from hoop._core.endpoint import Layer
+from hoop.net.endpoint import Layer
 
 @final
 class Feeder(Layer): ...

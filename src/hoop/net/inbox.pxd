@@ -1,4 +1,4 @@
-from hoop._core.op cimport Op
+from hoop.drivers.op cimport Op
 
 cdef enum:
     # Who receives this much at once receives by hand, into a buffer that stays in the cache; until it

@@ -9,7 +9,7 @@ import errno
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cython.cimports.hoop._core.op import Op
+from cython.cimports.hoop.drivers.op import Op
 
 ECANCELED = cython.declare(cython.int, errno.ECANCELED)
 # As much as asyncio's transports receive at once.

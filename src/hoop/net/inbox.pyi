@@ -1,3 +1,3 @@
-from hoop._core.op import Op
+from hoop.drivers.op import Op
 
 class Inbox(Op): ...

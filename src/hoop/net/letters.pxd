@@ -1,8 +1,8 @@
-from hoop._core.base cimport LoopBase
-from hoop._core.c.datagram cimport hoop_letter
-from hoop._core.c.linux cimport hoop_address
-from hoop._core.c.python cimport Ref
-from hoop._core.endpoint cimport Endpoint
+from hoop.scheduling.base cimport LoopBase
+from hoop._c.datagram cimport hoop_letter
+from hoop._c.linux cimport hoop_address
+from hoop._c.python cimport Ref
+from hoop.net.endpoint cimport Endpoint
 
 cdef enum:
     PEERS = 64                          # addresses that a transport remembers; a power of two

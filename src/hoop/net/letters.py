@@ -10,7 +10,7 @@ import sys
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
-from cython.cimports.hoop._core.c.datagram import (
+from cython.cimports.hoop._c.datagram import (
     HOOP_DATAGRAMS,
     hoop_letter,
     hoop_parse_address,
@@ -18,13 +18,13 @@ from cython.cimports.hoop._core.c.datagram import (
     hoop_same_address,
     hoop_tuple_port,
 )
-from cython.cimports.hoop._core.c.linux import (
+from cython.cimports.hoop._c.linux import (
     AF_UNSPEC,
     hoop_address,
     hoop_address_family,
     hoop_address_tuple,
 )
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     Py_XDECREF,
     PyContext_Enter,
     PyErr_Clear,
@@ -34,7 +34,7 @@ from cython.cimports.hoop._core.c.python import (
     own,
     ref,
 )
-from cython.cimports.hoop._core.endpoint import Endpoint
+from cython.cimports.hoop.net.endpoint import Endpoint
 from cython.cimports.libc.string import memmove, memset
 
 HIGH_WATER = cython.declare(cython.Py_ssize_t, 64 * 1024)

@@ -1,4 +1,4 @@
-from hoop._core.endpoint import Endpoint
+from hoop.net.endpoint import Endpoint
 
 class Letters(Endpoint):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...

@@ -1,7 +1,7 @@
-from hoop._core.c.linux cimport hoop_peer
-from hoop._core.op cimport Op
-from hoop._core.base cimport LoopBase
-from hoop._core.stream cimport StreamTransport
+from hoop._c.linux cimport hoop_peer
+from hoop.drivers.op cimport Op
+from hoop.scheduling.base cimport LoopBase
+from hoop.net.stream cimport StreamTransport
 
 cdef class AcceptOp(Op):
     cdef LoopBase loop

@@ -14,8 +14,7 @@ import socket
 from asyncio import constants, trsock
 
 import cython
-from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.linux import (
+from cython.cimports.hoop._c.linux import (
     hoop_accept,
     hoop_address,
     hoop_address_tuple,
@@ -24,19 +23,20 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_peer_address,
     hoop_peer_name,
 )
-from cython.cimports.hoop._core.c.python import PyContext_CopyCurrent, hoop_forbid_new
-from cython.cimports.hoop._core.coroutine import (
+from cython.cimports.hoop._c.python import PyContext_CopyCurrent, hoop_forbid_new
+from cython.cimports.hoop.drivers.errors import os_error
+from cython.cimports.hoop.drivers.op import ARMED, DEAD, READABLE, READY, Op
+from cython.cimports.hoop.net.stream import StreamTransport, new_stream
+from cython.cimports.hoop.scheduling.base import LoopBase
+from cython.cimports.hoop.scheduling.coroutine import (
     OVER,
     SUSPENDED,
     Method,
     NativeCoroutine,
     new_coroutine,
 )
-from cython.cimports.hoop._core.errors import os_error
-from cython.cimports.hoop._core.op import ARMED, DEAD, READABLE, READY, Op
-from cython.cimports.hoop._core.stream import StreamTransport, new_stream
-from cython.cimports.hoop._core.task import Task, new_task
-from cython.cimports.hoop._core.watch import descriptor
+from cython.cimports.hoop.scheduling.task import Task, new_task
+from cython.cimports.hoop.watching.watch import descriptor
 
 # Nobody there after all, or gone already.
 NO_CONNECTION = cython.declare(

@@ -3,9 +3,9 @@ import socket
 from collections.abc import Callable
 from typing import Any, final
 
-from hoop._core.base import LoopBase
-from hoop._core.coroutine import Method
-from hoop._core.op import Op
+from hoop.drivers.op import Op
+from hoop.scheduling.base import LoopBase
+from hoop.scheduling.coroutine import Method
 
 @final
 class AcceptOp(Op):

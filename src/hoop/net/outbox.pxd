@@ -1,7 +1,7 @@
-from hoop._core.base cimport LoopBase
-from hoop._core.endpoint cimport Endpoint
-from hoop._core.habit cimport Habit
-from hoop._core.op cimport Op
+from hoop.scheduling.base cimport LoopBase
+from hoop.net.endpoint cimport Endpoint
+from hoop.net.habit cimport Habit
+from hoop.drivers.op cimport Op
 
 cdef enum:
     IOV_BATCH = 64                      # chunks that leave in one system call

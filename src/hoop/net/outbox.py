@@ -20,8 +20,7 @@ import errno
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cython.cimports.hoop._core.base import TOGETHER_MAX, LoopBase
-from cython.cimports.hoop._core.c.linux import (
+from cython.cimports.hoop._c.linux import (
     hoop_effort_now,
     hoop_now_ns,
     hoop_send,
@@ -29,7 +28,7 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_was_preempted,
     iovec,
 )
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     PyContext_Enter,
     PyErr_Clear,
     PyList_GET_ITEM,
@@ -37,11 +36,12 @@ from cython.cimports.hoop._core.c.python import (
     exit_context,
     ref,
 )
-from cython.cimports.hoop._core.c.uring import OP_SEND
-from cython.cimports.hoop._core.endpoint import Endpoint
-from cython.cimports.hoop._core.habit import LONG_NS, NEAR_NS, Habit
-from cython.cimports.hoop._core.handle import Runnable
-from cython.cimports.hoop._core.op import Op
+from cython.cimports.hoop._c.uring import OP_SEND
+from cython.cimports.hoop.drivers.op import Op
+from cython.cimports.hoop.drivers.ready import Runnable
+from cython.cimports.hoop.net.endpoint import Endpoint
+from cython.cimports.hoop.net.habit import LONG_NS, NEAR_NS, Habit
+from cython.cimports.hoop.scheduling.base import TOGETHER_MAX, LoopBase
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)

@@ -1,7 +1,7 @@
 from cpython.buffer cimport Py_buffer
-from hoop._core.endpoint cimport Layer
-from hoop._core.inbox cimport Inbox
-from hoop._core.outbox cimport Outbox
+from hoop.net.endpoint cimport Layer
+from hoop.net.inbox cimport Inbox
+from hoop.net.outbox cimport Outbox
 
 cdef class RecvOp(Inbox):
     cdef Receiver receiver              # None once the connection is lost

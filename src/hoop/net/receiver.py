@@ -27,9 +27,8 @@ from cython.cimports.cpython.bytes import (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.hoop._core.base import SCRATCH_BYTES, LoopBase
-from cython.cimports.hoop._core.c.linux import hoop_recv
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.linux import hoop_recv
+from cython.cimports.hoop._c.python import (
     Py_DECREF,
     PyContext_Enter,
     PyContext_Exit,
@@ -39,12 +38,13 @@ from cython.cimports.hoop._core.c.python import (
     hoop_take_exception,
     ref,
 )
-from cython.cimports.hoop._core.endpoint import TAKEN, Layer
-from cython.cimports.hoop._core.errors import os_error
-from cython.cimports.hoop._core.feeder import feeder_of
-from cython.cimports.hoop._core.inbox import BULK_BYTES, TRICKLE_BYTES, Inbox
-from cython.cimports.hoop._core.op import ARMED, IDLE, READY
-from cython.cimports.hoop._core.outbox import Outbox
+from cython.cimports.hoop.drivers.errors import os_error
+from cython.cimports.hoop.drivers.op import ARMED, IDLE, READY
+from cython.cimports.hoop.net.endpoint import TAKEN, Layer
+from cython.cimports.hoop.net.feeder import feeder_of
+from cython.cimports.hoop.net.inbox import BULK_BYTES, TRICKLE_BYTES, Inbox
+from cython.cimports.hoop.net.outbox import Outbox
+from cython.cimports.hoop.scheduling.base import SCRATCH_BYTES, LoopBase
 from cython.cimports.libc.string import memcpy
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)

@@ -1,8 +1,8 @@
 import asyncio
 from typing import final
 
-from hoop._core.inbox import Inbox
-from hoop._core.outbox import Outbox
+from hoop.net.inbox import Inbox
+from hoop.net.outbox import Outbox
 
 @final
 class RecvOp(Inbox): ...

@@ -1,7 +1,7 @@
-from hoop._core.c.linux cimport hoop_address
-from hoop._core.base cimport LoopBase
-from hoop._core.op cimport CallOp
-from hoop._core.receiver cimport Receiver
+from hoop._c.linux cimport hoop_address
+from hoop.scheduling.base cimport LoopBase
+from hoop.drivers.op cimport CallOp
+from hoop.net.receiver cimport Receiver
 
 cdef class SendOp(CallOp):
     cdef StreamTransport stream         # None once the connection is lost

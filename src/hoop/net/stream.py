@@ -21,23 +21,20 @@ from cython.cimports.cpython.bytes import (
     PyBytes_AS_STRING,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.linux import (
+from cython.cimports.hoop._c.linux import (
     MSG_NOSIGNAL,
     SHUT_WR,
     hoop_address,
     hoop_send,
     hoop_shutdown,
 )
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     PyContext_CopyCurrent,
     hoop_forbid_new,
 )
-from cython.cimports.hoop._core.c.uring import OP_SEND
-from cython.cimports.hoop._core.endpoint import Layer
-from cython.cimports.hoop._core.errors import os_error, raise_errno
-from cython.cimports.hoop._core.habit import Habit
-from cython.cimports.hoop._core.op import (
+from cython.cimports.hoop._c.uring import OP_SEND
+from cython.cimports.hoop.drivers.errors import os_error, raise_errno
+from cython.cimports.hoop.drivers.op import (
     ARMED,
     CALL,
     CANCELLING,
@@ -47,8 +44,11 @@ from cython.cimports.hoop._core.op import (
     WRITABLE,
     CallOp,
 )
-from cython.cimports.hoop._core.outbox import WAITS_MAX, as_bytes
-from cython.cimports.hoop._core.receiver import Receiver, RecvOp
+from cython.cimports.hoop.net.endpoint import Layer
+from cython.cimports.hoop.net.habit import Habit
+from cython.cimports.hoop.net.outbox import WAITS_MAX, as_bytes
+from cython.cimports.hoop.net.receiver import Receiver, RecvOp
+from cython.cimports.hoop.scheduling.base import LoopBase
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 EBADF = cython.declare(cython.int, errno.EBADF)

@@ -5,9 +5,9 @@ from typing import Any, final
 
 from _typeshed import ReadableBuffer
 
-from hoop._core.base import LoopBase
-from hoop._core.op import CallOp
-from hoop._core.receiver import Receiver
+from hoop.drivers.op import CallOp
+from hoop.net.receiver import Receiver
+from hoop.scheduling.base import LoopBase
 
 @final
 class SendOp(CallOp): ...

@@ -11,8 +11,6 @@ import asyncio
 import asyncio.subprocess
 from typing import Any
 
-import hoop._core.reader
-
 _READS_FOR_COMMUNICATE = asyncio.subprocess.Process._read_stream.__code__  # type: ignore[attr-defined]
 
 
@@ -32,33 +30,22 @@ class OutputReader(asyncio.StreamReader):
         except BaseException:
             self._buffer[:0] = b"".join(blocks)  # type: ignore[attr-defined]
             raise
-        return _kept(self, b"".join(blocks))
+        return kept(self, b"".join(blocks))
 
 
-class NativeOutputReader(hoop._core.reader.StreamReader):
-    """hoop's reader, which asyncio's subprocesses use after hoop.install()."""
-
-    _output = b""
-
-    async def read(self, n: int = -1) -> bytes:
-        """Read up to n bytes, or to the end. See hoop.StreamReader.read."""
-        data = await super().read(n)
-        return data if n >= 0 else _kept(self, data)
-
-
-def _kept(reader: OutputReader | NativeOutputReader, data: bytes) -> bytes:
+def kept(reader: Any, data: bytes) -> bytes:
     """What a read to the end gives: to communicate() everything that it has read before, too."""
     task = asyncio.current_task()
     coro: Any = None if task is None else task.get_coro()
     if getattr(coro, "cr_code", None) is not _READS_FOR_COMMUNICATE:
         return data
     reader._output += data
-    return reader._output
+    return bytes(reader._output)
 
 
+# The readers that a child may have, and what each gets instead. hoop/streams adds its own.
 KEEPING: dict[type, Any] = {
     asyncio.StreamReader: OutputReader,
-    hoop._core.reader.StreamReader: NativeOutputReader,
 }
 
 

@@ -22,13 +22,12 @@ import threading
 from asyncio import base_subprocess, unix_events
 from asyncio.log import logger
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from hoop._core import spawn
-from hoop.loop.output import keep_output
+from hoop.processes import spawn
+from hoop.processes.output import keep_output
 
-if TYPE_CHECKING:
-    from hoop.loop.event_loop import EventLoop
+Loop = Any  # a hoop.EventLoop; the module that has it imports this one
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 ID_MAX = 2**32 - 1
@@ -213,7 +212,7 @@ class Popen(_stock_popen[bytes]):
         self._child_created = True
         self._close_pipe_fds(*given[10:16])  # type: ignore[attr-defined]  # p2cread to errwrite
 
-    async def started(self, loop: EventLoop) -> None:
+    async def started(self, loop: Loop) -> None:
         """Wait until the child runs its program. Raises what subprocess.Popen() would if it cannot."""
         if self._report < 0:
             return
@@ -261,7 +260,7 @@ class ChildWatch:
     Only this one child is ever waited for. `ended` is a future of what Popen calls its returncode.
     """
 
-    def __init__(self, loop: EventLoop, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, loop: Loop, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self.ended: asyncio.Future[int] = loop.create_future()
         self._loop = loop
@@ -339,7 +338,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
 
     def __init__(
         self,
-        loop: EventLoop,
+        loop: Loop,
         protocol: asyncio.BaseProtocol,
         args: Any,
         watch: ChildWatch,
@@ -427,7 +426,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
 
 
 async def open_process(
-    loop: EventLoop,
+    loop: Loop,
     protocol: asyncio.BaseProtocol,
     args: Any,
     shell: bool,
@@ -457,7 +456,7 @@ async def open_process(
     return transport
 
 
-async def _start(loop: EventLoop, args: Any, shell: bool, kwargs: dict[str, Any]) -> ChildWatch:
+async def _start(loop: Loop, args: Any, shell: bool, kwargs: dict[str, Any]) -> ChildWatch:
     if subprocess.Popen is not _stock_popen:
         # Somebody has put something else there, perhaps a mock: it is asked, and waited for.
         process = subprocess.Popen(args, shell=shell, universal_newlines=False, **kwargs)

@@ -1,14 +1,14 @@
 """Starting a child process: `start()` makes it and does not wait, `outcome()` says whether its program runs.
 
-How the child gets from one to the other is in c/spawn.h. `hoop.loop.process` has the rest.
+How the child gets from one to the other is in c/spawn.h. `hoop.processes.process` has the rest.
 """
 
 from __future__ import annotations
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cython.cimports.hoop._core.c.linux import hoop_close
-from cython.cimports.hoop._core.c.spawn import (
+from cython.cimports.hoop._c.linux import hoop_close
+from cython.cimports.hoop._c.spawn import (
     EINVAL,
     HOOP_CAN_SPAWN,
     environ,
@@ -24,7 +24,7 @@ from cython.cimports.hoop._core.c.spawn import (
     hoop_sweep,
     hoop_take_room,
 )
-from cython.cimports.hoop._core.errors import raise_errno
+from cython.cimports.hoop.drivers.errors import raise_errno
 from cython.cimports.libc.string import memcpy
 
 # Where a child failed, as outcome() says it.

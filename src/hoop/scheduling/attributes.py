@@ -7,7 +7,7 @@ that NULL knows that nobody has put a method in the place of the class's.
 from __future__ import annotations
 
 import cython
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     Py_XDECREF,
     PyObject_GenericGetDict,
     Ref,

@@ -1,9 +1,10 @@
-from hoop._core.c.python cimport Ref
-from hoop._core.c.linux cimport hoop_effort
-from hoop._core.driver cimport Driver
-from hoop._core.handle cimport Handle, ReadyRing, Runnable
-from hoop._core.op cimport Op
-from hoop._core.timers cimport Timers
+from hoop._c.python cimport Ref
+from hoop._c.linux cimport hoop_effort
+from hoop.drivers.driver cimport Driver
+from hoop.drivers.ready cimport ReadyRing, Runnable
+from hoop.scheduling.handle cimport Handle
+from hoop.drivers.op cimport Op
+from hoop.scheduling.timers cimport Timers
 
 # The parts of a loop that futures, tasks and transports need.
 cdef class LoopBase(ReadyRing):

@@ -11,8 +11,8 @@ import sys
 
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
-from cython.cimports.hoop._core.c.linux import hoop_now_ns
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.linux import hoop_now_ns
+from cython.cimports.hoop._c.python import (
     PyContext_Enter,
     PyContext_Exit,
     PyDict_DelItem,
@@ -31,10 +31,11 @@ from cython.cimports.hoop._core.c.python import (
     traverseproc,
     visitproc,
 )
-from cython.cimports.hoop._core.c.uring import OP_SEND
-from cython.cimports.hoop._core.handle import Handle, ReadyRing, Runnable, new_handle
-from cython.cimports.hoop._core.op import Op
-from cython.cimports.hoop._core.timers import Timers
+from cython.cimports.hoop._c.uring import OP_SEND
+from cython.cimports.hoop.drivers.op import Op
+from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
+from cython.cimports.hoop.scheduling.handle import Handle, new_handle
+from cython.cimports.hoop.scheduling.timers import Timers
 
 # Python 3.14 keeps the current task in the thread's state, behind this function.
 _swap_current_task = cython.declare(object, getattr(asyncio.tasks, "_swap_current_task", None))

@@ -1,6 +1,6 @@
 import asyncio
 
-from hoop._core.handle import ReadyRing, Runnable
+from hoop.drivers.ready import ReadyRing, Runnable
 
 class LoopBase(ReadyRing):
     measuring: bool

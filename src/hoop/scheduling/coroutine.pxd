@@ -1,4 +1,4 @@
-from hoop._core.c.python cimport Ref
+from hoop._c.python cimport Ref
 
 cdef enum Phase:
     ENDED                               # also while it runs: nobody may step it then either

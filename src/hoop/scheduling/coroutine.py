@@ -15,7 +15,7 @@ import warnings
 from asyncio import coroutines
 
 import cython
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     PyObject_CallFinalizerFromDealloc,
     Ref,
     destructor,
@@ -34,7 +34,7 @@ from cython.cimports.hoop._core.c.python import (
     ref,
     take,
 )
-from cython.cimports.hoop._core.future import FINISHED, PENDING, Future, thrown_exception
+from cython.cimports.hoop.scheduling.future import FINISHED, PENDING, Future, thrown_exception
 
 # Python's own words for a coroutine that was dropped. A name of CPython's for itself, so maybe not there.
 _warn_unawaited = cython.declare(object, getattr(warnings, "_warn_unawaited_coroutine", None))

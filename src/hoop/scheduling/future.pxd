@@ -1,6 +1,6 @@
-from hoop._core.base cimport LoopBase
-from hoop._core.c.python cimport Ref
-from hoop._core.handle cimport Runnable
+from hoop.scheduling.base cimport LoopBase
+from hoop._c.python cimport Ref
+from hoop.drivers.ready cimport Runnable
 
 cdef enum State:
     PENDING

@@ -19,8 +19,7 @@ from asyncio import base_futures, events, format_helpers
 
 import cython
 from cython.cimports.cpython.object import PyObject
-from cython.cimports.hoop._core.base import LoopBase, as_native
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     Py_DECREF,
     Py_INCREF,
     Py_XDECREF,
@@ -61,7 +60,8 @@ from cython.cimports.hoop._core.c.python import (
     unaryfunc,
     visitproc,
 )
-from cython.cimports.hoop._core.handle import Runnable
+from cython.cimports.hoop.drivers.ready import Runnable
+from cython.cimports.hoop.scheduling.base import LoopBase, as_native
 
 CancelledError = cython.declare(object, asyncio.CancelledError)
 InvalidStateError = cython.declare(object, asyncio.InvalidStateError)

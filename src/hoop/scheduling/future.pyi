@@ -5,7 +5,7 @@ from contextvars import Context
 from types import GenericAlias
 from typing import Any, Self, TypeVar, final
 
-from hoop._core.handle import Runnable
+from hoop.drivers.ready import Runnable
 
 _T = TypeVar("_T")
 

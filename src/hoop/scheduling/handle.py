@@ -1,15 +1,4 @@
-"""Callbacks that wait for their turn, and the ring in which everything waits.
-
-    Runnable            one virtual `run`
-      Handle            call_soon: a callback, its arguments and its context
-        TimerHandle     call_later, call_at (see timers.py)
-      Future            (future.py) only because Task inherits from it
-        Task            (task.py) a woken task is pushed itself
-      Op                (op.py) a kernel operation whose turn has come
-    ReadyRing           the queue; the loop inherits from it
-
-Everything here belongs to the thread that holds the GIL.
-"""
+"""A callback that waits for its turn: what call_soon() returns."""
 
 from __future__ import annotations
 
@@ -17,8 +6,7 @@ import asyncio
 from asyncio.format_helpers import _format_callback_source as _format_callback
 
 import cython
-from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     Py_DECREF,
     Py_XDECREF,
     PyContext_CopyCurrent,
@@ -36,78 +24,10 @@ from cython.cimports.hoop._core.c.python import (
     ref,
     take,
 )
+from cython.cimports.hoop.drivers.ready import Runnable
 
-FIRST_RING_SIZE = cython.declare(cython.ulong, 256)
 _asyncio_handle = cython.declare(object, asyncio.Handle)
 _format_callback_source = cython.declare(object, _format_callback)
-
-
-@cython.cclass
-class Runnable:
-    """Something that can be put on the ready ring."""
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def run(self) -> cython.int:
-        raise NotImplementedError(type(self).__name__)
-
-    @cython.cfunc
-    def calls(self) -> object:
-        """What its turn calls of the user's, for debug mode's reports; None if that is not known."""
-        return None
-
-    def failure(self, exc):
-        """The context for the loop's exception handler when the turn raised `exc`."""
-        return {"message": f"Exception in {type(self).__name__}", "exception": exc}
-
-
-@cython.cclass
-class ReadyRing:
-    """A growing ring of owned references to runnables, first in, first out."""
-
-    def __cinit__(self):
-        self.ring = cython.cast(
-            cython.pointer[Ref], PyMem_Malloc(FIRST_RING_SIZE * cython.sizeof(Ref))
-        )
-        if self.ring is cython.NULL:
-            raise MemoryError
-        self.mask = FIRST_RING_SIZE - 1
-
-    def __dealloc__(self):
-        self.drop_ready()
-        PyMem_Free(self.ring)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def grow_ring(self) -> cython.int:
-        size: cython.ulong = self.mask + 1
-        bigger: cython.pointer[Ref] = cython.cast(
-            cython.pointer[Ref], PyMem_Malloc(2 * size * cython.sizeof(Ref))
-        )
-        if bigger is cython.NULL:
-            raise MemoryError
-        i: cython.ulong
-        for i in range(size):
-            bigger[i] = self.ring[(self.head + i) & self.mask]
-        PyMem_Free(self.ring)
-        self.ring = bigger
-        self.woken_from -= self.head
-        self.woken_to -= self.head
-        self.head = 0
-        self.tail = size
-        self.mask = 2 * size - 1
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def drop_ready(self) -> cython.int:
-        """Forget everything that waits, without running it."""
-        r: Ref
-        while self.head != self.tail:
-            r = self.ring[self.head & self.mask]
-            self.head += 1
-            Py_DECREF(r)
-        return 0
 
 
 @cython.cclass

@@ -1,13 +1,9 @@
 import asyncio
 from contextvars import Context
-from typing import Any
 
-# These pass for asyncio's classes at run time, by their `__class__`, without deriving from them.
+from hoop.drivers.ready import Runnable
 
-class Runnable:
-    def failure(self, exc: BaseException) -> dict[str, Any]: ...
-
-class ReadyRing: ...
+# It passes for asyncio's class at run time, by its `__class__`, without deriving from it.
 
 class Handle(Runnable, asyncio.Handle):
     def cancel(self) -> None: ...

@@ -1,6 +1,6 @@
-from hoop._core.base cimport LoopBase
-from hoop._core.c.python cimport PySendResult, Ref
-from hoop._core.future cimport Future
+from hoop.scheduling.base cimport LoopBase
+from hoop._c.python cimport PySendResult, Ref
+from hoop.scheduling.future cimport Future
 
 cdef class Task(Future):
     cdef object coro

@@ -19,9 +19,8 @@ from asyncio import base_tasks, coroutines, events, format_helpers, tasks
 
 import cython
 from cython.cimports.cpython.object import PyTypeObject
-from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.linux import hoop_now_ns
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.linux import hoop_now_ns
+from cython.cimports.hoop._c.python import (
     PYGEN_ERROR,
     PYGEN_NEXT,
     PYGEN_RETURN,
@@ -64,7 +63,8 @@ from cython.cimports.hoop._core.c.python import (
     unaryfunc,
     visitproc,
 )
-from cython.cimports.hoop._core.future import (
+from cython.cimports.hoop.scheduling.base import LoopBase
+from cython.cimports.hoop.scheduling.future import (
     FINISHED,
     PENDING,
     Future,
@@ -75,7 +75,7 @@ from cython.cimports.hoop._core.future import (
     report_dropped,
 )
 
-from hoop._core.future import ATTRIBUTES_OFFSET
+from hoop.scheduling.future import ATTRIBUTES_OFFSET
 
 CancelledError = cython.declare(object, asyncio.CancelledError)
 InvalidStateError = cython.declare(object, asyncio.InvalidStateError)

@@ -5,8 +5,8 @@ from contextvars import Context
 from types import FrameType
 from typing import Any, TextIO, TypeVar
 
-from hoop._core.future import ATTRIBUTES_OFFSET as ATTRIBUTES_OFFSET
-from hoop._core.future import Future
+from hoop.scheduling.future import ATTRIBUTES_OFFSET as ATTRIBUTES_OFFSET
+from hoop.scheduling.future import Future
 
 _T_co = TypeVar("_T_co", covariant=True)
 

@@ -1,5 +1,5 @@
-from hoop._core.c.python cimport Ref
-from hoop._core.handle cimport Handle
+from hoop._c.python cimport Ref
+from hoop.scheduling.handle cimport Handle
 
 cdef class TimerHandle(Handle):
     cdef double deadline            # loop.time() at which it is due

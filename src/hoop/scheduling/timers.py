@@ -11,7 +11,7 @@ import asyncio
 
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     Py_DECREF,
     PyContext_CopyCurrent,
     Ref,
@@ -32,7 +32,7 @@ from cython.cimports.hoop._core.c.python import (
     traverseproc,
     visitproc,
 )
-from cython.cimports.hoop._core.handle import Handle, empty_handle
+from cython.cimports.hoop.scheduling.handle import Handle, empty_handle
 
 ARITY = cython.declare(cython.Py_ssize_t, 4)  # a flat heap: fewer cache misses than a binary one
 # Fewer dead entries than this are not worth a sweep.

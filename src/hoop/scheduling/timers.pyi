@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import final
 
-from hoop._core.handle import Handle
+from hoop.scheduling.handle import Handle
 
 class TimerHandle(Handle, asyncio.TimerHandle):
     def when(self) -> float: ...

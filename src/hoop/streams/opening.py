@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from hoop._core.reader import DEFAULT_LIMIT, StreamReader
-from hoop._core.writer import StreamProtocol, StreamWriter
+from hoop.streams.reader import DEFAULT_LIMIT, StreamReader
+from hoop.streams.writer import StreamProtocol, StreamWriter
 
 # What a server calls for each connection; a coroutine that this gives becomes a task.
 ClientConnected = Callable[[StreamReader, StreamWriter], Any]

@@ -1,8 +1,8 @@
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from hoop._core.coroutine cimport Method, NativeCoroutine
-from hoop._core.future cimport Future
-from hoop._core.waiting cimport Primitive
+from hoop.scheduling.coroutine cimport Method, NativeCoroutine
+from hoop.scheduling.future cimport Future
+from hoop.sync.waiting cimport Primitive
 
 cdef class StreamReader(Primitive):
     cdef object __weakref__

@@ -28,17 +28,17 @@ from cython.cimports.cpython.bytes import (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.linux import memchr, memmem
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.linux import memchr, memmem
+from cython.cimports.hoop._c.python import (
     PyLong_AsLongAndOverflow,
     PyNumber_AsSsize_t,
     Ref,
     ref,
 )
-from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
-from cython.cimports.hoop._core.future import new_future, renew_future
-from cython.cimports.hoop._core.waiting import Primitive, finish_class, is_cancelled, wake
+from cython.cimports.hoop.scheduling.base import LoopBase
+from cython.cimports.hoop.scheduling.coroutine import OVER, Method, NativeCoroutine, new_coroutine
+from cython.cimports.hoop.scheduling.future import new_future, renew_future
+from cython.cimports.hoop.sync.waiting import Primitive, finish_class, is_cancelled, wake
 from cython.cimports.libc.limits import LONG_MAX
 from cython.cimports.libc.string import memcpy, memmove
 

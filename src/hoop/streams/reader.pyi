@@ -2,8 +2,8 @@ import asyncio
 from asyncio import AbstractEventLoop
 from typing import Any, final
 
-from hoop._core.coroutine import Method
-from hoop._core.waiting import Primitive
+from hoop.scheduling.coroutine import Method
+from hoop.sync.waiting import Primitive
 
 DEFAULT_LIMIT: int
 

@@ -1,8 +1,8 @@
-from hoop._core.coroutine cimport Method, NativeCoroutine
-from hoop._core.endpoint cimport Layer
-from hoop._core.reader cimport StreamReader
-from hoop._core.stream cimport StreamTransport
-from hoop._core.waiting cimport Primitive
+from hoop.scheduling.coroutine cimport Method, NativeCoroutine
+from hoop.net.endpoint cimport Layer
+from hoop.streams.reader cimport StreamReader
+from hoop.net.stream cimport StreamTransport
+from hoop.sync.waiting cimport Primitive
 
 cdef class StreamProtocol(Layer):
     cdef object loop

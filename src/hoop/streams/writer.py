@@ -14,12 +14,12 @@ import warnings
 from asyncio import coroutines, log
 
 import cython
-from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
-from cython.cimports.hoop._core.endpoint import DECLINED, TAKEN, Layer
-from cython.cimports.hoop._core.future import Future
-from cython.cimports.hoop._core.reader import StreamReader
-from cython.cimports.hoop._core.stream import StreamTransport
-from cython.cimports.hoop._core.waiting import (
+from cython.cimports.hoop.net.endpoint import DECLINED, TAKEN, Layer
+from cython.cimports.hoop.net.stream import StreamTransport
+from cython.cimports.hoop.scheduling.coroutine import OVER, Method, NativeCoroutine, new_coroutine
+from cython.cimports.hoop.scheduling.future import Future
+from cython.cimports.hoop.streams.reader import StreamReader
+from cython.cimports.hoop.sync.waiting import (
     Primitive,
     finish_class,
     leave,

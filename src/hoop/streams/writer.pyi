@@ -6,10 +6,10 @@ from typing import Any, final
 
 from _typeshed import ReadableBuffer
 
-from hoop._core.coroutine import Method
-from hoop._core.endpoint import Layer
-from hoop._core.reader import StreamReader
-from hoop._core.waiting import Primitive
+from hoop.net.endpoint import Layer
+from hoop.scheduling.coroutine import Method
+from hoop.streams.reader import StreamReader
+from hoop.sync.waiting import Primitive
 
 # Passes for asyncio.StreamReaderProtocol at run time, by its `__class__`, without deriving from it.
 @final

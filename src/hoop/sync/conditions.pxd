@@ -1,5 +1,5 @@
-from hoop._core.locks cimport Lock
-from hoop._core.waiting cimport Primitive
+from hoop.sync.locks cimport Lock
+from hoop.sync.waiting cimport Primitive
 
 cdef class Condition(Primitive):
     cdef object __weakref__

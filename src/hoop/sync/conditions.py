@@ -13,9 +13,9 @@ import asyncio
 import collections
 
 import cython
-from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
-from cython.cimports.hoop._core.locks import Lock, acquiring, described, entering, exiting
-from cython.cimports.hoop._core.waiting import (
+from cython.cimports.hoop.scheduling.coroutine import OVER, Method, NativeCoroutine, new_coroutine
+from cython.cimports.hoop.sync.locks import Lock, acquiring, described, entering, exiting
+from cython.cimports.hoop.sync.waiting import (
     Primitive,
     finish_class,
     leave,

@@ -3,8 +3,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, TypeVar, final
 
-from hoop._core.coroutine import Method
-from hoop._core.waiting import Primitive
+from hoop.scheduling.coroutine import Method
+from hoop.sync.waiting import Primitive
 
 _T = TypeVar("_T")
 

@@ -1,4 +1,4 @@
-from hoop._core.waiting cimport Primitive
+from hoop.sync.waiting cimport Primitive
 
 # What Lock and Semaphore share: taken with `await acquire()` or `async with`, given back with release().
 cdef class Acquirable(Primitive):

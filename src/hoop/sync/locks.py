@@ -18,8 +18,8 @@ import asyncio
 import collections
 
 import cython
-from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
-from cython.cimports.hoop._core.waiting import (
+from cython.cimports.hoop.scheduling.coroutine import OVER, Method, NativeCoroutine, new_coroutine
+from cython.cimports.hoop.sync.waiting import (
     Primitive,
     finish_class,
     is_cancelled,

@@ -2,8 +2,8 @@ import asyncio
 from types import TracebackType
 from typing import Literal, final
 
-from hoop._core.coroutine import Method
-from hoop._core.waiting import Primitive
+from hoop.scheduling.coroutine import Method
+from hoop.sync.waiting import Primitive
 
 # Each passes for asyncio's class of the same name at run time, by its `__class__`, without deriving
 # from it.

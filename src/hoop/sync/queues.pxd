@@ -1,5 +1,5 @@
-from hoop._core.locks cimport Event
-from hoop._core.waiting cimport Primitive
+from hoop.sync.locks cimport Event
+from hoop.sync.waiting cimport Primitive
 
 # How items go in and come out.
 cdef enum Order:

@@ -17,9 +17,9 @@ import heapq
 import types
 
 import cython
-from cython.cimports.hoop._core.coroutine import OVER, Method, NativeCoroutine, new_coroutine
-from cython.cimports.hoop._core.locks import Event
-from cython.cimports.hoop._core.waiting import (
+from cython.cimports.hoop.scheduling.coroutine import OVER, Method, NativeCoroutine, new_coroutine
+from cython.cimports.hoop.sync.locks import Event
+from cython.cimports.hoop.sync.waiting import (
     Primitive,
     append,
     finish_class,

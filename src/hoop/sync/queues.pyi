@@ -3,8 +3,8 @@ import sys
 from types import GenericAlias
 from typing import Any, TypeVar, final
 
-from hoop._core.coroutine import Method
-from hoop._core.waiting import Primitive
+from hoop.scheduling.coroutine import Method
+from hoop.sync.waiting import Primitive
 
 _T = TypeVar("_T")
 

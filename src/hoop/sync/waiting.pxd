@@ -1,6 +1,6 @@
-from hoop._core.attributes cimport Attributed
-from hoop._core.base cimport LoopBase
-from hoop._core.coroutine cimport NativeCoroutine
+from hoop.scheduling.attributes cimport Attributed
+from hoop.scheduling.base cimport LoopBase
+from hoop.scheduling.coroutine cimport NativeCoroutine
 
 # Anything that tasks wait for. Bound to the loop on which that first happens. Weak references belong to the
 # class that has the fields: they end before those do.

@@ -13,9 +13,7 @@ from asyncio import events
 
 import cython
 from cython.cimports.cpython.object import Py_TPFLAGS_HEAPTYPE
-from cython.cimports.hoop._core.attributes import Attributed
-from cython.cimports.hoop._core.base import LoopBase, as_native
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     Py_TYPE,
     PyCFunction,
     PyObject_GenericGetDict,
@@ -27,8 +25,10 @@ from cython.cimports.hoop._core.c.python import (
     ref,
     unaryfunc,
 )
-from cython.cimports.hoop._core.coroutine import NativeCoroutine, mark_coroutine_function
-from cython.cimports.hoop._core.future import (
+from cython.cimports.hoop.scheduling.attributes import Attributed
+from cython.cimports.hoop.scheduling.base import LoopBase, as_native
+from cython.cimports.hoop.scheduling.coroutine import NativeCoroutine, mark_coroutine_function
+from cython.cimports.hoop.scheduling.future import (
     CANCELLED,
     FINISHED,
     PENDING,
@@ -36,7 +36,7 @@ from cython.cimports.hoop._core.future import (
     new_future,
 )
 
-from hoop._core.loop import Loop
+from hoop.loop.turn import Loop
 
 deque = cython.declare(type, collections.deque)
 # Called as the C functions they are: Python's way of calling them takes longer than they do.

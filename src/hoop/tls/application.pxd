@@ -1,5 +1,5 @@
-from hoop._core.base cimport LoopBase
-from hoop._core.endpoint cimport Layer
+from hoop.scheduling.base cimport LoopBase
+from hoop.net.endpoint cimport Layer
 
 cdef enum AppState:
     NOT_MADE                            # connection_made was not called

@@ -6,9 +6,9 @@ import asyncio
 from asyncio import log
 
 import cython
-from cython.cimports.hoop._core.c.python import PyContext_Enter, PyErr_Clear, exit_context, ref
-from cython.cimports.hoop._core.endpoint import Layer
-from cython.cimports.hoop._core.feeder import feeder_of
+from cython.cimports.hoop._c.python import PyContext_Enter, PyErr_Clear, exit_context, ref
+from cython.cimports.hoop.net.endpoint import Layer
+from cython.cimports.hoop.net.feeder import feeder_of
 
 _buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
 _drained_protocol = cython.declare(object, asyncio.streams.FlowControlMixin)

@@ -1,3 +1,3 @@
-from hoop._core.endpoint import Layer
+from hoop.net.endpoint import Layer
 
 class Application(Layer): ...

@@ -1,4 +1,4 @@
-from hoop._core.tls_outbox cimport TlsOutbox
+from hoop.tls.outbox cimport TlsOutbox
 
 cdef class TlsLayer(TlsOutbox):
     cdef dict extra                     # what get_extra_info() knows

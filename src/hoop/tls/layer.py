@@ -26,17 +26,16 @@ from cython.cimports.cpython.buffer import (
     PyObject_GetBuffer,
 )
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
-from cython.cimports.hoop._core.application import EOF_TOLD, LOST, MADE, NOT_MADE
-from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     PyContext_CopyCurrent,
     exit_context,
     ref,
 )
-from cython.cimports.hoop._core.endpoint import DECLINED, TAKEN, Layer
-from cython.cimports.hoop._core.records import PLAIN_BYTES, RECORD_BYTES, Records, Workspace
-from cython.cimports.hoop._core.stream import StreamTransport
-from cython.cimports.hoop._core.tls_outbox import (
+from cython.cimports.hoop.net.endpoint import DECLINED, TAKEN, Layer
+from cython.cimports.hoop.net.stream import StreamTransport
+from cython.cimports.hoop.scheduling.base import LoopBase
+from cython.cimports.hoop.tls.application import EOF_TOLD, LOST, MADE, NOT_MADE
+from cython.cimports.hoop.tls.outbox import (
     ENDED,
     FLUSHING,
     HANDSHAKE,
@@ -45,6 +44,7 @@ from cython.cimports.hoop._core.tls_outbox import (
     SealOp,
     TlsOutbox,
 )
+from cython.cimports.hoop.tls.records import PLAIN_BYTES, RECORD_BYTES, Records, Workspace
 
 
 def _after_loss(layer: Layer):

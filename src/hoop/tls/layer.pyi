@@ -4,8 +4,8 @@ from typing import final
 
 from _typeshed import ReadableBuffer
 
-from hoop._core.base import LoopBase
-from hoop._core.tls_outbox import TlsOutbox
+from hoop.scheduling.base import LoopBase
+from hoop.tls.outbox import TlsOutbox
 
 # Passes for asyncio.Protocol at run time, by its `__class__`, without deriving from it.
 @final

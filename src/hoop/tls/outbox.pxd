@@ -1,7 +1,7 @@
-from hoop._core.application cimport Application
-from hoop._core.op cimport Op
-from hoop._core.records cimport Records
-from hoop._core.stream cimport StreamTransport
+from hoop.tls.application cimport Application
+from hoop.drivers.op cimport Op
+from hoop.tls.records cimport Records
+from hoop.net.stream cimport StreamTransport
 
 cdef enum:
     BATCH_BYTES = 65536                 # what is encrypted before the transport below is asked to send

@@ -10,11 +10,11 @@ from asyncio import constants, log, sslproto
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_GET_SIZE
-from cython.cimports.hoop._core.application import Application
-from cython.cimports.hoop._core.op import Op
-from cython.cimports.hoop._core.outbox import NO_WAIT, WAITS_MAX
-from cython.cimports.hoop._core.records import Records
-from cython.cimports.hoop._core.stream import StreamTransport
+from cython.cimports.hoop.drivers.op import Op
+from cython.cimports.hoop.net.outbox import NO_WAIT, WAITS_MAX
+from cython.cimports.hoop.net.stream import StreamTransport
+from cython.cimports.hoop.tls.application import Application
+from cython.cimports.hoop.tls.records import Records
 
 LOG_LOST_WRITES_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
 

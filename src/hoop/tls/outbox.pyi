@@ -1,7 +1,7 @@
 from typing import final
 
-from hoop._core.application import Application
-from hoop._core.op import Op
+from hoop.drivers.op import Op
+from hoop.tls.application import Application
 
 @final
 class SealOp(Op): ...

@@ -25,7 +25,7 @@ from cython.cimports.cpython.bytes import (
     PyBytes_GET_SIZE,
 )
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
-from cython.cimports.hoop._core.c.python import (
+from cython.cimports.hoop._c.python import (
     Py_DECREF,
     PyErr_Clear,
     PyErr_ExceptionMatches,

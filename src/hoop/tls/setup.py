@@ -1,4 +1,4 @@
-"""TLS connections: what is settled once for each. Their bytes are moved by `hoop._core.tls`."""
+"""TLS connections: what is settled once for each. Their bytes are moved by `hoop.tls.transport`."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import asyncio
 import socket
 from asyncio import constants, sslproto
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hoop._core.task import Task
+from hoop.scheduling.task import Task
 
 try:
     import ssl
 except ImportError:  # a Python built without OpenSSL: asyncio goes without TLS too
     HAS_SSL = False
 else:
-    from hoop._core.tls import SSLTransport
+    from hoop.tls.transport import SSLTransport
 
     HAS_SSL = True
 
-if TYPE_CHECKING:
-    from hoop.loop.event_loop import EventLoop
+Loop = Any  # a hoop.EventLoop; the module that has it imports this one
 
 
 def new_transport(
-    loop: EventLoop,
+    loop: Loop,
     protocol: asyncio.BaseProtocol,
     sslcontext: ssl.SSLContext | None,
     waiter: asyncio.Future[None] | None,
@@ -78,7 +77,7 @@ def new_transport(
 
 
 def accept(
-    loop: EventLoop,
+    loop: Loop,
     protocol_factory: Callable[[], asyncio.BaseProtocol],
     sslcontext: ssl.SSLContext,
     server: Any,
@@ -115,7 +114,7 @@ def accept(
 
 
 async def _shake_hands(
-    loop: EventLoop, waiter: asyncio.Future[None] | None, protocol: Any, transport: SSLTransport
+    loop: Loop, waiter: asyncio.Future[None] | None, protocol: Any, transport: SSLTransport
 ) -> None:
     """Wait for the handshake. Cancelled, as by who cancels all tasks to stop a server, end the connection."""
     try:
@@ -129,7 +128,7 @@ async def _shake_hands(
             _report(loop, exc, protocol, transport)
 
 
-def _report(loop: EventLoop, exc: BaseException, protocol: Any, transport: Any) -> None:
+def _report(loop: Loop, exc: BaseException, protocol: Any, transport: Any) -> None:
     context = {
         "message": "Error on transport creation for incoming connection",
         "exception": exc,
@@ -142,7 +141,7 @@ def _report(loop: EventLoop, exc: BaseException, protocol: Any, transport: Any) 
 
 
 async def upgrade(
-    loop: EventLoop,
+    loop: Loop,
     transport: Any,
     protocol: asyncio.BaseProtocol,
     sslcontext: ssl.SSLContext,
@@ -173,7 +172,7 @@ async def upgrade(
         transport.close()
         connected.cancel()
         reading.cancel()
-        waiter = None  # type: ignore[assignment]  # the exception's traceback has this frame
+        waiter = None  # the exception's traceback has this frame
         raise
     return tls
 

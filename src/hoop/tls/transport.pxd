@@ -1,5 +1,5 @@
-from hoop._core.attributes cimport Attributed
-from hoop._core.tls_layer cimport TlsLayer
+from hoop.scheduling.attributes cimport Attributed
+from hoop.tls.layer cimport TlsLayer
 
 cdef class SSLTransport(Attributed):
     cdef TlsLayer tls

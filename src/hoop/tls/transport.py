@@ -6,10 +6,10 @@ import warnings
 from asyncio import constants, sslproto
 
 import cython
-from cython.cimports.hoop._core.attributes import Attributed
-from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.python import hoop_forbid_new
-from cython.cimports.hoop._core.tls_layer import TlsLayer
+from cython.cimports.hoop._c.python import hoop_forbid_new
+from cython.cimports.hoop.scheduling.attributes import Attributed
+from cython.cimports.hoop.scheduling.base import LoopBase
+from cython.cimports.hoop.tls.layer import TlsLayer
 
 # What isinstance() sees, and asyncio's sendfile fallback and tests by the name.
 _asyncio_transport = cython.declare(object, sslproto._SSLProtocolTransport)

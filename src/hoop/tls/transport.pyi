@@ -5,8 +5,8 @@ from typing import Any
 
 from _typeshed import ReadableBuffer
 
-from hoop._core.base import LoopBase
-from hoop._core.tls_layer import TlsLayer
+from hoop.scheduling.base import LoopBase
+from hoop.tls.layer import TlsLayer
 
 # Passes for asyncio.Transport at run time, by its `__class__`, without deriving from it.
 class SSLTransport(asyncio.Transport):

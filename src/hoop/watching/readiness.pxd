@@ -1,8 +1,8 @@
 from libc.stdint cimport uint32_t, uint64_t
-from hoop._core.c.linux cimport epoll_event
-from hoop._core.future cimport Future
-from hoop._core.base cimport LoopBase
-from hoop._core.op cimport Op
+from hoop._c.linux cimport epoll_event
+from hoop.scheduling.future cimport Future
+from hoop.scheduling.base cimport LoopBase
+from hoop.drivers.op cimport Op
 
 cdef enum:
     SOCKET_BATCH = 256                  # events taken at a time

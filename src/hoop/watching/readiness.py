@@ -26,8 +26,7 @@ import socket
 
 import cython
 from cython.cimports.cpython.weakref import PyWeakref_NewRef
-from cython.cimports.hoop._core.base import LoopBase
-from cython.cimports.hoop._core.c.linux import (
+from cython.cimports.hoop._c.linux import (
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
     EPOLL_CTL_MOD,
@@ -45,10 +44,11 @@ from cython.cimports.hoop._core.c.linux import (
     hoop_is_plain_tcp,
     hoop_sockopt,
 )
-from cython.cimports.hoop._core.c.python import PyList_GET_ITEM
-from cython.cimports.hoop._core.errors import raise_errno
-from cython.cimports.hoop._core.future import PENDING, Future, new_future
-from cython.cimports.hoop._core.op import ARMED, READABLE, Op
+from cython.cimports.hoop._c.python import PyList_GET_ITEM
+from cython.cimports.hoop.drivers.errors import raise_errno
+from cython.cimports.hoop.drivers.op import ARMED, READABLE, Op
+from cython.cimports.hoop.scheduling.base import LoopBase
+from cython.cimports.hoop.scheduling.future import PENDING, Future, new_future
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 
 # So many news for nobody end a registration.

@@ -1,6 +1,6 @@
 from typing import final
 
-from hoop._core.op import Op
+from hoop.drivers.op import Op
 
 @final
 class SocketSlot: ...

@@ -1,8 +1,8 @@
 from cpython.buffer cimport Py_buffer
 from libc.stdint cimport uint32_t
-from hoop._core.base cimport LoopBase
-from hoop._core.coroutine cimport Method, NativeCoroutine
-from hoop._core.readiness cimport SocketSlot, SocketTable
+from hoop.scheduling.base cimport LoopBase
+from hoop.scheduling.coroutine cimport Method, NativeCoroutine
+from hoop.watching.readiness cimport SocketSlot, SocketTable
 
 # The part of a loop that receives and sends on sockets of the user's.
 cdef class SocketLoop(LoopBase):

@@ -29,16 +29,17 @@ from cython.cimports.cpython.bytes import (
     PyBytes_GET_SIZE,
 )
 from cython.cimports.cpython.long import PyLong_AsLongAndOverflow
-from cython.cimports.hoop._core.base import SCRATCH_BYTES, LoopBase
-from cython.cimports.hoop._core.c.linux import (
+from cython.cimports.hoop._c.linux import (
     EPOLLIN,
     EPOLLOUT,
     hoop_is_readable,
     hoop_try_recv,
     hoop_try_send,
 )
-from cython.cimports.hoop._core.c.python import PyCFunction, hoop_c_method
-from cython.cimports.hoop._core.coroutine import (
+from cython.cimports.hoop._c.python import PyCFunction, hoop_c_method
+from cython.cimports.hoop.drivers.errors import raise_errno
+from cython.cimports.hoop.scheduling.base import SCRATCH_BYTES, LoopBase
+from cython.cimports.hoop.scheduling.coroutine import (
     OVER,
     Method,
     NativeCoroutine,
@@ -46,8 +47,7 @@ from cython.cimports.hoop._core.coroutine import (
     new_coroutine,
     new_coroutine_of_two,
 )
-from cython.cimports.hoop._core.errors import raise_errno
-from cython.cimports.hoop._core.readiness import SocketSlot, SocketTable
+from cython.cimports.hoop.watching.readiness import SocketSlot, SocketTable
 from cython.cimports.libc.stdint import uint32_t
 
 Socket = cython.declare(object, socket.socket)

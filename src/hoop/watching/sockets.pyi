@@ -3,8 +3,8 @@ from typing import Any, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 
-from hoop._core.base import LoopBase
-from hoop._core.coroutine import Method
+from hoop.scheduling.base import LoopBase
+from hoop.scheduling.coroutine import Method
 
 class SocketLoop(LoopBase):
     async def sock_recv(self, sock: socket, n: int) -> bytes: ...

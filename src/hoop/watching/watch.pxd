@@ -1,6 +1,6 @@
-from hoop._core.handle cimport Handle
-from hoop._core.op cimport Op
-from hoop._core.sockets cimport SocketLoop
+from hoop.scheduling.handle cimport Handle
+from hoop.drivers.op cimport Op
+from hoop.watching.sockets cimport SocketLoop
 
 cdef class WatchOp(Op):
     cdef Handle handle

@@ -6,9 +6,9 @@ import sys
 from asyncio import format_helpers
 
 import cython
-from cython.cimports.hoop._core.handle import Handle, new_handle
-from cython.cimports.hoop._core.op import READABLE, WRITABLE, Op
-from cython.cimports.hoop._core.sockets import SocketLoop
+from cython.cimports.hoop.drivers.op import READABLE, WRITABLE, Op
+from cython.cimports.hoop.scheduling.handle import Handle, new_handle
+from cython.cimports.hoop.watching.sockets import SocketLoop
 from cython.cimports.libc.limits import INT_MAX
 
 _extract_stack = cython.declare(object, format_helpers.extract_stack)

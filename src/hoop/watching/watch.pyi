@@ -1,9 +1,9 @@
 from collections.abc import Callable
 from typing import Any, final
 
-from hoop._core.handle import Handle
-from hoop._core.op import Op
-from hoop._core.sockets import SocketLoop
+from hoop.drivers.op import Op
+from hoop.scheduling.handle import Handle
+from hoop.watching.sockets import SocketLoop
 
 @final
 class WatchOp(Op): ...

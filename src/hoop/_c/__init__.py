@@ -1,0 +1,16 @@
+"""C that hoop calls: headers, and a .pxd for each. check_compiled() says whether hoop is built."""
+
+from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+
+def check_compiled() -> None:
+    """Raise ImportError, with a hint, if hoop is not compiled for this Python."""
+    loop = Path(__file__).parent.parent / "loop"
+    if not any((loop / f"turn{suffix}").exists() for suffix in EXTENSION_SUFFIXES):
+        raise ImportError(
+            "hoop's core is not compiled for this Python. Build it with `pip install .` in the "
+            "source tree (or `make build`), with gcc and Python's headers installed."
+        )
+    import_module("hoop._c.selfcheck")

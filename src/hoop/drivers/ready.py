@@ -1,0 +1,89 @@
+"""What takes turns, and the ring in which it waits for its turn.
+
+    Runnable            one virtual `run`
+      Handle            (scheduling/handle.py) call_soon: a callback, its arguments and its context
+        TimerHandle     (scheduling/timers.py) call_later, call_at
+      Future            (scheduling/future.py) only because Task inherits from it
+        Task            (scheduling/task.py) a woken task is pushed itself
+      Op                (drivers/op.py) a kernel operation whose turn has come
+    ReadyRing           the queue; the loop inherits from it
+
+A driver pushes operations onto the ring, so both classes lie beside the drivers.
+Everything here belongs to the thread that holds the GIL.
+"""
+
+from __future__ import annotations
+
+import cython
+from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
+from cython.cimports.hoop._c.python import Py_DECREF, Ref
+
+FIRST_RING_SIZE = cython.declare(cython.ulong, 256)
+
+
+@cython.cclass
+class Runnable:
+    """Something that can be put on the ready ring."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def run(self) -> cython.int:
+        raise NotImplementedError(type(self).__name__)
+
+    @cython.cfunc
+    def calls(self) -> object:
+        """What its turn calls of the user's, for debug mode's reports; None if that is not known."""
+        return None
+
+    def failure(self, exc):
+        """The context for the loop's exception handler when the turn raised `exc`."""
+        return {"message": f"Exception in {type(self).__name__}", "exception": exc}
+
+
+@cython.cclass
+class ReadyRing:
+    """A growing ring of owned references to runnables, first in, first out."""
+
+    def __cinit__(self):
+        self.ring = cython.cast(
+            cython.pointer[Ref], PyMem_Malloc(FIRST_RING_SIZE * cython.sizeof(Ref))
+        )
+        if self.ring is cython.NULL:
+            raise MemoryError
+        self.mask = FIRST_RING_SIZE - 1
+
+    def __dealloc__(self):
+        self.drop_ready()
+        PyMem_Free(self.ring)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def grow_ring(self) -> cython.int:
+        size: cython.ulong = self.mask + 1
+        bigger: cython.pointer[Ref] = cython.cast(
+            cython.pointer[Ref], PyMem_Malloc(2 * size * cython.sizeof(Ref))
+        )
+        if bigger is cython.NULL:
+            raise MemoryError
+        i: cython.ulong
+        for i in range(size):
+            bigger[i] = self.ring[(self.head + i) & self.mask]
+        PyMem_Free(self.ring)
+        self.ring = bigger
+        self.woken_from -= self.head
+        self.woken_to -= self.head
+        self.head = 0
+        self.tail = size
+        self.mask = 2 * size - 1
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def drop_ready(self) -> cython.int:
+        """Forget everything that waits, without running it."""
+        r: Ref
+        while self.head != self.tail:
+            r = self.ring[self.head & self.mask]
+            self.head += 1
+            Py_DECREF(r)
+        return 0

@@ -1,0 +1,6 @@
+from typing import Any
+
+class Runnable:
+    def failure(self, exc: BaseException) -> dict[str, Any]: ...
+
+class ReadyRing: ...
