@@ -23,6 +23,7 @@ TEXT = {".py", ".pyi", ".pxd", ".h", ".c", ".md", ".toml", ".html", ".txt", ".ym
 
 sys.path.insert(0, str(ROOT / "tools"))
 
+import prose  # noqa: E402
 import pxd  # noqa: E402
 
 
@@ -289,6 +290,73 @@ def test_only_choosing_names_a_kind_of_driver():
 )
 def test_inner_modules_know_nothing_of_outer_ones(module, never):
     assert f"hoop.{never}" not in reachable(imports(), f"hoop.{module}")
+
+
+# ---- prose: one idea a sentence, and its actor named --------------------------------------------------
+
+
+# Folders below src/hoop, and documents, in which sentences still wait to be made plain.
+NOT_YET_PLAIN: set[str] = {
+    "_c",
+    "demo",
+    "disk",
+    "drivers",
+    "files",
+    "loop",
+    "net",
+    "processes",
+    "scheduling",
+    "streams",
+    "sync",
+    "tls",
+    "watching",
+    "",
+    "README.md",
+    "CONTRIBUTING.md",
+    "ARCHITECTURE.md",
+    "docs",
+}
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs"]
+
+
+def prose_files(place: str) -> list[Path]:
+    if place in DOCUMENTS:
+        return prose.files(ROOT / place)
+    below = [path for kind in prose.KINDS for path in (PACKAGE / place).glob(f"*{kind}")]
+    return [path for path in below if path.is_file()]
+
+
+@pytest.mark.parametrize("place", sorted({*ROOMS, *DOCUMENTS} - NOT_YET_PLAIN))
+def test_sentences_are_plain(place):
+    """By hand: `python tools/prose.py src/hoop/net README.md`."""
+    assert prose_files(place)
+    found = [
+        f"{name_of(path)}:{line}: {fault}"
+        for path in prose_files(place)
+        for line, text in prose.texts(path)
+        for fault in prose.faults(text)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("Sends. What is left waits.", "begins with What"),
+        ("- Whoever reads is woken.", "begins with Whoever"),
+        ("word " * 26, "26 words"),
+        ("The loop sleeps; the driver wakes it: soon.", "several colons or semicolons"),
+    ],
+)
+def test_prose_finds_what_is_hard_to_read(text, fault):
+    assert [found.startswith(fault) for found in prose.faults(text)] == [True]
+
+
+def test_prose_lets_plain_words_through():
+    plain = (
+        "What is a turn? `code: with; signs` and (an: aside) count little.\n\n    What: is; code\n"
+    )
+    assert list(prose.faults(plain + "| What | a: table; |\n")) == []
 
 
 # ---- what users read -------------------------------------------------------------------------------
