@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REFUSAL
 
 import hoop
+from hoop.drivers.capabilities import why_not
 
 TESTS = Path(__file__).resolve().parent.parent
-needs_uring = pytest.mark.skipif(REFUSAL is not None, reason=str(REFUSAL))
+needs_uring = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 TELL = """
 import asyncio, logging, sys

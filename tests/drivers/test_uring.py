@@ -8,14 +8,13 @@ import socket
 import threading
 
 import pytest
-from conftest import REFUSAL
 from peers import Recorder, connect, end, fill, pair, tcp_pair, turns, until
 
 import hoop
-from hoop.drivers.capabilities import BITS, list_capabilities
+from hoop.drivers.capabilities import BITS, list_capabilities, why_not
 from hoop.drivers.uring import UringDriver
 
-pytestmark = pytest.mark.skipif(REFUSAL is not None, reason=str(REFUSAL))
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 WITHOUT = ["", *BITS, "calls", "receive send", "receive send calls no_iowait"]
 

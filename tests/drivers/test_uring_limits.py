@@ -3,9 +3,10 @@
 import os
 
 import pytest
-from conftest import REFUSAL
 
-pytestmark = pytest.mark.skipif(REFUSAL is not None, reason=str(REFUSAL))
+from hoop.drivers.capabilities import why_not
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its privileges")
 
 HEAD = """

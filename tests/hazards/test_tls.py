@@ -1,4 +1,4 @@
-"""TLS: hazards that other loops had. The rest is in tests/core/test_tls*."""
+"""TLS: hazards that other loops had. The rest is in tests/tls."""
 
 import asyncio
 import gc
@@ -308,7 +308,7 @@ def test_start_tls_takes_what_the_reader_holds(loop):
 
 
 def test_a_certificate_nobody_signed_is_refused_unless_the_context_says_so(loop):
-    """rsloop#37: verify_mode and check_hostname were ignored. All settings: core/test_tls_handshake.py"""
+    """rsloop#37: verify_mode and check_hostname were ignored. All settings: tls/test_tls_handshake.py"""
 
     async def main():
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=server_context())

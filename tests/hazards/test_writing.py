@@ -1,4 +1,4 @@
-"""Write buffers and flow control: hazards that other loops had. The rest is in tests/core/test_stream_*."""
+"""Write buffers and flow control: hazards that other loops had. The rest is in tests/net."""
 
 import array
 import asyncio
