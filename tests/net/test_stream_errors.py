@@ -165,7 +165,51 @@ def interrupted(loop, callback, error):
     for _ in range(3):
         loop.call_soon(loop.stop)
         attempt(loop.run_forever)
-    return told, queued, type(protocol.lost_with), protocol.events
+    return told, queued, type(protocol.lost_with), protocol.events, bytes(protocol.received)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("callback", ["get_buffer", "buffer_updated", "data_received"])
+def test_orders_to_leave_between_what_was_received_lose_nothing_of_it(loop, callback, size):
+    """Whatever the driver has handed over already waits for the next turns, and needs no news to come."""
+    calls = []
+
+    def leave(protocol, *_):
+        calls.append(callback)
+        if len(calls) % 3 == 1:
+            raise SystemExit("on purpose")
+        return protocol.buffer if callback == "get_buffer" else None
+
+    def run(condition):
+        for _ in range(2000):
+            if condition():
+                return
+            loop.call_soon(loop.stop)
+            try:
+                loop.run_forever()
+            except SystemExit:
+                pass
+
+    if callback == "data_received":
+        protocol = Recorder(data_received=leave)
+    else:
+        protocol = BufferedRecorder(size, **{callback: leave})
+    _, peer = loop.run_until_complete(pair(loop, protocol))
+    sent = b""
+    for round in range(3):
+        for piece in range(5):
+            data = bytes(range(round * 50 + piece * 10, round * 50 + piece * 10 + 10))
+            peer.sendall(data)
+            sent += data
+        expected = len(sent)
+        run(lambda expected=expected: len(protocol.received) >= expected)
+        assert bytes(protocol.received) == sent
+    peer.sendall(b"the last")
+    peer.close()
+    run(lambda: protocol.is_lost)
+    assert bytes(protocol.received) == sent + b"the last"
+    assert protocol.lost_with is None
+    assert len(calls) > 3
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

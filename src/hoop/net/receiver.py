@@ -84,7 +84,12 @@ class RecvOp(Inbox):
         if loop.woken_to != loop.tail:  # somebody else has pushed something since
             loop.woken_from = loop.woken_to = loop.tail
         if self.delivers or self.has_news():
-            receiver.on_received()
+            try:
+                receiver.on_received()
+            finally:  # an order to leave the loop has come between: what is left is for another turn
+                if self.phase == ARMED and (self.first is not None or self.eof or self.error):
+                    self.enter_ready()
+                    loop.push(self)
         elif receiver.lent and receiver.was_closed():
             receiver.fail(os_error(-EBADF), "Fatal read error on socket transport")
         else:
@@ -287,19 +292,21 @@ class Receiver(Outbox):
         n: cython.Py_ssize_t
         done: cython.Py_ssize_t = 0
         left: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk)
-        while left and not self.reading_paused and self.data_received is None:
-            if not self.borrow_buffer(cython.address(view)):
-                break
-            n = min(left, view.len)
-            memcpy(view.buf, PyBytes_AS_STRING(chunk) + done, n)
-            PyBuffer_Release(cython.address(view))
-            done += n
-            left -= n
-            self.deliver(self.buffer_updated, n, "buffer_updated")
-            if self.closing:
-                return 0
-        if left:  # it paused, or another protocol has taken its place
-            self.recv_op.put_back(chunk[done:])
+        try:
+            while left and not self.reading_paused and self.data_received is None:
+                if not self.borrow_buffer(cython.address(view)):
+                    break
+                n = min(left, view.len)
+                memcpy(view.buf, PyBytes_AS_STRING(chunk) + done, n)
+                PyBuffer_Release(cython.address(view))
+                done += n
+                left -= n
+                self.deliver(self.buffer_updated, n, "buffer_updated")
+                if self.closing:
+                    return 0
+        finally:  # it paused, another protocol has taken its place, or it ordered to leave the loop
+            if left and not self.closing:
+                self.recv_op.put_back(chunk[done:])
         return 0
 
     @cython.cfunc
