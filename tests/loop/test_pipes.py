@@ -110,6 +110,31 @@ def test_a_view_of_wide_items_is_sent_whole(run, writing):
     run(main())
 
 
+@pytest.mark.parametrize("size", [10, 200_000])  # the pipe takes less at once
+@pytest.mark.parametrize("length", [0, None])
+def test_bytes_whose_class_has_code_of_its_own_are_sent_as_they_are(run, writing, size, length):
+    """asyncio asks them for their length when they were sent: what raises there was sent all the same."""
+
+    class Odd(bytes):
+        def __len__(self):
+            if length is None:
+                raise ZeroDivisionError
+            return length
+
+    sink, source = writing
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.connect_write_pipe(Recorder, sink)
+        transport.write(Odd(b"x" * size))
+        transport.write(b"the end")
+        transport.close()
+        assert await read_to_the_end(source) == b"x" * size + b"the end"
+        await until(lambda: protocol.is_lost)
+
+    run(main())
+
+
 def test_closed_after_its_loop_a_pipe_is_just_closed(loop, writing):
     sink, source = writing
 

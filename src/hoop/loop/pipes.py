@@ -1,7 +1,8 @@
 """Transports of pipes and terminals: asyncio's, with what it gets wrong put right.
 
     ReadPipe     the end of a pseudo-terminal is an end, and no error
-    WritePipe    what the protocol writes when it may again, and then closes, is sent
+    WritePipe    what the protocol writes when it may again, and then closes, is sent; data is what its
+                 bytes are, whatever its class says
 
 A terminal gets its flags back when its transport is closed, and at the interpreter's exit: whoever shares it,
 the shell and its next program, expects that it blocks.
@@ -140,6 +141,8 @@ class WritePipe(PipeEnd, unix_events._UnixWritePipeTransport):  # type: ignore[n
         """Write at once what the pipe takes, and the rest when it takes more."""
         if isinstance(data, memoryview) and data.nbytes != len(data):
             data = data.tobytes()  # asyncio counts items for bytes
+        elif isinstance(data, bytes) and type(data) is not bytes:
+            data = memoryview(data)  # asyncio asks for the length again when some of it was sent
         super().write(data)
 
     def _write_ready(self) -> None:
