@@ -313,7 +313,6 @@ NOT_YET_PLAIN: set[str] = {
     "",
     "README.md",
     "CONTRIBUTING.md",
-    "ARCHITECTURE.md",
     "docs",
 }
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs"]
