@@ -1,0 +1,3 @@
+from hoop.drivers.driver import Driver
+
+class Requests(Driver): ...
