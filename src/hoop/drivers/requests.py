@@ -242,7 +242,7 @@ class Requests(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def enter_now(self) -> cython.int:
-        """Have the kernel take what is written and do what it can. What completes waits for poll()."""
+        """Have the kernel take what is written and do what it can. Completions wait for poll()."""
         if self.is_ours():
             self.check(hoop_ring_enter(cython.address(self.ring.raw), 0, 0))
             self.pending = True
@@ -251,7 +251,7 @@ class Requests(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def check(self, result: cython.int) -> cython.int:
-        """What entering the kernel has said: other failures than these are ours."""
+        """Look at the result of entering the kernel. Other failures than these are ours."""
         if result >= 0 or result == -ETIME:
             return 0
         if result == -EINTR:

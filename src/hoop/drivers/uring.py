@@ -4,9 +4,12 @@
     poll                writes that into the ring, enters the kernel once, and takes what has completed
     in between          two reads of memory (`pending`, `bell`) tell whether there is anything to enter for
 
-What a request does not do here (see capabilities.py) is done by waiting for readiness: a one-shot POLL_ADD,
-asked for again after each turn of the op, so that it is level-triggered like epoll. A request keeps its file
-open: what is not ours (a foreign op's descriptor) is in an epoll descriptor, which the ring watches.
+requests.py has the ops meanwhile, and writes what the kernel is asked for.
+
+Where this kernel lacks a request (see capabilities.py), the driver waits for readiness, by a one-shot
+POLL_ADD. It asks for that again after each turn of the op, so that it is level-triggered like epoll. A request
+keeps its file open. Therefore a descriptor that is not ours (of a foreign op) is in an epoll descriptor, which
+the ring watches.
 See io_uring(7), io_uring_enter(2).
 """
 
@@ -97,7 +100,7 @@ class UringDriver(Requests):
         return self.ring.raw.fd
 
     def capabilities(self):
-        """What this driver makes use of, by name."""
+        """Whether this driver makes use of each capability, by name."""
         return {
             "receive": self.ring.able.receive,
             "incremental": self.ring.able.incremental,
@@ -159,9 +162,9 @@ class UringDriver(Requests):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def abandon(self, ready: ReadyRing) -> cython.int:
-        """Another thread takes over. What the ring was asked for, its successor will be asked for.
+        """Another thread takes over. The next ring will be asked for all that this one was asked for.
 
-        Whatever was completed is taken. A call that was under way is lost: nobody can tell what became of
+        Completions that are there are taken. A call that was under way is lost: nobody can tell what became of
         it, and its memory is left to the kernel.
         """
         index: uint32_t
@@ -263,8 +266,8 @@ class UringDriver(Requests):
             self.ask(index, op)  # somebody waits for what becomes of it
         op.enter_cancelling()
         self.ask_cancel(index)
-        # The descriptor's owner is about to close it, and the kernel must have let go by then: a connection
-        # would not end, an address stay in use. A stream can wait for the next turn.
+        # The owner is about to close the descriptor, and the kernel must have let go by then. If it has not,
+        # a connection does not end, or an address stays in use. A stream can wait for the next turn.
         if self.resting or op.interest <= WRITABLE:
             for _ in range(2):  # the first may come too early: see cancel_again()
                 self.enter_now()
