@@ -21,7 +21,7 @@ KINDS = {".py", ".pyi", ".pxd", ".h", ".md"}
 
 RIDDLE = re.compile(r"(Who|Whoever|What|Whatever)\b")
 SKIPPED = re.compile(r"\s*(\||```|>>>|#)|    |\t")  # tables, code, headings
-ITEM = re.compile(r"\s*([-*] |\d+\. )")
+ITEM = re.compile(r"^\s*([-*] |\d\. )")
 SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<=[.!?])[)*\"']*\s+")
 
 

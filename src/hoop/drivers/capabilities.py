@@ -1,7 +1,8 @@
-"""What the kernel's io_uring can do here: found out once per process, by doing it.
+"""Finds out, once per process, which features of io_uring the kernel offers here.
 
-Containers refuse io_uring in many ways, kernels have it by halves, and no version number tells. So a small
-ring is made and each thing the driver depends on is tried: whatever goes wrong is a reason not to use it.
+Containers refuse io_uring in several ways, and kernels support parts of it. No version number tells which.
+So this module makes a small ring and tries each feature that the driver needs. If one of them fails, the
+loop uses epoll.
 """
 
 from __future__ import annotations
@@ -49,22 +50,22 @@ ETIME = cython.declare(cython.int, 62)
 ECANCELED = cython.declare(cython.int, 125)
 SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
 
-# The names of what the test asks the kernel for, each of which comes back with the answer.
+# `user_data` of the test's requests. The kernel returns it with each completion.
 WAKE = cython.declare(cython.ulonglong, 1)
 RECEIVE = cython.declare(cython.ulonglong, 2)
 SEND = cython.declare(cython.ulonglong, 3)
 CANCEL = cython.declare(cython.ulonglong, 4)
 
-_found = cython.declare(object, None)  # None until asked, then (reason or None,)
+_found = cython.declare(object, None)  # None until refusal() was called, then a tuple (reason or None,)
 
 
 class Refused(Exception):
-    """The kernel did not do what it should."""
+    """A feature of io_uring does not work as the driver needs it."""
 
 
 @cython.cfunc
 def refusal() -> object:
-    """Why io_uring cannot be used here, in words; None if it can."""
+    """Return why io_uring cannot be used here, in words; None if it can be used."""
     global _found
     if _found is None:
         try:
@@ -78,12 +79,14 @@ def refusal() -> object:
 
 
 def why_not() -> str | None:
-    """Why io_uring cannot be used here, in words; None if it can. Asks the kernel once per process."""
+    """Return why io_uring cannot be used here, in words; None if it can. Only the first call asks the
+    kernel.
+    """
     return refusal()
 
 
 def list_capabilities() -> dict[str, bool]:
-    """What was found, by name."""
+    """Return the optional features by name, and whether the kernel has each."""
     refusal()
     return {
         "receive": of_this_kernel.receive,
@@ -103,7 +106,7 @@ def _try_everything() -> cython.int:
     try:
         _check_features(cython.address(ring))
         _try_wake_and_cancel(cython.address(ring))
-        # What follows is worth having, and can be done without.
+        # The driver uses the following features if they are there, and works without them.
         of_this_kernel.receive = of_this_kernel.incremental = _try_receive(
             cython.address(ring), True
         )
@@ -116,7 +119,7 @@ def _try_everything() -> cython.int:
 
 
 def _hint(error: int) -> str:
-    """What may be the reason."""
+    """Guess why the kernel refused a ring, for the message to the user."""
     try:
         disabled = SYSCTL.read_text().strip()
     except OSError:
@@ -145,7 +148,7 @@ def _check_features(ring: cython.pointer[hoop_ring]) -> cython.int:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _expect(ring: cython.pointer[hoop_ring], out: cython.pointer[hoop_cqe]) -> cython.bint:
-    """Let the kernel work, and take one completion. False if there is none."""
+    """Enter the kernel, and take one completion. False if there is none."""
     result: cython.int = hoop_ring_enter(ring, 0, 0)
     if result < 0:
         raise Refused(f"io_uring_enter: {os.strerror(-result)}")
@@ -155,7 +158,11 @@ def _expect(ring: cython.pointer[hoop_ring], out: cython.pointer[hoop_cqe]) -> c
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _try_wake_and_cancel(ring: cython.pointer[hoop_ring]) -> cython.int:
-    """A poll that goes on tells of each write; a wait ends in time; a cancelled request ends."""
+    """Test what waking and cancelling need.
+
+    A multishot poll must report every write, a wait must end after its time, and a cancelled request must
+    end.
+    """
     cqe: hoop_cqe
     out = cython.address(cqe)
     fd: cython.int = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -181,7 +188,7 @@ def _try_wake_and_cancel(ring: cython.pointer[hoop_ring]) -> cython.int:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _try_receive(ring: cython.pointer[hoop_ring], incremental: cython.bint) -> cython.bint:
-    """Two pieces of data and the end, by one request."""
+    """Test whether one multishot RECV hands over two pieces of data and then the end of the stream."""
     pool: hoop_pool
     cqe: hoop_cqe
     out = cython.address(cqe)
@@ -218,14 +225,14 @@ def _try_receive(ring: cython.pointer[hoop_ring], incremental: cython.bint) -> c
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _try_send(ring: cython.pointer[hoop_ring]) -> cython.bint:
-    """Send at once; and wait when the kernel takes no more, though the socket does not block."""
+    """Test SEND: it must send at once if it can, and wait if the socket's buffer is full."""
     cqe: hoop_cqe
     out = cython.address(cqe)
     text = b"x" * 2048
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel rounds it up to its minimum
         try:
             for _ in range(64):
                 hoop_ask_call(
@@ -244,7 +251,7 @@ def _try_send(ring: cython.pointer[hoop_ring]) -> cython.bint:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _stop(ring: cython.pointer[hoop_ring], name: cython.ulonglong) -> cython.int:
-    """End a request, if it is still there, and take all that was completed."""
+    """Cancel a request if it is still there, and take all completions."""
     cqe: hoop_cqe
     hoop_ask_cancel(hoop_ring_next(ring), name, CANCEL)
     _expect(ring, cython.address(cqe))

@@ -1,9 +1,9 @@
-"""Which driver a loop gets: io_uring where it works, epoll everywhere else.
+"""Chooses the driver of a loop: io_uring where it works, epoll everywhere else.
 
-The argument `spin_us` or HOOP_SPIN_US say for how long a loop spins before it sleeps.
+The argument `driver` or the environment variable HOOP_DRIVER name one. They are read before io_uring is
+touched, because some sandboxes kill a process that tries it. To be safe there, ask for epoll.
 
-The argument `driver` or the environment variable HOOP_DRIVER ask for one by name. Both are read before
-io_uring is so much as touched: some sandboxes kill a process for that, and asking for epoll avoids it.
+The argument `spin_us` or HOOP_SPIN_US say how long a loop polls before it sleeps.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _told: set[str] = set()
 
 
 def choose(name: str | None = None) -> Driver:
-    """A driver of that name; without one, that of HOOP_DRIVER; without either, the better one that works.
+    """Make the driver of that name, else the one that HOOP_DRIVER names, else the better one that works.
 
-    Raises ValueError for a name that is none, and OSError if io_uring was asked for by argument and
-    cannot be had. When the environment asks for it in vain, epoll is used with a warning in the log.
+    Raises ValueError for an unknown name. Raises OSError if the argument asks for io_uring and it does not
+    work here. If HOOP_DRIVER asks for it, epoll is used instead, with a warning in the log.
     """
     asked = name or os.environ.get("HOOP_DRIVER") or None
     if asked is not None and asked not in NAMES:
@@ -48,9 +48,9 @@ def choose(name: str | None = None) -> Driver:
 
 
 def choose_spin(spin_us: float | None = None) -> int:
-    """For how many nanoseconds a loop spins: as the argument says, or HOOP_SPIN_US; without either, 0.
+    """Return for how many nanoseconds a loop spins: as the argument says, else HOOP_SPIN_US, else 0.
 
-    Raises ValueError for less than 0 or more than a second, TypeError for what is no number.
+    Raises ValueError for less than 0 or more than a second, and TypeError for anything but a number.
     """
     source = "spin_us"
     asked: object = spin_us
@@ -69,13 +69,13 @@ def choose_spin(spin_us: float | None = None) -> int:
 
 
 def after_failure(error: int) -> Driver:
-    """What takes over when the kernel refuses a loop its ring: no memory is left for it, for instance."""
+    """Make the driver that takes over when the kernel refuses a ring, for example for want of memory."""
     tell(f"the kernel refused a loop its ring ({os.strerror(error)}): using epoll", True)
     return EpollDriver()
 
 
 def tell(message: str, warn: bool) -> None:
-    """Say it in the log, once."""
+    """Write a message to the log, once per process."""
     if message not in _told:
         _told.add(message)
         logger.log(logging.WARNING if warn else logging.INFO, message)

@@ -2,19 +2,19 @@ from hoop.drivers.ready cimport ReadyRing
 from hoop.drivers.op cimport Op
 
 cdef class Driver:
-    cdef unsigned long generation       # of forks: the kernel's side belongs to the process that made it
+    cdef unsigned long generation       # forks before it was made: the kernel's side is that process's
     cdef bint inherited(self) noexcept
-    cdef unsigned long waits, wakes     # how often it slept; how often it was woken by wake()
-    # Whether `pending` and `bell` say all there is to know: then a look costs a memory read.
+    cdef unsigned long waits, wakes     # how often poll() slept; how often wake() was called
+    # Whether `pending` and `bell` tell all there is to know. Then a look costs the loop a memory read.
     cdef bint announces
-    cdef bint pending                   # something the kernel was not told, or we have not seen
-    cdef const unsigned int *bell       # not zero: the kernel has something for us
-    # Before it sleeps it may look again and again for a while: see begin_wait().
-    cdef long long spin_ns              # for so long; 0: it does not
-    cdef bint may_spin                  # there is another processor, for whoever it waits for
-    cdef bint has_spun                  # in vain, and has not slept since
+    cdef bint pending                   # something was not submitted to the kernel, or not taken from it
+    cdef const unsigned int *bell       # not zero if the kernel has something for the driver
+    # Before poll() sleeps it may look for events again and again for a while: see begin_wait().
+    cdef long long spin_ns              # the longest spin; 0 if it never spins
+    cdef bint may_spin                  # there is another processor, on which the peer can run
+    cdef bint has_spun                  # the last poll() spun without events, so that the next one sleeps
     cdef long long wait_began_ns
-    cdef long long mean_wait_ns         # of the last few waits, spinning or asleep
+    cdef long long mean_wait_ns         # over the last few waits, spinning or asleep
     cdef unsigned long spins, spins_in_vain
     cdef long long begin_wait(self, long long timeout_ns) except -1
     cdef int end_wait(self, int n, long long spin_ns, long long timeout_ns) except -1
@@ -31,4 +31,4 @@ cdef class Driver:
     cdef Op armed(self, int fd, int interest)
     cdef list take_armed(self)
 
-cdef unsigned int silence              # the bell of a driver that has none
+cdef unsigned int silence              # the bell of a driver that has none: always zero

@@ -1,36 +1,39 @@
-"""The port to the kernel: what the loop asks of a driver. The loop never names one.
+"""The contract between the loop and a driver. The loop never names a kind of driver.
 
-`begin(ready)`      the calling thread is about to take turns. Returns 0, or the errno for which this driver
-                    cannot: then another takes over, with what `take_armed` gives.
-`rest(ready)`       the turns end for now: what the kernel was not told yet it is told. What another thread
-                    could not go on with is called back, since that may take the next turn.
-`submit(op)`        watch for the op until it is cancelled; a CallOp is done once. Raises OSError if the
-                    kernel refuses. An op that was armed for the same number before is evicted: its file was
-                    closed, or else nobody else would have the number. A foreign op never keeps a file open.
-`cancel(op)`        stop watching. Does nothing for an op that is not armed. On a completion driver the op may
-                    be CANCELLING after that: the kernel keeps its descriptor until a later `poll` has seen
-                    the end of it. A CallOp has its turn all the same, with what became of the call.
-`poll(ready, ns)`   wait for at most `ns` nanoseconds (for ever if negative, not at all if 0), then push
-                    each op whose turn has come onto `ready`. Runs nothing. The only call that may release
-                    the GIL. May return early, with nothing: when a signal arrived, for instance.
-`tell()`            have the kernel do what it was not told yet. What comes of it waits for the next `poll`.
-`wake()`            make a sleeping `poll` return. From any thread.
-`close()`           give the kernel back what the driver holds. Ops still armed become idle.
-`supports(i)`       whether ops of that interest do what it says: RECEIVE can always be submitted, but a
-                    readiness driver only tells when to make the system call.
-`supports_call(c)`  whether a CallOp of that code can be submitted now.
-`armed(fd, i)`      the foreign op that is armed for a descriptor, or None. A driver that treats all ops alike
-                    may give another.
-`take_armed()`      all ops that are armed and not in the kernel; they are idle then.
+    begin(ready)        The calling thread is about to run the loop. Returns 0, or an errno if this driver
+                        cannot work. Then another driver takes over, with the ops that take_armed() returns.
+    rest(ready)         The loop stops running for now, and another thread may run it next. The driver submits
+                        what is pending, and cancels what another thread could not go on with.
+    submit(op)          Watch for the op until it is cancelled; make the call of a CallOp once. Raises OSError
+                        if the kernel refuses. If another op is armed for the same descriptor and interest, it
+                        is evicted: its file must have been closed, as the number belongs to a new file now.
+                        A foreign op never keeps a file open.
+    cancel(op)          Stop watching. Does nothing for an op that is not armed. On io_uring the op may be
+                        CANCELLING afterwards: the kernel uses its descriptor until a later poll() has seen
+                        the last completion. A CallOp still runs, with the result of the call.
+    poll(ready, ns)     Wait for at most `ns` nanoseconds (for ever if negative, not at all if 0). Then push
+                        each op that is ready onto `ready`. Runs no callback. The only method that may release
+                        the GIL. It may return early without any op, for example when a signal arrived.
+    tell()              Submit what is pending to the kernel. Its completions wait for the next poll().
+    wake()              Make a sleeping poll() return. Any thread may call it.
+    close()             Give back what the driver holds of the kernel's. Ops that are armed become idle.
+    supports(i)         Whether the driver does all that an interest asks. RECEIVE can always be submitted, but
+                        epoll only tells when to make the system call.
+    supports_call(c)    Whether a CallOp of that code can be submitted now.
+    armed(fd, i)        Return the foreign op that is armed for a descriptor, or None. A driver that treats all
+                        ops alike may return one that is not foreign.
+    take_armed()        Disarm all ops that the kernel is not working on, and return them.
 
-A driver may spin: with a `spin_ns`, a `poll` that is to wait looks again and again for so long first, while
-waits are on average shorter than that. When it spun in vain it returns with nothing, to sleep the next time.
+With a `spin_ns` a driver may spin: poll() first looks for events again and again for that long. It spins
+while recent waits were shorter than that on average. After a spin without events poll() returns, and the
+next one sleeps.
 
-`announces`, `pending` and `bell` spare the loop a look at the driver while it is busy with callbacks.
-A driver belongs to one loop. A descriptor must be closed only after its ops were cancelled, and none of
-them is CANCELLING.
-After a fork the child's copy of a driver is *inherited*: it shares kernel objects with the parent, so it
-may only close its own descriptors and must not tell the kernel anything else.
+The fields `announces`, `pending` and `bell` tell the loop whether it has to call poll() while it is busy.
+
+A driver belongs to one loop. Close a descriptor only after its ops were cancelled and none is CANCELLING.
+
+After a fork the child has a copy of the driver, which counts as *inherited*. It shares the kernel's objects
+with the parent. So it may close its own descriptors, and must tell the kernel nothing else.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ from cython.cimports.hoop.drivers.ready import ReadyRing
 
 forks = cython.declare(cython.ulong, 0)
 
-# A long wait counts for no more than so many spins, and each for one part in so many of the mean.
+# Limits for the mean: a wait counts as at most LONG_WAIT spins, and weighs one part in MEAN_OVER.
 LONG_WAIT = cython.declare(cython.int, 4)
 MEAN_OVER = cython.declare(cython.int, 8)
 
@@ -60,7 +63,7 @@ os.register_at_fork(after_in_child=_count_fork)
 
 @cython.cclass
 class Driver:
-    """The contract. What has no sensible default raises NotImplementedError."""
+    """The base class of drivers. Methods without a sensible default raise NotImplementedError."""
 
     name = "none"
 
@@ -71,7 +74,7 @@ class Driver:
     @cython.cfunc
     @cython.exceptval(check=False)
     def inherited(self) -> cython.bint:
-        """Whether this is a forked child's copy."""
+        """Whether this is the copy in a forked child."""
         return self.generation != forks
 
     # ---- spinning ----
@@ -79,7 +82,7 @@ class Driver:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def begin_wait(self, timeout_ns: cython.longlong) -> cython.longlong:
-        """For how long to spin now, in a driver that may; 0 to sleep."""
+        """Begin a wait. Returns for how many nanoseconds to spin first; 0 means to sleep."""
         if self.has_spun:
             self.has_spun = False
             return 0
@@ -94,8 +97,10 @@ class Driver:
     def end_wait(
         self, n: cython.int, spin_ns: cython.longlong, timeout_ns: cython.longlong
     ) -> cython.int:
-        """A wait has ended, with n news; or a spin, in vain. Then there may have been a signal that ends no
-        sleep."""
+        """End a wait, which found n events.
+
+        After a spin without events run Python's signal handlers, since a signal interrupts no spin.
+        """
         waited: cython.longlong
         if n == 0 and spin_ns != 0 and spin_ns != timeout_ns:
             self.spins_in_vain += 1

@@ -7,12 +7,12 @@ from hoop.drivers.op cimport Op
 cdef enum:
     BATCH = 512                     # events taken by one epoll_wait
 
-# What is watched on one descriptor.
+# The ops that are armed for one descriptor.
 cdef struct Slot:
     Ref reader                      # owned Op, or NULL
     Ref writer                      # owned Op, or NULL
-    uint32_t mask                   # what the kernel was told
-    uint32_t generation             # of the registration: no news of an earlier file of the number count
+    uint32_t mask                   # the events that epoll was told to watch
+    uint32_t generation             # counts registrations, to ignore events of an earlier file of this number
 
 cdef class EpollDriver(Driver):
     cdef object gc_marker           # an object field, so that the type is garbage-collected
@@ -30,7 +30,7 @@ cdef class EpollDriver(Driver):
 
 cdef class NestedOp(Op):
     cdef EpollDriver epoll
-    cdef Ref ready                  # where the loop queues: borrowed from the driver that watches; or NULL
+    cdef Ref ready                  # the ready ring, borrowed from the driver that watches; or NULL
 
 cdef NestedOp new_nested()
 cdef uint64_t name_of(Slot *slot, int fd) noexcept

@@ -1,13 +1,17 @@
-"""The epoll driver: readiness by level-triggered epoll, ops in a table indexed by descriptor.
+"""The epoll driver. It watches descriptors with level-triggered epoll, and keeps ops in a table by
+descriptor.
 
-Level-triggered, because a transport reads once per turn and must be told again if there is more.
-What is ours is taken out by hand before it is closed. What is not (a foreign op's descriptor) its owner may
-close at any time. Then the kernel lets go of it by itself, and the op stays in the table until it is
-cancelled, or the number is another file's. Should a duplicate keep the file open, the kernel does not let
-go: its news have another generation than the number has by then, and start_anew() ends them.
-The table owns the ops that are armed; an op owns whatever it serves.
-A driver that would keep descriptors open (io_uring) has one of these nested in it, for foreign ops.
-See epoll(7).
+It is level-triggered because a transport reads once per turn, and must be told again if there is more.
+
+Descriptors that hoop owns are taken out of epoll before they are closed. The descriptor of a foreign op may
+be closed by its owner at any time. Then the kernel stops watching it by itself. The op stays in the table
+until it is cancelled, or until another file with the same number is watched.
+
+If a duplicate keeps the closed file open, the kernel goes on reporting it. The driver knows such events by
+their old generation, and start_anew() ends them.
+
+The table owns the armed ops, and each op owns the object that it serves. The io_uring driver has an epoll
+driver nested in it for foreign ops, because a request would keep their files open. See epoll(7).
 """
 
 from __future__ import annotations
@@ -54,7 +58,7 @@ from cython.cimports.hoop.drivers.ready import ReadyRing
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memset
 
-# No kernel allows more (fs.nr_open); a larger number is a mistake, not a reason to take memory.
+# No kernel allows more (fs.nr_open). A larger number is a mistake, and must not cost memory.
 FD_MAX = cython.declare(cython.int, 1 << 24)
 EBADF = cython.declare(cython.int, errno.EBADF)
 EEXIST = cython.declare(cython.int, errno.EEXIST)
@@ -78,7 +82,7 @@ class EpollDriver(Driver):
         self.epfd = hoop_epoll_create()
         if self.epfd < 0:
             raise_errno(self.epfd, "epoll_create1")
-        if nested:  # another driver sleeps, and is woken
+        if nested:  # the outer driver sleeps, and is woken
             return
         self.wake_fd = hoop_eventfd()
         if self.wake_fd < 0:
@@ -95,7 +99,7 @@ class EpollDriver(Driver):
         PyMem_Free(self.slots)
 
     def fileno(self):
-        """The epoll descriptor, or -1 when closed."""
+        """Return the epoll descriptor, or -1 when closed."""
         return self.epfd
 
     @cython.cfunc
@@ -120,7 +124,7 @@ class EpollDriver(Driver):
         op.enter_armed()
         place[0] = own(op)
         result: cython.int = self.update(op.fd, former is not cython.NULL)
-        if result == -ENOENT or result == -EBADF:  # what was watched under this number is closed
+        if result == -ENOENT or result == -EBADF:  # the file that was watched under this number is closed
             neighbour = self.take_neighbour(op)
             if result == -ENOENT:
                 result = self.update(op.fd, False)
@@ -128,7 +132,7 @@ class EpollDriver(Driver):
             place[0] = cython.NULL
             op.enter_idle()
             Py_DECREF(ref(op))
-        # Whatever these run, it finds everything in its place.
+        # From here on callbacks may run, so the table has to be right already.
         if former is not cython.NULL:
             evict(former)
         if neighbour is not cython.NULL:
@@ -140,7 +144,7 @@ class EpollDriver(Driver):
     @cython.cfunc
     @cython.exceptval(check=False)
     def take_neighbour(self, op: Op | None) -> Ref:
-        """Out of the table: what is watched of the same number besides, if that gives way."""
+        """Take the op for the other interest of the same descriptor out of the table, if it yields."""
         slot: cython.pointer[Slot] = cython.address(self.slots[op.fd])
         place: cython.pointer[Ref] = cython.address(slot.writer)
         if op.interest == WRITABLE:
@@ -154,7 +158,9 @@ class EpollDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def forget(self, fd: cython.int) -> cython.int:
-        """The number is another file's now, which another driver watches."""
+        """Drop the ops of a descriptor, because its number now belongs to a file that another driver
+        watches.
+        """
         if fd >= self.n_slots:
             return 0
         reader: Ref = self.slots[fd].reader
@@ -179,7 +185,7 @@ class EpollDriver(Driver):
             return 0
         op.enter_idle()
         place[0] = cython.NULL
-        # A failure means that somebody else closed the descriptor: then the kernel watches nothing.
+        # This fails if somebody else closed the descriptor. Then the kernel watches nothing already.
         if self.update(op.fd, False) == -ENOENT and not op.yields:
             self.update(op.fd, False)
         Py_DECREF(ref(op))
@@ -188,7 +194,7 @@ class EpollDriver(Driver):
     @cython.cfunc
     @cython.exceptval(check=False)
     def place(self, op: Op | None) -> cython.pointer[Ref]:
-        """Where the table keeps an op of this descriptor and interest."""
+        """Return the place in the table for an op of this descriptor and interest."""
         slot: cython.pointer[Slot] = cython.address(self.slots[op.fd])
         if op.interest == WRITABLE:
             return cython.address(slot.writer)
@@ -197,9 +203,10 @@ class EpollDriver(Driver):
     @cython.cfunc
     @cython.exceptval(check=False)
     def update(self, fd: cython.int, anew: cython.bint) -> cython.int:
-        """Tell the kernel what the slot wants; `anew` even if it should know. Returns 0 or -errno.
+        """Register with the kernel what the slot waits for; with `anew` even if the mask is the same.
 
-        -ENOENT or -EBADF: the number is another file's than what was watched, or none's.
+        Returns 0 or -errno. -ENOENT and -EBADF mean that the file that was watched under this number is
+        closed.
         """
         slot: cython.pointer[Slot] = cython.address(self.slots[fd])
         mask: uint32_t = 0
@@ -275,7 +282,7 @@ class EpollDriver(Driver):
             if slot.mask == 0 or slot.generation != cython.cast(uint32_t, events[i].data >> 32):
                 ghosts = True
                 continue
-            # Errors and hang-ups are reported to whoever waits: the system call will say what it is.
+            # Report errors and hang-ups to both ops. Their system call will return the error.
             if slot.reader is not cython.NULL and seen & (EPOLLIN | EPOLLERR | EPOLLHUP):
                 push_ready(ready, cython.cast(Op, slot.reader))
                 slot = cython.address(
@@ -288,23 +295,23 @@ class EpollDriver(Driver):
     @cython.cfunc
     @cython.exceptval(check=False)
     def start_anew(self) -> cython.int:
-        """Get rid of registrations that nobody can take back: put an epoll descriptor without them in place.
+        """Replace the epoll descriptor by a new one, without the registrations that nobody can remove.
 
-        A file that was closed while it was watched, and that a duplicate keeps open, is reported for ever, by
-        a number that is another's or nobody's.
+        The kernel reports a closed file for ever if a duplicate keeps it open. The number of the report
+        belongs to another file by now, or to none.
         """
         fd: cython.int
         slot: cython.pointer[Slot]
         fresh: cython.int = hoop_epoll_create()
         if fresh < 0:
-            return 0  # the next news of it try again
+            return 0  # try again at the next report
         if self.wake_fd >= 0:
             hoop_epoll_ctl(fresh, EPOLL_CTL_ADD, self.wake_fd, EPOLLIN | EPOLLET, self.wake_fd)
         for fd in range(self.n_slots):
             slot = cython.address(self.slots[fd])
             if slot.mask == 0:
                 continue
-            # Only if it is still the same file: the number may be another's.
+            # Copy the registration only if the number still belongs to the same file.
             if (
                 hoop_epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, slot.mask, name_of(slot, fd)) < 0
                 or hoop_epoll_ctl(fresh, EPOLL_CTL_ADD, fd, slot.mask, name_of(slot, fd)) < 0
@@ -355,7 +362,7 @@ class EpollDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def drop_all(self) -> cython.int:
-        """Let go of every op, without a word to the kernel."""
+        """Drop every op without telling the kernel."""
         i: cython.int
         p: Ref
         for i in range(self.n_slots):
@@ -388,7 +395,9 @@ class EpollDriver(Driver):
 @cython.final
 @cython.cclass
 class NestedOp(Op):
-    """By this another driver watches the descriptor of an EpollDriver, and takes its news."""
+    """Lets another driver watch the descriptor of an EpollDriver. When that is readable, its events are
+    taken.
+    """
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -400,7 +409,7 @@ class NestedOp(Op):
 
 @cython.cfunc
 def new_nested() -> NestedOp:
-    """An EpollDriver for another driver to submit."""
+    """Make an EpollDriver that another driver can watch, and return the op for that."""
     op: NestedOp = NestedOp.__new__(NestedOp)
     op.epoll = EpollDriver(True)
     op.fd = op.epoll.epfd
@@ -413,14 +422,14 @@ def new_nested() -> NestedOp:
 @cython.inline
 @cython.exceptval(check=False)
 def name_of(slot: cython.pointer[Slot], fd: cython.int) -> uint64_t:
-    """What the kernel calls a registration."""
+    """Return the `data` of a registration: its generation and the descriptor."""
     return cython.cast(uint64_t, slot.generation) << 32 | cython.cast(uint32_t, fd)
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def evict(p: Ref) -> cython.int:
-    """Let go of an op that is out of the table."""
+    """Drop an op that was taken out of the table, and tell it so."""
     op: Op = cython.cast(Op, p)
     op.enter_idle()
     Py_DECREF(p)
@@ -431,7 +440,7 @@ def evict(p: Ref) -> cython.int:
 @cython.inline
 @cython.exceptval(-1, check=False)
 def push_ready(ready: ReadyRing | None, op: Op | None) -> cython.int:
-    if op.phase == ARMED:  # else it still waits for the turn it was given before
+    if op.phase == ARMED:  # otherwise it is on the ready ring already
         if op.at_once and not op.complete(0, cython.NULL):
             return 0
         op.enter_ready()

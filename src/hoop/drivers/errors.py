@@ -1,4 +1,4 @@
-"""From the kernel's error numbers to Python's exceptions: the only place where that is done.
+"""Turns the kernel's error numbers into Python's exceptions. This is done nowhere else.
 
 System calls in the core return a result or -errno. OSError picks the right subclass by itself
 (ConnectionResetError, BlockingIOError, ...).
@@ -13,14 +13,14 @@ import cython
 
 @cython.cfunc
 def os_error(result: cython.int) -> object:
-    """The exception for a negative result of a system call."""
+    """Return the exception for a negative result of a system call."""
     return OSError(-result, os.strerror(-result))
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def raise_errno(result: cython.int, doing: object = None) -> cython.int:
-    """Raise the exception for a negative result, naming what was being done."""
+    """Raise the exception for a negative result. `doing` names the operation in the message."""
     if doing is None:
         raise os_error(result)
     raise OSError(-result, f"{os.strerror(-result)} ({doing})")

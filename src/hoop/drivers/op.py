@@ -1,20 +1,21 @@
-"""One operation that the kernel is asked for: to receive, to send, to watch a descriptor.
+"""One operation that the loop asks of the kernel: to receive, to send, or to watch a descriptor.
 
-    Op                  phases, and what its subclasses say
-      Inbox, RecvOp     (inbox.py, receiver.py)
-      AcceptOp          (listener.py)
-      WatchOp           (watch.py) add_reader, add_writer
-      NestedOp          (epoll.py) an epoll descriptor, watched by another driver
+    Op                  the phases, and the methods that subclasses define
+      Inbox, RecvOp     (net/inbox.py, net/receiver.py) receive
+      AcceptOp          (net/listener.py) accepts connections
+      WatchOp           (watching/watch.py) add_reader, add_writer
+      NestedOp          (drivers/epoll.py) an epoll descriptor, watched by another driver
       CallOp            one system call, made by the driver
-        SendOp          (stream.py)
+        SendOp          (net/stream.py) sends
 
-An op is armed by `driver.submit` and stays armed until `driver.cancel`: each time the kernel is ready
-it takes a turn on the ready ring. A cancelled op may still be on the ring; its turn then does nothing.
-A CallOp is submitted for one call, and is idle again when its turn comes.
+driver.submit() arms an op, and driver.cancel() disarms it. While it is armed, the driver pushes it onto the
+loop's ready ring each time the descriptor is ready. If it is cancelled while on the ring, its run() does
+nothing. A CallOp is submitted for one call, and is idle again when the loop runs it.
 
-On a completion driver the kernel may be working on an op until its last completion has come. So the driver
-owns a cancelled op until then, and the op owns whatever the kernel may touch.
-Ops live beside the object they serve; nothing here knows about sockets or files.
+On io_uring the kernel may work on a cancelled op until the last completion has come. Until then the driver
+owns the op, and the op owns the memory that the kernel may touch.
+
+Each subclass lies beside the object it serves. This module knows nothing of sockets or files.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ live_ops = cython.declare(cython.long, 0)
 
 
 def count_live_ops() -> int:
-    """How many ops exist in this process. For tests: zero when all loops are closed."""
+    """Return how many ops exist in this process. For tests: zero when all loops are closed."""
     return live_ops
 
 
 @cython.cclass
 class Op(Runnable):
-    """A kernel operation and the phase it is in."""
+    """An operation of the kernel, and the phase it is in."""
 
     def __cinit__(self):
         global live_ops
@@ -78,7 +79,9 @@ class Op(Runnable):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def enter_dead(self) -> cython.int:
-        """Nobody wants it any more. The kernel may: then the driver still owns it."""
+        """Give the op up for good. If the kernel still works on it, the driver keeps it until the last
+        completion.
+        """
         if self.phase == ARMED or self.phase == READY:
             raise RuntimeError(f"{type(self).__name__} ended while in phase {self.phase}")
         self.phase = DEAD
@@ -88,7 +91,7 @@ class Op(Runnable):
     @cython.exceptval(-1, check=False)
     def run(self) -> cython.int:
         if self.phase != READY:
-            return 0  # cancelled while it waited for its turn
+            return 0  # cancelled while it was on the ready ring
         self.phase = ARMED
         return self.on_ready()
 
@@ -115,7 +118,7 @@ class Op(Runnable):
 
 @cython.cclass
 class CallOp(Op):
-    """One system call that a completion driver makes: its number and arguments, and then its result."""
+    """One system call that the driver makes: its number, its arguments, and its result."""
 
     def __cinit__(self):
         self.interest = CALL
@@ -139,7 +142,7 @@ class CallOp(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
-        """Give the result to whoever waits for it."""
+        """Set the result of the future that waits for this call, or its exception."""
         waiter = self.waiter
         self.waiter = self.keep = None
         if waiter is not None and not waiter.done():

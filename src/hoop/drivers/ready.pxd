@@ -1,21 +1,21 @@
 from hoop._c.python cimport Ref, Py_INCREF
 
-# What the ready ring holds: anything with a turn to take.
+# Something that the loop can run.
 cdef class Runnable:
-    # True for native tasks: the loop leaves the current task before it runs anything else.
+    # True for native tasks. Before it runs anything else, the loop leaves the current task.
     cdef bint is_task
-    # True for what hands a protocol the bytes that came for it.
+    # True if it hands received bytes to a protocol.
     cdef bint is_receiver
-    # True for the turn of a datagram that was received with others.
+    # True if it delivers one datagram of several that were received together.
     cdef bint is_delivery
     cdef int run(self) except -1
     cdef object calls(self)
 
-# The loop's queue of runnables: a power-of-two ring of owned references.
+# The loop's queue of runnables: a ring of owned references, whose size is a power of two.
 cdef class ReadyRing:
     cdef Ref *ring
     cdef unsigned long head, tail, mask
-    # What the receive callbacks of late have pushed, all in a row: from here, to before there.
+    # The stretch of the ring that recent receive callbacks have pushed without a gap: from, and up to.
     cdef unsigned long woken_from, woken_to
     cdef int grow_ring(self) except -1
     cdef int drop_ready(self) except -1

@@ -1,15 +1,15 @@
-"""What takes turns, and the ring in which it waits for its turn.
+"""The loop's queue: Runnable is anything that the loop can run, and the ReadyRing holds those to run next.
 
-    Runnable            one virtual `run`
+    Runnable            has one virtual method, run()
       Handle            (scheduling/handle.py) call_soon: a callback, its arguments and its context
         TimerHandle     (scheduling/timers.py) call_later, call_at
       Future            (scheduling/future.py) only because Task inherits from it
-        Task            (scheduling/task.py) a woken task is pushed itself
-      Op                (drivers/op.py) a kernel operation whose turn has come
+        Task            (scheduling/task.py) the next step of a task
+      Op                (drivers/op.py) an operation of the kernel that is ready
     ReadyRing           the queue; the loop inherits from it
 
-A driver pushes operations onto the ring, so both classes lie beside the drivers.
-Everything here belongs to the thread that holds the GIL.
+A driver pushes operations onto the ring, so both classes lie beside the drivers. The thread that holds the
+GIL may use them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FIRST_RING_SIZE = cython.declare(cython.ulong, 256)
 
 @cython.cclass
 class Runnable:
-    """Something that can be put on the ready ring."""
+    """Something that the loop can run."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -32,17 +32,17 @@ class Runnable:
 
     @cython.cfunc
     def calls(self) -> object:
-        """What its turn calls of the user's, for debug mode's reports; None if that is not known."""
+        """Return the user's function that run() calls, for debug mode's reports; None if it is not known."""
         return None
 
     def failure(self, exc):
-        """The context for the loop's exception handler when the turn raised `exc`."""
+        """Return the context for the loop's exception handler when run() raised `exc`."""
         return {"message": f"Exception in {type(self).__name__}", "exception": exc}
 
 
 @cython.cclass
 class ReadyRing:
-    """A growing ring of owned references to runnables, first in, first out."""
+    """A growing queue of owned references to runnables, first in, first out."""
 
     def __cinit__(self):
         self.ring = cython.cast(
@@ -80,7 +80,7 @@ class ReadyRing:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def drop_ready(self) -> cython.int:
-        """Forget everything that waits, without running it."""
+        """Forget all runnables without running them."""
         r: Ref
         while self.head != self.tail:
             r = self.ring[self.head & self.mask]

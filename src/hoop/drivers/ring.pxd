@@ -4,8 +4,8 @@ from hoop.drivers.capabilities cimport Capabilities
 
 cdef class Ring:
     cdef hoop_ring raw              # raw.fd is -1 while there is none
-    cdef Capabilities able          # what use is made of
-    cdef unsigned long thread       # to which the ring belongs
+    cdef Capabilities able          # the features that the driver uses
+    cdef unsigned long thread       # the thread to which the ring belongs
     cdef hoop_pool pool
     cdef bint has_pool
     cdef int wake_fd

@@ -1,7 +1,7 @@
-"""An io_uring, its pool of buffers and the descriptor by which it is woken: what the kernel has of a driver.
+"""An io_uring of the kernel, the buffers that it receives into, and the eventfd that wakes a wait.
 
-The kernel lets only one thread use it: the one that made it. Others may close it, no more.
-See io_uring_setup(2).
+The kernel lets only the thread that made the ring use it. Other threads may only close it. See
+io_uring_setup(2).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from cython.cimports.hoop._c.uring import (
 from cython.cimports.hoop.drivers.capabilities import CALL_CODES, of_this_kernel, refusal
 from cython.cimports.libc.string import memset
 
-# Small, because since Linux 6.14 rings count against RLIMIT_MEMLOCK again. When there is not even that much,
-# they are halved, down to the least.
+# The rings are small because they count against RLIMIT_MEMLOCK again since Linux 6.14. If the limit does
+# not allow this size, open() halves it, down to the least size.
 SQ_ENTRIES = cython.declare(cython.uint, 256)
 CQ_ENTRIES = cython.declare(cython.uint, 4096)
 SQ_ENTRIES_LEAST = cython.declare(cython.uint, 32)
 CQ_ENTRIES_LEAST = cython.declare(cython.uint, 64)
-# Threads of the kernel for what it cannot do without blocking: on files, and on everything else.
+# The kernel's own threads for calls that block: at most so many for files, and as many for the rest.
 WORKERS_MAX = cython.declare(cython.uint, 8)
 ENOMEM = cython.declare(cython.int, errno.ENOMEM)
 
@@ -36,7 +36,7 @@ ENOMEM = cython.declare(cython.int, errno.ENOMEM)
 @cython.final
 @cython.cclass
 class Ring:
-    """Made closed; `without` names capabilities to do without, for tests."""
+    """An io_uring, closed at first. `without` names features to leave unused, for tests."""
 
     def __cinit__(self):
         self.raw.fd = self.wake_fd = -1
@@ -66,7 +66,7 @@ class Ring:
     @cython.cfunc
     @cython.exceptval(check=False)
     def open(self) -> cython.int:
-        """Make the ring, for the calling thread. 0 or -errno."""
+        """Make the ring for the calling thread. Returns 0 or -errno."""
         sq: cython.uint = SQ_ENTRIES
         cq: cython.uint = CQ_ENTRIES
         result: cython.int = self.wake_fd if self.wake_fd >= 0 else hoop_eventfd()
@@ -101,13 +101,13 @@ class Ring:
     @cython.cfunc
     @cython.exceptval(check=False)
     def belongs_here(self) -> cython.bint:
-        """Whether there is a ring, and the calling thread may use it."""
+        """Whether there is a ring that the calling thread may use."""
         return self.raw.fd >= 0 and self.thread == hoop_thread_number()
 
     @cython.cfunc
     @cython.exceptval(check=False)
     def receives(self) -> cython.bint:
-        """Whether there is a pool to receive into. It is made when the first stream reads."""
+        """Whether there are buffers to receive into. They are made when the first stream reads."""
         if not self.has_pool and self.able.receive:
             pool = cython.address(self.pool)
             raw = cython.address(self.raw)
