@@ -4,6 +4,13 @@ SystemCall          (call.py)
   OwnedCall         on the descriptor of an open file
     FillCall        reads into the window
     DrainCall       writes what is pending
+
+How `async for` gets a line: `LineSource.__anext__` looks for it in the buffer's window and in the kernel's
+cache. If the line is there, `io.TextIOWrapper` cuts it out, and the await ends at once. If not,
+files/file.py takes its turn on the file and starts a FillCall. The driver makes that call, or a thread of
+the pool does.
+
+The `FileBuffer` owns the file's descriptor while a call may use it. On closing, a `CloseCall` takes it over.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 The argument `driver` or the environment variable HOOP_DRIVER name one. They are read before io_uring is
 touched, because some sandboxes kill a process that tries it. To be safe there, ask for epoll.
+If io_uring does not work, a line in the log `hoop` says why.
 
 The argument `spin_us` or HOOP_SPIN_US say how long a loop polls before it sleeps.
 """

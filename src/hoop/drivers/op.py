@@ -15,6 +15,10 @@ nothing. A CallOp is submitted for one call, and is idle again when the loop run
 On io_uring the kernel may work on a cancelled op until the last completion has come. Until then the driver
 owns the op, and the op owns the memory that the kernel may touch.
 
+A *foreign* op watches a descriptor that somebody else may close: one given to add_reader(), a listening
+socket, or a socket of your program. It is in an epoll set on either driver. A request of io_uring would keep
+the file open, and would take new connections away from others who wait for them.
+
 Each subclass lies beside the object it serves. This module knows nothing of sockets or files.
 """
 

@@ -1,17 +1,22 @@
-"""The end of a connection with a queue of what it has to send, and its flow control.
+"""The sending half of a connection: the queue of bytes, when they leave, and flow control.
 
-What is written leaves at once, but for three cases in which less work follows from a short wait:
+A write leaves at once. In three cases a short wait saves work, and a small write waits:
 
-    FOR_NEXT    the connection wrote twice, shortly one after the other, in the last turn in which it wrote:
-                the first write of a turn waits for the second, and both leave in one system call
-    FOR_OTHERS  while the loop hands several connections what came for them, their answers wait for the last
-                one's, and leave together: only of servers whose callbacks were seen to end soon
-    AS_REPLY    the same while tasks answer that were woken by what came: only the first write since then,
-                or head and body, and not for longer than half of what is too long, if the tasks let us look
+    FOR_NEXT    In its last turn with a write, this connection wrote twice within a quarter of a millisecond.
+                The first write of a turn now waits for the second, and both leave in one system call.
+    FOR_OTHERS  The loop is handing data to several connections in a row. Their answers wait for the last
+                one. This needs a server whose callbacks were seen to end soon after they wrote.
+    AS_REPLY    Several tasks, woken by received data, answer in a row. Only the first write since the data
+                came waits, with a second one if the two look like head and body.
 
-Nothing else runs before what waits for others is sent; what waits FOR_NEXT is sent at the end of the turn at
-the latest. What waited for too long teaches the connection's server (habit.py) to let nothing wait for long.
-Whatever would show that something waits has it sent first. What is queued is immutable.
+A write that waits for others leaves before anything else runs. One that waits FOR_NEXT leaves when the turn
+ends, at the latest. After each step of a task, `served` looks at the clock, and sends what has waited for
+half a millisecond. A wait of more than a millisecond teaches the connection's server to let nothing wait for
+a while: see habit.py. `drain()`, `get_write_buffer_size()`, `close()` and all else that could show the queue
+send it first.
+
+The bytes in the queue are immutable: a mutable buffer is copied by `write()`. The protocol is paused while
+the queue is longer than the high-water mark, and resumes at the low-water mark.
 """
 
 from __future__ import annotations

@@ -1,12 +1,18 @@
-"""Child processes: made without stopping the loop, and waited for by their pidfd.
+"""Child processes: started without stopping the loop, and waited for by their pidfd.
 
     Popen                  a subprocess.Popen that does not wait until the child runs its program
     ChildWatch             waits on a loop for one child to end, and takes its exit status
     SubprocessTransport    asyncio's, on these two
     open_process           all of it, for the loop
 
-What a user sees is as the running Python's asyncio and subprocess have it, and most of it is theirs. No child
-watcher is used, and SIGCHLD is left to whoever wants it.
+The behaviour is that of the running Python's asyncio and subprocess, and most of the code is theirs. Only
+the way in which the child is made is ours (spawn.py). Where that cannot do what was asked, as with
+`preexec_fn`, subprocess makes the child.
+
+The loop watches two descriptors of a child. A pipe tells whether its program runs, and a pidfd tells that it
+ended. Where there can be no pidfd, a thread waits instead. The `ChildWatch` owns the pidfd, and the loop
+keeps the watch in `_children` until the child has ended. Only the status of that child is taken. hoop uses
+no child watcher, and leaves SIGCHLD to your program.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
-"""Starting a child process: `start()` makes it and does not wait, `outcome()` says whether its program runs.
+"""Starting a child process: `start()` makes it and does not wait, `outcome()` tells whether its program runs.
 
-How the child gets from one to the other is in c/spawn.h. `hoop.processes.process` has the rest.
+The child is cloned with the parent's memory and a stack of its own: nothing is copied, however large the
+parent. Everything that the child reads before exec lies in its *launch*. The launch is freed by the first
+sweep after the kernel has said that the child no longer uses our memory. A pipe that exec closes tells
+whether exec succeeded. _c/spawn.h has the child's side, and `hoop.processes.process` has the rest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,12 @@
 """The parts of a loop that futures, tasks and transports need: queue, timers, driver, current task.
 
-This is the loop without its turn, so that what the loop runs can be compiled before it.
+This is the loop without its turn, so that the classes which the loop runs can be compiled before it.
+
+The loop owns its open transports (`transports`), its unfinished tasks (a list linked through them, from
+`first_task` on), and the buffers that all its connections receive into, one after the other.
+
+`asyncio.current_task()` is kept right lazily. The loop enters a task before its step, and does not leave it
+after the step. It leaves when something other than that task is about to run, and before it sleeps.
 """
 
 from __future__ import annotations

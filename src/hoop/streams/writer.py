@@ -1,8 +1,12 @@
 """The writing half of a stream, and the protocol between a transport and the two halves.
 
-See asyncio.StreamWriter and asyncio.StreamReaderProtocol, whose behaviour this follows. The protocol is a
-layer: the reader gets a connection's bytes in C. What is written goes to the transport, and drain() waits
-only while that keeps more than it likes.
+They behave as asyncio.StreamWriter and asyncio.StreamReaderProtocol. Your code gets a writer from
+`hoop.open_connection()` or in the callback of `hoop.start_server()`.
+
+The protocol is a layer: the transport (net/receiver.py) calls `on_bytes` in C, and that adds the bytes to
+the `StreamReader`, which wakes the task that reads. On io_uring `on_early_bytes` does so even earlier, while
+the driver takes its news, if a task waits for them. `write()` hands its data to the transport. `drain()`
+waits only while the transport has paused the protocol.
 """
 
 from __future__ import annotations
