@@ -8,6 +8,11 @@ TESTS ?= tests
 BENCH ?= compare
 SPARES ?= 0 1
 
+# With ccache, what was compiled once is not compiled again.
+ifeq ($(origin CC),default)
+export CC := $(if $(shell command -v ccache),ccache gcc,gcc)
+endif
+
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3] + sys.abiflags)')
 ifeq ($(VERSION),)
 $(error "$(PYTHON)" does not run; choose a Python with `make PYTHON=...`)
@@ -23,7 +28,7 @@ DECLARED := $(wildcard src/hoop/*/*.pxd)
 CORE := $(DECLARED) $(wildcard $(DECLARED:.pxd=.py) src/hoop/_c/*.h)
 SOURCES := $(CORE) $(shell find src/hoop -name '*.py' -o -name '*.pyi' -o -name '*.html')
 PIP := -m pip --disable-pip-version-check
-RUN_CONFORMANCE := $(if $(wildcard tests/conformance/run.py),tests/conformance/run.py)
+RUN_CONFORMANCE := $(if $(filter tests,$(TESTS)),$(wildcard tests/conformance/run.py))
 
 SANITIZERS = $(shell gcc -print-file-name=libasan.so) $(shell gcc -print-file-name=libubsan.so)
 SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
@@ -40,7 +45,7 @@ help:
 demo: $(ENV)/.built $(ENV)/.with-demo ## serve and drive a chat room with aiohttp on hoop (ONCE=1: then stop)
 	$(RUN) -m hoop.demo $(if $(ONCE),--once) $(ARGS)
 
-test: $(ENV)/.built $(ENV)/.with-test ## all tests, and CPython's own for the core modules
+test: $(ENV)/.built $(ENV)/.with-test ## all tests, and CPython's own for tasks, locks, queues (TESTS=tests/net: only those)
 	@status=0; $(RUN) -m pytest $(TESTS) $(ARGS) || status=1; \
 	$(if $(RUN_CONFORMANCE),$(RUN) $(RUN_CONFORMANCE) || status=1;) \
 	exit $$status
@@ -105,20 +110,19 @@ $(ENV)/.installed: $(ENV)/.env setup.py
 	@$(RUN) $(PIP) install -q --no-build-isolation --no-deps -e .
 	@touch $@
 
+# The time that counts is that of the beginning: a file that is changed meanwhile is built the next time.
 $(ENV)/.built: $(ENV)/.installed $(CORE)
+	@touch $@.begun
 	@$(RUN) setup.py -q build_ext --inplace
-	@touch $@
+	@mv $@.begun $@
 
 # Not editable: extensions of another mode must never lie beside the sources.
 $(ASAN)/.built $(DEBUG)/.built: .venv/$(VERSION)-%/.built: .venv/$(VERSION)-%/.env setup.py $(SOURCES)
 	@echo "building hoop for Python $(VERSION), $*"
+	@touch $@.begun
 	@HOOP_BUILD=$* .venv/$(VERSION)-$*/bin/python $(PIP) install -q --no-build-isolation --no-deps \
 		--force-reinstall .
-	@touch $@
-
-$(ENV)/.with-demo: $(ENV)/.installed
-	@$(RUN) $(PIP) install -q --no-build-isolation -e '.[demo]'
-	@touch $@
+	@mv $@.begun $@
 
 # Not every one of these has a wheel for every Python: who has none is left out.
 $(ENV)/.with-rivals: $(ENV)/.env

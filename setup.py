@@ -61,13 +61,18 @@ NO_FRAMES = (
 )
 
 
-def leave_out_frames(c_file: Path) -> None:
-    """Take the core's functions out of tracebacks: what a user is shown ends where the user's code fails.
+# The sources that a C file names. Python looks for such a name in sys.path: there it is `hoop/net/stream.py`.
+SOURCE_NAME = re.compile(r'^(  ")src/(hoop/[^"]+",?)$', re.MULTILINE)
 
-    They are below that, as CPython's own C is.
+
+def adjust(c_file: Path, with_frames: bool) -> None:
+    """Let tracebacks find the installed sources, and take the core's functions out of tracebacks.
+
+    A traceback then ends in the user's code that failed. The core is below that, as CPython's own C is.
     """
     text = before = c_file.read_text()
-    for pattern, replacement in NO_FRAMES:
+    text = SOURCE_NAME.sub(r"\1\2", text)
+    for pattern, replacement in () if with_frames else NO_FRAMES:
         text = pattern.sub(replacement, text)
     if text != before:
         c_file.write_text(text)
@@ -123,9 +128,8 @@ def main() -> None:
         annotate=bool(os.environ.get("HOOP_ANNOTATE")),
         emit_linenums=False,
     )
-    if MODE != "debug":
-        for module in modules:
-            leave_out_frames(Path(module.sources[0]))
+    for module in modules:
+        adjust(Path(module.sources[0]), with_frames=MODE == "debug")
     setup(
         cmdclass={"build_ext": BuildExt},
         # One folder per mode, or an installation would take extensions of another mode for its own.

@@ -88,6 +88,8 @@ def test_build_requirements_are_said_twice_alike():
     """Building without isolation installs a group; pip with isolation reads [build-system]."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["dependency-groups"]["build"] == project["build-system"]["requires"]
+    extras = project["project"]["optional-dependencies"]
+    assert project["dependency-groups"]["demo"] == extras["demo"]
 
 
 def test_every_package_is_shipped():
