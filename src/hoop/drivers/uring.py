@@ -7,9 +7,9 @@
 requests.py has the ops meanwhile, and writes what the kernel is asked for.
 
 Where this kernel lacks a request (see capabilities.py), the driver waits for readiness, by a one-shot
-POLL_ADD. It asks for that again after each turn of the op, so that it is level-triggered like epoll. A request
-keeps its file open. Therefore a descriptor that is not ours (of a foreign op) is in an epoll descriptor, which
-the ring watches.
+POLL_ADD. It asks for that again after each turn of the op, so that it is level-triggered like epoll. A
+request keeps its file open. Therefore a descriptor that is not ours (of a foreign op) is in an epoll
+descriptor, which the ring watches.
 See io_uring(7), io_uring_enter(2).
 """
 
@@ -164,8 +164,8 @@ class UringDriver(Requests):
     def abandon(self, ready: ReadyRing) -> cython.int:
         """Another thread takes over. The next ring will be asked for all that this one was asked for.
 
-        Completions that are there are taken. A call that was under way is lost: nobody can tell what became of
-        it, and its memory is left to the kernel.
+        Completions that are there are taken. A call that was under way is lost: nobody can tell what became
+        of it, and its memory is left to the kernel.
         """
         index: uint32_t
         op: Op
