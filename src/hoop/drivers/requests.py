@@ -14,12 +14,7 @@ import errno
 
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
-from cython.cimports.hoop._c.python import (
-    Py_DECREF,
-    PyErr_CheckSignals,
-    Ref,
-    own,
-)
+from cython.cimports.hoop._c.python import Py_DECREF, PyErr_CheckSignals, Ref, own
 from cython.cimports.hoop._c.uring import (
     POOL_GROUP,
     hoop_ask_apart,
@@ -34,14 +29,7 @@ from cython.cimports.hoop._c.uring import (
 )
 from cython.cimports.hoop.drivers.driver import Driver
 from cython.cimports.hoop.drivers.errors import raise_errno
-from cython.cimports.hoop.drivers.op import (
-    ARMED,
-    CALL,
-    RECEIVE,
-    WRITABLE,
-    CallOp,
-    Op,
-)
+from cython.cimports.hoop.drivers.op import ARMED, CALL, RECEIVE, WRITABLE, CallOp, Op
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memset
 
