@@ -285,6 +285,8 @@ def test_only_choosing_names_a_kind_of_driver():
         ("disk.call", "disk.buffer"),
         ("net.stream", "disk.source"),
         ("net.feeder", "net.stream"),
+        ("streams.incoming", "streams.reading"),
+        ("streams.reading", "streams.reader"),
         ("streams.reader", "net.stream"),
         ("tls.layer", "streams.reader"),
         ("streams.writer", "tls.layer"),

@@ -1,12 +1,6 @@
 """The reading half of a stream. See asyncio.StreamReader, whose behaviour this follows.
 
-A packet that comes while nothing is left of those before it stays the one `bytes` that was made of it: a
-read() that wants no less gets that very object. Otherwise everything lies end to end in a bytearray. A read
-that can be answered from there does not suspend, and one that is cancelled has taken nothing.
-
-Whoever waits is woken when there is enough: readexactly() once, and not by every packet. The transport is
-paused when more than twice the limit waits to be read and nobody waits for more, and goes on when it is no
-more than the limit.
+incoming.py holds what came in, and reading.py has the calls that wait for it and take it.
 """
 
 from __future__ import annotations
@@ -16,44 +10,24 @@ import sys
 from asyncio import events, exceptions, format_helpers, streams
 
 import cython
-from cython.cimports.cpython.buffer import PyObject_CheckBuffer
-from cython.cimports.cpython.bytearray import (
-    PyByteArray_AS_STRING,
-    PyByteArray_FromStringAndSize,
-    PyByteArray_GET_SIZE,
-    PyByteArray_Resize,
-)
-from cython.cimports.cpython.bytes import (
-    PyBytes_AS_STRING,
-    PyBytes_FromStringAndSize,
-    PyBytes_GET_SIZE,
-)
-from cython.cimports.hoop._c.linux import memchr, memmem
-from cython.cimports.hoop._c.python import (
-    PyLong_AsLongAndOverflow,
-    PyNumber_AsSsize_t,
-    Ref,
-    ref,
-)
-from cython.cimports.hoop.scheduling.base import LoopBase
-from cython.cimports.hoop.scheduling.coroutine import OVER, Method, NativeCoroutine, new_coroutine
-from cython.cimports.hoop.scheduling.future import new_future, renew_future
-from cython.cimports.hoop.sync.waiting import Primitive, finish_class, is_cancelled, wake
-from cython.cimports.libc.limits import LONG_MAX
-from cython.cimports.libc.string import memcpy, memmove
+from cython.cimports.cpython.bytearray import PyByteArray_FromStringAndSize
+from cython.cimports.hoop._c.python import PyLong_AsLongAndOverflow, PyNumber_AsSsize_t, ref
+from cython.cimports.hoop.scheduling.coroutine import Method, NativeCoroutine, new_coroutine
+from cython.cimports.hoop.streams.incoming import Incoming
+from cython.cimports.hoop.streams.reading import THE_READER_S, drop_line
+from cython.cimports.hoop.sync.waiting import finish_class
+
+from hoop.streams.reading import Line, Next, Read, ReadExactly, Until, Wait
 
 DEFAULT_LIMIT = streams._DEFAULT_LIMIT
-LIMIT_MAX = cython.declare(cython.Py_ssize_t, LONG_MAX // 4)
 NEWLINE = cython.declare(bytes, b"\n")
-EVERYTHING = cython.declare(cython.Py_ssize_t, LONG_MAX)
-THE_READER_S = cython.declare(cython.Py_ssize_t, -1)  # the limit of a call that was given none
 
 IncompleteReadError = cython.declare(object, exceptions.IncompleteReadError)
 LimitOverrunError = cython.declare(object, exceptions.LimitOverrunError)
 
 
 @cython.cclass
-class StreamReader(Primitive):
+class StreamReader(Incoming):
     """What comes in on a connection, to be read by a task. See asyncio.StreamReader.
 
     `limit` is how long a line may be; above twice as much in the buffer the transport is paused. readline()
@@ -70,14 +44,6 @@ class StreamReader(Primitive):
         self.bind(events.get_event_loop() if loop is None else loop)
         if self.bound_loop.get_debug():
             self.source_traceback = format_helpers.extract_stack(sys._getframe(0))
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def set_limit(self, limit) -> cython.int:
-        self.limit_ = limit
-        self.limit = int(limit) if limit < LIMIT_MAX else LIMIT_MAX
-        self.high = 2 * self.limit
-        return 0
 
     def __repr__(self):
         parts = ["StreamReader"]
@@ -118,83 +84,9 @@ class StreamReader(Primitive):
             data = bytes(copy)
         self.add_chunk(data)
 
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def add(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
-        if self.chunk is None and self.store is None:
-            self.chunk = PyBytes_FromStringAndSize(data, n)
-        else:
-            self.extend(data, n)
-        return self.arrived()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def add_chunk(self, chunk: bytes) -> cython.int:
-        if self.chunk is None and self.store is None:
-            self.chunk = chunk
-        else:
-            self.extend(PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
-        return self.arrived()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def extend(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
-        """Put bytes behind those that are there."""
-        size: cython.Py_ssize_t = self.size()
-        if self.store is None:
-            self.store = PyByteArray_FromStringAndSize(self.data(), size)
-            self.chunk = None
-            self.start = 0
-        elif self.start > size:  # so that what is moved is always less than what was read
-            memmove(PyByteArray_AS_STRING(self.store), self.data(), size)
-            self.start = 0
-            PyByteArray_Resize(self.store, size)
-        size = PyByteArray_GET_SIZE(self.store)
-        PyByteArray_Resize(self.store, size + n)
-        memcpy(PyByteArray_AS_STRING(self.store) + size, data, n)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def arrived(self) -> cython.int:
-        """There is more: wake who waits if it is enough, or stop more from coming if it is too much."""
-        size: cython.Py_ssize_t = self.size()
-        if self.waiter is not None:
-            if size >= self.need or is_cancelled(self.waiter):
-                self.wake_waiter()
-            return 0  # whoever was woken takes some first
-        return 0 if size <= self.high else self.maybe_pause()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def maybe_pause(self) -> cython.int:
-        if self.size() <= self.high or self.paused or self.transport is None:
-            return 0
-        try:
-            self.transport.pause_reading()
-        except NotImplementedError:
-            self.transport = None  # it cannot be paused: whatever comes has to be kept
-        else:
-            self.paused = True
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def maybe_resume(self) -> cython.int:
-        if self.paused and self.size() <= self.limit:
-            self.paused = False
-            self.transport.resume_reading()
-        return 0
-
     def feed_eof(self):
         """Say that nothing more comes."""
         self.end()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def end(self) -> cython.int:
-        self.eof = True
-        return self.wake_waiter()
 
     def at_eof(self):
         """Whether everything was read and nothing more comes."""
@@ -209,72 +101,7 @@ class StreamReader(Primitive):
         self.bytes_first = False
         self.fail(exc)
 
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def fail(self, error) -> cython.int:
-        self.error = error
-        waiter = self.waiter
-        self.waiter = None
-        self.need = 0
-        if waiter is not None and not is_cancelled(waiter):
-            waiter.set_exception(error)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def lose(self, error) -> cython.int:
-        """The connection failed: what came before can be read, and then this is raised."""
-        self.bytes_first = True
-        return self.fail(error)
-
     # ---- what goes out ----
-
-    @cython.cfunc
-    def take(self, n: cython.Py_ssize_t) -> bytes:
-        """The first n bytes, or all if there are no more."""
-        size: cython.Py_ssize_t = self.size()
-        if n >= size:
-            n = size
-            if self.chunk is not None and self.start == 0:
-                data: bytes = self.chunk
-                self.chunk = None
-                return data
-        if n == 0:
-            return b""
-        data = PyBytes_FromStringAndSize(self.data(), n)
-        self.drop(n)
-        return data
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def drop(self, n: cython.Py_ssize_t) -> cython.int:
-        """Forget the first n bytes, of at least as many."""
-        if self.lent:
-            del self.store[:n]
-            return 0
-        self.start += n
-        if self.size() == 0:
-            self.chunk = self.store = None
-            self.start = 0
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-2, check=False)
-    def find(
-        self, separators, offset: cython.Py_ssize_t, end: cython.pointer[cython.Py_ssize_t]
-    ) -> cython.Py_ssize_t:
-        """Where, from `offset` on, the separator begins that ends first; -1 if there is none."""
-        if type(separators) is bytes:
-            return _search(self, separators, offset, end)
-        start: cython.Py_ssize_t = -1
-        here: cython.Py_ssize_t
-        there: cython.Py_ssize_t = 0
-        for separator in cython.cast(list, separators):
-            here = _search(self, separator, offset, cython.address(there))
-            if here >= 0 and (start < 0 or there < end[0]):
-                start = here
-                end[0] = there
-        return start
 
     @cython.binding(True)
     def read(self, n=-1):
@@ -314,49 +141,6 @@ class StreamReader(Primitive):
         if not self.is_plain():
             return _next(self)
         return _until(NEXT, self, NEWLINE, None)
-
-    # ---- waiting ----
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def wake_waiter(self) -> cython.int:
-        waiter = self.waiter
-        if waiter is not None:
-            self.waiter = None
-            self.need = 0
-            wake(waiter, None)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def wait(self, c: NativeCoroutine, method: str, need: cython.Py_ssize_t) -> cython.int:
-        """What a step does last: wait until so much is there, or the end."""
-        if self.waiter is not None:
-            raise RuntimeError(
-                f"{method}() called while another coroutine is already waiting for incoming data"
-            )
-        if self.paused:
-            self.paused = False
-            self.transport.resume_reading()
-        native: LoopBase = self.native_loop
-        if native is None or native.debug:
-            self.waiter = self.bound_loop.create_future()
-        else:
-            if self.last_waiter is None or not renew_future(
-                cython.cast(Ref, self.last_waiter)  # uncounted
-            ):
-                self.last_waiter = new_future(native)
-            self.waiter = self.last_waiter
-        self.need = need
-        return c.wait_for(self.waiter)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def stop_waiting(self, c: NativeCoroutine) -> cython.int:
-        if self.waiter is c.future:
-            self.waiter = None
-            self.need = 0
-        return 0
 
     # ---- what asyncio's has ----
 
@@ -479,256 +263,6 @@ def _until(method: Method, reader: StreamReader, separator, limit) -> object:
     return c
 
 
-@cython.cfunc
-@cython.exceptval(-2, check=False)
-def _search(
-    reader: StreamReader,
-    separator: bytes,
-    offset: cython.Py_ssize_t,
-    end: cython.pointer[cython.Py_ssize_t],
-) -> cython.Py_ssize_t:
-    """Where, from `offset` on, a separator begins, and where it ends; -1 if it is not there."""
-    size: cython.Py_ssize_t = reader.size() - offset
-    length: cython.Py_ssize_t = PyBytes_GET_SIZE(separator)
-    if size < length:
-        return -1
-    data: cython.p_char = reader.data()
-    found: cython.p_char
-    if length == 1:
-        found = cython.cast(cython.p_char, memchr(data + offset, separator[0], size))
-    else:
-        found = cython.cast(
-            cython.p_char, memmem(data + offset, size, PyBytes_AS_STRING(separator), length)
-        )
-    if found is cython.NULL:
-        return -1
-    end[0] = found - data + length
-    return found - data
-
-
-@cython.cclass
-class Reading(Method):
-    """A method that reads."""
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def go_on(self, c: NativeCoroutine) -> cython.int:
-        """End, if there is enough, and wait if not."""
-        raise NotImplementedError(self.name)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def woken(self, c: NativeCoroutine) -> cython.int:
-        cython.cast(StreamReader, c.owner).stop_waiting(c)
-        return self.go_on(c)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def failed(self, c: NativeCoroutine, error) -> cython.int:
-        reader: StreamReader = cython.cast(StreamReader, c.owner)
-        reader.stop_waiting(c)
-        reader.maybe_pause()  # nobody waits any more for what is too much otherwise
-        raise error
-
-
-@cython.final
-@cython.cclass
-class Read(Reading):
-    """reader.read()."""
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def begin(self, c: NativeCoroutine) -> cython.int:
-        reader: StreamReader = cython.cast(StreamReader, c.owner)
-        if reader.has_failed():
-            raise reader.error
-        if c.count > 0 and not reader.eof and reader.size() == 0:
-            return reader.wait(c, "read", 0)
-        return self.go_on(c)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def go_on(self, c: NativeCoroutine) -> cython.int:
-        reader: StreamReader = cython.cast(StreamReader, c.owner)
-        if c.count < 0 and not reader.eof:
-            if reader.error is not None:
-                raise reader.error
-            return reader.wait(c, "read", EVERYTHING)
-        c.value = reader.take(c.count if c.count >= 0 else EVERYTHING)
-        reader.settle()
-        return OVER
-
-
-@cython.final
-@cython.cclass
-class ReadExactly(Reading):
-    """reader.readexactly()."""
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def begin(self, c: NativeCoroutine) -> cython.int:
-        if c.count < 0:
-            raise ValueError("readexactly size can not be less than zero")
-        reader: StreamReader = cython.cast(StreamReader, c.owner)
-        if reader.has_failed():
-            raise reader.error
-        return self.go_on(c)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def go_on(self, c: NativeCoroutine) -> cython.int:
-        reader: StreamReader = cython.cast(StreamReader, c.owner)
-        if reader.size() < c.count:
-            if reader.error is not None:
-                raise reader.error
-            if not reader.eof:
-                return reader.wait(c, "readexactly", c.count)
-            raise IncompleteReadError(reader.take(EVERYTHING), c.count)
-        c.value = reader.take(c.count)
-        reader.settle()
-        return OVER
-
-
-@cython.cclass
-class Until(Reading):
-    """reader.readuntil()."""
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def begin(self, c: NativeCoroutine) -> cython.int:
-        separators = c.value
-        if type(separators) is not bytes:
-            if isinstance(separators, tuple):
-                separators = sorted([_as_bytes(each) for each in separators], key=len)
-                if not separators:
-                    raise ValueError("Separator should contain at least one element")
-            else:
-                separators = _as_bytes(separators)
-            c.value = separators
-        if not len(separators if type(separators) is bytes else separators[0]):
-            raise ValueError("Separator should be at least one-byte string")
-        reader: StreamReader = cython.cast(StreamReader, c.owner)
-        if reader.has_failed():
-            raise reader.error
-        return self.go_on(c)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def go_on(self, c: NativeCoroutine) -> cython.int:
-        reader: StreamReader = cython.cast(StreamReader, c.owner)
-        limit: cython.Py_ssize_t = reader.limit if c.count == THE_READER_S else c.count
-        end: cython.Py_ssize_t = 0
-        start: cython.Py_ssize_t = reader.find(c.value, c.mark, cython.address(end))
-        if start >= 0:
-            if start > limit:
-                return self.too_long(c, "Separator is found, but chunk is longer than limit", start)
-            c.value = reader.take(end)
-            reader.settle()
-            return OVER
-        # What follows could be the beginning of a separator.
-        longest = c.value if type(c.value) is bytes else c.value[len(c.value) - 1]
-        end = reader.size() + 1 - PyBytes_GET_SIZE(longest)
-        if end > c.mark:
-            c.mark = end
-            if end > limit:
-                return self.too_long(c, "Separator is not found, and chunk exceed the limit", end)
-        if reader.eof:
-            return self.incomplete(c)
-        if reader.error is not None:
-            raise reader.error
-        return reader.wait(c, "readuntil", 0)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def too_long(self, c: NativeCoroutine, message: str, consumed: cython.Py_ssize_t) -> cython.int:
-        cython.cast(StreamReader, c.owner).maybe_pause()
-        raise LimitOverrunError(message, consumed)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def incomplete(self, c: NativeCoroutine) -> cython.int:
-        raise IncompleteReadError(cython.cast(StreamReader, c.owner).take(EVERYTHING), None)
-
-
-@cython.cclass
-class Line(Until):
-    """reader.readline()."""
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def too_long(self, c: NativeCoroutine, message: str, consumed: cython.Py_ssize_t) -> cython.int:
-        error = LimitOverrunError(message, consumed)
-        _drop_line(cython.cast(StreamReader, c.owner), consumed)
-        try:
-            raise error
-        except LimitOverrunError:
-            raise ValueError(message)  # noqa: B904  # with the context that asyncio's has
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def incomplete(self, c: NativeCoroutine) -> cython.int:
-        c.value = cython.cast(StreamReader, c.owner).take(EVERYTHING)
-        return OVER
-
-
-@cython.final
-@cython.cclass
-class Next(Line):
-    """The next step of `async for`."""
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def incomplete(self, c: NativeCoroutine) -> cython.int:
-        Line.incomplete(self, c)
-        if not c.value:
-            raise StopAsyncIteration
-        return OVER
-
-
-@cython.final
-@cython.cclass
-class Wait(Reading):
-    """reader._wait_for_data(), which some call that read the buffer themselves."""
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def begin(self, c: NativeCoroutine) -> cython.int:
-        reader: StreamReader = cython.cast(StreamReader, c.owner)
-        if reader.eof:
-            raise AssertionError("_wait_for_data after EOF")
-        if reader.bytes_first and reader.error is not None:
-            raise reader.error
-        method = c.value
-        c.value = None
-        return reader.wait(c, method, 0)
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def go_on(self, c: NativeCoroutine) -> cython.int:
-        cython.cast(StreamReader, c.owner).settle()
-        return OVER
-
-
-@cython.cfunc
-@cython.exceptval(-1, check=False)
-def _drop_line(reader: StreamReader, consumed: cython.Py_ssize_t) -> cython.int:
-    """Forget a line that is too long, or as much of it as there is."""
-    if reader.size() > consumed and reader.data()[consumed] == 10:
-        reader.drop(consumed + 1)
-    else:
-        reader.drop(reader.size())
-    return reader.settle()
-
-
-@cython.cfunc
-def _as_bytes(separator) -> bytes:
-    if not PyObject_CheckBuffer(separator):
-        raise TypeError(
-            f"argument should be integer or bytes-like object, not {type(separator).__name__!r}"
-        )
-    return bytes(memoryview(separator))  # bytes() would let a subclass have its say
-
-
 # ---- by name, for subclasses -------------------------------------------------------------------------
 
 
@@ -739,7 +273,7 @@ async def _readline(reader: StreamReader, limit):
     except IncompleteReadError as exc:
         return exc.partial
     except LimitOverrunError as exc:
-        _drop_line(reader, exc.consumed)
+        drop_line(reader, exc.consumed)
         raise ValueError(exc.args[0])  # noqa: B904
 
 
@@ -751,11 +285,11 @@ async def _next(reader):
     return line
 
 
-READ = cython.declare(Read, Read("read", StreamReader))
-READ_EXACTLY = cython.declare(ReadExactly, ReadExactly("readexactly", StreamReader))
-READ_UNTIL = cython.declare(Until, Until("readuntil", StreamReader))
-READ_LINE = cython.declare(Line, Line("readline", StreamReader))
-NEXT = cython.declare(Next, Next("__anext__", StreamReader))
-WAIT = cython.declare(Wait, Wait("_wait_for_data", StreamReader))
+READ = cython.declare(Method, Read("read", StreamReader))
+READ_EXACTLY = cython.declare(Method, ReadExactly("readexactly", StreamReader))
+READ_UNTIL = cython.declare(Method, Until("readuntil", StreamReader))
+READ_LINE = cython.declare(Method, Line("readline", StreamReader))
+NEXT = cython.declare(Method, Next("__anext__", StreamReader))
+WAIT = cython.declare(Method, Wait("_wait_for_data", StreamReader))
 
 finish_class(StreamReader, asyncio.StreamReader, ("read", "readexactly", "readline", "readuntil"))

@@ -1,0 +1,3 @@
+from hoop.sync.waiting import Primitive
+
+class Incoming(Primitive): ...
