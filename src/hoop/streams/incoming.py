@@ -1,6 +1,6 @@
 """The bytes that came in on a stream and were not read yet, and the one call that waits for more of them.
 
-A packet that comes while nothing is left of those before it stays the one `bytes` that was made of it: a
+A packet that comes while nothing is left of those before it stays the one `bytes` that was made of it. A
 read() that wants no less gets that very object. Otherwise everything lies end to end in a bytearray.
 
 A call that waits is woken when there is enough: readexactly() once, and not by every packet. The transport
@@ -204,7 +204,7 @@ class Incoming(Primitive):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def wait(self, c: NativeCoroutine, method: str, need: cython.Py_ssize_t) -> cython.int:
-        """What a step does last: wait until so much is there, or the end."""
+        """Wait until so much is there, or the end. A step does this last."""
         if self.waiter is not None:
             raise RuntimeError(
                 f"{method}() called while another coroutine is already waiting for incoming data"

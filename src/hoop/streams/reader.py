@@ -28,10 +28,10 @@ LimitOverrunError = cython.declare(object, exceptions.LimitOverrunError)
 
 @cython.cclass
 class StreamReader(Incoming):
-    """What comes in on a connection, to be read by a task. See asyncio.StreamReader.
+    """The bytes that come in on a connection, to be read by a task. See asyncio.StreamReader.
 
-    `limit` is how long a line may be; above twice as much in the buffer the transport is paused. readline()
-    and readuntil() can be called with a `limit` of their own, and readuntil() with a tuple of separators.
+    `limit` is how long a line may be. Above twice as much in the buffer the transport is paused. You can give
+    readline() and readuntil() a `limit` of their own, and readuntil() a tuple of separators.
     """
 
     def _state_names(self):
@@ -93,7 +93,7 @@ class StreamReader(Incoming):
         return self.eof and self.size() == 0
 
     def exception(self):
-        """What set_exception() was given; None without."""
+        """The exception that set_exception() was given; None without."""
         return self.error
 
     def set_exception(self, exc):
@@ -127,8 +127,8 @@ class StreamReader(Incoming):
     def readuntil(self, separator=NEWLINE, *, limit=None):
         """Read up to a separator, or the first of a tuple of them, which comes at the end of the result.
 
-        Raises IncompleteReadError at the end, with what there is, and LimitOverrunError if more than
-        `limit` bytes come before the separator; then nothing is taken. `limit` is the reader's, if
+        Raises IncompleteReadError at the end, with what there is. Raises LimitOverrunError if more than
+        `limit` bytes come before the separator, and then takes nothing. `limit` is the reader's, if
         this is not given.
         """
         return _until(READ_UNTIL, self, separator, limit)

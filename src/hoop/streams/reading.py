@@ -139,7 +139,7 @@ class Until(Reading):
             c.value = reader.take(end)
             reader.settle()
             return OVER
-        # What follows could be the beginning of a separator.
+        # The bytes behind could be the beginning of a separator.
         longest = c.value if type(c.value) is bytes else c.value[len(c.value) - 1]
         end = reader.size() + 1 - PyBytes_GET_SIZE(longest)
         if end > c.mark:
