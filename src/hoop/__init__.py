@@ -1,8 +1,15 @@
-"""hoop: the asyncio runtime for Python."""
+"""hoop: a faster asyncio event loop for Linux, with asyncio's interface.
+
+    import hoop
+
+    hoop.run(main())  # was: asyncio.run(main())
+
+Everything that runs for each callback, packet or task step is compiled to C.
+"""
 
 from __future__ import annotations
 
-import asyncio  # first: whoever imports _asyncio before it gets a second set of current tasks
+import asyncio  # first: importing _asyncio before it makes a second set of current tasks
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Generator
@@ -84,20 +91,20 @@ else:
     else:
 
         class QueueShutDown(Exception):
-            """Nothing raises it: asyncio's queues cannot be shut down on this Python."""
+            """Never raised here: on this Python asyncio's queues cannot be shut down."""
 
     if sys.platform != "win32":
         from asyncio import open_unix_connection, start_unix_server
     else:
 
         def open_unix_connection(*args: Any, **kwargs: Any) -> Any:
-            """Not on this system: asyncio has no Unix sockets there."""
+            """Raise RuntimeError: asyncio has no Unix sockets on this system."""
             raise RuntimeError(f"there are no Unix sockets on {sys.platform}")
 
         start_unix_server = open_unix_connection
 
     def _needs_linux(*args: Any, **kwargs: Any) -> Any:
-        """Not on this system: hoop's files need its event loop, and that needs Linux."""
+        """Raise RuntimeError: hoop's files need its event loop, and that needs Linux."""
         raise RuntimeError(f"hoop's files need Linux, and this is {sys.platform}")
 
     BinaryFile = TextFile = Path = _needs_linux
@@ -175,7 +182,14 @@ def __dir__() -> list[str]:
 
 
 class Runner(asyncio.Runner):  # type: ignore[misc]  # final only to typeshed
-    """asyncio.Runner on a hoop loop, unless another `loop_factory` is given."""
+    """asyncio.Runner on a hoop loop, unless you pass another `loop_factory`.
+
+    `debug` turns debug mode on or off; None leaves asyncio's default. Not on Linux, the runner uses
+    asyncio's loop, with a RuntimeWarning.
+
+        with hoop.Runner() as runner:
+            runner.run(main())
+    """
 
     def __init__(
         self,
@@ -201,9 +215,12 @@ def run(
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> _T:
-    """Run a coroutine on a new hoop loop and return its result. See asyncio.run.
+    """Run a coroutine on a new hoop loop, and return its result. See asyncio.run.
 
-    Raises RuntimeError if a loop is running in this thread already.
+    `debug` turns debug mode on or off; None leaves asyncio's default. Raises the coroutine's exception, or
+    RuntimeError if a loop is running in this thread already.
+
+        hoop.run(main())  # was: asyncio.run(main())
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("hoop.run() cannot be called from a running event loop")
@@ -212,7 +229,7 @@ def run(
 
 
 if sys.version_info >= (3, 12):
-    # Made as asyncio makes its own: anyio looks into a factory to see that it is an eager one.
+    # Made as asyncio makes its own, because anyio recognizes an eager factory by that.
     eager_task_factory = asyncio.create_eager_task_factory(Task)
 else:
 
@@ -228,6 +245,9 @@ else:
         return Task(coro, loop=loop, name=name, context=context, eager_start=eager_start)
 
 
-eager_task_factory.__doc__ = (
-    "A task factory whose tasks take their first step at once. See asyncio.eager_task_factory."
-)
+eager_task_factory.__doc__ = """A task factory whose tasks take their first step at once.
+
+A task that never has to wait then costs no turn of the loop. See asyncio.eager_task_factory.
+
+    asyncio.get_running_loop().set_task_factory(hoop.eager_task_factory)
+"""

@@ -1,8 +1,8 @@
-"""The chat room: who is in it, what is said, and the web application that serves it.
+"""The chat room: its members, their messages, and the web application that serves it.
 
-Every event goes to every member through a queue of the member's own, so one slow member never
-holds up the others; a member who falls too far behind is cut off. Events are JSON objects with a
-`type`; the ones a member sends are `hello` (once, first) and `say`.
+The room sends every event through a queue of each member, so one slow member never holds up the others. The
+room cuts off a member that falls too far behind. Events are JSON objects with a `type`. A member sends
+`hello` (once, first) and `say`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ STATS_INTERVAL_S = 1.0
 
 
 class Refused(Exception):
-    """What a member sent makes no sense; the message says why, to the member."""
+    """A member sent something that makes no sense. The message tells the member why."""
 
 
 class Member:
-    """One WebSocket in the room, and what is still to be sent to it."""
+    """One WebSocket in the room, and the frames still to be sent to it."""
 
     def __init__(self, name: str, socket: web.WebSocketResponse, request: web.Request) -> None:
         self.name = name
@@ -53,18 +53,18 @@ class Member:
         await self._socket.close(code=WSCloseCode.GOING_AWAY, message=b"the room closes")
 
     async def send_posted(self, room: Room) -> None:
-        """Send what is posted, for as long as the connection lasts."""
+        """Send the posted frames, for as long as the connection lasts."""
         while True:
             frame = await self._outbox.get()
             try:
                 await self._socket.send_str(frame)
             except ConnectionError:
-                return  # It is gone; whoever listens to it finds out as well, and lets it leave.
+                return  # The member is gone. The task that listens to it finds out as well, and removes it.
             room.frames_sent += 1
 
 
 class Room:
-    """Members by name, the last messages, and counts of what went on."""
+    """The members by name, the last messages, and counts of all traffic."""
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}

@@ -1,8 +1,8 @@
-"""Clients that drive the chat room over real connections and check what they get.
+"""Clients that drive the chat room over real connections and check all they get.
 
-Every client says its messages one at a time, the next when it has seen its own come back, so there
-are never more under way than there are clients. Every client must get every message of all clients
-exactly once, in the order the room numbered them, and word for word.
+Every client says its messages one at a time: the next one when its own last one has come back. So there are
+never more messages under way than clients. Every client must get every message of all clients exactly once,
+in the order the room numbered them, and word for word.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from aiohttp import ClientSession, ClientWebSocketResponse
 
 DRIVE_TIMEOUT_S = 120.0
 PAGE_REQUESTS_AT_ONCE = 10
-CLIENT_PREFIX = "Client "  # What people at the open page say while the clients talk is not counted.
+CLIENT_PREFIX = "Client "  # Messages of people at the open page are not counted.
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the clients saw, and what it cost this process: server and clients together."""
+    """The clients' results, and the cost for this process: server and clients together."""
 
     clients: int
     messages: int
@@ -59,7 +59,7 @@ class Client:
     async def take_part(
         self, session: ClientSession, url: str, everyone: asyncio.Barrier, expected: frozenset[str]
     ) -> None:
-        """Join, say all there is to say and leave when every expected message has come."""
+        """Join, say all messages, and leave when every expected message has come."""
         async with session.ws_connect(url) as socket:
             await socket.send_json({"type": "hello", "name": self.name})
             await self._wait_welcome(socket)

@@ -1,4 +1,4 @@
-"""The demonstration from start to end: serve, drive, tell what happened, leave the page open."""
+"""The demonstration from start to end: serve, drive, report, and leave the page open."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def serving(app: web.Application, port: int) -> AsyncIterator[str]:
 
 
 def summary(outcome: Outcome, page_bytes: int) -> str:
-    """Return what happened and what it cost, as lines to print."""
+    """Return the result and its cost, as lines to print."""
     lines = [
         f"{outcome.clients} clients said {outcome.messages:,} messages over WebSockets",
         f"  delivered  {outcome.deliveries:,} of {outcome.deliveries_expected:,} messages",

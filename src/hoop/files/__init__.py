@@ -1,4 +1,4 @@
-"""Files without waiting for disks. The names are aiofiles': `from hoop import files as aiofiles`."""
+"""Files that never block the loop. The names are those of aiofiles: `from hoop import files as aiofiles`."""
 
 from hoop.files import os, ospath, tempfile
 from hoop.files.file import AsyncFile, BinaryFile, TextFile

@@ -1,4 +1,4 @@
-"""How a file operation is made: at once, by the loop's driver, or on a thread of the loop's pool."""
+"""How hoop makes a file operation: at once, by the loop's driver, or on a thread of the loop's pool."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def encoded(path: StrOrBytesPath) -> bytes:
-    """The bytes of a path: no subclass, for the core takes just bytes."""
+    """The bytes of a path, as plain bytes: the compiled modules take no subclass."""
     name = os.fsencode(path)
     return name if type(name) is bytes else bytes(memoryview(name))
 
 
 def running_loop() -> EventLoop:
-    """The running loop. Raises RuntimeError if it is not one of hoop's."""
+    """The running loop. Raises RuntimeError if it is not a hoop loop."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, EventLoop):
         raise RuntimeError(f"hoop's files need a hoop loop (see hoop.run), and this is {loop!r}")
@@ -33,7 +33,7 @@ def running_loop() -> EventLoop:
 
 
 async def call(op: SystemCall, *names: object) -> int:
-    """Make a system call and return its result. Raises the OSError that os would."""
+    """Make a system call and return its result. Raises the OSError that os would raise."""
     loop = running_loop()
     future = op.call(loop, loop._file_pool)
     try:
@@ -61,7 +61,7 @@ def os_error(result: int, *names: object) -> OSError:
 async def in_thread(
     function: Callable[..., _T], *args: Any, undo: Callable[[Any], object] | None = None
 ) -> _T:
-    """Call a function that waits for a disk. If this is cancelled or closed, `undo` gets its result."""
+    """Call a function that waits for a disk. If the caller is cancelled or closed, `undo` gets the result."""
     future = running_loop()._file_pool.call(function, *args, undo=undo)
     try:
         result: _T = await future
@@ -72,7 +72,7 @@ async def in_thread(
 
 
 def undo_result(future: asyncio.Future[Any], undo: Callable[[Any], object] | None) -> None:
-    """Undo a call whose result came in the very turn in which the one that waited was told to end."""
+    """Undo a call that ended in the same turn of the loop in which its caller was cancelled."""
     if undo is not None and future.done() and not future.cancelled() and not future.exception():
         loop = future.get_loop()
         assert isinstance(loop, EventLoop)
@@ -80,19 +80,19 @@ def undo_result(future: asyncio.Future[Any], undo: Callable[[Any], object] | Non
 
 
 def drop(fd: int) -> None:
-    """Close a descriptor that nobody has got, without waiting."""
+    """Close a descriptor that no caller has received, without waiting."""
     loop = running_loop()
     calls.drop(fd, loop, loop._file_pool)
 
 
 async def in_own_thread(function: Callable[..., _T], *args: Any) -> _T:
-    """Call a function that may wait for ever. Cancelling this does not stop it."""
+    """Call a function that may wait for ever. Cancelling the caller does not stop the function."""
     result: _T = await running_loop()._file_pool.call_alone(function, *args)
     return result
 
 
 def wrap(function: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """A coroutine function that calls `function` on a thread for files."""
+    """Return a coroutine function that calls `function` on a thread for files."""
 
     @functools.wraps(function)
     async def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -102,7 +102,7 @@ def wrap(function: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:
 
 
 async def outlast(future: asyncio.Future[_T]) -> _T:
-    """Wait for the end of what cannot be stopped, also if cancelled; then be cancelled."""
+    """Wait for a call that cannot be stopped, even if cancelled. Raises CancelledError only after its end."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
@@ -111,6 +111,6 @@ async def outlast(future: asyncio.Future[_T]) -> _T:
             cancelled = exc
     if cancelled is not None:
         if not future.cancelled():
-            future.exception()  # it has been looked at
+            future.exception()  # mark it as retrieved: no warning later
         raise cancelled
     return future.result()

@@ -1,13 +1,13 @@
-"""Open files. See io.open for what everything means; here it is awaited.
+"""Open files. They have the methods of io's files, which you await here.
 
     LineSource          (disk/source.py) `async for`
-      AsyncFile         what text and binary files share: order, closing, positions
+      AsyncFile         common to text and binary files: order, closing, positions
         BinaryFile
-        TextFile        an io.TextIOWrapper over the file's Buffer does the text
+        TextFile        an io.TextIOWrapper over the file's Buffer handles the text
 
-An operation first tries to do everything in memory, on the loop. Only if it lacks something does it queue
-for its turn on the file, have that fetched, and then do the same. Operations on one file are done one after
-the other in the order in which they were begun.
+An operation first tries to do everything in memory, on the loop. If data is missing it queues for its turn
+on the file, has the data fetched, and tries again. The operations on one file run one after the other, in
+the order in which they were begun.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _Data = TypeVar("_Data", str, bytes)
 
 TO_END, LINE = -1, -2
 _EVERYTHING = (1 << 63) - 1
-_NEED_MAX = 1 << 40  # whoever asks for more wants everything
+_NEED_MAX = 1 << 40  # a larger size means everything
 
-# Encodings of which so many bytes are sure to make a character, whatever came before.
+# Encodings in which _CHARACTER_BYTES bytes always contain a whole character.
 _PLAIN = {"utf-8", "utf-8-sig", "ascii", "iso8859-1", "latin-1", "cp1252", "iso8859-15"}
 _WIDE = {"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}
-_CHARACTER_BYTES = 8  # no encoding of these takes more, marks included
+_CHARACTER_BYTES = 8  # no encoding of these takes more for a character, byte order mark included
 _MASK = (1 << 64) - 1
 _WHENCES = (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE)
-_TEXT_CHUNK = 8192  # what io.TextIOWrapper decodes at a time
+_TEXT_CHUNK = 8192  # so many bytes io.TextIOWrapper decodes at a time
 
 
 class AsyncFile(LineSource, Generic[_Data]):
-    """An open file. Made by hoop.open()."""
+    """An open file, made by hoop.open()."""
 
     if TYPE_CHECKING:
 
@@ -63,42 +63,42 @@ class AsyncFile(LineSource, Generic[_Data]):
 
     @property
     def name(self) -> Any:
-        """What it was opened by: a path or a descriptor."""
+        """The path or descriptor that the file was opened with."""
         return self.buffer.name
 
     @property
     def mode(self) -> str:
-        """The mode, as the builtin's file has it."""
+        """The mode, in the form that the builtin's file shows."""
         mode: str = self.buffer.mode
         return mode
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed."""
+        """True if the file is closed."""
         return self.buffer.closed
 
     def fileno(self) -> int:
-        """The descriptor. Raises ValueError when closed."""
+        """Return the descriptor. Raises ValueError if the file is closed."""
         number: int = self._stack.fileno()
         return number
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Return True if the file is a terminal."""
         answer: bool = self._stack.isatty()
         return answer
 
     def readable(self) -> bool:
-        """Whether it can be read."""
+        """Return True if the file was opened for reading."""
         answer: bool = self._stack.readable()
         return answer
 
     def writable(self) -> bool:
-        """Whether it can be written."""
+        """Return True if the file was opened for writing."""
         answer: bool = self._stack.writable()
         return answer
 
     def seekable(self) -> bool:
-        """Whether it has positions."""
+        """Return True if the file has positions: a pipe has none."""
         answer: bool = self._stack.seekable()
         return answer
 
@@ -117,10 +117,12 @@ class AsyncFile(LineSource, Generic[_Data]):
         send: bool = False,
         accepted: int | None = None,
     ) -> _T:
-        """Do an operation in its turn, with so much of the file in memory (None: whatever is there).
+        """Do an operation in its turn, with `need` bytes of the file in memory; None asks for no more than
+        is there.
 
-        With `first_send` nothing is pending when it begins, with `send` when it has ended. `accepted` is what
-        the buffer had accepted before the operation, if that has begun already.
+        With `first_send` all pending data is written before the operation begins, with `send` before it
+        ends. The number `accepted` counts what the buffer had accepted before an operation that has begun
+        already.
         """
         self.queued += 1
         try:
@@ -142,7 +144,7 @@ class AsyncFile(LineSource, Generic[_Data]):
             self.queued -= 1
 
     async def _prepare(self, need: int) -> None:
-        """Have so much of the file in memory, or all that is left."""
+        """Have `need` bytes of the file in memory, or all that are left."""
         buffer = self.buffer
         self._hand_over()
         while not buffer.closed and not buffer.ready(need):
@@ -157,7 +159,7 @@ class AsyncFile(LineSource, Generic[_Data]):
             buffer.raise_error()
 
     def _hand_over(self) -> None:
-        """Let the buffer have what was written."""
+        """Give the buffer the data that was written."""
         self.dirty = False
 
     def _lines_are_plain(self) -> bool:
@@ -165,7 +167,7 @@ class AsyncFile(LineSource, Generic[_Data]):
         return True
 
     async def _settle(self, send: bool, accepted: int = _EVERYTHING) -> None:
-        """After an operation: write what is too much to keep. See _drain()."""
+        """After an operation: write the data that exceeds the buffer's size. See _drain()."""
         if send:
             self._hand_over()
         if self.buffer.pending_bytes and (send or self.buffer.is_full()):
@@ -174,8 +176,8 @@ class AsyncFile(LineSource, Generic[_Data]):
     async def _drain(self, accepted: int = _EVERYTHING, everything: bool = True) -> None:
         """Write everything pending, or so much that the rest fits the buffer.
 
-        If the kernel refuses it, what `accepted` counts stays pending, up to a buffer's size. The rest is
-        of the operation that raises.
+        If the kernel refuses, the part counted by `accepted` stays pending, up to a buffer's size. The rest
+        belongs to the operation that raises.
         """
         buffer = self.buffer
         while buffer.draining or (buffer.pending_bytes if everything else buffer.is_full()):
@@ -198,7 +200,7 @@ class AsyncFile(LineSource, Generic[_Data]):
         first_send: bool,
         send: bool,
     ) -> _T:
-        """Do an operation as a whole on a thread of its own. Cancelled, it stops where it waits."""
+        """Do a whole operation on a thread of its own. A cancellation stops the thread where it waits."""
         buffer = self.buffer
         if buffer.closed:
             return operation(*args)
@@ -222,7 +224,7 @@ class AsyncFile(LineSource, Generic[_Data]):
             try:
                 await engine.outlast(under_way)
             except OSError:
-                pass  # that it was stopped
+                pass  # the thread was stopped
             raise
         except GeneratorExit:
             buffer.stop()
@@ -230,8 +232,8 @@ class AsyncFile(LineSource, Generic[_Data]):
         finally:
             if under_way.done():
                 buffer.may_wait = False
-                if buffer.abort_fd >= 0:  # else it is closed already
-                    with contextlib.suppress(BlockingIOError):  # nobody stopped it
+                if buffer.abort_fd >= 0:  # else the descriptor is closed already
+                    with contextlib.suppress(BlockingIOError):  # the thread was not told to stop
                         os.eventfd_read(buffer.abort_fd)
 
     def _waiting(
@@ -242,7 +244,7 @@ class AsyncFile(LineSource, Generic[_Data]):
         first_send: bool,
         send: bool,
     ) -> _T:
-        """On a thread: the operation, with calls that wait."""
+        """On a thread: the operation, with system calls that wait."""
         buffer = self.buffer
         buffer.begin()
         accepted = buffer.accepted_bytes
@@ -267,7 +269,7 @@ class AsyncFile(LineSource, Generic[_Data]):
     # ---- what both kinds do ----
 
     async def tell(self) -> int:
-        """The position; of a text file something opaque that seek() understands."""
+        """Return the position in bytes. In a text file it is an opaque number for seek()."""
         buffer = self.buffer
         if buffer.appends and (self.dirty or buffer.pending_bytes):
             return await self._operate(None, self._stack.tell, first_send=self.dirty)
@@ -277,21 +279,21 @@ class AsyncFile(LineSource, Generic[_Data]):
         return position
 
     async def flush(self) -> None:
-        """Hand everything written to the kernel. Raises OSError if it does not take it."""
+        """Hand all written data to the kernel. Raises OSError if the kernel does not take it."""
         await self._operate(None, self._stack.flush, send=True)
 
     async def fsync(self) -> None:
-        """Flush, and wait until the disk has the file."""
+        """Flush, and wait until the disk has the file. Raises OSError if that fails."""
         await self.flush()
         await engine.call(self.buffer.syncing(False), self.name)
 
     async def fdatasync(self) -> None:
-        """Flush, and wait until the disk has what is needed to read the file."""
+        """Flush, and wait until the disk has the data and what reading needs. Raises OSError on failure."""
         await self.flush()
         await engine.call(self.buffer.syncing(True), self.name)
 
     async def truncate(self, size: int | None = None, /) -> int:
-        """Cut or extend the file, at the position or at `size`. Returns the size."""
+        """Cut or extend the file to `size` bytes, or to the current position. Returns the new size."""
         if self.closed and self._stack is self.buffer:
             raise ValueError("truncate of closed file")
         self.queued += 1
@@ -321,27 +323,27 @@ class AsyncFile(LineSource, Generic[_Data]):
         return size
 
     async def writelines(self, lines: Iterable[Any], /) -> None:
-        """Write each of some pieces."""
+        """Write several pieces, one after the other. No newlines are added."""
         if self.closed:
             raise ValueError("I/O operation on closed file.")
         for line in lines:
             await self.write(line)
 
     async def write(self, data: Any, /) -> int:
-        """Write. Returns how much, which is all of it."""
+        """Write data. Returns its length: a file always takes everything or raises."""
         raise NotImplementedError
 
     async def readline(self, size: int = -1, /) -> _Data:
-        """Read a line with its end. Empty at the end of the file."""
+        """Read a line with its end. The result is empty at the end of the file."""
         raise NotImplementedError
 
     async def readlines(self, hint: int | None = -1, /) -> list[_Data]:
-        """Read all lines that are left, or until `hint` characters were read."""
+        """Read all lines that are left, or stop after about `hint` characters."""
         lines: list[_Data] = await self._operate(TO_END, self._stack.readlines, hint)
         return lines
 
     async def wait_for_line(self) -> _Data:
-        """The next line in `async for`, when it is not in memory."""
+        """The next line for `async for`, if it is not in memory."""
         line = await self.readline()
         if not line:
             raise StopAsyncIteration
@@ -350,9 +352,9 @@ class AsyncFile(LineSource, Generic[_Data]):
     # ---- the end ----
 
     async def close(self) -> None:
-        """Write what is pending and give the descriptor back, also if cancelled. Again: does nothing.
+        """Write pending data and close the descriptor, even if cancelled. A second call does nothing.
 
-        Raises OSError if something could not be written; the file is closed all the same.
+        Raises OSError if some data could not be written. The file is closed all the same.
         """
         buffer = self.buffer
         if buffer.closed:
@@ -370,12 +372,12 @@ class AsyncFile(LineSource, Generic[_Data]):
         try:
             await engine.outlast(asyncio.ensure_future(self._close()))
         finally:
-            buffer.close_forgotten()  # if that was itself cancelled
+            buffer.close_forgotten()  # if closing was itself cancelled
 
     async def _close(self) -> None:
         buffer = self.buffer
         if buffer.may_wait:
-            buffer.stop()  # whoever reads or writes now stops
+            buffer.stop()  # a thread that reads or writes now stops
         try:
             if not buffer.closed:
                 await self._operate(None, self._stack.flush, send=True)
@@ -441,7 +443,14 @@ _READER_SAYS_TRUNCATE = _reader_says()
 
 
 class BinaryFile(AsyncFile[bytes]):
-    """A file of bytes. See io.BufferedRandom."""
+    """A file of bytes, as hoop.open(path, "rb") gives it. See io.BufferedRandom.
+
+    For example:
+
+        async with hoop.open("image.png", "rb") as file:
+            header = await file.read(8)
+            await file.seek(0)
+    """
 
     __slots__ = ("_direct",)
 
@@ -449,7 +458,7 @@ class BinaryFile(AsyncFile[bytes]):
         super().__init__(buffer)
         if buffer.regular:
             self.next_line = buffer.can_read or None
-        # The kernel moves the user's own bytes, which it wants to lie at certain addresses.
+        # With O_DIRECT the kernel moves your own bytes, and wants them at aligned addresses.
         self._direct = (
             buffer.regular
             and buffer.unbuffered
@@ -457,7 +466,11 @@ class BinaryFile(AsyncFile[bytes]):
         )
 
     async def read(self, size: int | None = -1, /) -> bytes:
-        """Read up to `size` bytes, or everything; fewer only at the end."""
+        """Read up to `size` bytes, or everything that is left. The result is shorter only at the end of the
+        file.
+
+            block = await file.read(4096)
+        """
         if not self.queued and not self._special:
             data: bytes | None = self.buffer.try_read(size)
             if data is not None:
@@ -465,7 +478,7 @@ class BinaryFile(AsyncFile[bytes]):
         return await self._operate(-1 if size is None else size, self.buffer.read, size)
 
     async def read1(self, size: int = -1, /) -> bytes:
-        """Read what one call of the kernel brings, up to `size` bytes."""
+        """Read up to `size` bytes with at most one system call."""
         self._check("read1")
         return await self._operate(1, self.buffer.read1, size)
 
@@ -474,14 +487,21 @@ class BinaryFile(AsyncFile[bytes]):
         return await self.read(-1)
 
     async def readinto(self, b: Any, /) -> int:
-        """Read into a buffer until it is full or the file ends. Returns how many bytes."""
+        """Read into a writable buffer until it is full or the file ends. Returns the number of bytes.
+
+        For example:
+
+            n = await file.readinto(memory)
+        """
         self._check("readinto")
         if self._direct:
             return await self._move(b, True)
         return await self._operate(memoryview(b).nbytes, self.buffer.readinto, b)
 
     async def _move(self, b: Any, into: bool) -> int:
-        """Make one call with the user's own memory, which is in use until its end, also if cancelled."""
+        """Make one call with the user's own memory. The kernel uses the memory until the call ends, even if
+        cancelled.
+        """
         return await engine.outlast(asyncio.ensure_future(self._move_in_turn(b, into)))
 
     async def _move_in_turn(self, b: Any, into: bool) -> int:
@@ -497,17 +517,17 @@ class BinaryFile(AsyncFile[bytes]):
             self.queued -= 1
 
     async def readinto1(self, b: Any, /) -> int:
-        """Read into a buffer what one call of the kernel brings. Returns how many bytes."""
+        """Read into a writable buffer with at most one system call. Returns the number of bytes."""
         self._check("readinto")
         return await self._operate(1, self.buffer.readinto1, b)
 
     async def peek(self, size: int = 0, /) -> bytes:
-        """What follows, without moving on. At least a byte, unless the file ends."""
+        """Return the next bytes without moving the position: at least one, unless the file ends."""
         self._check("peek")
         return await self._operate(1, self.buffer.peek, size)
 
     async def readline(self, size: int | None = -1, /) -> bytes:
-        """Read a line with its end, at most `size` bytes of it. Empty at the end of the file."""
+        """Read a line with its end, at most `size` bytes of it. The result is empty at the file's end."""
         limit = -1 if size is None else size
         buffer = self.buffer
         if buffer.closed or not buffer.can_read:
@@ -519,7 +539,7 @@ class BinaryFile(AsyncFile[bytes]):
         return await self._operate(limit, buffer.readline, limit)
 
     async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        """Read all lines that are left, or until `hint` bytes were read."""
+        """Read all lines that are left, or stop after about `hint` bytes."""
         if self.buffer.closed:
             raise ValueError("I/O operation on closed file.")
         if not self.buffer.can_read:
@@ -534,14 +554,14 @@ class BinaryFile(AsyncFile[bytes]):
         return lines
 
     def _check(self, doing: str) -> None:
-        """Raise at once what reading would."""
+        """Raise at once what a read would raise."""
         if self.buffer.closed or not self.buffer.can_read:
             getattr(self.buffer, doing)(b"" if doing == "readinto" else 0)
 
     async def write(self, data: Any, /) -> int:
-        """Write bytes. Returns how many, which is all of them.
+        """Write bytes. Returns their number: a file always takes everything or raises.
 
-        Cancelled, the data stays in the buffer: it is written by what is next done with the file.
+        If the task is cancelled, the data stays in the buffer. The next operation on the file writes it.
         """
         buffer = self.buffer
         if self._direct and buffer.can_write and not isinstance(data, str):
@@ -555,10 +575,12 @@ class BinaryFile(AsyncFile[bytes]):
         return n
 
     async def seek(self, target: int, whence: int = 0, /) -> int:
-        """Move. Returns the position."""
+        """Move to `target` bytes from the start, the position or the end (`whence` 0, 1 or 2). Returns the
+        position.
+        """
         buffer = self.buffer
         busy = self.queued or self._special or buffer.pending_bytes or buffer.draining
-        if busy and not buffer.closed and whence in _WHENCES:  # any other sends nothing and raises
+        if busy and not buffer.closed and whence in _WHENCES:  # any other just raises
             return await self._operate(None, buffer.seek, target, whence, first_send=True)
         return buffer.seek(target, whence)
 
@@ -567,14 +589,21 @@ def _nothing() -> None:
     """An operation that only takes its turn."""
 
 
-# What io itself gave these names: whoever replaces them later, as blockbuster does, means files that wait.
+# io's own methods. blockbuster replaces them later, to forbid files that block the loop. These do not.
 _read_text = io.TextIOWrapper.read
 _write_text = io.TextIOWrapper.write
 _readline_text = io.TextIOWrapper.readline
 
 
 class TextFile(AsyncFile[str]):
-    """A file of characters. See io.TextIOWrapper."""
+    """A file of characters, as hoop.open(path) gives it. See io.TextIOWrapper.
+
+    For example:
+
+        async with hoop.open("notes.txt", encoding="utf-8") as file:
+            async for line in file:
+                print(line, end="")
+    """
 
     __slots__ = ("_plain", "_sends_lines", "_text")
 
@@ -594,10 +623,10 @@ class TextFile(AsyncFile[str]):
         self._text.mode = buffer.mode  # type: ignore[misc]
         self._sends_lines = sends_lines
         codec = _codec_name(self._text.encoding)
-        # Whether a line that the window holds is one to the decoder, too.
+        # Whether the decoder ends lines at the same bytes as the buffer does.
         self._plain = codec in _PLAIN and newline in (None, "", "\n")
         if not self._special and codec not in _PLAIN and codec not in _WIDE:
-            self._special = True  # nobody knows how many bytes a character takes: as a whole, then
+            self._special = True  # bytes per character are not known: use a thread
         if self._plain and not self._special and buffer.can_read:
             self.next_line = _readline_text.__get__(self._text)
 
@@ -608,17 +637,17 @@ class TextFile(AsyncFile[str]):
 
     @property
     def errors(self) -> str | None:
-        """What is done about characters that cannot be coded."""
+        """The name of the handler for characters that cannot be encoded or decoded."""
         return self._text.errors
 
     @property
     def newlines(self) -> Any:
-        """The ends of lines met so far: None, one, or a tuple."""
+        """The line ends met so far: None, one string, or a tuple of them."""
         return self._text.newlines
 
     @property
     def line_buffering(self) -> bool:
-        """Whether each line is written at once."""
+        """True if the file writes each line at once."""
         return self._sends_lines
 
     def _hand_over(self) -> None:
@@ -630,7 +659,10 @@ class TextFile(AsyncFile[str]):
         return self._plain
 
     async def read(self, size: int | None = -1, /) -> str:
-        """Read up to `size` characters, or everything; fewer only at the end."""
+        """Read up to `size` characters, or everything that is left. The result is shorter only at the end.
+
+        Raises UnicodeDecodeError if the bytes do not fit the encoding.
+        """
         if self.buffer.closed or not self.buffer.can_read:
             return _read_text(self._text, size)
         need = TO_END if size is None or size < 0 else _bytes_for(size)
@@ -639,7 +671,7 @@ class TextFile(AsyncFile[str]):
         return await self._operate(need, _read_text, self._text, size)
 
     async def readline(self, size: int = -1, /) -> str:
-        """Read a line, at most `size` characters of it. Empty at the end of the file."""
+        """Read a line, at most `size` characters of it. The result is empty at the end of the file."""
         if self.buffer.closed or not self.buffer.can_read:
             return _readline_text(self._text, size)
         need = LINE if self._plain else TO_END
@@ -650,7 +682,7 @@ class TextFile(AsyncFile[str]):
         return await self._operate(need, _readline_text, self._text, size)
 
     async def readlines(self, hint: int | None = -1, /) -> list[str]:
-        """Read all lines that are left, or until `hint` characters were read."""
+        """Read all lines that are left, or stop after about `hint` characters."""
         if self.buffer.closed or not self.buffer.can_read:
             return self._text.readlines(-1 if hint is None else hint)
         lines: list[str] = []
@@ -663,9 +695,9 @@ class TextFile(AsyncFile[str]):
         return lines
 
     async def write(self, data: str, /) -> int:
-        """Write characters. Returns how many, which is all of them.
+        """Write characters. Returns their number: a file always takes everything or raises.
 
-        Cancelled, the text stays in the buffer: it is written by what is next done with the file.
+        If the task is cancelled, the text stays in the buffer. The next operation on the file writes it.
         """
         send = self._sends_lines and isinstance(data, str) and ("\n" in data or "\r" in data)
         if self.queued or self._special:
@@ -682,12 +714,12 @@ class TextFile(AsyncFile[str]):
         return n
 
     async def seek(self, target: int, whence: int = 0, /) -> int:
-        """Move, to the start, the end, or what tell() gave. Returns the position."""
+        """Move to the start, to the end, or to a number that tell() gave. Returns the position."""
         if self.buffer.closed:
             return self._text.seek(target, whence)
         again = 0
         if whence == 0 and target > _MASK:
-            again = (target >> 128) & _MASK  # bytes that have to be decoded again
+            again = (target >> 128) & _MASK  # so many bytes are to be decoded again
         if again and not self._special:
             await self._operate(None, _nothing, send=True)
             self.buffer.seek(target & _MASK)
@@ -698,7 +730,7 @@ class TextFile(AsyncFile[str]):
 
 
 def _bytes_for(size: int) -> int:
-    """How many bytes are sure to make so many characters."""
+    """A number of bytes that always contains `size` characters."""
     return size * _CHARACTER_BYTES + _TEXT_CHUNK if size < _NEED_MAX else TO_END
 
 
@@ -708,7 +740,7 @@ def _codec_name(encoding: str) -> str:
 
 
 class Opening(Generic[_T]):
-    """What hoop.open() gives: `await` it, or enter it with `async with`. Nothing is opened before."""
+    """The result of hoop.open(): await it, or enter it with `async with`. Only that opens the file."""
 
     __slots__ = ("_file", "_open")
 

@@ -1,8 +1,8 @@
-"""hoop.open(): from a name and a mode to an open file, without making the loop wait.
+"""hoop.open(): from a name and a mode to an open file, without blocking the loop.
 
-A name that the kernel has in its cache is opened at once (openat2 with RESOLVE_CACHED), on file systems of
-this machine: on others, opening may ask a server. Which a folder is on is found out, on a thread, when the
-first file in it is opened. Everything else is opened by the driver or on a thread.
+On a file system of this machine the loop opens a name at once if the kernel has it in its cache (openat2
+with RESOLVE_CACHED). On any other file system, opening may ask a server. A thread finds out which kind a
+folder is on, when the first file in it is opened. The driver or a thread opens everything else.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 Opener = Callable[[Any, int], int]
 
 # The folders from which a file was opened, and the device (see core.look_at) that it was on. Only local
-# devices: opening a name that is known there, and closing what was only read, ask no server.
+# devices are in it. On those no server is asked when a cached name is opened, or a file closed after reading.
 folders: dict[bytes, int] = {}
 _FOLDERS_MAX = 4096
 _local_devices = calls.devices()
 _DEVICES_MAX = 4096
 
-# What a name that is cached may say that holds however it is opened. Anything else is tried again on a
-# thread, which will say it if it is so.
+# Errors of the cached attempt that are final. After any other error a thread tries again, and its error
+# counts.
 _FINAL = {
     -n
     for n in (
@@ -52,20 +52,20 @@ _BY_THREAD = os.O_CREAT | os.O_TRUNC
 
 
 class Mode(NamedTuple):
-    """What a mode string means."""
+    """The meaning of a mode string."""
 
     flags: int
-    raw: str  # as io.FileIO takes it: what audit hooks see
+    raw: str  # as io.FileIO takes it: audit hooks see this one
     reading: bool
     writing: bool
     appending: bool
     text: bool
-    binary_name: str  # what the builtin's binary file calls it
+    binary_name: str  # the name that the builtin's binary file gives it
 
 
 @functools.lru_cache(256)
 def parse_mode(mode: str) -> Mode | None:
-    """The meaning of a mode; None if it has none."""
+    """The meaning of a mode; None if the mode is wrong."""
     letters = set(mode)
     if len(letters) != len(mode) or letters - set("rwxabt+") or len(letters & set("rwxa")) != 1:
         return None
@@ -136,10 +136,15 @@ def open(
     closefd: bool = True,
     opener: Opener | None = None,
 ) -> Opening[Any]:
-    """Open a file as the builtin does: `async with hoop.open(...) as f`, or `f = await hoop.open(...)`.
+    """Open a file as the builtin does, without blocking the loop.
 
-    Arguments, modes and exceptions are those of io.open(). A FIFO that is opened for reading does not wait
-    for a writer: the first read does. Raises RuntimeError on a loop that is not hoop's.
+    Arguments, modes and exceptions are those of the builtin open(): OSError, or ValueError for a wrong
+    mode. The result is a TextFile or a BinaryFile. A FIFO opened for reading does not wait for a writer:
+    the first read does. Raises RuntimeError on a loop that is not hoop's.
+
+        async with hoop.open("log.txt") as file:  # or: file = await hoop.open("log.txt")
+            async for line in file:
+                print(line)
     """
     meaning = parse_mode(mode) if isinstance(mode, str) else None
     if not isinstance(file, (str, bytes, int)):
@@ -171,7 +176,7 @@ def open(
 
 
 def _complain(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any) -> None:
-    """Let the builtin say what is wrong with the arguments."""
+    """Have the builtin open() raise its exception for wrong arguments."""
     builtins.open(os.devnull, mode, buffering, encoding, errors, newline).close()
 
 
@@ -247,7 +252,7 @@ async def _open(
 
 
 async def open_audited(path: str | bytes) -> BinaryFile:
-    """A file to be read as bytes, of which audit hooks have been told."""
+    """Open a file for reading bytes. Audit hooks have been told of it already."""
     meaning = parse_mode("rb")
     assert meaning is not None
     file = await _open(path, "rb", meaning, -1, None, None, None, True, None, audits=False)
@@ -264,7 +269,7 @@ async def open_descriptor(
     errors: str | None,
     newline: str | None,
 ) -> BinaryFile | TextFile:
-    """An open descriptor as a file of that name, which from then on owns it."""
+    """Make a file of an open descriptor. The file owns the descriptor from then on."""
     file: BinaryFile | TextFile = await open(fd, mode, buffering, encoding, errors, newline)
     file.buffer.name = name
     return file
@@ -281,13 +286,13 @@ async def _call_opener(opener: Opener, file: str | bytes, flags: int) -> int:
 
 
 def _close(fd: Any) -> None:
-    """Undo an opener, whatever it gave."""
+    """Close the result of an opener, whatever its type."""
     if isinstance(fd, int) and fd >= 0:
         os.close(fd)
 
 
 def _buffer_bytes(block: int) -> int:
-    """How much the builtin's files keep before they write."""
+    """The buffer size that the builtin's files would use."""
     if sys.version_info >= (3, 14):
         return max(min(block, 8 << 20), io.DEFAULT_BUFFER_SIZE)
     return block if block > 1 else io.DEFAULT_BUFFER_SIZE
@@ -297,7 +302,7 @@ def _buffer_bytes(block: int) -> int:
 
 
 async def _open_path(name: bytes, path: str | bytes, flags: int) -> int:
-    """Open by name. Raises what os.open() raises."""
+    """Open by name. Raises the exceptions of os.open()."""
     op = calls.openat(name, flags | os.O_NONBLOCK, 0o666)
     try:
         fd = await engine.call(op, path)
@@ -317,7 +322,7 @@ async def _open_path(name: bytes, path: str | bytes, flags: int) -> int:
 def open_at_once(
     name: bytes, flags: int, path: str | bytes
 ) -> tuple[int, tuple[int, int, int, int]] | None:
-    """Open what can be opened without waiting. Raises OSError if nothing will help."""
+    """Open a cached name without waiting; None if a thread has to. Raises OSError if the error is final."""
     folder = name.rpartition(b"/")[0]
     device = folders.get(folder)
     if device is None or flags & _BY_THREAD:
@@ -328,7 +333,7 @@ def open_at_once(
             raise engine.os_error(opened, path)
         return None
     if opened[1][2] != device:
-        folders.pop(folder, None)  # something was mounted, or the name leads elsewhere
+        folders.pop(folder, None)  # a file system was mounted there, or a link leads elsewhere
     return opened
 
 
@@ -342,7 +347,7 @@ async def _learn(name: bytes, fd: int) -> None:
 
 
 def remember(name: bytes, fd: int) -> None:
-    """Remember the folder of an open file, if it is on this machine. Waits for a device not met before."""
+    """Remember the folder of an open file, if it is on this machine. May wait for a device seen first."""
     kind, _, device, _ = core.look_at(fd)
     if not stat.S_ISREG(kind):
         return
@@ -359,7 +364,9 @@ def remember(name: bytes, fd: int) -> None:
 
 
 async def _open_for_reader(path: str | bytes, flags: int) -> int:
-    """Open a FIFO for writing, and wait for its reader. Cancelled, the wait is ended by being one."""
+    """Open a FIFO for writing, and wait for its reader. A cancellation ends the wait by opening the other
+    end.
+    """
     pool = engine.running_loop()._file_pool
     opened = pool.call_alone(
         os.open, path, flags, 0o666, undo=os.close, stop=functools.partial(_be_a_reader, path)
@@ -381,5 +388,5 @@ def _be_a_reader(path: str | bytes) -> bool:
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
     except FileNotFoundError:
-        return False  # then nothing can end the wait; the thread is a daemon
+        return False  # then the wait cannot be ended; the thread is a daemon
     return True

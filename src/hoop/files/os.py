@@ -1,6 +1,6 @@
-"""The functions of os that wait for disks, to be awaited. The names are aiofiles.os's.
+"""The functions of os that wait for disks, as coroutines. The names are those of aiofiles.os.
 
-Each takes what its namesake in os takes and raises what that raises. `wrap` makes more of them.
+Each takes the arguments and raises the exceptions of its namesake in os. `wrap` makes more of them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _REMOVE_FOLDER = 0x200  # AT_REMOVEDIR
 _NO_FOLLOW = 0x100  # AT_SYMLINK_NOFOLLOW
 
 
-# Whatever os tells audit hooks (PEP 578), these tell them: with the same arguments, before the call.
+# These functions tell audit hooks (PEP 578) the same as os does: the same arguments, before the call.
 
 
 def _name(path: Any) -> bytes:
@@ -54,14 +54,14 @@ def _name(path: Any) -> bytes:
 
 
 def _told(dir_fd: int | None) -> int:
-    """How audit hooks are told of a folder."""
+    """The folder argument, in the form that audit hooks see."""
     return -1 if dir_fd is None else dir_fd
 
 
 async def stat(
     path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True
 ) -> os.stat_result:
-    """The status of a file. See os.stat."""
+    """Return the status of a file. See os.stat."""
     if isinstance(path, int) or dir_fd is not None or path == "" or path == b"":
         return await _stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
     op = calls.statx(_name(path), 0 if follow_symlinks else _NO_FOLLOW)
@@ -83,7 +83,7 @@ async def rename(
 async def replace(
     src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
 ) -> None:
-    """Rename a file, over another. See os.replace."""
+    """Rename a file; an existing target is replaced. See os.replace."""
     await rename(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
 

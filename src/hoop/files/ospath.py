@@ -1,4 +1,4 @@
-"""The functions of os.path that wait for disks, to be awaited. The names are aiofiles.ospath's."""
+"""The functions of os.path that wait for disks, as coroutines. The names are those of aiofiles.ospath."""
 
 from __future__ import annotations
 

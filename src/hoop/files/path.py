@@ -1,7 +1,7 @@
-"""hoop.Path: pathlib's paths, whose methods that touch the disk are awaited.
+"""hoop.Path: pathlib's paths, whose methods that touch the disk are coroutines.
 
-The parts that only compute (`/`, parent, name, suffix, ...) are pathlib's own and are not awaited. A method
-exists if the running Python's pathlib has it; copying and moving are always there.
+The parts that only compute (`/`, parent, name, suffix, ...) are pathlib's own, and you do not await them. A
+method exists if the running Python's pathlib has it. The methods for copying and moving always exist.
 """
 
 from __future__ import annotations
@@ -27,11 +27,18 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-BATCH = 256  # how many names one trip to a thread brings
+BATCH = 256  # so many names are fetched in one call on a thread
 
 
 class Path(pathlib.PurePosixPath):
-    """A path of the file system. See pathlib.Path."""
+    """A path whose methods that touch the disk are coroutines. See pathlib.Path.
+
+    The exceptions are those of pathlib.Path.
+
+        folder = hoop.Path("src")
+        async for path in folder.rglob("*.py"):
+            print(path, (await path.stat()).st_size)
+    """
 
     __slots__ = ()
 
@@ -41,7 +48,7 @@ class Path(pathlib.PurePosixPath):
         return await engine.in_thread(functools.partial(method, *args, **kwargs))
 
     async def _batches(self, start: Callable[[], Iterable[_T]]) -> AsyncIterator[_T]:
-        """What an iterator gives, fetched in batches on threads."""
+        """The values of an iterator, fetched in batches on threads."""
         values: Iterator[_T] = iter(await engine.in_thread(start))
         while batch := await engine.in_thread(_take, values):
             for value in batch:
@@ -55,118 +62,124 @@ class Path(pathlib.PurePosixPath):
     # ---- asking ----
 
     async def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        """The status of the file."""
+        """Return the status of the file, an os.stat_result."""
         return await files_os.stat(self, follow_symlinks=follow_symlinks)
 
     async def lstat(self) -> os.stat_result:
-        """The status of the file, or of the link if it is one."""
+        """Return the status of the file, or of the link itself if the path is one."""
         return await self.stat(follow_symlinks=False)
 
     async def exists(self, **options: Any) -> bool:
-        """Whether there is such a file."""
+        """Return True if the path exists."""
         answer: bool = await self._do("exists", **options)
         return answer
 
     async def is_file(self, **options: Any) -> bool:
-        """Whether it is a regular file."""
+        """Return True if the path is a regular file."""
         answer: bool = await self._do("is_file", **options)
         return answer
 
     async def is_dir(self, **options: Any) -> bool:
-        """Whether it is a folder."""
+        """Return True if the path is a folder."""
         answer: bool = await self._do("is_dir", **options)
         return answer
 
     async def is_symlink(self) -> bool:
-        """Whether it is a symbolic link."""
+        """Return True if the path is a symbolic link."""
         answer: bool = await self._do("is_symlink")
         return answer
 
     async def is_mount(self) -> bool:
-        """Whether something is mounted on it."""
+        """Return True if a file system is mounted on the path."""
         answer: bool = await self._do("is_mount")
         return answer
 
     async def is_socket(self) -> bool:
-        """Whether it is a socket."""
+        """Return True if the path is a socket."""
         answer: bool = await self._do("is_socket")
         return answer
 
     async def is_fifo(self) -> bool:
-        """Whether it is a FIFO."""
+        """Return True if the path is a FIFO."""
         answer: bool = await self._do("is_fifo")
         return answer
 
     async def is_block_device(self) -> bool:
-        """Whether it is a block device."""
+        """Return True if the path is a block device."""
         answer: bool = await self._do("is_block_device")
         return answer
 
     async def is_char_device(self) -> bool:
-        """Whether it is a character device."""
+        """Return True if the path is a character device."""
         answer: bool = await self._do("is_char_device")
         return answer
 
     if sys.version_info >= (3, 12):
 
         async def is_junction(self) -> bool:
-            """Whether it is a junction, which there are not on Linux."""
+            """Return False: there are no junctions on Linux."""
             answer: bool = await self._do("is_junction")
             return answer
 
     async def samefile(self, other_path: Any) -> bool:
-        """Whether it is the same file as another."""
+        """Return True if both paths lead to the same file."""
         answer: bool = await self._do("samefile", os.fspath(other_path))
         return answer
 
     async def owner(self, **options: Any) -> str:
-        """The name of the user who owns the file."""
+        """Return the name of the user who owns the file."""
         answer: str = await self._do("owner", **options)
         return answer
 
     async def group(self, **options: Any) -> str:
-        """The name of the group that owns the file."""
+        """Return the name of the group that owns the file."""
         answer: str = await self._do("group", **options)
         return answer
 
     async def readlink(self) -> Self:
-        """Where the symbolic link leads."""
+        """Return the path that the symbolic link contains."""
         return type(self)(await self._do("readlink"))
 
     async def resolve(self, strict: bool = False) -> Self:
-        """The absolute path without symbolic links."""
+        """Return the absolute path without symbolic links. With `strict` it must exist: OSError otherwise."""
         return type(self)(await self._do("resolve", strict))
 
     async def absolute(self) -> Self:
-        """The path from the root, links kept."""
+        """Return the path from the root, without following links."""
         return type(self)(await self._do("absolute"))
 
     async def expanduser(self) -> Self:
-        """The path with ~ and ~user replaced."""
+        """Return the path with ~ and ~user replaced."""
         return type(self)(await self._do("expanduser"))
 
     @classmethod
     async def cwd(cls) -> Self:
-        """The current folder."""
+        """Return the current folder."""
         return cls(await engine.in_thread(pathlib.Path.cwd))
 
     @classmethod
     async def home(cls) -> Self:
-        """The user's folder."""
+        """Return the user's home folder."""
         return cls(await engine.in_thread(pathlib.Path.home))
 
     # ---- folders ----
 
     def iterdir(self) -> AsyncIterator[Self]:
-        """The names in the folder: `async for`."""
+        """Give the paths in the folder, for `async for`.
+
+        For example:
+
+            async for path in hoop.Path("src").iterdir():
+                print(path)
+        """
         return self._paths("iterdir")
 
     def glob(self, pattern: str, **options: Any) -> AsyncIterator[Self]:
-        """The files below it that match a pattern: `async for`."""
+        """Give the paths below the folder that match a pattern, for `async for`."""
         return self._paths("glob", pattern, **options)
 
     def rglob(self, pattern: str, **options: Any) -> AsyncIterator[Self]:
-        """The files anywhere below it that match a pattern: `async for`."""
+        """Give the paths at any depth below the folder that match a pattern, for `async for`."""
         return self._paths("rglob", pattern, **options)
 
     if sys.version_info >= (3, 12):
@@ -177,9 +190,9 @@ class Path(pathlib.PurePosixPath):
             on_error: Callable[[OSError], object] | None = None,
             follow_symlinks: bool = False,
         ) -> AsyncIterator[tuple[Self, list[str], list[str]]]:
-            """Each folder below it with the names in it: `async for`.
+            """Give each folder below this one with the names in it, for `async for`.
 
-            Folders come one by one, so that the list of folders can be changed on the way down.
+            Folders come one by one, so that you can change the list of folders on the way down.
             """
             start = functools.partial(
                 pathlib.Path(self).walk,
@@ -192,27 +205,27 @@ class Path(pathlib.PurePosixPath):
                 yield type(self)(found[0]), found[1], found[2]
 
     async def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
-        """Make the folder."""
+        """Make the folder. Raises FileExistsError if it exists, unless `exist_ok`."""
         await self._do("mkdir", mode, parents, exist_ok)
 
     async def rmdir(self) -> None:
-        """Remove the empty folder."""
+        """Remove the empty folder. Raises OSError if it is not empty."""
         await files_os.rmdir(self)
 
     # ---- changing ----
 
     async def rename(self, target: Any) -> Self:
-        """Rename it. Returns the new path."""
+        """Rename the file or folder. Returns the new path."""
         await files_os.rename(self, target)
         return type(self)(target)
 
     async def replace(self, target: Any) -> Self:
-        """Rename it, over what may be there. Returns the new path."""
+        """Rename the file or folder; an existing target is replaced. Returns the new path."""
         await files_os.replace(self, target)
         return type(self)(target)
 
     async def unlink(self, missing_ok: bool = False) -> None:
-        """Remove the file."""
+        """Remove the file. Raises FileNotFoundError if it does not exist, unless `missing_ok`."""
         try:
             await files_os.unlink(self)
         except FileNotFoundError:
@@ -220,7 +233,7 @@ class Path(pathlib.PurePosixPath):
                 raise
 
     async def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
-        """Make the file, or its times now."""
+        """Make the file if it does not exist, or set its times to now."""
         await self._do("touch", mode, exist_ok)
 
     async def chmod(self, mode: int, *, follow_symlinks: bool = True) -> None:
@@ -228,21 +241,23 @@ class Path(pathlib.PurePosixPath):
         await self._do("chmod", mode, follow_symlinks=follow_symlinks)
 
     async def lchmod(self, mode: int) -> None:
-        """Change the permissions of a link, where there are any."""
+        """Change the permissions of a link itself, where the system has such."""
         await self._do("lchmod", mode)
 
     async def symlink_to(self, target: Any, target_is_directory: bool = False) -> None:
-        """Make this path a symbolic link to another."""
+        """Make this path a symbolic link to `target`."""
         await self._do("symlink_to", target, target_is_directory)
 
     async def hardlink_to(self, target: Any) -> None:
-        """Make this path another name of a file."""
+        """Make this path another name of the file `target`."""
         await self._do("hardlink_to", target)
 
     async def copy(
         self, target: Any, *, follow_symlinks: bool = True, preserve_metadata: bool = False
     ) -> Self:
-        """Copy the file or the tree. Returns the new path. See pathlib.Path.copy of Python 3.14."""
+        """Copy the file or the folder with its content. Returns the new path. See pathlib.Path.copy (Python
+        3.14).
+        """
         await engine.in_thread(
             _copy, os.fspath(self), os.fspath(target), follow_symlinks, preserve_metadata
         )
@@ -251,7 +266,7 @@ class Path(pathlib.PurePosixPath):
     async def copy_into(
         self, target_dir: Any, *, follow_symlinks: bool = True, preserve_metadata: bool = False
     ) -> Self:
-        """Copy the file or the tree into a folder. Returns the new path."""
+        """Copy the file or the folder with its content into another folder. Returns the new path."""
         return await self.copy(
             type(self)(target_dir) / self._own_name(),
             follow_symlinks=follow_symlinks,
@@ -259,12 +274,12 @@ class Path(pathlib.PurePosixPath):
         )
 
     async def move(self, target: Any) -> Self:
-        """Move the file or the tree, also to another file system. Returns the new path."""
+        """Move the file or the folder, also to another file system. Returns the new path."""
         await engine.in_thread(_move, os.fspath(self), os.fspath(target))
         return type(self)(target)
 
     async def move_into(self, target_dir: Any) -> Self:
-        """Move the file or the tree into a folder. Returns the new path."""
+        """Move the file or the folder into another folder. Returns the new path."""
         return await self.move(type(self)(target_dir) / self._own_name())
 
     def _own_name(self) -> str:
@@ -317,21 +332,27 @@ class Path(pathlib.PurePosixPath):
         *,
         opener: Opener | None = None,
     ) -> Opening[Any]:
-        """Open the file. See hoop.open."""
+        """Open the file. See hoop.open().
+
+        For example:
+
+            async with hoop.Path("log.txt").open("a") as file:
+                await file.write("started")
+        """
         return open_file(self, mode, buffering, encoding, errors, newline, opener=opener)
 
     async def read_bytes(self) -> bytes:
-        """Everything in the file."""
+        """Return all bytes of the file."""
         return await whole.read_bytes(self)
 
     async def read_text(
         self, encoding: str | None = None, errors: str | None = None, newline: str | None = None
     ) -> str:
-        """All the text in the file."""
+        """Return the whole text of the file."""
         return await whole.read_text(self, encoding, errors, newline)
 
     async def write_bytes(self, data: Any, *, atomic: bool = False) -> int:
-        """Make bytes the content of the file. See hoop.write_bytes."""
+        """Replace the content of the file by bytes. See hoop.write_bytes()."""
         return await whole.write_bytes(self, data, atomic=atomic)
 
     async def write_text(
@@ -343,7 +364,7 @@ class Path(pathlib.PurePosixPath):
         *,
         atomic: bool = False,
     ) -> int:
-        """Make text the content of the file. See hoop.write_text."""
+        """Replace the content of the file by text. See hoop.write_text()."""
         return await whole.write_text(self, data, encoding, errors, newline, atomic=atomic)
 
 

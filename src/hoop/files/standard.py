@@ -1,8 +1,8 @@
-"""The process's standard streams, to be awaited: stdin, stdout, stderr and their bytes.
+"""The process's standard streams for `await`: stdin, stdout, stderr, and the same in bytes.
 
-Output goes through sys.stdout and sys.stderr, and so keeps its order with print(). Input is read from the
-descriptor itself, on a thread that a cancellation stops, and each loop has its own buffer: what one loop or
-`input()` has read ahead, no other sees.
+Output goes through sys.stdout and sys.stderr, and so keeps its order with print(). A thread, which a
+cancellation stops, reads input from the descriptor itself. Each loop has its own buffer. Data that one loop
+or `input()` has read ahead is lost to the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _opened: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDiction
 
 
 class StandardInput:
-    """Standard input, opened for each loop when it is first read there."""
+    """Standard input. Each loop opens it when your code first reads there."""
 
     def __init__(self, mode: str) -> None:
         self._mode = mode
@@ -37,7 +37,7 @@ class StandardInput:
         return file
 
     async def read(self, size: int = -1, /) -> Any:
-        """Read up to `size`, or everything until the end."""
+        """Read up to `size` characters or bytes, or everything until the end."""
         return await (await self._file()).read(size)
 
     async def readline(self, size: int = -1, /) -> Any:
@@ -49,7 +49,7 @@ class StandardInput:
         return await (await self._file()).readlines(hint)
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor, 0."""
         return 0
 
     def __aiter__(self) -> StandardInput:
@@ -63,7 +63,7 @@ class StandardInput:
 
 
 class StandardOutput:
-    """Standard output or error: what sys has under that name at the time."""
+    """Standard output or error: the stream that sys has under that name when you write."""
 
     def __init__(self, name: str, binary: bool) -> None:
         self._name = name
@@ -75,25 +75,25 @@ class StandardOutput:
         return stream.buffer if self._binary else stream
 
     async def write(self, data: Any, /) -> int:
-        """Write, on a thread: a pipe or a terminal may not take it."""
+        """Write on a thread, because a pipe or a terminal may not take the data now."""
         n: int = await engine.in_own_thread(self._stream.write, data)
         return n
 
     async def writelines(self, lines: Any, /) -> None:
-        """Write each of some pieces."""
+        """Write several pieces, one after the other."""
         await engine.in_own_thread(self._stream.writelines, lines)
 
     async def flush(self) -> None:
-        """Hand everything to the kernel."""
+        """Hand all written data to the kernel."""
         await engine.in_own_thread(self._stream.flush)
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         number: int = self._stream.fileno()
         return number
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Return True if the stream is a terminal."""
         answer: bool = self._stream.isatty()
         return answer
 

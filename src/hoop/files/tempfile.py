@@ -1,4 +1,4 @@
-"""Temporary files and folders: tempfile's names, to be awaited or entered with `async with`."""
+"""Temporary files and folders, to be awaited or entered with `async with`. The names are tempfile's."""
 
 from __future__ import annotations
 
@@ -30,9 +30,12 @@ def NamedTemporaryFile(
     errors: str | None = None,
     delete_on_close: bool = True,
 ) -> Opening[Any]:
-    """A file with a name, removed when it is closed. See tempfile.NamedTemporaryFile.
+    """Open a temporary file with a name. It is removed when it is closed. See tempfile.NamedTemporaryFile.
 
-    With `delete_on_close=False` it is removed when `async with` is left.
+    With `delete_on_close=False` the file is removed at the end of `async with`.
+
+        async with tempfile.NamedTemporaryFile("w") as file:
+            await file.write("text")
     """
 
     async def opened() -> AsyncFile[Any]:
@@ -57,7 +60,7 @@ def _remove_both(made: tuple[int, str]) -> None:
 
 
 class _RemovedAfter(Opening[Any]):
-    """Removes the file after the block and not before."""
+    """Removes the file at the end of `async with`, and not before."""
 
     __slots__ = ()
 
@@ -73,7 +76,7 @@ class _RemovedAfter(Opening[Any]):
             try:
                 await engine.in_thread(os.unlink, self._file.name)
             except FileNotFoundError:
-                pass  # somebody removed it already
+                pass  # the program removed it already
 
 
 def TemporaryFile(
@@ -87,7 +90,7 @@ def TemporaryFile(
     *,
     errors: str | None = None,
 ) -> Opening[Any]:
-    """A file without a name, gone when it is closed. See tempfile.TemporaryFile."""
+    """Open a temporary file without a name. It is gone when it is closed. See tempfile.TemporaryFile."""
 
     async def opened() -> AsyncFile[Any]:
         fd = await engine.in_thread(_nameless, suffix, prefix, dir, undo=os.close)
@@ -106,7 +109,12 @@ def _nameless(suffix: str | None, prefix: str | None, dir: Any) -> int:
 
 
 class TemporaryDirectory:
-    """A folder, removed with all that is in it when `async with` is left. See tempfile."""
+    """A folder that is removed with its content at the end of `async with`. See
+    tempfile.TemporaryDirectory.
+
+        async with tempfile.TemporaryDirectory() as name:
+            await hoop.write_text(name + "/a.txt", "text")
+    """
 
     def __init__(
         self,
@@ -126,7 +134,7 @@ class TemporaryDirectory:
 
     @property
     def name(self) -> str:
-        """The path, once it was made."""
+        """The path, once the folder was made."""
         if self._made is None:
             raise RuntimeError("the folder is made by `async with` or `await`")
         return self._made.name
@@ -139,7 +147,7 @@ class TemporaryDirectory:
         return self._begin().__await__()
 
     async def cleanup(self) -> None:
-        """Remove it now."""
+        """Remove the folder now."""
         if self._made is not None:
             await engine.in_thread(self._made.cleanup)
 
@@ -156,9 +164,9 @@ class TemporaryDirectory:
 
 
 class SpooledTemporaryFile:
-    """A file that stays in memory until it has grown. See tempfile.SpooledTemporaryFile.
+    """A temporary file that stays in memory up to `max_size` bytes. See tempfile.SpooledTemporaryFile.
 
-    In memory its operations need no thread; on the disk each is done on one.
+    As long as the file is in memory its operations need no thread. On the disk each operation takes one.
     """
 
     def __init__(
@@ -206,12 +214,12 @@ class SpooledTemporaryFile:
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed."""
+        """True if the file is closed."""
         return self._file.closed
 
     @property
     def name(self) -> Any:
-        """None while it is in memory."""
+        """The descriptor or name of the file on the disk; None while the file is in memory."""
         return self._file.name
 
     @property
@@ -220,11 +228,11 @@ class SpooledTemporaryFile:
         return self._file.mode
 
     async def close(self) -> None:
-        """Close it: it is gone."""
+        """Close the file, which removes it."""
         await self._do(self._file.close)
 
     async def read(self, size: int = -1, /) -> Any:
-        """Read."""
+        """Read up to `size` characters or bytes, or everything that is left."""
         return await self._do(self._file.read, size)
 
     async def readline(self, size: int = -1, /) -> Any:
@@ -232,47 +240,47 @@ class SpooledTemporaryFile:
         return await self._do(self._file.readline, size)
 
     async def readlines(self, hint: int = -1, /) -> list[Any]:
-        """Read all lines."""
+        """Read all lines that are left."""
         lines: list[Any] = await self._do(self._file.readlines, hint)
         return lines
 
     async def write(self, data: Any, /) -> int:
-        """Write. Beyond `max_size` bytes it moves to the disk."""
+        """Write data. Beyond `max_size` bytes the file moves to the disk."""
         size = 4 * len(data) if isinstance(data, str) else memoryview(data).nbytes
         n: int = await self._do(self._file.write, data, grows=size)
         return n
 
     async def writelines(self, lines: Any, /) -> None:
-        """Write each of some pieces."""
+        """Write several pieces, one after the other."""
         for line in lines:
             await self.write(line)
 
     async def seek(self, target: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move."""
+        """Move the position. Returns the new one."""
         position: int = await self._do(self._file.seek, target, whence)
         return position
 
     async def tell(self) -> int:
-        """The position."""
+        """Return the position."""
         position: int = await self._do(self._file.tell)
         return position
 
     async def truncate(self, size: int | None = None, /) -> int | None:
-        """Cut."""
+        """Cut or extend the file, at the position or at `size`."""
         grows = size or 0
         result: int | None = await self._do(self._file.truncate, size, grows=grows)
         return result
 
     async def flush(self) -> None:
-        """Hand everything to the kernel, if it is on the disk."""
+        """Hand all written data to the kernel, if the file is on the disk."""
         await self._do(self._file.flush)
 
     async def rollover(self) -> None:
-        """Move to the disk now."""
+        """Move the file to the disk now."""
         await engine.in_thread(self._file.rollover)
 
     def fileno(self) -> int:
-        """The descriptor; moves to the disk."""
+        """Return the descriptor. This moves the file to the disk."""
         return self._file.fileno()
 
     def __aiter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Whole files in one call: one trip to a thread at most, and none if the file is cached."""
+"""Read or write a whole file in one call: on a thread at most once, and on none if the file is cached."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ _PART_BYTES = 1 << 18
 
 
 async def read_bytes(path: StrOrBytesPath) -> bytes:
-    """Everything in a file. Raises what open() and read() raise."""
+    """Return all bytes of a file. Raises the exceptions of open() and read().
+
+    For example:
+
+        data = await hoop.read_bytes("image.png")
+    """
     loop = engine.running_loop()
     path = os.fspath(path)
     name = engine.encoded(path)
@@ -33,7 +38,7 @@ async def read_bytes(path: StrOrBytesPath) -> bytes:
         cached = core.read_cached_file(name, device)
         if isinstance(cached, bytes):
             return cached
-        if isinstance(cached, tuple):  # something was mounted, or the name leads elsewhere
+        if isinstance(cached, tuple):  # a file system was mounted there, or a link leads elsewhere
             opening.folders.pop(folder, None)
             engine.drop(cached[1])
     elif not calls.made_by_driver(loop):
@@ -49,7 +54,7 @@ async def read_bytes(path: StrOrBytesPath) -> bytes:
 
 
 def _read(name: bytes, path: str | bytes) -> bytes | None:
-    """On a thread: everything in a regular file; None for one that might make it wait for ever."""
+    """On a thread: all bytes of a regular file. None for another kind of file, which may wait for ever."""
     fd = calls.open_waiting(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if fd < 0:
         raise engine.os_error(fd, path)
@@ -59,7 +64,7 @@ def _read(name: bytes, path: str | bytes) -> bytes | None:
             return None
         opening.remember(name, fd)
         parts = []
-        n = status.st_size + 1  # one more, to see that it is the end
+        n = status.st_size + 1  # one more, to notice the end of the file
         while part := os.read(fd, n):
             parts.append(part)
             n = max(n - len(part), _PART_BYTES)
@@ -74,22 +79,29 @@ async def read_text(
     errors: str | None = None,
     newline: str | None = None,
 ) -> str:
-    """All the text in a file. Arguments as for open()."""
+    """Return the whole text of a file. Arguments and exceptions are those of open() and read().
+
+    For example:
+
+        text = await hoop.read_text("notes.txt", encoding="utf-8")
+    """
     encoding = io.text_encoding(encoding)
     data = await read_bytes(path)
     return io.TextIOWrapper(io.BytesIO(data), encoding, errors, newline).read()
 
 
 async def write_bytes(path: StrOrBytesPath, data: Any, *, atomic: bool = False) -> int:
-    """Make bytes the content of a file. Returns how many.
+    """Replace the content of a file by bytes. Returns their number.
 
-    With `atomic` the path names either the old content or the new at every moment, also after a crash: the
-    data goes to a new file beside it, is synced to the disk, and the file is renamed. The owner and the
-    group stay where that is allowed, and the permissions as far as they stay. The new file has no access
-    lists and extended attributes of the old one, and other names of it (hard links) keep the old content.
-    Raises OSError (EINVAL) for what is no regular file.
+    With `atomic` the path names either the old content or the new at every moment, also after a crash. For
+    that, a new file in the same folder is written, synced to the disk, and renamed. The new file gets the
+    old one's owner, group and permissions as far as the kernel allows. It gets no access lists (ACLs) and
+    no extended attributes, and hard links keep the old content. Raises OSError, with EINVAL for `atomic` on
+    a file that is not regular.
 
-    Once begun it is carried through, also if this is cancelled.
+    Once begun the write is carried through, even if your task is cancelled.
+
+        await hoop.write_bytes("state.bin", data, atomic=True)
     """
     view = memoryview(data)  # TypeError for text
     return await engine.in_thread(_write_atomic if atomic else _write, path, bytes(view))
@@ -104,7 +116,12 @@ async def write_text(
     *,
     atomic: bool = False,
 ) -> int:
-    """Make text the content of a file. Returns the number of characters. `atomic`: see write_bytes()."""
+    """Replace the content of a file by text. Returns the number of characters.
+
+    Encoding and newlines are those of open(). For `atomic`, cancellation and errors see write_bytes().
+
+        await hoop.write_text("state.json", text, atomic=True)
+    """
     if not isinstance(data, str):
         raise TypeError(f"data must be str, not {type(data).__name__}")
     encoding = io.text_encoding(encoding)
@@ -154,7 +171,7 @@ def _write_atomic(path: StrOrBytesPath, data: bytes) -> int:
 
 
 def _inherit(fd: int, before: os.stat_result) -> None:
-    """Give a new file the owner, the group and the permissions of another, as far as that is allowed."""
+    """Give a new file the owner, the group and the permissions of another, as far as the kernel allows."""
     for owner in before.st_uid, -1:
         with contextlib.suppress(PermissionError):
             os.fchown(fd, owner, before.st_gid)
@@ -162,7 +179,7 @@ def _inherit(fd: int, before: os.stat_result) -> None:
     after = os.fstat(fd)
     mode = stat.S_IMODE(before.st_mode)
     if after.st_gid != before.st_gid:
-        # Another group may do what everybody may, no more.
+        # Another group gets no more permissions than all other users have.
         mode &= ~stat.S_ISGID & (~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3)
     if after.st_uid != before.st_uid:
         mode &= ~(stat.S_ISUID | stat.S_ISGID)
@@ -170,7 +187,7 @@ def _inherit(fd: int, before: os.stat_result) -> None:
 
 
 def _umask() -> int:
-    """The process's mask, read without changing it for the blink of an eye."""
+    """The process's umask. os.umask() could only read it by changing it for a moment."""
     with open("/proc/self/status") as status:
         for line in status:
             if line.startswith("Umask:"):

@@ -1,4 +1,4 @@
-"""Ending what a loop does, in order and in time: stop accepting, close what is idle, cancel, abort."""
+"""EventLoop.drain(): stop accepting, close idle connections, cancel tasks, abort the rest, all in time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import Any
 
-Loop = Any  # a hoop.EventLoop; the module that has it imports this one
+Loop = Any  # a hoop.EventLoop; its module imports this one
 
 LOOK_EVERY = 0.02  # seconds between two looks at the connections
 CANCEL_AT = 0.75  # of the time until the deadline; the rest is for tasks to end in
@@ -15,16 +15,22 @@ CANCEL_AT = 0.75  # of the time until the deadline; the rest is for tasks to end
 
 @dataclasses.dataclass(frozen=True)
 class Drained:
-    """What it took to end what a loop did, and what did not end."""
+    """The result of EventLoop.drain(): how much it closed, cancelled and aborted, and which tasks still
+    run.
 
-    closed: int  # accepted connections that ended before they had to be aborted
-    cancelled: tuple[asyncio.Task[Any], ...]  # tasks that were cancelled
+        outcome = await loop.drain(10)
+        if outcome.alive or outcome.aborted:
+            print("not everything ended in time", outcome)
+    """
+
+    closed: int  # number of accepted connections that ended before they had to be aborted
+    cancelled: tuple[asyncio.Task[Any], ...]  # tasks that drain() cancelled
     aborted: tuple[str, ...]  # the connections that were open at the end, described
     alive: tuple[asyncio.Task[Any], ...]  # tasks that are not done although they were cancelled
 
 
 class Drain:
-    """One loop being drained, on behalf of everybody who asked for it."""
+    """One drain of a loop. Every caller of drain() during its time shares it."""
 
     def __init__(self, loop: Loop, deadline: float, quiet: float) -> None:
         self._loop = loop
@@ -39,12 +45,12 @@ class Drain:
         self._ends = min(self._ends, self._loop.time() + deadline)
 
     async def join(self) -> Drained:
-        """Wait for the drain that somebody else runs."""
+        """Wait for the drain that another task runs."""
         self._note_caller()
         return await asyncio.shield(self._outcome)
 
     async def run(self) -> Drained:
-        """Do it. Cancelling this stops where it is."""
+        """Drain the loop. A cancellation stops the drain where it is."""
         self._note_caller()
         try:
             self._stop_accepting()
@@ -107,7 +113,7 @@ class Drain:
         return task is not None
 
     async def _cancel_tasks(self) -> list[asyncio.Task[Any]]:
-        """Cancel each task once, those too that others start meanwhile."""
+        """Cancel each task once, including tasks that others start meanwhile."""
         cancelled: list[asyncio.Task[Any]] = []
         while tasks := self._tasks():
             for task in tasks.difference(cancelled):
@@ -129,7 +135,7 @@ class Drain:
 
 
 def _outermost(connection: Any) -> Any:
-    """What the program knows as the transport: the TLS one, if the connection has one."""
+    """The transport that the program knows: the TLS transport, if the connection has one."""
     return getattr(connection.get_protocol(), "_app_transport", None) or connection
 
 
@@ -139,7 +145,7 @@ def _describe(transport: Any) -> str:
 
 
 def check(deadline: float, quiet: float) -> None:
-    """ValueError for what is no number of seconds."""
+    """Raise ValueError if an argument is not a number of seconds."""
     for name, seconds in (("deadline", deadline), ("quiet", quiet)):
         if math.isnan(seconds) or seconds < 0:
             raise ValueError(f"{name} must be a number of seconds from 0 on, not {seconds!r}")

@@ -1,9 +1,10 @@
-"""The event loop: the compiled core in front, asyncio's own code for what runs once per connection.
+"""The event loop: the compiled core in front, and asyncio's own code for everything else.
 
-`EventLoop` inherits from the core's `Loop` first, which has everything that runs per callback, and from
-asyncio's selector loop second. What asyncio does in ordinary Python and not often (resolving and choosing
-addresses, checking arguments, servers, executors, exception handlers, debug mode) is thereby exactly what
-the running Python's asyncio does. No selector exists; what reached for it goes to the driver.
+`EventLoop` inherits from the core's `Loop` first. That class has everything that runs for each callback.
+The second base is asyncio's selector loop, with everything that runs at most once for each connection.
+Examples are choosing addresses, checking arguments, servers, executors, exception handlers and debug mode.
+There hoop behaves as the running Python's asyncio, because it runs the same code. No selector exists: its
+users get the driver.
 """
 
 from __future__ import annotations
@@ -42,28 +43,28 @@ _Ts = TypeVarTuple("_Ts")
 
 _stop_loop_of: Callable[[Any], None] = base_events._run_until_complete_cb  # type: ignore[attr-defined]
 
-# Since then asyncio closes the socket of a connection if no transport for it can be made, the user's own too.
+# Since 3.14.8 asyncio closes a connection's socket if making its transport fails, even the user's own socket.
 CLOSES_THE_UNUSED = sys.version_info >= (3, 14, 8)
 
-# What the C library's getaddrinfo() knows.
+# The kinds of sockets that the C library's getaddrinfo() knows.
 KINDS = frozenset((socket.SOCK_STREAM, socket.SOCK_DGRAM))
 PROTOCOLS = frozenset((0, socket.IPPROTO_TCP, socket.IPPROTO_UDP))
 
 registry.install()
 atexit.register(registry.let_go_of_tasks)
 
-# The descriptors to which Python's C signal handler writes for a loop. A forked child shares them with
-# its parent, whose loop would take the child's signals for its own.
+# The descriptors to which Python's C signal handler writes for a loop. A forked child shares them with its
+# parent. Without care the parent's loop would take the child's signals for its own.
 _wakeup_fds: set[int] = set()
 
 
-# The signals that have come, of those with a handler in a loop. The descriptor tells how many there were, but
-# when it is full it loses the rest of them: then one that is marked and was not told has its turn, too.
+# The signals that have arrived, of those with a handler in a loop. The descriptor gets a byte for each one.
+# When the descriptor is full the kernel drops bytes: a signal that is only marked here is handled, too.
 _marked: set[int] = set()
 
 
 def _mark(number: int, frame: Any) -> None:
-    """Python's own handler of such a signal."""
+    """Python's own handler of a signal that has a handler in a loop."""
     _marked.add(number)
 
 
@@ -80,7 +81,9 @@ os.register_at_fork(after_in_child=_forget_wakeup_fds)
 
 
 def _with_lent_socket(name: str) -> Any:
-    """asyncio's method of that name, which is given a socket. No frame of ours, and the same signature."""
+    """asyncio's method of that name, which takes a socket of the user's. It has the same signature and no
+    frame.
+    """
     stock = getattr(asyncio.SelectorEventLoop, name)
 
     @functools.wraps(stock)
@@ -98,20 +101,22 @@ def _with_lent_socket(name: str) -> Any:
 
 
 class EventLoop(Loop, asyncio.SelectorEventLoop):
-    """An asyncio event loop. See asyncio.AbstractEventLoop.
+    """An asyncio event loop on io_uring or epoll. It has asyncio's methods and a few more, such as drain().
 
-    `driver` is "uring" or "epoll"; None lets HOOP_DRIVER decide, and without that whatever works best here.
-    Raises OSError if io_uring was asked for here and cannot be used.
+    `driver` is "uring" or "epoll". None means the environment variable HOOP_DRIVER, and without that the
+    better one for this machine. Raises OSError if you ask for io_uring and the kernel refuses it.
 
-    `spin_us` is for how many microseconds the loop looks again and again for something to do before it
-    sleeps. That takes a processor for itself, and answers sooner: a sleeper has to be woken. It does so only
-    while its waits are on average shorter, and if its thread may run on two processors or more. None lets
-    HOOP_SPIN_US decide, and without that it is 0: the loop just sleeps. Raises ValueError if it is less than
-    0 or more than a second.
+    `spin_us` is a number of microseconds, from 0 to a second: so long the loop polls for work before it
+    sleeps. Polling answers sooner and keeps one processor busy. The loop polls only while its waits are on
+    average shorter than that, and if its thread may use two processors. None means the environment variable
+    HOOP_SPIN_US, and without that 0. Raises ValueError for any other number.
+
+        with asyncio.Runner(loop_factory=lambda: hoop.EventLoop(driver="epoll")) as runner:
+            runner.run(main())
     """
 
-    # asyncio's attributes get slots: as long as an instance has no __dict__, CPython calls its methods
-    # without looking into one, which saves a quarter of the cost of call_soon.
+    # asyncio's attributes get slots. As long as an instance has no __dict__, CPython need not search one
+    # before it calls a method. That saves a quarter of the cost of call_soon.
     __slots__ = (
         "_asyncgens",
         "_asyncgens_shutdown_called",
@@ -141,7 +146,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         "slow_callback_duration",
     )
 
-    if TYPE_CHECKING:  # what asyncio's loops have, and typeshed does not know
+    if TYPE_CHECKING:  # attributes of asyncio's loops that typeshed does not know
         _asyncgen_finalizer_hook: Any
         _asyncgen_firstiter_hook: Any
         _check_closed: Any
@@ -160,20 +165,20 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             self._set_driver(drivers.choose(driver))
             self._set_spin(spin_ns)
         except BaseException:
-            self._closed = True  # there is nothing that could be left open
+            self._closed = True  # nothing is open yet: no warning
             raise
         base_events.BaseEventLoop.__init__(self)
-        # What the selector loop's constructor would have made, less the selector.
+        # The attributes that the selector loop's constructor would make, without the selector.
         self._selector = DriverSelector(self)
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._signal_handlers: dict[int, events.Handle] = {}
         self._unix_server_sockets: dict[Any, int] = {}
         self._ssock = self._csock = None
         self._listeners: dict[socket.socket, AcceptOp] = {}
-        # Sockets that were given to the loop: their owner may close them behind a transport's back.
+        # Sockets that your code gave to the loop, and may close without telling the transport.
         self._lent: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._children: set[process.ChildWatch] = set()
-        # Those that have ended, and somebody else still has their pipes.
+        # Children that have ended while another process still has their pipes open.
         self._ended_children: set[process.SubprocessTransport] = set()
         self._resolver = dns.Resolver()
         self._drain: Drain | None = None
@@ -188,11 +193,16 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     @property
     def driver(self) -> str:
-        """The name of the driver that this loop uses: "uring" or "epoll"."""
+        """The name of the loop's driver: "uring" or "epoll".
+
+        For example:
+
+            print(asyncio.get_running_loop().driver)
+        """
         return self._driver_name()
 
     def _new_driver(self, error: int) -> Driver:
-        """What takes over from a driver that cannot serve the thread that wants to run the loop."""
+        """The driver that takes over if the present one cannot serve the thread that runs the loop."""
         return drivers.after_failure(error)
 
     # ---- running ----
@@ -207,21 +217,22 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             self._run_forever_cleanup()
 
     def run_until_complete(self, future: Generator[Any, None, _T] | Awaitable[_T]) -> _T:
-        """Run until a future or coroutine is done, and return its result.
+        """Run until a future or coroutine is done, and return its result. See
+        asyncio.loop.run_until_complete.
 
-        See asyncio.loop.run_until_complete.
+        Raises its exception, or RuntimeError if the loop was stopped before.
         """
         self._check_may_run()
         made = not asyncio.isfuture(future)
         main: Any = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
         if made:
-            main._log_destroy_pending = False  # an exception says that it did not complete
+            main._log_destroy_pending = False  # an exception tells that it did not complete
         main.add_done_callback(_stop_loop_of)
         try:
             self.run_forever()
         except BaseException:
             if made and main.done() and not main.cancelled():
-                main.exception()  # the coroutine raised it, and nobody else can get at the task
+                main.exception()  # the coroutine raised it, and no other code can reach the task
             raise
         finally:
             main.remove_done_callback(_stop_loop_of)
@@ -241,7 +252,9 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     @property
     def _nest_patched(self) -> bool:
-        """Refuse nest_asyncio and its kind, which look for this name before they patch a loop's class."""
+        """Refuse nest_asyncio and similar patches, which look for this name before they patch a loop's
+        class.
+        """
         raise ValueError(f"Can't patch loop of type {type(self)}")
 
     def __dir__(self) -> list[str]:
@@ -253,7 +266,9 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._check_running()
 
     def _prepare_run(self) -> None:
-        """All of it can be undone by _run_forever_cleanup(), wherever an interrupt cuts it short."""
+        """Get ready to run. _run_forever_cleanup() can undo this from any point where an interrupt stops
+        it.
+        """
         self._set_coroutine_origin_tracking(self._debug)
         self._old_agen_hooks = sys.get_asyncgen_hooks()
         self._thread_id = threading.get_ident()
@@ -280,7 +295,10 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             self.call_soon_threadsafe(self._set_coroutine_origin_tracking, self._debug)
 
     def close(self) -> None:
-        """Close the loop: let go of everything that waits, and of the kernel. See asyncio.loop.close."""
+        """Close the loop: drop all callbacks, and close its descriptors. See asyncio.loop.close.
+
+        Raises RuntimeError if the loop is running.
+        """
         self._check_may_close()
         if self.is_closed():
             return
@@ -300,16 +318,20 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._file_pool.close()
 
     async def drain(self, deadline: float, *, quiet: float = 0.25) -> Drained:
-        """End what this loop does within `deadline` seconds, and tell what it took. Not in asyncio.
+        """End everything that this loop does within `deadline` seconds. Returns a Drained. Not in asyncio.
 
-        Servers stop accepting. Each accepted connection is closed as soon as it is idle: everything
-        written was sent, nothing was received since the last write, and neither happened for `quiet`
-        seconds. When no accepted connection is left, or three quarters of the time have passed, every
-        task is cancelled but the caller and those that wait for it. At the deadline, or as soon as the
-        tasks have ended, whatever connection or datagram endpoint is still open is aborted.
+        Servers stop accepting. Each accepted connection is closed as soon as it is idle. That means:
+        everything written was sent, nothing came since the last write, and nothing moved for `quiet`
+        seconds. When none is left, or three quarters of the time have passed, all tasks are cancelled.
+        Exempt are the callers of drain() and the tasks that wait for them. At the deadline, or when the
+        tasks have ended, connections and datagram endpoints still open are aborted.
 
-        Called again while it runs, it only brings the deadline forward, and gives the same answer.
-        Raises ValueError if a time is negative or no number.
+        A second call during a drain can only bring the deadline forward, and gets the same result. Raises
+        ValueError if a time is negative or not a number.
+
+            loop.add_signal_handler(signal.SIGTERM, stop.set)
+            await stop.wait()
+            outcome = await asyncio.get_running_loop().drain(10)
         """
         check(deadline, quiet)
         if self._drain is not None:
@@ -369,8 +391,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             await waiter
         except BaseException:
             transport.close()
-            # As asyncio does when it accepts: the waiter keeps the exception, that its traceback, and
-            # that this frame. A failed handshake would be freed by the garbage collector only.
+            # As asyncio does when it accepts. The waiter keeps the exception, and its traceback this frame.
+            # That circle would leave a failed handshake to the garbage collector.
             waiter = None  # type: ignore[assignment]
             raise
         return transport, protocol
@@ -438,10 +460,11 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> Any:
-        """Go on with TLS on a connection. Returns the transport for it. See asyncio.loop.start_tls.
+        """Upgrade a connection to TLS, and return the transport to use from now on. See
+        asyncio.loop.start_tls.
 
-        If the protocol is that of a StreamReader, what the reader holds is taken for TLS records.
-        A connection lost before the handshake is complete raises ConnectionResetError.
+        If the protocol belongs to a StreamReader, data that the reader holds counts as the first TLS
+        records. Raises ConnectionResetError if the connection is lost during the handshake.
         """
         return await tls.upgrade(
             self,
@@ -483,7 +506,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         accepting = self._listeners.pop(sock, None)
         if accepting is not None:
             accepting.stop()
-        if sock.fileno() < 0:  # closed by hand: asyncio raises a ValueError
+        if sock.fileno() < 0:  # your code closed it: asyncio raises a ValueError
             self._unix_server_sockets.pop(sock, None)
             return
         super()._stop_serving(sock)  # type: ignore[misc]
@@ -513,7 +536,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     @contextlib.contextmanager
     def _lend_descriptor(self, transport: Any) -> Iterator[None]:
-        """Let the sock_* methods use the descriptor of a transport that has nothing to do with it."""
+        """Let the sock_* methods use a transport's descriptor while the transport leaves it alone."""
         number = transport._sock_fd
         self._set_transport(number, None)
         try:
@@ -521,7 +544,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         finally:
             self._set_transport(number, transport)
 
-    def _ensure_resolved(  # not async: that would be one more frame in a traceback
+    def _ensure_resolved(  # not async: an async function adds a frame to tracebacks
         self,
         address: Any,
         *,
@@ -534,7 +557,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         async def of_protocol() -> Any:
             return [(f, t, proto, name, a) for f, t, _, name, a in await found]
 
-        # An address is the same under each protocol, and the C library knows few of them: not MPTCP.
+        # An address is the same under each protocol, and the C library does not know all, such as MPTCP.
         known = 0 if type in KINDS and proto not in PROTOCOLS else proto
         found = super()._ensure_resolved(  # type: ignore[misc]
             address, family=family, type=type, proto=known, flags=flags, loop=loop
@@ -548,7 +571,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         except OSError as exc:
             if (
                 exc.errno is None
-            ):  # asyncio takes every failed socket() for a family that is not there
+            ):  # asyncio takes every failed socket() for a missing address family
                 _check_sockets_can_be_made(exc)
             raise
         if not server.sockets:
@@ -594,7 +617,10 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         proto: int = 0,
         flags: int = 0,
     ) -> Any:
-        """socket.getaddrinfo() without blocking. See asyncio.loop.getaddrinfo."""
+        """Look up a host's addresses without blocking. See asyncio.loop.getaddrinfo.
+
+        Raises socket.gaierror if the host is not known.
+        """
         found = dns.resolve_literal(host, port, family, type, proto, flags)
         if found is not None:
             return found
@@ -602,7 +628,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         return await self._look_up(resolve, host, port, family, type, proto, flags)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> Any:
-        """socket.getnameinfo() without blocking. See asyncio.loop.getnameinfo."""
+        """Look up an address's name without blocking. See asyncio.loop.getnameinfo."""
         return await self._look_up(socket.getnameinfo, sockaddr, flags)
 
     def _look_up(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
@@ -610,8 +636,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         return asyncio.wrap_future(self._resolver.submit(call, *args), loop=self)
 
     # ---- signals ----
-    # Python's C handler only sets a flag. So that a signal can never slip in just before the loop goes
-    # to sleep, it also writes to a socket that the loop watches, while the loop runs in the main thread.
+    # Python's C handler only sets a flag. A signal that comes just before the loop sleeps would then wait. So
+    # the handler also writes to a socket that the loop watches, while the loop runs in the main thread.
 
     def _watch_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -622,7 +648,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         _wakeup_fds.add(ours)
         before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         if before not in (-1, ours):
-            signal.set_wakeup_fd(before)  # somebody else's; they will wake us by their own means
+            signal.set_wakeup_fd(before)  # that library wakes the loop
             self._watches_signals = False
 
     def _unwatch_signals(self) -> None:
@@ -647,7 +673,10 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             super()._close_self_pipe()  # type: ignore[misc]
 
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
-        """Call callback(*args) in the loop when a signal arrives. See asyncio.loop.add_signal_handler."""
+        """Call callback(*args) in the loop when a signal arrives. See asyncio.loop.add_signal_handler.
+
+        Works only in the main thread: ValueError or RuntimeError otherwise.
+        """
         self._check_closed()
         self._need_self_pipe()
         super().add_signal_handler(sig, callback, *args)
@@ -657,7 +686,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         signal.siginterrupt(sig, False)
 
     def _read_from_self(self) -> None:
-        """Take the signals that have come: as many as were told, and one for each mark beyond that."""
+        """Handle the signals that have arrived: one for each byte, and one for each mark that has no byte."""
         marked = _marked.intersection(self._signal_handlers)
         told: list[int] = []
         try:
@@ -679,14 +708,16 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             _marked.update(told, marked)
             raise
         finally:
-            if _marked.intersection(self._signal_handlers):  # come meanwhile, or left
+            if _marked.intersection(self._signal_handlers):  # arrived meanwhile, or not handled yet
                 with contextlib.suppress(
                     BlockingIOError
-                ):  # it is full: then this is called in any case
+                ):  # the socket is full: then this method is called in any case
                     self._csock.send(b"\0")
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """Give a signal its default action back. True if it had a handler."""
+        """Remove the handler of a signal, which gets its default action back. Returns True if there was
+        one.
+        """
         removed: bool = super().remove_signal_handler(sig)
         if removed and self._watches_signals:
             signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
@@ -694,7 +725,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
 
 def _check_sockets_can_be_made(instead: OSError | None) -> None:
-    """Raise what socket() raises for want of descriptors or memory."""
+    """Raise the OSError of socket() if the process lacks descriptors or memory."""
     try:
         socket.socket().close()
     except OSError as exc:
@@ -702,13 +733,13 @@ def _check_sockets_can_be_made(instead: OSError | None) -> None:
 
 
 class DriverSelector:
-    """What is left of a selector: asyncio's transports ask it what is watched, for their repr."""
+    """A stand-in for a selector: asyncio's transports ask it for their repr which events are watched."""
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = weakref.ref(loop)
 
     def get_key(self, fd: int) -> selectors.SelectorKey:
-        """What is watched on a descriptor, as selectors has it. KeyError if nothing is."""
+        """The events watched on a descriptor, in the form of selectors. KeyError if there are none."""
         loop = self._loop()
         handles = (None, None) if loop is None else loop._watched(fd)
         if handles == (None, None):
@@ -718,9 +749,14 @@ class DriverSelector:
         return selectors.SelectorKey(fd, fd, events, handles)
 
     def close(self) -> None:
-        """Nothing to close: the driver is the loop's."""
+        """Do nothing: the driver belongs to the loop."""
 
 
 def new_event_loop(driver: str | None = None, spin_us: float | None = None) -> EventLoop:
-    """A new hoop event loop: what `loop_factory=` wants. For `driver` and `spin_us` see EventLoop."""
+    """Return a new hoop event loop, for example for `loop_factory=`. For the arguments see EventLoop.
+
+    For example:
+
+        asyncio.run(main(), loop_factory=hoop.new_event_loop)  # Python 3.12 or later
+    """
     return EventLoop(driver, spin_us)

@@ -1,11 +1,11 @@
-"""Transports of pipes and terminals: asyncio's, with what it gets wrong put right.
+"""Transports of pipes and terminals: asyncio's, with three faults mended.
 
-    ReadPipe     the end of a pseudo-terminal is an end, and no error
-    WritePipe    what the protocol writes when it may again, and then closes, is sent; data is what its
-                 bytes are, whatever its class says
+    ReadPipe     the closed end of a pseudo-terminal is an end of file, and no error
+    WritePipe    if the protocol writes in resume_writing() and then closes, that data is sent; the pipe gets
+                 the bytes of the data, whatever its class says
 
-A terminal gets its flags back when its transport is closed, and at the interpreter's exit: whoever shares it,
-the shell and its next program, expects that it blocks.
+A terminal gets its flags back when its transport is closed, and at the interpreter's exit. The shell and
+the next program share the terminal, and expect that it blocks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class TerminalFlags:
         _lent.append(self)
 
     def give_back(self) -> None:
-        """Let the terminal block as before. If another transport has the same open file, that one will."""
+        """Make the terminal block again. If another transport has the same open file, that one does it
+        later.
+        """
         if self not in _lent:
             return
         _lent.remove(self)
@@ -44,7 +46,7 @@ class TerminalFlags:
                 return
 
     def _is_there(self) -> bool:
-        """Whether the descriptor was not closed behind the transport's back."""
+        """Whether the descriptor is still open, and still this terminal's."""
         try:
             return os.fstat(self._fd).st_rdev == self._device
         except OSError:
@@ -60,11 +62,11 @@ def _give_all_back() -> None:
 
 
 atexit.register(_give_all_back)
-os.register_at_fork(after_in_child=_lent.clear)  # they are for the parent to give back
+os.register_at_fork(after_in_child=_lent.clear)  # the parent restores the flags
 
 
 class PipeEnd:
-    """What both kinds of transport have in common, in front of asyncio's."""
+    """The common part of both transports, in front of asyncio's classes."""
 
     _pipe: Any = None  # for __del__
     _flags: TerminalFlags | None = None
@@ -84,7 +86,9 @@ class PipeEnd:
             super()._close(exc)  # type: ignore[misc]
 
     def _is_over(self) -> bool:
-        """Whether the pipe is closed. It just is if the loop is: nobody can be told any more."""
+        """Whether the pipe is closed. If the loop is closed the pipe is just closed: no protocol can be
+        told.
+        """
         if self._pipe is None:
             return True
         if not self._loop.is_closed():  # type: ignore[attr-defined]
@@ -97,7 +101,7 @@ class PipeEnd:
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
         if self._pipe is None:
-            return  # the protocol has been told: it aborted while it was
+            return  # the protocol knows: it called abort() in connection_lost()
         self._give_back()
         super()._call_connection_lost(exc)  # type: ignore[misc]
 
@@ -111,7 +115,7 @@ class PipeEnd:
 
 
 class ReadPipe(PipeEnd, unix_events._UnixReadPipeTransport):  # type: ignore[name-defined,misc]
-    """What loop.connect_read_pipe() gives."""
+    """The transport of loop.connect_read_pipe()."""
 
     def _read_ready(self) -> None:
         try:
@@ -122,7 +126,7 @@ class ReadPipe(PipeEnd, unix_events._UnixReadPipeTransport):  # type: ignore[nam
             if exc.errno != errno.EIO or os.fstat(self._fileno).st_rdev != PTY_MASTER:
                 self._fatal_error(exc, "Fatal read error on pipe transport")
                 return
-            data = b""  # everybody has closed the other side
+            data = b""  # every process has closed the other side
         if data:
             self._protocol.data_received(data)
             return
@@ -135,12 +139,12 @@ class ReadPipe(PipeEnd, unix_events._UnixReadPipeTransport):  # type: ignore[nam
 
 
 class WritePipe(PipeEnd, unix_events._UnixWritePipeTransport):  # type: ignore[name-defined,misc]
-    """What loop.connect_write_pipe() gives."""
+    """The transport of loop.connect_write_pipe()."""
 
     def write(self, data: Any) -> None:
-        """Write at once what the pipe takes, and the rest when it takes more."""
+        """Write the data that the pipe takes now, and the rest when the pipe takes more."""
         if isinstance(data, memoryview) and data.nbytes != len(data):
-            data = data.tobytes()  # asyncio counts items for bytes
+            data = data.tobytes()  # asyncio would count items instead of bytes
         elif isinstance(data, bytes) and type(data) is not bytes:
             data = memoryview(data)  # asyncio asks for the length again when some of it was sent
         super().write(data)
@@ -163,7 +167,7 @@ class WritePipe(PipeEnd, unix_events._UnixWritePipeTransport):  # type: ignore[n
         self._loop._remove_writer(self._fileno)
         closing = self._closing
         self._maybe_resume_protocol()
-        # The protocol may have written more, and closed: then that is sent first, by another call of this.
+        # If the protocol has just written more and then closed, another call of this method sends that first.
         if closing:
             self._loop._remove_reader(self._fileno)
             self._call_connection_lost(None)

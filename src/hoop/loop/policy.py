@@ -1,7 +1,7 @@
 """The event loop policy, for code that still chooses its loop by one.
 
-Python 3.14 deprecates policies and 3.16 has none: this module is imported when `hoop.EventLoopPolicy` is
-first asked for, and then says what asyncio says.
+Python 3.14 deprecates policies, and 3.16 has none. So hoop imports this module only when your code asks for
+`hoop.EventLoopPolicy`. From 3.14 on you then see asyncio's DeprecationWarning.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ from hoop.loop.event_loop import EventLoop
 
 
 class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
-    """asyncio's policy, whose new_event_loop() gives a hoop loop."""
+    """asyncio's event loop policy, whose new_event_loop() makes a hoop loop.
+
+    For example:
+
+        asyncio.set_event_loop_policy(hoop.EventLoopPolicy())
+        asyncio.run(main())  # runs on hoop
+    """
 
     _loop_factory = EventLoop

@@ -1,8 +1,8 @@
-"""Lets asyncio.all_tasks() see native tasks.
+"""Lets asyncio.all_tasks() see hoop's tasks.
 
 A loop keeps its unfinished tasks in a list of its own, because a weak set costs more than the task itself.
-asyncio looks for tasks in a WeakSet: that set gets a subclass that has the tasks of every hoop loop
-besides. This is the one thing in asyncio that importing hoop changes.
+The function asyncio.all_tasks() looks for tasks in a WeakSet. That set gets a subclass here, which adds the
+tasks of every hoop loop. Nothing else in asyncio changes when a program imports hoop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class TaskSet(weakref.WeakSet[Any]):
     """asyncio's set of tasks, followed by the unfinished tasks of every hoop loop."""
 
     def __new__(cls, tasks: Iterable[Any] = ()) -> weakref.WeakSet[Any]:  # type: ignore[misc]
-        """Make a plain set: a copy, or what is left of this one without something."""
+        """Make a plain set, for copies and differences of this one."""
         return weakref.WeakSet(tasks)
 
     def __iter__(self) -> Iterator[Any]:
@@ -41,7 +41,7 @@ def _native_tasks() -> list[Any]:
 
 def _asyncio_task_set() -> weakref.WeakSet[Any]:
     if sys.version_info >= (3, 14):
-        # Kept in the C module's state; not under any name.
+        # The C module keeps the set in its state, under no name.
         import _asyncio
 
         return next(o for o in gc.get_referents(_asyncio) if isinstance(o, weakref.WeakSet))
@@ -51,14 +51,14 @@ def _asyncio_task_set() -> weakref.WeakSet[Any]:
 
 
 def let_go_of_tasks() -> None:
-    """At the interpreter's exit: keep no task that its program has dropped.
+    """At the interpreter's exit: drop the tasks that the program has dropped.
 
-    Each complains of being pending while there is somebody to tell, as on asyncio, whose loops own no task.
+    Each warns that it is pending while the logger still works, as on asyncio, whose loops own no task.
     """
     for loop in list(loops):
         loop._let_go_of_tasks()
 
 
 def install() -> None:
-    """Make asyncio.all_tasks() see native tasks. Doing it again changes nothing."""
+    """Make asyncio.all_tasks() see hoop's tasks. A second call changes nothing."""
     _asyncio_task_set().__class__ = TaskSet

@@ -1,7 +1,7 @@
-"""What debug mode says: of callbacks that are none, and of turns that took too long.
+"""Debug mode: refuse wrong callbacks, and report slow turns of the loop.
 
-asyncio's own handlers and reports know handles and tasks. An op has no place in them: they are given the
-function of the user's that it called.
+asyncio's own handlers and reports know handles and tasks, but no op of hoop's. In place of an op they get
+the user's function that it called.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cython.cimports.hoop.scheduling.handle import Handle
 from cython.cimports.hoop.scheduling.task import Task
 from cython.cimports.hoop.watching.watch import WatchOp
 
-# asyncio.iscoroutinefunction, which Python 3.14 deprecates, also took what types.coroutine had made.
+# asyncio.iscoroutinefunction (deprecated in 3.14) also accepts functions decorated with types.coroutine.
 _is_coroutine_function = cython.declare(
     object,
     inspect.iscoroutinefunction if sys.version_info >= (3, 14) else coroutines.iscoroutinefunction,
@@ -28,7 +28,7 @@ _format_source = cython.declare(object, format_helpers._format_callback_source)
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def check_callback(callback, method: str) -> cython.int:
-    """Refuse what cannot be called, or would only make a coroutine."""
+    """Refuse a callback that cannot be called, or that would only make a coroutine."""
     if coroutines.iscoroutine(callback) or _is_coroutine_function(callback):
         raise TypeError(f"coroutines cannot be used with {method}()")
     if not callable(callback):
@@ -38,7 +38,7 @@ def check_callback(callback, method: str) -> cython.int:
 
 @cython.cfunc
 def to_show(running: Runnable) -> object:
-    """What asyncio's handlers may look at: a handle or a task, never an op."""
+    """The object that asyncio's handlers may see: a handle or a task, never an op."""
     if isinstance(running, WatchOp):
         return cython.cast(WatchOp, running).handle
     return running if isinstance(running, (Handle, Task)) else None
@@ -46,7 +46,9 @@ def to_show(running: Runnable) -> object:
 
 @cython.cfunc
 def described(called) -> str:
-    """A function of the user's, in the form of a handle; the application's, if a layer of ours was called."""
+    """A user's function, shown as a handle. If the loop called a layer of hoop's, the application's
+    function.
+    """
     layer = getattr(called, "__self__", None)
     if isinstance(layer, Layer):
         app = cython.cast(Layer, layer).protocol
@@ -57,7 +59,7 @@ def described(called) -> str:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def report_slow(what: Runnable, slowest, seconds: cython.double) -> cython.int:
-    """Name what was slow: the user's function, if it was a turn of ours that called it."""
+    """Log the slow callback: the user's function, if an op of the loop called one."""
     shown = to_show(what)
     called = slowest
     if isinstance(what, (WatchOp, Task)):

@@ -1,7 +1,7 @@
-"""What is done on the running loop, whichever that is: sleep and create_task, under asyncio's names.
+"""sleep() and create_task(): functions on the running loop, by asyncio's names.
 
-On a loop of ours whose methods are its own neither calls any of them by name. On another they do what
-asyncio's functions do.
+On a hoop loop whose methods are its own, neither calls a method by name. On any other loop they do the same
+as asyncio's functions.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _set_result_unless_cancelled = cython.declare(object, futures._set_result_unless
 _stock_create_task = cython.declare(object, asyncio.tasks.create_task)
 REFUSES_NAN = cython.declare(cython.bint, sys.version_info >= (3, 13))
 
-# A class of loops whose methods are Loop's.
+# The last class of loops found to have Loop's own methods.
 _plain_class = cython.declare(object, None)
 
 
 @cython.cfunc
 def plain_loop() -> Loop:
-    """The running loop, if it is one of ours, and nobody has put other methods in the place of its own."""
+    """The running loop, if it is a hoop loop and no subclass or patch has replaced its methods; else None."""
     global _plain_class
     loop = _get_running_loop()
     if type(loop) is not _plain_class:
@@ -55,9 +55,12 @@ def plain_loop() -> Loop:
 
 @cython.binding(True)
 def sleep(delay, result=None):
-    """Wait for so many seconds, then give the result. See asyncio.sleep.
+    """Wait for `delay` seconds, then return `result`. See asyncio.sleep.
 
-    Nothing, and less than nothing, lets the other tasks take a turn.
+    With a delay of 0 or less, the other tasks get one turn. From Python 3.13 on a NaN raises ValueError, as
+    in asyncio.
+
+        await hoop.sleep(0.5)
     """
     return new_coroutine(SLEEP, delay, result)
 
@@ -106,7 +109,7 @@ class Sleep(Method):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def wait_on_any(self, c: NativeCoroutine) -> cython.int:
-        """The same by the methods of a loop."""
+        """Sleep by the methods of another library's loop."""
         loop = _get_running_loop_or_raise()
         future = loop.create_future()
         c.owner = loop.call_later(c.owner, _set_result_unless_cancelled, future, None)
@@ -134,7 +137,14 @@ SLEEP = cython.declare(Sleep, Sleep("sleep", object))
 
 
 def create_task(coro, *, name=None, context=None, **kwargs):
-    """Drive a coroutine as a task of the running loop. See asyncio.create_task."""
+    """Run a coroutine as a task of the running loop, and return the task. See asyncio.create_task.
+
+    `name` is the task's name, and `context` its contextvars.Context. Raises RuntimeError if no loop is
+    running. A hoop loop keeps the task alive until it is done.
+
+        task = hoop.create_task(fetch(url))
+        page = await task
+    """
     loop: Loop = plain_loop()
     if loop is None or loop.task_factory is not None or kwargs:
         return _stock_create_task(coro, name=name, context=context, **kwargs)

@@ -1,4 +1,4 @@
-"""Streams: a reader, a writer, and the functions that open connections and serve them."""
+"""Streams: a reader, a writer, and the functions that open connections and start servers."""
 
 from hoop.processes.output import KEEPING
 from hoop.streams.opening import (

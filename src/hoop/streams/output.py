@@ -1,4 +1,4 @@
-"""hoop's reader for the output of a child. See hoop/processes/output.py, which gives it to the child."""
+"""hoop's StreamReader for the output of a child process. hoop/processes/output.py chooses it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from hoop.streams.reader import StreamReader
 
 
 class NativeOutputReader(StreamReader):
-    """hoop's reader, which asyncio's subprocesses use after hoop.install()."""
+    """The reader that asyncio's subprocesses use after hoop.install()."""
 
     _output = b""
 
     async def read(self, n: int = -1) -> bytes:
-        """Read up to n bytes, or to the end. See hoop.StreamReader.read."""
+        """Read up to n bytes, or to the end of the output. See hoop.StreamReader.read."""
         data = await super().read(n)
         return data if n >= 0 else kept(self, data)

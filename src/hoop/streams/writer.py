@@ -37,22 +37,24 @@ _asyncio_reader = cython.declare(object, asyncio.StreamReader)
 
 
 def _ending_names():
-    """The names in what this Python's asyncio does when the task of a server's callback is done."""
+    """The names in the function that this Python's asyncio calls when the task of a server's callback is
+    done.
+    """
     for constant in _asyncio_protocol.connection_made.__code__.co_consts:
         if hasattr(constant, "co_names"):
             return constant.co_names
     return ("cancelled", "exception") if sys.version_info >= (3, 13) else ()
 
 
-# Where the Pythons differ. Until 3.12 a protocol keeps the writer of a server until the connection is lost.
-# Not all look at how the callback ended, and not all close the connection if it was cancelled. On the first
-# ones a writer that is dropped unclosed does not complain.
+# The versions of Python differ here. Until 3.12 a protocol keeps the writer of a server until the connection
+# is lost. Some do not look at how the callback ended. Some do not close the connection if it was cancelled.
+# The oldest do not warn of a writer that is dropped unclosed.
 KEEPS_WRITER = cython.declare(cython.bint, hasattr(_asyncio_protocol, "_replace_writer"))
 REPORTS = cython.declare(cython.bint, "exception" in _ending_names())
 CLOSES_CANCELLED = cython.declare(cython.bint, "cancelled" in _ending_names())
 COMPLAINS = cython.declare(cython.bint, hasattr(asyncio.StreamWriter, "__del__"))
 
-# What drain() waits for first.
+# The two things that drain() can wait for first.
 A_TURN = cython.declare(cython.Py_ssize_t, 1)
 ANOTHER = cython.declare(cython.Py_ssize_t, 2)
 
@@ -60,9 +62,10 @@ ANOTHER = cython.declare(cython.Py_ssize_t, 2)
 @cython.final
 @cython.cclass
 class StreamProtocol(Layer):
-    """Between a transport and a reader, and the writer's flow control. See asyncio.StreamReaderProtocol.
+    """The protocol between a transport and a reader; it does the writer's flow control.
 
-    With a `client_connected_cb` it is a server's, and calls that for the connection.
+    With a `client_connected_cb` it is a server's, and calls that for the connection. See
+    asyncio.StreamReaderProtocol.
     """
 
     @property
@@ -77,7 +80,7 @@ class StreamProtocol(Layer):
     # ---- what the transport calls ----
 
     def connection_made(self, transport):
-        """Begin to read. Of a server: call the callback."""
+        """Begin to read. A server's protocol calls the callback."""
         reader: StreamReader = self.reader
         self.transport = transport
         reader.set_transport(transport)
@@ -121,18 +124,18 @@ class StreamProtocol(Layer):
         return TAKEN
 
     def data_received(self, data):
-        """Feed the reader."""
+        """Give received bytes to the reader."""
         if self.reader is not None:
             cython.cast(object, self.reader).feed_data(data)
 
     def eof_received(self):
-        """Tell the reader. The connection stays open for writing, but over TLS."""
+        """Tell the reader that the peer sends no more. Without TLS the connection stays open for writing."""
         if self.reader is not None:
             cython.cast(object, self.reader).feed_eof()
         return not self.over_tls
 
     def connection_lost(self, exc):
-        """Tell everybody, and let go of them."""
+        """Tell the reader and all waiting tasks, and drop them."""
         reader: StreamReader = self.reader
         self.lost = True
         self.error = exc
@@ -155,13 +158,13 @@ class StreamProtocol(Layer):
         self.writer = self.task = self.transport = None
 
     def pause_writing(self):
-        """From now on drain() waits."""
+        """Make drain() wait from now on."""
         self.paused = True
         if self.loop.get_debug():
             log.logger.debug("%r pauses writing", self)
 
     def resume_writing(self):
-        """Wake all who drain."""
+        """Wake all tasks that wait in drain()."""
         self.paused = False
         if self.loop.get_debug():
             log.logger.debug("%r resumes writing", self)
@@ -218,7 +221,7 @@ class StreamProtocol(Layer):
         return self.closed
 
     def _replace_transport(self, transport):
-        """TLS was started: what there was is below it now."""
+        """Use the TLS transport from now on: the plain one is below it."""
         self.transport = transport
         self.over_tls = transport.get_extra_info("sslcontext") is not None
         if self.reader is not None:
@@ -287,7 +290,9 @@ class StreamProtocol(Layer):
 @cython.final
 @cython.cclass
 class Ending:
-    """Called when the task of a server's callback is done. A failure is reported, and ends the connection."""
+    """Called when the task of a server's callback is done. It reports a failure, and closes the connection
+    then.
+    """
 
     def __init__(self, loop, transport):
         self.loop = loop
@@ -325,7 +330,15 @@ def _finish(future, exc) -> cython.int:
 
 @cython.cclass
 class StreamWriter(Primitive):
-    """What goes out on a connection. See asyncio.StreamWriter."""
+    """The writing half of a connection: write(), then `await drain()`. See asyncio.StreamWriter.
+
+    open_connection() and start_server() make writers; your code does not.
+
+        writer.write(b"hello")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    """
 
     def __init__(self, transport, protocol, reader, loop):
         if reader is not None and not isinstance(reader, _asyncio_reader):
@@ -359,51 +372,70 @@ class StreamWriter(Primitive):
 
     @property
     def transport(self):
-        """The transport; another one after start_tls()."""
+        """The connection's transport. After start_tls() it is another one."""
         return self.target
 
     def write(self, data):
-        """Queue data to be sent. See the transport's write()."""
+        """Send bytes, without waiting: the transport keeps what the kernel does not take yet.
+
+        Call `await drain()` after it, so that a slow peer cannot fill your memory.
+
+            writer.write(b"hello")
+            await writer.drain()
+        """
         if self.stream is not None and self.stream.attributes is cython.NULL:
             self.stream.send(data)
         else:
             self.target.write(data)
 
     def writelines(self, data):
-        """Queue several pieces of data; see write()."""
+        """Send several pieces of data, in their order. See write()."""
         self.target.writelines(data)
 
     def write_eof(self):
-        """Close the sending half once everything written was sent."""
+        """Close the sending half once everything written was sent. The peer then reads the end of the
+        stream.
+        """
         return self.target.write_eof()
 
     def can_write_eof(self):
-        """Whether the transport can be closed by halves."""
+        """Return True if write_eof() works on this transport: it does not over TLS."""
         return self.target.can_write_eof()
 
     def close(self):
-        """Send what was written, then close."""
+        """Send everything that was written, then close the connection. Await wait_closed() after it."""
         return self.target.close()
 
     def is_closing(self):
-        """Whether it is closing or closed."""
+        """Return True if the connection is closing or closed."""
         return self.target.is_closing()
 
     def get_extra_info(self, name, default=None):
-        """What is known of the connection. See asyncio.BaseTransport.get_extra_info."""
+        """Return a fact about the connection, such as "peername" or "socket"; `default` if it is not known.
+
+        See asyncio.BaseTransport.get_extra_info.
+
+            host, port, *_ = writer.get_extra_info("peername")
+        """
         return self.target.get_extra_info(name, default)
 
     @cython.binding(True)
     def drain(self):
-        """Wait until the transport takes more. Raises what the reader has to raise, or ConnectionResetError.
+        """Wait until the transport's buffer is no longer too full. Often it does not wait at all.
 
-        Any number of tasks may.
+        Any number of tasks may drain at once. Raises the exception that the reader has been given, or
+        ConnectionResetError if the connection is lost.
+
+            writer.write(block)
+            await writer.drain()
         """
         return new_coroutine(DRAIN, self, None)
 
     @cython.binding(True)
     def wait_closed(self):
-        """Wait until the connection is closed. Raises what it was lost with."""
+        """Wait until the connection is closed. Raises the exception with which it was lost, if there was
+        one.
+        """
         return new_coroutine(WAIT_CLOSED, self, None)
 
     @cython.binding(True)
@@ -415,7 +447,14 @@ class StreamWriter(Primitive):
         ssl_handshake_timeout=None,
         ssl_shutdown_timeout=None,
     ):
-        """Go on with TLS. What the reader holds already is taken for its first bytes."""
+        """Upgrade the connection to TLS. Data that the reader holds already counts as the first TLS
+        records.
+
+        `sslcontext` is an ssl.SSLContext; the times are in seconds. Raises ssl.SSLError or OSError if the
+        handshake fails.
+
+            await writer.start_tls(ssl.create_default_context(), server_hostname="example.org")
+        """
         options = {
             "server_hostname": server_hostname,
             "ssl_handshake_timeout": ssl_handshake_timeout,
@@ -426,7 +465,9 @@ class StreamWriter(Primitive):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def is_closing_now(self) -> cython.bint:
-        """Whether it is; for drain(), which leaves nothing to wait that the kernel takes."""
+        """Whether the transport is closing. For drain(), which need not wait for data that the kernel
+        takes.
+        """
         if self.stream is not None:
             self.stream.wrote_in = 0
             if self.stream.waits:
@@ -481,7 +522,7 @@ async def _start_tls(writer, sslcontext, options):
 @cython.inline
 @cython.exceptval(check=False)
 def _is_plain(protocol) -> cython.bint:
-    """Whether a protocol's methods are ours: nobody has put others in their place."""
+    """Whether a protocol's methods are ours, and not replaced on a subclass or an object."""
     return (
         type(protocol) is StreamProtocol
         and cython.cast(StreamProtocol, protocol).attributes is cython.NULL
@@ -505,7 +546,7 @@ class Drain(Method):
                 error = reader.exception()
             if error is not None:
                 raise error
-        if writer.is_closing_now():  # then connection_lost() has its turn first
+        if writer.is_closing_now():  # then connection_lost() is called first
             c.mark = A_TURN
             return c.wait_a_turn()
         c.mark = ANOTHER
@@ -581,7 +622,7 @@ class WaitClosed(Method):
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _wait_among(c: NativeCoroutine, waiters, future) -> cython.int:
-    """Wait in a deque, and remember which: the writer may have another protocol when that is over."""
+    """Wait in a deque, and remember which one: the writer may have another protocol when the wait is over."""
     c.extra = waiters
     return wait_in(c, waiters, future)
 

@@ -1,1 +1,1 @@
-"""Locks, events, conditions, barriers and queues."""
+"""Locks, events, semaphores, conditions, barriers and queues: compiled versions of asyncio's."""

@@ -1,10 +1,10 @@
-"""Conditions and barriers. See asyncio's, whose behaviour these follow.
+"""Conditions and barriers. They behave as asyncio.Condition and asyncio.Barrier do.
 
     Primitive           (waiting.py)
       Condition         on a Lock (locks.py)
       Barrier           on a Condition, in coroutines as Cython makes them
 
-A condition calls its lock's methods by name only if they may be another's.
+A condition calls its lock's methods by name only if the lock may be of another class.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ BARRIER_STATES = cython.declare(tuple, ("filling", "draining", "resetting", "bro
 
 @cython.cclass
 class Condition(Primitive):
-    """A lock, and notices to those who let go of it to wait for one. See asyncio.Condition."""
+    """A condition variable: hold the lock, and `wait()` until another task calls `notify()`.
+
+    `lock` is the Lock to use; without one the condition makes its own. Only a task that holds the lock may
+    wait or notify: RuntimeError otherwise. See asyncio.Condition.
+
+        async with condition:
+            await condition.wait_for(lambda: items)
+            item = items.pop()
+    """
 
     def _state_names(self):
         return ("_lock", "_waiters")
@@ -46,24 +54,24 @@ class Condition(Primitive):
 
     @cython.cfunc
     def own_lock(self) -> Lock:
-        """The lock, if nobody can have changed what it does; else None."""
+        """The lock, if it is a plain Lock whose methods nobody has replaced; else None."""
         if type(self.lock) is Lock and self.is_plain() and cython.cast(Lock, self.lock).is_plain():
             return cython.cast(Lock, self.lock)
         return None
 
     def locked(self):
-        """Whether somebody holds the lock."""
+        """Return True if a task holds the lock."""
         return self.lock.locked()
 
     @cython.binding(True)
     def acquire(self):
-        """Wait until the lock can be had, and take it. Returns True."""
+        """Wait until the lock is free, and take it. Returns True."""
         if not isinstance(self, Condition):
             raise not_for(self, "acquire")
         return self.lock.acquire()
 
     def release(self):
-        """Give the lock back. Raises RuntimeError if nobody holds it."""
+        """Release the lock. Raises RuntimeError if no task holds it."""
         return self.lock.release()
 
     @cython.cfunc
@@ -102,22 +110,36 @@ class Condition(Primitive):
 
     @cython.binding(True)
     def wait(self):
-        """Let go of the lock, wait for a notice, and take the lock again. Returns True.
+        """Release the lock, wait until another task notifies this one, and take the lock again. Returns
+        True.
 
-        It may end without a notice: look whether what was waited for is so. Raises RuntimeError if
-        nobody holds the lock.
+        A task may be woken without a notification, so check in a loop that what you wait for is true.
+        Raises RuntimeError if no task holds the lock.
+
+            async with condition:
+                while not ready():
+                    await condition.wait()
         """
         return new_coroutine(WAIT_FOR_NOTICE, self, None)
 
     @cython.binding(True)
     def wait_for(self, predicate):
-        """Wait until predicate() is true, asking it after each notice. Returns its result."""
+        """Wait until `predicate()` is true, and return its result.
+
+        The task calls `predicate` at once, and again after each notification. It must hold the lock.
+
+            async with condition:
+                await condition.wait_for(lambda: queue)
+        """
         return new_coroutine(WAIT_UNTIL, self, predicate)
 
     def notify(self, n=1):
-        """Wake `n` of those who wait. They go on once they have the lock again.
+        """Wake `n` of the waiting tasks. They go on once they have the lock again.
 
-        Raises RuntimeError if nobody holds the lock.
+        Raises RuntimeError if no task holds the lock.
+
+            async with condition:
+                condition.notify()
         """
         if not self.is_locked():
             raise RuntimeError("cannot notify on un-acquired lock")
@@ -134,7 +156,7 @@ class Condition(Primitive):
         return 0
 
     def notify_all(self):
-        """Wake everybody who waits. Raises RuntimeError if nobody holds the lock."""
+        """Wake all waiting tasks. Raises RuntimeError if no task holds the lock."""
         self.notify(len(self.waiters))
 
     @property
@@ -156,15 +178,16 @@ class Condition(Primitive):
 
 @cython.cfunc
 def not_for(value, name: str) -> object:
-    """What a method raises that was called by its class, with something else for its self."""
+    """The exception for a method that was called on its class, with an object of another class as `self`."""
     return TypeError(f"Condition.{name}() is not for {value!r}")
 
 
 @cython.final
 @cython.cclass
 class WaitForNotice(Method):
-    """condition.wait(). First in the condition's deque; then `inner` takes the lock again, whatever
-    happened, and `value` is the exception to end with."""
+    """condition.wait(). The task first waits in the condition's deque. Then `inner` takes the lock again,
+    even after an error, and `value` is the exception to end with.
+    """
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -204,7 +227,7 @@ class WaitForNotice(Method):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def give_up(self, condition: Condition, error) -> cython.int:
-        # This one may have been notified, and cannot use it: another can.
+        # This task may have been notified but was cancelled: pass the notification on.
         condition.wake_some(1)
         raise error
 
@@ -231,7 +254,13 @@ class WaitUntil(Method):
 
 @cython.cclass
 class Barrier(Primitive):
-    """A place where a number of tasks wait for each other. See asyncio.Barrier."""
+    """A point where `parties` tasks wait for each other: all of them go on when the last one arrives.
+
+    Raises ValueError if `parties` is less than 1. See asyncio.Barrier.
+
+        barrier = hoop.Barrier(3)
+        place = await barrier.wait()  # in each of three tasks: 0, 1 or 2
+    """
 
     def __init__(self, parties):
         if parties < 1:
@@ -257,8 +286,11 @@ class Barrier(Primitive):
     async def wait(self):
         """Wait until as many tasks as there are parties wait here, then go on with all of them.
 
-        Returns in which place this one came, from 0. Raises BrokenBarrierError if the barrier is
-        aborted, or is reset meanwhile.
+        Returns this task's place in the order of arrival, counted from 0. Raises asyncio.BrokenBarrierError
+        if the barrier is aborted, or is reset while this task waits.
+
+            if await barrier.wait() == 0:
+                print("everybody is here")
         """
         async with self.condition:
             await self.condition.wait_for(lambda: self.state not in (DRAINING, RESETTING))
@@ -275,19 +307,19 @@ class Barrier(Primitive):
                         raise BrokenBarrierError("Abort or reset of barrier")
             finally:
                 self.inside -= 1
-                if self.inside == 0:  # the last one out; whoever came too early may come in
+                if self.inside == 0:  # all have left: tasks that wait outside may enter
                     self.change(BROKEN if self.state == BROKEN else FILLING)
             return place
 
     @cython.binding(True)
     async def reset(self):
-        """Make it as new. Those who wait get a BrokenBarrierError."""
+        """Empty the barrier for a new use. Tasks that wait get asyncio.BrokenBarrierError."""
         async with self.condition:
             self.change(RESETTING if self.inside > 0 else FILLING)
 
     @cython.binding(True)
     async def abort(self):
-        """Break it: those who wait, and those who come, get a BrokenBarrierError."""
+        """Break the barrier: tasks that wait, and tasks that come later, get asyncio.BrokenBarrierError."""
         async with self.condition:
             self.change(BROKEN)
 
@@ -300,17 +332,17 @@ class Barrier(Primitive):
 
     @property
     def parties(self):
-        """How many tasks it waits for."""
+        """The number of tasks that the barrier waits for."""
         return self.size
 
     @property
     def n_waiting(self):
-        """How many tasks wait."""
+        """The number of tasks that wait now."""
         return self.inside if self.state == FILLING else 0
 
     @property
     def broken(self):
-        """Whether it was aborted."""
+        """True if the barrier was aborted."""
         return self.state == BROKEN
 
     @property

@@ -1,4 +1,4 @@
-"""Locks, semaphores and events. See asyncio's, whose behaviour these follow.
+"""Locks, semaphores and events. They behave as asyncio's classes of the same names do.
 
     Primitive                   (waiting.py)
       Acquirable
@@ -7,9 +7,9 @@
           BoundedSemaphore
       Event
 
-A lock that is free is taken without suspending; one that is released wakes its first waiter, who takes it
-when its turn comes. Where the Pythons differ this follows the newest: no wake-up is lost when the one who
-was woken is cancelled before its turn.
+A task takes a free lock without suspending. A task that releases a lock wakes the first waiting task, which
+takes the lock when its step runs. Where the versions of Python differ, hoop follows the newest. In
+particular, no wake-up is lost when the woken task is cancelled before its step.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ deque = cython.declare(object, collections.deque)
 
 @cython.cfunc
 def described(primitive, state: str, waiters) -> str:
-    """The repr that all of them have: object's own, then the state and how many wait."""
+    """The repr of all these classes: object's own, then the state and the number of waiting tasks."""
     plain = object.__repr__(primitive)
     if waiters:
         state = f"{state}, waiters:{len(waiters)}"
@@ -47,12 +47,12 @@ def described(primitive, state: str, waiters) -> str:
 
 @cython.cclass
 class Acquirable(Primitive):
-    """What can be taken and given back."""
+    """Base of the classes that a task acquires and releases."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def is_waited_for(self) -> cython.bint:
-        waiters = self.waiters  # its len() may be somebody's, who puts others in its place
+        waiters = self.waiters  # its len() may be your code, which may replace the deque
         if waiters is None or not len(waiters):
             return False
         if not is_cancelled(waiters[0]):
@@ -81,7 +81,16 @@ class Acquirable(Primitive):
 
     @cython.binding(True)
     def acquire(self):
-        """Wait until it can be had, and take it. Returns True."""
+        """Wait until it is free, and take it. Returns True.
+
+        For example:
+
+            await lock.acquire()
+            try:
+                ...
+            finally:
+                lock.release()
+        """
         return acquiring(self)
 
     @cython.binding(True)
@@ -109,14 +118,14 @@ def acquiring(lock: Acquirable) -> object:
 
 @cython.cfunc
 def entering(lock: Primitive) -> object:
-    """The coroutine with which `async with` begins."""
+    """The coroutine that `async with` awaits first."""
     is_known: cython.bint = isinstance(lock, Acquirable) and lock.is_plain()
     return new_coroutine(ENTER if is_known else ENTER_BY_NAME, lock, None)
 
 
 @cython.cfunc
 def exiting(lock: Primitive) -> object:
-    """The coroutine with which `async with` ends."""
+    """The coroutine that `async with` awaits last."""
     is_known: cython.bint = isinstance(lock, Acquirable) and lock.is_plain()
     return new_coroutine(EXIT if is_known else EXIT_BY_NAME, lock, None)
 
@@ -124,7 +133,7 @@ def exiting(lock: Primitive) -> object:
 @cython.final
 @cython.cclass
 class Acquire(Method):
-    """acquire(), and the beginning of `async with`."""
+    """acquire(), and the start of `async with`."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -168,7 +177,7 @@ class Release(Method):
 @cython.final
 @cython.cclass
 class EnterByName(Method):
-    """The beginning of `async with` where acquire() may be somebody else's."""
+    """The start of `async with` if a subclass may have replaced acquire()."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -179,7 +188,7 @@ class EnterByName(Method):
 @cython.final
 @cython.cclass
 class ExitByName(Method):
-    """The end of `async with` where release() may be somebody else's."""
+    """The end of `async with` if a subclass may have replaced release()."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -190,7 +199,15 @@ class ExitByName(Method):
 
 @cython.cclass
 class Lock(Acquirable):
-    """A lock, which one task at a time can hold. See asyncio.Lock."""
+    """A mutex for tasks: one task at a time can hold it. See asyncio.Lock.
+
+    Waiting tasks get the lock in the order in which they came. The lock serves tasks of one loop. It is not
+    for threads.
+
+        lock = hoop.Lock()
+        async with lock:
+            ...  # no other task is in here
+    """
 
     def _state_names(self):
         return ("_waiters", "_locked")
@@ -202,14 +219,11 @@ class Lock(Acquirable):
         return described(self, "locked" if self.is_locked else "unlocked", self.waiters)
 
     def locked(self):
-        """Whether somebody holds it."""
+        """Return True if a task holds the lock."""
         return self.is_locked
 
     def release(self):
-        """Give it back, and let the first who waits have it.
-
-        Raises RuntimeError if nobody holds it.
-        """
+        """Release the lock, and wake the first waiting task. Raises RuntimeError if no task holds it."""
         self.give_back()
 
     @cython.cfunc
@@ -229,7 +243,7 @@ class Lock(Acquirable):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def missed(self, future, error) -> cython.int:
-        # It may have been this one's turn: then it is the next one's.
+        # If this task was just woken to take the lock, wake the next one instead.
         if isinstance(error, CancelledError) and not self.is_locked:
             self.wake_first()
         return 0
@@ -245,7 +259,7 @@ class Lock(Acquirable):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def wake_first(self) -> cython.int:
-        # Only the first: if that one is done already, its turn is still to come.
+        # Only the first: if its future is done already, its step is still to come.
         waiters = self.waiters
         if waiters is not None and len(waiters):
             wake(waiters[0], True)
@@ -262,7 +276,15 @@ class Lock(Acquirable):
 
 @cython.cclass
 class Semaphore(Acquirable):
-    """A counter of how many more may come in. See asyncio.Semaphore."""
+    """A counter: at most `value` tasks at a time can hold the semaphore. See asyncio.Semaphore.
+
+    acquire() takes one unit and waits while none is left; release() gives one back. Raises ValueError if
+    `value` is negative.
+
+        slots = hoop.Semaphore(10)
+        async with slots:
+            ...  # at most ten tasks at once
+    """
 
     def _state_names(self):
         return ("_waiters", "_value")
@@ -277,11 +299,11 @@ class Semaphore(Acquirable):
         return described(self, state, self.waiters)
 
     def locked(self):
-        """Whether acquire() would have to wait."""
+        """Return True if acquire() would have to wait."""
         return self.value == 0 or self.is_waited_for()
 
     def release(self):
-        """Let one more in: the first who waits, if somebody does."""
+        """Give one unit back, and wake the first waiting task if there is one."""
         self.give_back()
 
     @cython.cfunc
@@ -295,7 +317,7 @@ class Semaphore(Acquirable):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def taken(self) -> cython.int:
-        # It was counted by whoever woke the waiter. Others may have come in order behind it.
+        # The task that woke this one has counted it already. More units may be free for the next in line.
         return self.wake_all_due()
 
     @cython.cfunc
@@ -322,7 +344,7 @@ class Semaphore(Acquirable):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def wake_next(self) -> cython.bint:
-        """Wake the first who was not woken yet, and count it. Whether there was one."""
+        """Wake the first task that was not woken yet, and count it. Returns whether there was one."""
         if self.waiters is not None and len(self.waiters):
             for future in self.waiters:
                 if wake(future, True):
@@ -341,7 +363,14 @@ class Semaphore(Acquirable):
 
 @cython.cclass
 class BoundedSemaphore(Semaphore):
-    """A semaphore that is never released more often than acquired. See asyncio.BoundedSemaphore."""
+    """A semaphore that finds a release() too many. See asyncio.BoundedSemaphore.
+
+    release() raises ValueError if it would give back more units than `value`.
+
+        slots = hoop.BoundedSemaphore(2)
+        async with slots:
+            ...
+    """
 
     def _state_names(self):
         return ("_waiters", "_value", "_bound_value")
@@ -351,7 +380,7 @@ class BoundedSemaphore(Semaphore):
         super().__init__(value)
 
     def release(self):
-        """Let one more in. Raises ValueError if nobody has come in."""
+        """Give one unit back. Raises ValueError if no unit is taken."""
         self.give_back()
 
     @cython.cfunc
@@ -375,7 +404,14 @@ class BoundedSemaphore(Semaphore):
 
 @cython.cclass
 class Event(Primitive):
-    """A flag to wait for. See asyncio.Event."""
+    """A flag that tasks can wait for. See asyncio.Event.
+
+    For example:
+
+        ready = hoop.Event()
+        await ready.wait()  # in any number of tasks
+        ready.set()  # in another: all of them go on
+    """
 
     def _state_names(self):
         return ("_waiters", "_value")
@@ -387,11 +423,11 @@ class Event(Primitive):
         return described(self, "set" if self.flag else "unset", self.waiters)
 
     def is_set(self):
-        """Whether the flag is up."""
+        """Return True if the flag is set."""
         return self.flag
 
     def set(self):
-        """Raise the flag, and let everybody go on who waits for it."""
+        """Set the flag, and wake all tasks that wait for it."""
         self.raise_flag()
 
     @cython.cfunc
@@ -405,12 +441,12 @@ class Event(Primitive):
         return 0
 
     def clear(self):
-        """Lower the flag."""
+        """Reset the flag: from now on wait() waits again."""
         self.flag = False
 
     @cython.binding(True)
     def wait(self):
-        """Wait until the flag is up. Returns True."""
+        """Wait until the flag is set. Returns True, at once if the flag is set already."""
         return new_coroutine(WAIT, self, True)
 
     @property

@@ -1,12 +1,14 @@
-"""Queues between tasks: in order, in reverse, or the lowest first. See asyncio.Queue, whose behaviour this
-follows.
+"""Queues between tasks: first in first out, last in first out, or lowest item first.
+
+They behave as asyncio.Queue and its subclasses do.
 
     Queue               (a Primitive, waiting.py)
       PriorityQueue
       LifoQueue
 
-A queue that is one of these three and nothing more puts and gets without calling a method. In a subclass,
-or where somebody has put attributes on a queue, the methods are called by name, as asyncio's are.
+An object of exactly one of these classes puts and gets items without a method call. A subclass may have
+replaced `_put` or `_get`, and so may an attribute on the object. Then hoop calls those methods by name, as
+asyncio does.
 """
 
 from __future__ import annotations
@@ -42,14 +44,28 @@ if hasattr(asyncio, "QueueShutDown"):
 else:
 
     class QueueShutDown(Exception):  # type: ignore[no-redef]
-        """Raised by get() and put() once a queue is shut down. asyncio's own, from Python 3.13 on."""
+        """Raised by get() and put() once a queue is shut down. It is asyncio's own from Python 3.13 on.
+
+        For example:
+
+            try:
+                item = await queue.get()
+            except hoop.QueueShutDown:
+                return
+        """
 
 
 @cython.cclass
 class Queue(Primitive):
-    """A queue of items, for tasks to put in and get out, first in, first out. See asyncio.Queue.
+    """A queue of items between tasks, first in, first out. See asyncio.Queue.
 
-    put() waits while there are `maxsize` items; 0 is without limit. shutdown() is there on every Python.
+    `maxsize` is the largest number of items: put() waits while the queue is full. A size of 0 or less means
+    no limit. shutdown() exists on every Python, also where asyncio.Queue has none.
+
+        queue = hoop.Queue(100)
+        await queue.put("work")
+        item = await queue.get()
+        queue.task_done()
     """
 
     def _state_names(self):
@@ -74,34 +90,34 @@ class Queue(Primitive):
     # ---- for subclasses to replace ----
 
     def _init(self, maxsize):
-        """Make `self._queue`."""
+        """Make `self._queue`. A subclass may replace this method."""
         self.hold(deque())
 
     def _put(self, item):
-        """Put an item into `self._queue`."""
+        """Put an item into `self._queue`. A subclass may replace this method."""
         self.items.append(item)
 
     def _get(self):
-        """Take the next item out of `self._queue`."""
+        """Take the next item out of `self._queue`. A subclass may replace this method."""
         return self.items.popleft()
 
     # ---- how it stands ----
 
     @property
     def maxsize(self):
-        """How many items may be in it; 0 is without limit."""
+        """The largest number of items; 0 means no limit."""
         return self.maxsize_
 
     def qsize(self):
-        """How many items are in it."""
+        """Return the number of items in the queue."""
         return len(self.items)
 
     def empty(self):
-        """Whether nothing is in it."""
+        """Return True if the queue has no items."""
         return not len(self.items)
 
     def full(self):
-        """Whether `maxsize` items are in it."""
+        """Return True if the queue holds `maxsize` items."""
         if self.is_simple():
             return self.is_full()
         return self.maxsize_ > 0 and self.qsize() >= self.maxsize_
@@ -133,7 +149,7 @@ class Queue(Primitive):
     def set_maxsize(self, maxsize) -> cython.int:
         self.maxsize_ = maxsize
         if type(maxsize) is not int:
-            self.order = CUSTOM  # math.inf, for one
+            self.order = CUSTOM  # math.inf, for example
         elif 0 < maxsize < LONG_MAX:
             self.limit = maxsize
         else:
@@ -144,17 +160,25 @@ class Queue(Primitive):
 
     @cython.binding(True)
     def put(self, item):
-        """Put an item in, once it is not full. Raises QueueShutDown after shutdown()."""
+        """Put an item into the queue; wait first while the queue is full.
+
+        Raises QueueShutDown if the queue is or gets shut down.
+        """
         return new_coroutine(PUT, self, item)
 
     @cython.binding(True)
     def get(self):
-        """Take the next item out, once there is one. Raises QueueShutDown after shutdown() if there is
-        none."""
+        """Take the next item out of the queue and return it; wait first while the queue is empty.
+
+        Raises QueueShutDown if the queue is empty and shut down.
+        """
         return new_coroutine(GET, self, None)
 
     def put_nowait(self, item):
-        """Put an item in. Raises QueueFull if it is full, QueueShutDown after shutdown()."""
+        """Put an item into the queue without waiting.
+
+        Raises asyncio.QueueFull if the queue is full, and QueueShutDown after shutdown().
+        """
         if self.is_shutdown:
             raise QueueShutDown
         if self.is_full():
@@ -162,9 +186,9 @@ class Queue(Primitive):
         self.add(item)
 
     def get_nowait(self):
-        """Take the next item out.
+        """Take the next item out of the queue without waiting, and return it.
 
-        Raises QueueEmpty if there is none, QueueShutDown if none will come any more.
+        Raises asyncio.QueueEmpty if the queue is empty, and QueueShutDown if it is empty and shut down.
         """
         if self.is_empty():
             raise QueueShutDown if self.is_shutdown else QueueEmpty
@@ -202,7 +226,10 @@ class Queue(Primitive):
     # ---- the end ----
 
     def task_done(self):
-        """Say that an item that was taken out is done with. Raises ValueError if that is one too many."""
+        """Tell the queue that one item taken by get() has been processed: join() waits for that.
+
+        Raises ValueError if every item was reported already.
+        """
         if self.unfinished <= 0:
             raise ValueError("task_done() called too many times")
         self.count_done(1)
@@ -217,13 +244,20 @@ class Queue(Primitive):
 
     @cython.binding(True)
     def join(self):
-        """Wait until task_done() was called for every item that was put in."""
+        """Wait until task_done() was called for every item that was put in.
+
+        For example:
+
+            await queue.join()  # all work is done
+        """
         return new_coroutine(JOIN, self, None)
 
     def shutdown(self, immediate=False):
-        """Let nothing in any more: put() raises QueueShutDown, and so does get() once it is empty.
+        """Close the queue: put() raises QueueShutDown, and get() does so once the queue is empty.
 
-        If `immediate`, what is in it is thrown away and counts as done.
+        With `immediate` the queue drops its items, and counts them as done for join().
+
+            queue.shutdown()  # consumers get what is left, then QueueShutDown
         """
         self.is_shutdown = True
         if immediate:
@@ -232,7 +266,7 @@ class Queue(Primitive):
                 self._get()
                 dropped += 1
             self.count_done(dropped)
-        for waiters in (self.getters, self.putters):  # to see for themselves
+        for waiters in (self.getters, self.putters):  # each looks at the queue again
             while waiters:
                 wake_next(waiters)
 
@@ -331,7 +365,15 @@ class Queue(Primitive):
 
 @cython.cclass
 class PriorityQueue(Queue):
-    """A queue that gives the lowest item first. See asyncio.PriorityQueue."""
+    """A queue that gives the lowest item first. Items must be comparable. See asyncio.PriorityQueue.
+
+    For example:
+
+        queue = hoop.PriorityQueue()
+        queue.put_nowait((2, "later"))
+        queue.put_nowait((1, "sooner"))
+        priority, name = await queue.get()  # 1, "sooner"
+    """
 
     def __cinit__(self):
         if self.is_ours:
@@ -349,7 +391,15 @@ class PriorityQueue(Queue):
 
 @cython.cclass
 class LifoQueue(Queue):
-    """A queue that gives the last item first. See asyncio.LifoQueue."""
+    """A queue that gives the newest item first: last in, first out. See asyncio.LifoQueue.
+
+    For example:
+
+        stack = hoop.LifoQueue()
+        stack.put_nowait(1)
+        stack.put_nowait(2)
+        newest = await stack.get()  # 2
+    """
 
     def __cinit__(self):
         if self.is_ours:
@@ -386,14 +436,14 @@ class Get(Method):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def woken(self, c: NativeCoroutine) -> cython.int:
-        return self.begin(c)  # somebody else may have been quicker
+        return self.begin(c)  # another task may have taken the item meanwhile
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def failed(self, c: NativeCoroutine, error) -> cython.int:
         queue: Queue = cython.cast(Queue, c.owner)
         give_up(queue.getters, c.future)
-        # If it was woken for an item, that is for the next one.
+        # If this task was woken for an item, wake the next one for it.
         if not queue.is_empty() and not is_cancelled(c.future):
             wake_next(queue.getters)
         raise error
@@ -453,7 +503,7 @@ class Join(Method):
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def wake_next(waiters) -> cython.int:
-    """Wake the first who was not woken or cancelled yet, and forget those before it."""
+    """Wake the first task that was neither woken nor cancelled, and drop those before it from the deque."""
     if waiters is not None:
         while len(waiters):
             if wake(popleft(waiters), None):
@@ -464,7 +514,7 @@ def wake_next(waiters) -> cython.int:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def give_up(waiters, future) -> cython.int:
-    """End a wait. Whoever woke it took it out of the deque already."""
+    """End a wait. The task that woke this one has taken it out of the deque already."""
     future.cancel()
     try:
         leave(waiters, future)

@@ -1,7 +1,7 @@
-"""What locks and queues share: things that are waited for on one loop.
+"""Base of locks, events and queues: objects of one loop that tasks wait for.
 
-A waiter is a future of the running loop, ours or not, in a deque of the primitive, as in asyncio: a task of
-ours that waits for one is put onto the ready ring by whoever hands over.
+A waiter is a future of the running loop, in a deque of the primitive, as in asyncio. If hoop's own task
+waits for it, the task that wakes it puts that task straight onto the ready ring.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from cython.cimports.hoop.scheduling.future import (
 from hoop.loop.turn import Loop
 
 deque = cython.declare(type, collections.deque)
-# Called as the C functions they are: Python's way of calling them takes longer than they do.
+# Called directly as C functions: a call by Python's protocol takes longer than the function itself.
 _deque_append = cython.declare(PyCFunction, hoop_c_method(collections.deque.append))
 _deque_popleft = cython.declare(PyCFunction, hoop_c_method(collections.deque.popleft))
 _get_running_loop = cython.declare(object, events._get_running_loop)
@@ -52,19 +52,19 @@ CANNOT_BE_AWAITED = cython.declare(
     else "'%s' object can't be awaited",
 )
 
-# What isinstance() takes our objects for. Not those of subclasses, who want to find their own class.
+# The class of asyncio's that isinstance() sees in our objects. Subclasses show their own class.
 PASSES_FOR = cython.declare(dict, {})
 
 
-# ---- things that are waited for ----------------------------------------------------------------------
+# ---- objects that tasks wait for ----------------------------------------------------------------------
 
 
 @cython.cclass
 class Primitive(Attributed):
-    """What locks, events and queues have in common: a loop, and attributes of any name."""
+    """Base of locks, events and queues: it belongs to one loop, and takes attributes of any name."""
 
     def _state_names(self):
-        """What copy and pickle take along, by the names that asyncio's objects have."""
+        """The attributes that copy and pickle take along, by the names that asyncio's objects have."""
         return ()
 
     def __cinit__(self):
@@ -92,9 +92,9 @@ class Primitive(Attributed):
         return 0
 
     def _get_loop(self):
-        """The running loop, to which this is bound from now on.
+        """The running loop. The object belongs to that loop from now on.
 
-        Raises RuntimeError if it is bound to another.
+        Raises RuntimeError if the object belongs to another loop.
         """
         loop = _get_running_loop()
         if self.bound_loop is None and loop is not None:
@@ -107,7 +107,7 @@ class Primitive(Attributed):
     def new_waiter(self) -> object:
         """A future of the running loop."""
         native: LoopBase = self.native_loop
-        # A loop of ours knows the thread that runs it: no need to ask which one runs here.
+        # hoop's loop knows the thread that runs it: no need to ask for the running loop.
         if native is None or native.thread != PyThread_get_thread_ident():
             loop = self._get_loop()
             native = self.native_loop
@@ -136,14 +136,14 @@ class Primitive(Attributed):
 
 
 def _new(cls):
-    """An empty object, about to get its state: how pickle and copy make them."""
+    """An empty object that is about to get its state: pickle and copy make objects this way."""
     return cls.__new__(cls)
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def wake(future, result) -> cython.bint:
-    """Let a waiter go on, unless it is about to already, or was cancelled. Whether it was woken."""
+    """Wake a waiter, unless it was woken or cancelled already. Returns whether it was woken."""
     if type(future) is Future:
         if cython.cast(Future, future).state != PENDING:
             return False
@@ -176,7 +176,7 @@ def was_woken(future) -> cython.bint:
 def append(deque_, item) -> cython.int:
     if type(deque_) is deque:
         _deque_append(deque_, item)
-    else:  # somebody put something else in its place
+    else:  # your code has replaced the deque
         deque_.append(item)
     return 0
 
@@ -202,7 +202,7 @@ def leave(waiters, future) -> cython.int:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def wait_in(c: NativeCoroutine, waiters, future) -> cython.int:
-    """What a step does last: wait in a deque."""
+    """The last act of a step: wait in a deque."""
     append(waiters, future)
     return c.wait_for(future)
 
@@ -210,11 +210,11 @@ def wait_in(c: NativeCoroutine, waiters, future) -> cython.int:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def finish_class(cls, passes_for, coroutine_functions: tuple) -> cython.int:
-    """What a primitive's class needs besides its body.
+    """Give a primitive's class everything besides its body.
 
-    isinstance() takes its objects for asyncio's; iscoroutinefunction() its methods for coroutine
-    functions, if they are `binding`; inspect.signature() finds asyncio's; and who awaits an object is told
-    that this cannot be.
+    isinstance() takes its objects for asyncio's. iscoroutinefunction() takes its methods for coroutine
+    functions, if they are `binding`. inspect.signature() finds the signature of asyncio's class. An `await`
+    of the object itself raises Python's usual TypeError.
     """
     PASSES_FOR[cls] = passes_for
     hoop_set_signature(cls, str(inspect.signature(passes_for)).encode())
@@ -228,7 +228,8 @@ def finish_class(cls, passes_for, coroutine_functions: tuple) -> cython.int:
 
 @cython.cfunc
 def primitive_await(p: Ref) -> Ref:
-    """am_await: Python's own message, which otherwise would have the module's name in it. There is no
-    `__await__`, so nothing takes a primitive for an awaitable."""
+    """am_await: raise Python's own message, which otherwise would contain the module's name. There is no
+    `__await__`, so nothing takes a primitive for an awaitable.
+    """
     name = type(cython.cast(object, p)).__name__
     raise TypeError(CANNOT_BE_AWAITED % name)
