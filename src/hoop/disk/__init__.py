@@ -1,1 +1,1 @@
-"""What files are made of below their public classes: calls for the kernel, threads, buffers."""
+"""Files below their public classes: system calls, threads, buffers."""

@@ -1,14 +1,16 @@
-"""System calls on files that may have to wait for a disk, made where the loop need not wait with them.
+"""System calls on files that may wait for a disk. The driver or a thread makes them, so the loop does not
+wait.
 
     SystemCall          any call
-      OpenCall          whose descriptor is closed if nobody wants it any more
-      CloseCall         which owns the descriptor until it is closed
+      OpenCall          closes its descriptor if no task wants it any more
+      CloseCall         owns the descriptor until it is closed
       StatusCall        statx, with room for the answer
-      FillCall, DrainCall   (file.py) for the buffer of an open file
+      FillCall, DrainCall   (source.py) for the buffer of an open file
 
-A driver that makes calls itself (io_uring) is handed the op. Otherwise it goes to the loop's pool, an object
-with `submit(op)`: one of its threads calls `op.perform()`, and then the loop calls `op.finish()`. Either way
-the op keeps what the kernel may touch until its end, and cannot be taken back.
+io_uring makes calls itself: that driver gets the op. With another driver the op goes to the loop's pool, an
+object with `submit(op)`. One of the pool's threads calls `op.perform()`, and then the loop calls
+`op.finish()`. Either way the op keeps the memory that the kernel may touch until its end. A submitted op
+cannot be taken back.
 """
 
 from __future__ import annotations
@@ -59,9 +61,9 @@ from cython.cimports.hoop.scheduling.base import LoopBase, as_native
 from cython.cimports.hoop.scheduling.future import Future, new_future
 from cython.cimports.libc.stdint import int64_t, uint64_t
 
-# No single call moves more: Linux's own limit is a page less than 2 GiB.
+# No single call moves more bytes: Linux's own limit is a page less than 2 GiB.
 CALL_BYTES_MAX = cython.declare(cython.Py_ssize_t, 1 << 30)
-# What copies in some 20 µs: as long as one call may keep the loop.
+# So many bytes are copied in some 20 µs: one call may keep the loop so long.
 AT_ONCE_BYTES_MAX = cython.declare(cython.Py_ssize_t, 262144)
 EAGAIN = cython.declare(cython.longlong, errno.EAGAIN)
 ECANCELED = cython.declare(cython.longlong, errno.ECANCELED)
@@ -92,7 +94,7 @@ class SystemCall(CallOp):
         return 0
 
     def perform(self):
-        """Make the call, on whatever thread this is."""
+        """Make the call, on the thread that calls this."""
         code: cython.int = self.code
         fd: cython.int = self.fd
         flags: cython.uint = self.flags
@@ -105,19 +107,19 @@ class SystemCall(CallOp):
         self.result = result
 
     def finish(self):
-        """The result is there: on the loop's thread."""
+        """On the loop's thread: deliver the result."""
         self.on_ready()
 
     def abandon(self):
-        """The loop is closed: nobody will be told."""
+        """The loop is closed: drop the result, since no task waits any more."""
         self.waiter = None
         self.on_ready()
 
     def forgo(self):
-        """The loop is closed, and no thread has begun this: it will not be done."""
+        """The loop is closed, and no thread has begun this call: it will not be made."""
 
     def call(self, loop, pool):
-        """Start it; returns a future with the call's own result, a number or -errno."""
+        """Start the call. Returns a future with the call's own result, a number or -errno."""
         native: LoopBase = as_native(loop)
         future: Future = new_future(native)
         self.waiter = future
@@ -139,7 +141,7 @@ class SystemCall(CallOp):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def was_refused(self) -> cython.bint:
-        """Whether the driver could not make this call on this file, so that a thread now does."""
+        """Whether the driver could not make this call on this file. Then a thread makes it now."""
         if self.pool is not None or self.other_way is None or self.loop.closed:
             return False
         if self.result not in (-EINVAL, -EOPNOTSUPP, -EAGAIN, -ENOSYS):
@@ -149,17 +151,17 @@ class SystemCall(CallOp):
         return True
 
     def taken(self):
-        """Whoever asked has got the result."""
+        """The caller has received the result."""
 
     def drop(self):
-        """Whoever asked has gone without the result, which may be there or still come."""
+        """The caller has gone without the result, which may be there or still come."""
         self.cancel()
 
     def gone(self):
-        """Like drop(), on whatever thread this is."""
+        """Like drop(), on any thread."""
 
     def cancel(self):
-        """Ask the kernel to give up. A thread cannot be asked."""
+        """Ask the kernel to give up. A thread cannot be stopped."""
         if self.pool is None and self.loop is not None and not self.loop.closed:
             self.loop.driver.cancel(self)
 
@@ -172,9 +174,9 @@ class SystemCall(CallOp):
 @cython.final
 @cython.cclass
 class OpenCall(SystemCall):
-    """Opens a file. The descriptor is the call's own, to be closed with it, until it is taken.
+    """Opens a file. The call owns the descriptor, and closes it with itself, until the caller has taken it.
 
-    Whoever waits may be cancelled in the very turn in which the result comes.
+    The waiting task may be cancelled in the very turn in which the result comes.
     """
 
     def __cinit__(self):
@@ -191,7 +193,7 @@ class OpenCall(SystemCall):
         return 0
 
     def __dealloc__(self):
-        if self.result >= 0:  # of a loop that was closed meanwhile
+        if self.result >= 0:  # the loop was closed meanwhile
             close_waiting(cython.cast(cython.int, self.result))
 
     @cython.cfunc
@@ -212,7 +214,7 @@ class OpenCall(SystemCall):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def give_back(self) -> cython.int:
-        """Have the descriptor closed where nobody waits for that."""
+        """Have the descriptor closed where the loop does not wait for that."""
         fd: cython.longlong = self.result
         self.result = -1
         if fd >= 0 and self.home is not None:
@@ -236,16 +238,17 @@ class OpenCall(SystemCall):
 @cython.final
 @cython.cclass
 class CloseCall(SystemCall):
-    """Closes a descriptor, which is its own until then: if the call is never made, it closes it at its end.
+    """Closes a descriptor that it owns. If the call is never made, the object closes the descriptor when it
+    dies.
 
-    It is made once, whatever the result: Linux gives the number up in any case.
+    The call is made once, whatever its result: Linux frees the number in any case.
     """
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
         self.result = result
-        self.owes = self.owes and result == -ECANCELED  # then the kernel never began
+        self.owes = self.owes and result == -ECANCELED  # -ECANCELED: the kernel never began
         return True
 
     @cython.cfunc
@@ -272,7 +275,7 @@ class CloseCall(SystemCall):
         return 0
 
     def cancel(self):
-        """It is not stopped: the descriptor is nobody else's any more."""
+        """Do nothing: no other code owns the descriptor, so the call has to be made."""
 
     def __dealloc__(self):
         if self.owes:
@@ -285,17 +288,17 @@ class StatusCall(SystemCall):
     """Asks for the status of a file."""
 
     def stat_result(self):
-        """What the call found, as os.stat() would say it."""
+        """The status that the call found, in the form of os.stat()."""
         return stat_result(hoop_stat_fields(cython.address(self.status)))
 
 
 @cython.final
 @cython.cclass
 class ReadCall(SystemCall):
-    """Reads into a bytes object, of which nobody knows before it is full."""
+    """Reads into a bytes object, which no other code sees before it is full."""
 
     def bytes(self):
-        """What was read."""
+        """The bytes that were read."""
         data = self.data
         self.data = None
         if data is None or self.result < 0:
@@ -337,13 +340,13 @@ def text_of(path: bytes) -> cython.p_void:
 
 
 # ---- one function per call ---------------------------------------------------------------------------
-# Paths come from os.fsencode(); `dir_fd` -100 (AT_FDCWD) is the current folder.
+# Paths come from os.fsencode(). A `dir_fd` of -100 (AT_FDCWD) means the current folder.
 
 
 @cython.final
 @cython.cclass
 class Lent:
-    """A buffer that somebody lent for one call: held until the call's end."""
+    """A buffer of the user's, held until the end of one call."""
 
     def __cinit__(self):
         self.held = False
@@ -384,7 +387,7 @@ def preadinto(fd: cython.int, data, offset: int64_t):
 
 
 def read_at_once(fd: cython.int, size: cython.Py_ssize_t, offset: int64_t):
-    """What os.pread() would return, if all of it is in memory; else None. Never waits."""
+    """The result of os.pread(), if all the data is in memory; else None. Never waits."""
     if size < 0 or size > AT_ONCE_BYTES_MAX or offset < 0:
         return None
     data = PyBytes_FromStringAndSize(cython.NULL, size)
@@ -394,14 +397,14 @@ def read_at_once(fd: cython.int, size: cython.Py_ssize_t, offset: int64_t):
     return b"" if got == 0 else None
 
 
-# Which devices (see look_at() in file.py) are known to be of this machine, and which not.
+# Device (see look_at() in source.py) -> whether it belongs to this machine, as far as known.
 local_devices = cython.declare(dict, {})
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=True)
 def knows_local(fd: cython.int) -> cython.bint:
-    """Whether a file is known to lie on this machine. Never waits."""
+    """Whether the file is known to lie on this machine. Never waits."""
     status: hoop_status
     if hoop_status_of(fd, cython.address(status)) < 0 or status.mode & S_IFMT != S_IFREG:
         return False
@@ -409,14 +412,14 @@ def knows_local(fd: cython.int) -> cython.bint:
 
 
 def devices() -> dict:
-    """What is known of devices: True for those of this machine, False for others."""
+    """The devices seen so far: True for those of this machine, False for others."""
     return local_devices
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def check_seekable(fd: cython.int) -> cython.int:
-    """io_uring reads and writes a pipe whatever the offset; os raises."""
+    """Raise as os does for a pipe. io_uring ignores the offset there."""
     at: int64_t = hoop_stand_at(fd, 0, 1)
     if at < 0:
         raise os_error(cython.cast(cython.int, at))
@@ -424,7 +427,7 @@ def check_seekable(fd: cython.int) -> cython.int:
 
 
 def pread(fd: cython.int, size: cython.Py_ssize_t, offset: int64_t):
-    """Read at an offset; `bytes()` of the op is what was read."""
+    """Read at an offset; `bytes()` of the op returns the data."""
     check_seekable(fd)
     op: ReadCall = ReadCall.__new__(ReadCall)
     op.apart = not knows_local(fd)
@@ -434,18 +437,18 @@ def pread(fd: cython.int, size: cython.Py_ssize_t, offset: int64_t):
 
 
 def made_by_driver(loop) -> bool:
-    """Whether the loop's driver makes calls itself, so that there is no thread to save a trip to."""
+    """Whether the loop's driver makes calls itself. Then there is no trip to a thread to save."""
     native: LoopBase = as_native(loop)
     return native.driver.supports(CALL) and native.driver.supports_call(HOOP_OPENAT)
 
 
 def fsync(fd: cython.int, data_only: cython.bint):
-    """Wait until the disk has it."""
+    """Wait until the disk has the file."""
     return new_call(blank(), HOOP_FSYNC, fd, 1 if data_only else 0, None, cython.NULL, 0, 0)
 
 
 def fallocate(fd: cython.int, mode: cython.int, offset: int64_t, length: int64_t):
-    """Reserve room."""
+    """Reserve room on the disk."""
     address: cython.p_void = cython.cast(cython.p_void, length)
     return new_call(
         blank(), HOOP_FALLOCATE, fd, 0, None, address, cython.cast(cython.uint, mode), offset
@@ -453,28 +456,28 @@ def fallocate(fd: cython.int, mode: cython.int, offset: int64_t, length: int64_t
 
 
 def ftruncate(fd: cython.int, length: int64_t):
-    """Cut or extend."""
+    """Cut or extend the file."""
     return new_call(blank(), HOOP_FTRUNCATE, fd, 0, None, cython.NULL, 0, length)
 
 
 @cython.cfunc
 def new_close(fd: cython.int) -> CloseCall:
-    """A call that gives a descriptor back, and from now on owns it."""
+    """A call that closes a descriptor, and from now on owns it."""
     op: CloseCall = CloseCall.__new__(CloseCall)
     new_call(op, HOOP_CLOSE, fd, 0, None, cython.NULL, 0, 0)
-    op.owes = op.apart = True  # some files are written out when they are closed
+    op.owes = op.apart = True  # closing writes some files out to a server or disk
     return op
 
 
 def close(fd: cython.int):
-    """Give a descriptor back: it belongs to the call."""
+    """A call that closes a descriptor, and from now on owns it."""
     return new_close(fd)
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def drop_fd(fd: cython.int, loop: LoopBase, pool) -> cython.int:
-    """Close what nobody has got, on the loop's thread and without waiting."""
+    """Close a descriptor that no caller has received, on the loop's thread and without waiting."""
     if loop.closed:
         close_waiting(fd)
     else:
@@ -483,21 +486,21 @@ def drop_fd(fd: cython.int, loop: LoopBase, pool) -> cython.int:
 
 
 def drop(fd: cython.int, loop, pool):
-    """Close what nobody has got, on the loop's thread and without waiting."""
+    """Close a descriptor that no caller has received, on the loop's thread and without waiting."""
     drop_fd(fd, as_native(loop), pool)
 
 
 def openat(path: bytes, flags: cython.int, mode: cython.uint, dir_fd: cython.int = AT_FDCWD):
     """Open by name."""
     op: OpenCall = OpenCall.__new__(OpenCall)
-    op.apart = True  # a server may be asked although the name is known
+    op.apart = True  # a server may be asked although the name is cached
     return new_call(
         op, HOOP_OPENAT, dir_fd, cython.cast(cython.uint, flags), path, text_of(path), mode, 0
     )
 
 
 def open_waiting(path: bytes, flags: cython.int):
-    """On a thread: open by name, without the audit event of os.open(). A descriptor, or -errno."""
+    """On a thread: open by name, without the audit event of os.open(). Returns a descriptor, or -errno."""
     name: cython.p_void = text_of(path)
     fd: cython.long
     with cython.nogil:
@@ -506,17 +509,17 @@ def open_waiting(path: bytes, flags: cython.int):
 
 
 def statx(path: bytes, flags: cython.uint, fd: cython.int = AT_FDCWD):
-    """Ask for a status: by name, or of `fd` if the path is empty."""
+    """Ask for a status, by name, or of `fd` if the path is empty."""
     op: StatusCall = StatusCall.__new__(StatusCall)
     if not path:
         flags |= EMPTY_PATH
     out: int64_t = cython.cast(int64_t, cython.cast(cython.size_t, cython.address(op.status)))
-    keep = (path, op)  # the kernel writes into the op; at its end it lets go of itself
+    keep = (path, op)  # the kernel writes into the op: keep it alive until on_ready()
     return new_call(op, HOOP_STATX, fd, flags, keep, text_of(path), STATX_BASIC, out)
 
 
 def renameat(source: bytes, target: bytes, source_fd: cython.int, target_fd: cython.int):
-    """Rename, over what may be there."""
+    """Rename; an existing target is replaced."""
     second: int64_t = cython.cast(int64_t, cython.cast(cython.size_t, text_of(target)))
     return new_call(
         blank(),
@@ -541,7 +544,7 @@ def mkdirat(path: bytes, mode: cython.uint, dir_fd: cython.int):
 
 
 def is_local(fd: cython.int):
-    """Whether a file lies on a file system of this machine. May wait: not for the loop's thread."""
+    """Whether a file lies on a file system of this machine. May wait, so call it on a thread."""
     local: cython.int
     with cython.nogil:
         local = hoop_is_local(fd)

@@ -1,4 +1,4 @@
-"""What the bytes of a file are kept in: memory to read into, and pieces to be written."""
+"""The memory that holds a file's bytes: chunks to read into, and pieces to be written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def new_chunk(capacity: cython.Py_ssize_t) -> Chunk:
 @cython.final
 @cython.cclass
 class Piece:
-    """What is written to one place of a file. It shrinks from the front while it is sent."""
+    """Bytes to be written to one place of a file. A piece shrinks from the front while it is sent."""
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -51,7 +51,7 @@ def new_piece(data: bytes, offset: int64_t) -> Piece:
 @cython.cfunc
 @cython.exceptval(check=False)
 def close_waiting(fd: cython.int) -> cython.int:
-    """Close a descriptor, which may ask a server, without the GIL: 0 or -errno."""
+    """Close a descriptor without holding the GIL, because a server may be asked. Returns 0 or -errno."""
     result: cython.int
     with cython.nogil:
         result = hoop_close(fd)

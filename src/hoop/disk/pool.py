@@ -1,8 +1,9 @@
-"""Threads that wait for disks, so that no file waits behind what the program runs in executors.
+"""Threads that wait for disks. They are not the executor's, so no file waits behind the program's own jobs.
 
-At most `HOOP_FILE_THREADS` of them per loop (16 if that is not set), started as they are needed. What may
-wait for ever, as the other end of a pipe, gets a thread to itself, so that it can keep no file waiting.
-The threads are daemons: what the kernel does not let go of does not keep the process from ending.
+Each loop starts its threads as it needs them, at most `HOOP_FILE_THREADS` (16 if that is not set). A call
+that may wait for ever, for example for the other end of a pipe, gets a thread to itself. So it can keep no
+other file waiting. The threads are daemons: a call that the kernel never ends does not keep the process
+from ending.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ THREADS_MAX = 16
 
 
 def choose_threads_max() -> int:
-    """How many threads a loop may have for its files. ValueError if HOOP_FILE_THREADS is no such number."""
+    """The number of threads that a loop may have for its files. ValueError if HOOP_FILE_THREADS is wrong."""
     asked = os.environ.get("HOOP_FILE_THREADS") or str(THREADS_MAX)
     if not asked.isdecimal() or int(asked) < 1:
         raise ValueError(f"HOOP_FILE_THREADS must be a number from 1 on, not {asked!r}")
@@ -29,35 +30,35 @@ def choose_threads_max() -> int:
 
 
 class Job(Protocol):
-    """What a thread can be given."""
+    """A task for one of the threads."""
 
     def perform(self) -> None:
-        """Do it, on the thread."""
+        """Do the work, on the thread."""
 
     def finish(self) -> None:
-        """Tell whoever waits, on the loop's thread."""
+        """Deliver the result to the waiting task, on the loop's thread."""
 
     def abandon(self) -> None:
-        """It was done, and there is no loop left to tell: clear away."""
+        """The work is done, but its loop is closed: clean up."""
 
     def forgo(self) -> None:
-        """No thread has begun it, and none will."""
+        """The loop is closed, and no thread has begun the work: it will not be done."""
 
 
 class LeftFile(Protocol):
-    """What a finaliser can leave to the pool."""
+    """An open file that a finaliser hands to the pool."""
 
     regular: bool
 
     def end(self) -> None:
-        """Write it out and close it, and wait for that."""
+        """Write the file out and close it, and wait for that."""
 
     def stop(self) -> bool:
-        """Let `end` give up, where it waits for the other end of a pipe. Whether it will."""
+        """Make `end` give up where it waits for the other end of a pipe. Returns whether it will."""
 
 
 class PythonJob:
-    """A call of a Python function. If nobody waits any more, `undo` gets the result, on a thread."""
+    """A call of a Python function. If no task waits for the result any more, a thread gives it to `undo`."""
 
     __slots__ = ("_args", "_call", "_error", "_pool", "_result", "_undo", "future")
 
@@ -86,7 +87,7 @@ class PythonJob:
         self._args = ()
 
     def finish(self) -> None:
-        """Hand the result over."""
+        """Deliver the result."""
         error, self._error = self._error, None
         if self.future.done():
             if error is None and self._undo is not None:
@@ -97,16 +98,16 @@ class PythonJob:
             self.future.set_result(self._result)
 
     def abandon(self) -> None:
-        """Undo what was done."""
+        """Undo the call."""
         if self._undo is not None and self._error is None:
             self._undo(self._result)
 
     def forgo(self) -> None:
-        """Nothing was done."""
+        """Nothing was done, so there is nothing to undo."""
 
 
 class OwedJob:
-    """A call that is made in any case, though nobody waits for it: something is put away."""
+    """A call that is made in any case, though no task waits for it: it closes or removes something."""
 
     __slots__ = ("_call", "_error", "_pool")
 
@@ -116,24 +117,24 @@ class OwedJob:
         self._error: BaseException | None = None
 
     def perform(self) -> None:
-        """Make it."""
+        """Make the call."""
         try:
             self._call()
         except BaseException as exc:
             self._error = exc
 
     def finish(self) -> None:
-        """Tell the loop what went wrong, since there is nobody else."""
+        """Report a failure to the loop's exception handler, since no task waits."""
         error, self._error = self._error, None
         if error is not None:
             self._pool.complain(error)
 
     def abandon(self) -> None:
-        """Tell what went wrong."""
+        """Report a failure."""
         self.finish()
 
     def forgo(self) -> None:
-        """Make it now."""
+        """Make the call now."""
         self.perform()
         self.finish()
 
@@ -147,12 +148,12 @@ class FilePool:
         self._queue: queue.SimpleQueue[tuple[Job, FilePool] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._unfinished = 0
-        self._performed: collections.deque[Job] = collections.deque()  # whoever waits is to be told
+        self._performed: collections.deque[Job] = collections.deque()  # done, but not yet delivered
         self._alone: dict[Job, tuple[threading.Thread, Callable[[], bool]]] = {}
         self._left: collections.deque[LeftFile] = collections.deque()
         self._no_open: asyncio.Future[None] | None = None
-        self.opens_in_kernel = 0  # under way in the driver: each may yet bring a descriptor
-        self.jobs = 0  # how many there were, for whoever looks on
+        self.opens_in_kernel = 0  # opens under way in the driver: each may yet bring a descriptor
+        self.jobs = 0  # number of jobs so far, for tests and tools
 
     def submit(self, job: Job) -> None:
         """Have a job done by one of the threads."""
@@ -172,7 +173,7 @@ class FilePool:
     def call(
         self, call: Callable[..., Any], *args: Any, undo: Callable[[Any], object] | None = None
     ) -> asyncio.Future[Any]:
-        """Call a function on one of the threads."""
+        """Call a function on one of the threads. Returns a future with its result."""
         job = self._job(call, args, undo)
         self.submit(job)
         return job.future
@@ -186,7 +187,7 @@ class FilePool:
     ) -> asyncio.Future[Any]:
         """Call a function that may never return, on a thread of its own.
 
-        When the loop is closed `stop` is called, to end it. It says whether that is sure.
+        When the loop is closed, hoop calls `stop` to end the function. `stop` returns whether that is sure.
         """
         job = self._job(call, args, undo)
         self._submit_alone(job, stop)
@@ -209,10 +210,10 @@ class FilePool:
         assert loop is not None
         return PythonJob(self, loop.create_future(), call, args, undo)
 
-    # ---- what is put away ----
+    # ---- files without an owner ----
 
     def owe(self, call: Callable[..., object], *args: Any) -> None:
-        """On the loop's thread: have something done by a thread, for nobody and in any case."""
+        """On the loop's thread: have a thread make a call that no task waits for, in any case."""
         job = OwedJob(self, functools.partial(call, *args))
         loop = self._loop()
         if loop is None or loop.is_closed():
@@ -221,14 +222,18 @@ class FilePool:
             self.submit(job)
 
     def leave(self, file: LeftFile) -> bool:
-        """For a finaliser, on whatever thread: have a file put away, if a loop runs that it would hold up."""
+        """For a finaliser, on any thread: have a thread close the file, if a running loop would have to
+        wait for it.
+        """
         loop = self._loop()
         if loop is None or not loop.is_running():
             return False
         self._left.append(file)
         try:
             loop.call_soon_threadsafe(self._take_left)
-        except RuntimeError:  # closed just now: close() does it, unless it was too late for that
+        except (
+            RuntimeError
+        ):  # the loop was closed just now: close() ends the file, unless it came too early
             try:
                 self._left.remove(file)
             except ValueError:
@@ -245,7 +250,7 @@ class FilePool:
             self._submit_alone(job, file.stop)
 
     def complain(self, error: BaseException) -> None:
-        """Tell the loop's exception handler about a file that nobody holds any more."""
+        """Tell the loop's exception handler about a file that has no owner any more."""
         loop = self._loop()
         if loop is not None:
             loop.call_exception_handler(
@@ -278,20 +283,23 @@ class FilePool:
             job.abandon()
 
     def open_ended(self) -> None:
-        """The driver has one file less to open."""
+        """The driver has ended one open."""
         self.opens_in_kernel -= 1
         if not self.opens_in_kernel and self._no_open is not None and not self._no_open.done():
             self._no_open.set_result(None)
 
     async def opens_ended(self) -> None:
-        """Wait until the driver has no file to open any more."""
+        """Wait until the driver has no open under way."""
         while self.opens_in_kernel:
             self._no_open = asyncio.get_running_loop().create_future()
             await self._no_open
 
     def close(self) -> None:
-        """Once the loop is closed: drop what no thread has begun, wait for what the disks are at, end what
-        waits for pipes, and clear away what came after the loop's last turn."""
+        """End the threads, once the loop is closed.
+
+        Drop the jobs that no thread has begun, wait for those on disks, and stop those that wait for pipes.
+        Then clean up the results that came after the loop's last turn.
+        """
         dropped: list[Job] = []
         try:
             while True:
@@ -314,9 +322,9 @@ class FilePool:
 
 
 def _work(jobs: queue.SimpleQueue[tuple[Job, FilePool] | None]) -> None:
-    """What a thread does: one job after the other, until it is given None."""
+    """The body of a thread: one job after the other, until it gets None."""
     while (item := jobs.get()) is not None:
         job, pool = item
         job.perform()
         pool.post(job)
-        del item, job, pool  # while it waits it keeps nothing
+        del item, job, pool  # keep nothing alive while waiting for the next

@@ -70,7 +70,7 @@ WRITE_BYTES_MAX = cython.declare(cython.Py_ssize_t, 1 << 30)
 
 @cython.cclass
 class OwnedCall(SystemCall):
-    """A call on the descriptor of an open file, which is not closed before its end."""
+    """A call on the descriptor of an open file. The file is not closed before the call's end."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -99,7 +99,7 @@ class OwnedCall(SystemCall):
 @cython.final
 @cython.cclass
 class FillCall(OwnedCall):
-    """Reads into the window."""
+    """Reads into the buffer's window."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -112,7 +112,7 @@ class FillCall(OwnedCall):
 @cython.final
 @cython.cclass
 class DrainCall(OwnedCall):
-    """Writes what is pending."""
+    """Writes pending bytes."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -125,7 +125,7 @@ class DrainCall(OwnedCall):
 @cython.final
 @cython.cclass
 class FileBuffer(Buffer):
-    """A buffer that has the driver or the loop's threads read and write."""
+    """A buffer whose reads and writes are made by the driver or the loop's threads."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class FileBuffer(Buffer):
         self.pos = pos
 
     def start_filling(self, need: cython.Py_ssize_t):
-        """Have the next part of the file read, unless that is under way."""
+        """Start to read the next part of the file, unless a read is under way."""
         if self.filling or self.pending_bytes or self.fd < 0:
             return
         self.error = 0
@@ -187,7 +187,7 @@ class FileBuffer(Buffer):
         if self.window is not op.keep or (
             self.window_at + self.window_bytes != cython.cast(int64_t, op.offset)
         ):
-            return 0  # the file has moved elsewhere in the meantime
+            return 0  # the file's position was moved in the meantime
         if op.result < 0:
             self.error = cython.cast(cython.int, op.result)
             return 0
@@ -201,7 +201,7 @@ class FileBuffer(Buffer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def read_ahead(self) -> cython.int:
-        """Have the next part read before it is asked for, if the file is read in order and from the disk."""
+        """Read the next part before it is asked for, if the file is read in order and comes from the disk."""
         ahead: cython.Py_ssize_t = self.available()
         if (
             self.cold
@@ -216,7 +216,7 @@ class FileBuffer(Buffer):
         return 0
 
     def start_draining(self):
-        """Have what is pending written, unless that is under way."""
+        """Start to write pending bytes, unless a write is under way."""
         if self.draining or not self.pending_bytes:
             return
         self.error = 0
@@ -247,7 +247,7 @@ class FileBuffer(Buffer):
             piece.offset += op.result
         self.put_back(piece)
         if op.result == -ESPIPE and self.regular and not self.in_place:
-            self.in_place = True  # the next try does without the offset
+            self.in_place = True  # the next try writes without an offset
         elif op.result < 0:
             self.error = cython.cast(cython.int, op.result)
         if self.appends:
@@ -275,7 +275,7 @@ class FileBuffer(Buffer):
         return self.moved
 
     def raise_error(self):
-        """Raise what the last op met."""
+        """Raise the error of the last op, if there was one."""
         error: cython.int = self.error
         if error:
             self.error = 0
@@ -297,7 +297,7 @@ class FileBuffer(Buffer):
         return new_call(op, HOOP_FSYNC, self.fileno(), flags, None, cython.NULL, 0, 0)
 
     def moving(self, data, into: cython.bint):
-        """A call that moves bytes between the position and somebody's own memory: see O_DIRECT."""
+        """A call that moves bytes between the file's position and the user's own memory: see O_DIRECT."""
         lent: Lent = lend(data, into)
         n: cython.Py_ssize_t = min(lent.view.len, WRITE_BYTES_MAX)
         op: OwnedCall = OwnedCall.__new__(OwnedCall)
@@ -315,41 +315,40 @@ class FileBuffer(Buffer):
         )
 
     def moved_by(self, n: int64_t):
-        """Such a call has moved so much."""
+        """Account for such a call, which has moved `n` bytes."""
         self.forget()
         self.pos += n
         if self.appends:
             self.find_end()
 
     def hold(self):
-        """A thread of its own begins to use the descriptor; `ended` follows."""
+        """A separate thread begins to use the descriptor. let_go() follows."""
         self.in_flight += 1
 
     def let_go(self, ended):
-        """That thread has ended."""
+        """The separate thread has ended."""
         self.ended()
 
     # ---- the end ----
 
     def stop(self):
-        """Tell a thread that waits for the other end of a pipe to give up. Whether it will: it does."""
-        if self.abort_fd >= 0:  # else it is past that, and closes the file
+        """Tell a thread that waits for the other end of a pipe to give up. Returns True: it will."""
+        if self.abort_fd >= 0:  # else the thread is past the wait, and closes the file
             hoop_eventfd_write(self.abort_fd)
         return True
 
     def closing(self):
-        """A call that closes the descriptor that was given up, and owns it; or None."""
+        """A call that closes the descriptor taken from this file, and owns it; or None."""
         fd: cython.int = self.take_left()
         return None if fd < 0 else new_close(fd)
 
     def close(self):
-        """What io calls when it finalises its own wrapper of the buffer."""
+        """io calls this when it finalises its own wrapper of the buffer."""
         if self.fd >= 0:
             self.close_forgotten()
 
     def close_forgotten(self):
-        """Nobody holds the file any more, or waits for its closing: write what is pending and close it, once
-        no op uses it."""
+        """Write pending bytes and close a file that no code holds, as soon as no op uses it."""
         if not self.forgotten:
             self.forgotten = True
             self.finish_forgotten()
@@ -357,7 +356,9 @@ class FileBuffer(Buffer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def finish_forgotten(self) -> cython.int:
-        """On whatever thread this is. A disk of this machine is waited for, as the builtin does."""
+        """On any thread: write and close. A disk of this machine makes this wait, as in the builtin's
+        finaliser.
+        """
         if self.in_flight or (self.fd < 0 and self.left < 0):
             return 0
         if self.local or self.pool is None or not self.pool.leave(self):
@@ -365,7 +366,7 @@ class FileBuffer(Buffer):
         return 0
 
     def end(self):
-        """Write what is pending and close, and wait for that."""
+        """Write pending bytes and close, and wait for that."""
         try:
             self.drain_waiting()
         finally:
@@ -382,7 +383,7 @@ class FileBuffer(Buffer):
 
 
 def open_cached(path: bytes, flags: cython.int):
-    """Open what is in the kernel's cache of names: (descriptor, what look_at() says), or -errno.
+    """Open a name that is in the kernel's cache. Returns (descriptor, result of look_at()), or -errno.
 
     Never waits.
     """
@@ -398,7 +399,7 @@ def open_cached(path: bytes, flags: cython.int):
 
 
 def look_at(fd: cython.int):
-    """(mode, size, device, block size) of an open file, from what the kernel knows."""
+    """(mode, size, device, block size) of an open file. Never waits for the disk."""
     status: hoop_status
     result: cython.int = hoop_status_of(fd, cython.address(status))
     if result < 0:
@@ -407,14 +408,15 @@ def look_at(fd: cython.int):
 
 
 def may_wait(fd: cython.int):
-    """Let reads of a descriptor that was opened without waiting wait, as everybody expects."""
+    """Make reads wait again on a descriptor that was opened without waiting."""
     hoop_may_wait(fd, -1)
 
 
 def read_cached_file(path: bytes, device: cython.ulonglong):
     """All of a small regular file on that local device, if everything is cached; else None, or -errno.
 
-    Never waits. -EXDEV, and a descriptor for the caller to close, if it is on another device.
+    Never waits. If the file is on another device, the result is -EXDEV and a descriptor that the caller
+    closes.
     """
     status: hoop_status
     data: object = None
@@ -442,7 +444,7 @@ def read_cached_file(path: bytes, device: cython.ulonglong):
 @cython.freelist(8)
 @cython.cclass
 class Line:
-    """A line, to be awaited: it is there already."""
+    """A line that is in memory already: to await it takes no time."""
 
     def __await__(self):
         return self
@@ -450,10 +452,10 @@ class Line:
 
 @cython.cclass
 class LineSource:
-    """A file as the loop body of `async for` sees it: lines that are in memory cost no trip anywhere."""
+    """A file for `async for`. A line that is in memory costs no trip to a thread or driver."""
 
     def wait_for_line(self):
-        """An awaitable for the next line, when it is not in memory."""
+        """An awaitable for the next line, if the line is not in memory."""
         raise NotImplementedError
 
     def __aiter__(self):
@@ -490,7 +492,7 @@ def line_await(line: Ref) -> Ref:
 @cython.cfunc
 @cython.exceptval(check=False)
 def line_iternext(line: Line | None) -> Ref:
-    """tp_iternext: end at once, with the line or with the end of the loop."""
+    """tp_iternext: end at once, by the line or by StopAsyncIteration."""
     if line.value is None:
         PyErr_SetObject(StopAsyncIteration, StopAsyncIteration())
         return cython.NULL
