@@ -7,7 +7,7 @@ import weakref
 from unittest import mock
 
 import pytest
-from peers import Recorder, connect, pair, turns, until
+from peers import Recorder, connect, pair, same_as_asyncio, tcp_pair, turns, until
 from tls_peers import tls_pair
 
 import hoop
@@ -230,3 +230,53 @@ def test_a_tls_transport_is_known_by_its_type_s_name(loop):
         await until(lambda: client.is_lost and server.is_lost)
 
     loop.run_until_complete(main())
+
+
+async def connected(loop):
+    """A transport of a TCP connection, and the socket at its other end."""
+    ours, theirs = tcp_pair()
+    return await connect(loop, ours, Recorder()), theirs
+
+
+@pytest.mark.parametrize("owner", [asyncio.BaseTransport, asyncio.Transport])
+def test_who_replaces_get_extra_info_of_asyncio_is_asked(loop, owner):
+    """As of asyncio's transports, which inherit it: with the arguments that they were asked with."""
+
+    async def script(loop):
+        transport, peer = await connected(loop)
+        found = []
+        with mock.patch.object(owner, "get_extra_info") as replaced:
+            replaced.return_value = ("127.0.0.1", 1234)
+            found.append(transport.get_extra_info("sockname"))
+            found.append(transport.get_extra_info("other", 3))
+            found.append(replaced.mock_calls)
+        with mock.patch.object(owner, "get_extra_info", autospec=True) as replaced:
+            transport.get_extra_info("peername")
+            found.append(replaced.call_args.args[0] is transport)
+        inherited = asyncio.BaseTransport.get_extra_info
+
+        def asks_on(transport, name, default=None):
+            return "asked", inherited(transport, name, default)
+
+        names = ("sockname", "peername", "socket", "other")
+        before = [transport.get_extra_info(name) for name in names]
+        with mock.patch.object(owner, "get_extra_info", asks_on):
+            asked = [transport.get_extra_info(name) for name in names]
+        found.append([(word, was is not None) for word, was in asked])
+        assert [was for _, was in asked] == before == [transport.get_extra_info(n) for n in names]
+        transport.abort()
+        peer.close()
+        return found
+
+    same_as_asyncio(loop, script)
+
+
+@pytest.mark.parametrize("name", ["sockname", "peername"])
+def test_the_addresses_are_in_the_attribute_in_which_asyncio_keeps_them(loop, name):
+    async def script(loop):
+        transport, peer = await connected(loop)
+        assert transport._extra[name] == transport.get_extra_info(name) is not None
+        transport.abort()
+        peer.close()
+
+    loop.run_until_complete(script(loop))

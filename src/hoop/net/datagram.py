@@ -162,7 +162,7 @@ class DatagramTransport(Letters):
         self.context = PyContext_CopyCurrent()
         self.own(fd, sock, extra)
         self.remote = remote or None
-        self.has_peer = bool(self.get_extra_info("peername"))
+        self.has_peer = bool(self.known("peername", None))
         self.peers = cython.cast(cython.pointer[Peer], PyMem_Calloc(PEERS, cython.sizeof(Peer)))
         if self.peers is cython.NULL:
             raise MemoryError

@@ -13,6 +13,8 @@ cdef class Endpoint(Attributed):
     cdef int own(self, int fd, object sock, object extra) except -1
     cdef int disown(self) except -1
     cdef object python_socket(self)
+    cdef object known(self, object name, object default)
+    cdef object ask_replacement(self, object name, object default)
     cdef bint was_closed(self) except -1
     cdef bint is_shared(self) noexcept
     cdef int send_held(self) except -1
