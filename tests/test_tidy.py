@@ -288,6 +288,7 @@ def test_only_choosing_names_a_kind_of_driver():
         ("streams.incoming", "streams.reading"),
         ("streams.reading", "streams.reader"),
         ("streams.reader", "net.stream"),
+        ("tls.inbox", "tls.layer"),
         ("tls.layer", "streams.reader"),
         ("streams.writer", "tls.layer"),
         ("watching.readiness", "scheduling.coroutine"),

@@ -5,7 +5,6 @@ from hoop.scheduling.future cimport Future
 from hoop.sync.waiting cimport Primitive
 
 cdef class Incoming(Primitive):
-    cdef object __weakref__
     # What was received and not given out, from `start` on: in a bytes object of one packet, or in a
     # bytearray. Neither, if it is nothing. A bytearray that somebody has asked for is kept for good, and
     # `start` stays 0: it is changed from outside too.

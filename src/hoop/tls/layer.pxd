@@ -1,6 +1,6 @@
-from hoop.tls.outbox cimport TlsOutbox
+from hoop.tls.inbox cimport TlsInbox
 
-cdef class TlsLayer(TlsOutbox):
+cdef class TlsLayer(TlsInbox):
     cdef dict extra                     # what get_extra_info() knows
     cdef object waiter                  # a future, done when the handshake is; or None
     cdef object handshake_timeout, shutdown_timeout     # in seconds
@@ -8,35 +8,13 @@ cdef class TlsLayer(TlsOutbox):
     cdef double began                   # when the handshake did, in debug mode
     cdef object parting                 # what went wrong while closing, for connection_lost
 
-    cdef bint closed                    # close() or abort() was called, or the connection was lost
-    cdef bint eof                       # the transport below has nothing more to read
-    cdef bint notified                  # the peer sent close_notify
-    cdef bint reading_paused            # by the application
-    cdef bint behind                    # the same was told to the transport below, which has read nothing since
     cdef object __weakref__
 
     cdef int wake(self, object exc) except -1
     cdef int cancel_timer(self) except -1
 
-    cdef int do_handshake(self) except -1
     cdef int handshake_done(self, object peercert) except -1
     cdef int handshake_failed(self, object exc) except -1
 
-    cdef int take_in(self, char *data, Py_ssize_t n) except -1
-    cdef bint may_deliver(self) noexcept
-    cdef Py_ssize_t decrypt(self, Py_ssize_t total) except -1
-    cdef int deliver(self, Py_ssize_t n) except -1
-    cdef bint decrypt_into_protocol(self) except -1
-    cdef bint read_on(self) except -1
-    cdef int on_fed(self) except -1
-    cdef int on_read(self) except -1
-    cdef int read_to_the_end(self) except -1
-    cdef int pause_reading(self) except -1
-    cdef int resume_reading(self) except -1
-
-    cdef int start_shutdown(self) except -1
-    cdef int catch_up(self) except -1
-    cdef int receive_now(self) except -1
-    cdef int do_shutdown(self) except -1
     cdef int break_off(self, object exc) except -1
     cdef str describe(self)

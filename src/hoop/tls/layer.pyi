@@ -5,11 +5,11 @@ from typing import final
 from _typeshed import ReadableBuffer
 
 from hoop.scheduling.base import LoopBase
-from hoop.tls.outbox import TlsOutbox
+from hoop.tls.inbox import TlsInbox
 
 # Passes for asyncio.Protocol at run time, by its `__class__`, without deriving from it.
 @final
-class TlsLayer(TlsOutbox, asyncio.Protocol):
+class TlsLayer(TlsInbox, asyncio.Protocol):
     def __init__(
         self,
         loop: LoopBase,

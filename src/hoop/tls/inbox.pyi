@@ -1,0 +1,3 @@
+from hoop.tls.outbox import TlsOutbox
+
+class TlsInbox(TlsOutbox): ...
