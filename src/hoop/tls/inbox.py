@@ -248,7 +248,7 @@ class TlsInbox(TlsOutbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def resume_reading(self) -> cython.int:
-        """The application wants more. What was received before comes in the next turn."""
+        """The application wants more. It gets in the next turn what was received before."""
         if self.reading_paused:
             self.reading_paused = False
             if self.lower is not None and self.state <= OPEN:

@@ -1,14 +1,15 @@
 """The layer between a transport and an application: the protocol of the one, the caller of the other.
 
-In:   stream.on_readable -> on_bytes feeds record after record to OpenSSL -> protocol.data_received, once
-Out:  tls_outbox.py
+`inbox.py` is the way in, `outbox.py` the way out, and this module begins and ends the connection. Below it
+`records.py` makes and reads the records, and `application.py` calls the application's protocol. The
+application sees the transport of `transport.py`.
 
-`records.py` makes and reads the records, `application.py` calls the application's protocol, and `tls.py` has
-the transport that the application sees. The
-transport below may be any that loop.start_tls() takes; if it is a stream, what comes in is never an
-object, and its queue is filled without a Python call. As asyncio's sslproto, but in three things: what was
-written before close() goes out even if the peer sends on; who was told connection_made is always told
-connection_lost; and who waits for a handshake always hears of its end.
+The transport below may be any that loop.start_tls() takes. If it is a stream, the bytes that come in are
+never an object, and its queue is filled without a Python call.
+
+It behaves as asyncio's sslproto does, but for three things. Data that was written before close() goes out
+even if the peer sends on. A protocol that was told connection_made is always told connection_lost. A call
+that waits for a handshake always hears of its end.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ def _after_loss(layer: Layer):
 class TlsLayer(TlsInbox):
     """The protocol of the transport below, and the one caller of the application's protocol.
 
-    `sslobj` was made on the two BIOs and has not begun. The application's protocol is told of the
-    connection after the handshake, as in create_connection, unless it is `connected` already, as in
-    start_tls; in both cases `waiter` (a future, or None) is then done. Timeouts are in seconds.
+    `sslobj` was made on the two BIOs and has not begun. After the handshake the application's protocol is
+    told of the connection, as in create_connection. If it is `connected` already, as in start_tls, it is not
+    told. In both cases `waiter` (a future, or None) is then done. Timeouts are in seconds.
     """
 
     @property
