@@ -1,4 +1,7 @@
-"""C that hoop calls: headers, and a .pxd for each. check_compiled() says whether hoop is built."""
+"""C code that hoop calls: headers, and for each a .pxd file that declares it to Cython.
+
+Nothing here is public. check_compiled() tells whether hoop was compiled for this Python.
+"""
 
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES

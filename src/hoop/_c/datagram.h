@@ -4,9 +4,9 @@
 
 #include "shim.h"
 
-enum { HOOP_DATAGRAMS = 32, HOOP_DATAGRAM_BYTES = 65536 }; /* none over UDP is longer */
+enum { HOOP_DATAGRAMS = 32, HOOP_DATAGRAM_BYTES = 65536 }; /* no UDP datagram is longer */
 
-/* Where a loop's datagrams arrive. Only the pages that are written to exist. */
+/* The buffer into which a loop receives datagrams. Only pages that are written to take memory. */
 typedef struct {
     struct mmsghdr headers[HOOP_DATAGRAMS];
     struct iovec vecs[HOOP_DATAGRAMS];
@@ -14,7 +14,7 @@ typedef struct {
     char data[HOOP_DATAGRAMS][HOOP_DATAGRAM_BYTES];
 } hoop_inbox;
 
-/* Receive up to n datagrams. How many came, or -errno. */
+/* Receive up to n datagrams. Returns how many, or -errno. */
 static inline int hoop_receive_batch(int fd, hoop_inbox *in, int n) {
     for (int i = 0; i < n; i++) {
         in->vecs[i] = (struct iovec){in->data[i], HOOP_DATAGRAM_BYTES};
@@ -35,14 +35,14 @@ static inline int hoop_receive_batch(int fd, hoop_inbox *in, int n) {
 static inline char *hoop_received(hoop_inbox *in, int i) { return in->data[i]; }
 static inline Py_ssize_t hoop_received_bytes(const hoop_inbox *in, int i) { return in->headers[i].msg_len; }
 
-/* One datagram to send: to where the socket is connected if `to` is NULL. */
+/* A datagram to send. Without `to` it goes to the address to which the socket is connected. */
 typedef struct {
     const char *data;
     size_t length;
     hoop_address *to;
 } hoop_letter;
 
-/* Send up to HOOP_DATAGRAMS datagrams. How many the kernel took, or -errno for the first. */
+/* Send up to HOOP_DATAGRAMS datagrams. Returns how many the kernel took, or -errno for the first. */
 static inline int hoop_send_batch(int fd, const hoop_letter *letters, int n) {
     struct mmsghdr headers[HOOP_DATAGRAMS];
     struct iovec vecs[HOOP_DATAGRAMS];
@@ -59,8 +59,8 @@ static inline int hoop_send_batch(int fd, const hoop_letter *letters, int n) {
     return (int)HOOP_RESULT(sendmmsg(fd, headers, (unsigned)n, MSG_NOSIGNAL));
 }
 
-/* Empty the queue of errors that IP_RECVERR keeps: it makes the socket readable for as long as one is in it.
- * Time stamps and notices of zero-copy sends, which are kept there too, are for the user to read. */
+/* Empty the queue of errors that IP_RECVERR keeps. While it holds an error, the socket counts as readable.
+ * Time stamps and notices of zero-copy sends stay there, as the user may read them. */
 static inline void hoop_drop_errors(int fd) {
     static const int kept_for_the_user[] = {SO_TIMESTAMPING, SO_ZEROCOPY};
     for (int i = 0; i < 2; i++) {
@@ -74,13 +74,13 @@ static inline void hoop_drop_errors(int fd) {
     }
 }
 
-/* What the socket module tells audit hooks of socket.sendto(). */
+/* Tell audit hooks the same as socket.sendto() does. */
 static inline int hoop_audit_sendto(PyObject *sock, PyObject *address) {
     return PySys_Audit("socket.sendto", "OO", sock, address);
 }
 
-/* The address in the socket module's form, `(text, port[, flowinfo[, scope_id]])`, if it is a literal one of
- * this family that needs no looking up: 1, else 0. Raises nothing. */
+/* Parse an address in the socket module's form, `(text, port[, flowinfo[, scope_id]])`. Returns 1 for a
+ * literal address of this family, which needs no look-up, and otherwise 0. Raises nothing. */
 static inline int hoop_parse_address(int family, PyObject *address, hoop_address *out) {
     if (!PyTuple_CheckExact(address)) return 0;
     Py_ssize_t n = PyTuple_GET_SIZE(address);
@@ -100,7 +100,7 @@ static inline int hoop_parse_address(int family, PyObject *address, hoop_address
         PyErr_Clear();
         return 0;
     }
-    if (memchr(text, 0, (size_t)length)) return 0; /* C would see only what stands before it */
+    if (memchr(text, 0, (size_t)length)) return 0; /* C would end the text at the zero byte */
     memset(out, 0, sizeof *out);
     if (family == AF_INET) {
         if (inet_pton(AF_INET, text, &out->ipv4.sin_addr) != 1) return 0;
@@ -128,6 +128,6 @@ static inline unsigned hoop_tuple_port(PyObject *address) {
     int overflow;
     return PyLong_CheckExact(port) ? (unsigned)PyLong_AsLongAndOverflow(port, &overflow) : 0;
 }
-static inline unsigned hoop_port(const hoop_address *a) { return ntohs(a->ipv4.sin_port); } /* in both */
+static inline unsigned hoop_port(const hoop_address *a) { return ntohs(a->ipv4.sin_port); } /* as in IPv6 */
 
 #endif

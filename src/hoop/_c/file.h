@@ -1,5 +1,5 @@
-/* System calls on files, each with a result or -errno: what a loop may make itself because it cannot wait
- * for a disk, and `hoop_perform`, which makes any of the others from the fields of an op. */
+/* System calls on files. Functions return a result or -errno. The loop's thread may call those that cannot
+ * wait for a disk. hoop_perform() makes any of the others from the fields of an op. */
 #ifndef HOOP_FILE_H
 #define HOOP_FILE_H
 
@@ -13,7 +13,7 @@
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
-/* The numbers of io_uring, which name the calls on every driver. They are part of Linux's interface. */
+/* The codes of io_uring's operations. Both drivers use them, since they are part of Linux's interface. */
 enum {
     HOOP_READ = 22,
     HOOP_WRITE = 23,
@@ -27,7 +27,7 @@ enum {
     HOOP_MKDIRAT = 37,
     HOOP_FTRUNCATE = 55,
 };
-#define HOOP_HERE ((uint64_t)-1) /* the offset that means: where the descriptor stands */
+#define HOOP_HERE ((uint64_t)-1) /* as an offset: the position of the descriptor */
 
 #ifndef RWF_NOWAIT
 #define RWF_NOWAIT 8
@@ -39,25 +39,26 @@ enum {
 #define AT_STATX_DONT_SYNC 0x4000
 #endif
 #define HOOP_MOUNT_UNIQUE 0x4000 /* STATX_MNT_ID_UNIQUE, Linux 6.8 */
-#define HOOP_MOUNT_OFFSET 144    /* of stx_mnt_id, which older headers do not have */
+#define HOOP_MOUNT_OFFSET 144    /* of stx_mnt_id; older headers lack it */
 
-/* ---- what cannot wait for a disk ------------------------------------------------------------------- */
+/* ---- calls that cannot wait for a disk --------------------------------------------------------------- */
 
-/* Open what the kernel has in its cache of names (Linux 5.12); -EAGAIN if it would have to look further. */
+/* Open a file if the kernel has its name in memory (Linux 5.12). Otherwise -EAGAIN. */
 static inline int hoop_open_cached(const char *path, int flags, int mode) {
     struct {
         uint64_t flags, mode, resolve;
     } how = {.flags = (uint64_t)(unsigned)flags, .mode = 0, .resolve = 0x20 /* RESOLVE_CACHED */};
-    (void)mode; /* only without O_CREAT */
+    (void)mode; /* used only with O_CREAT */
     return (int)HOOP_RESULT(syscall(__NR_openat2, AT_FDCWD, path, &how, sizeof how));
 }
-/* Read what is in the page cache; -EAGAIN if the next byte is not, -EOPNOTSUPP if it cannot be told. */
+/* Read bytes that are in the page cache. -EAGAIN if the next byte is not there, -EOPNOTSUPP if unknown. */
 static inline Py_ssize_t hoop_read_cached(int fd, void *buf, size_t n, int64_t offset) {
     struct iovec vec = {buf, n};
     return HOOP_RESULT(preadv2(fd, &vec, 1, offset, RWF_NOWAIT));
 }
-/* What the kernel knows of an open file, without asking a server. `device` tells file systems apart: the
- * mount, whose number is never used again, or before Linux 6.8 the device, whose number may be. */
+/* Facts that the kernel has in memory about an open file; it asks no server. `device` tells file systems
+ * apart. It is the number of the mount, which is never used again. Before Linux 6.8 it is the number of the
+ * device, which may be used again. */
 typedef struct {
     int64_t size;
     uint64_t device;
@@ -65,7 +66,7 @@ typedef struct {
 } hoop_status;
 static inline int hoop_status_of(int fd, hoop_status *out) {
     struct statx s;
-    /* All the rest is filled in from memory. Asked for, it would be fetched where it is out of date. */
+    /* The kernel has the other facts in memory. If asked for them, it would update them from a server. */
     int r = (int)HOOP_RESULT(statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, HOOP_MOUNT_UNIQUE, &s));
     if (r < 0) return r;
     out->size = (int64_t)s.stx_size;
@@ -78,7 +79,7 @@ static inline int hoop_status_of(int fd, hoop_status *out) {
     out->block = s.stx_blksize;
     return 0;
 }
-static inline int hoop_may_wait(int fd, int flags) { /* take O_NONBLOCK off; flags -1: whatever they are */
+static inline int hoop_may_wait(int fd, int flags) { /* without O_NONBLOCK; -1 for the present flags */
     if (flags < 0 && (flags = fcntl(fd, F_GETFL)) < 0) return -errno;
     return (int)HOOP_RESULT(fcntl(fd, F_SETFL, flags & ~O_NONBLOCK));
 }
@@ -86,9 +87,9 @@ static inline int64_t hoop_stand_at(int fd, int64_t offset, int whence) {
     return HOOP_RESULT(lseek(fd, offset, whence));
 }
 
-/* ---- what can ---------------------------------------------------------------------------------------- */
+/* ---- calls that can wait for a disk ------------------------------------------------------------------- */
 
-/* Whether the file lies on a file system of this machine, on which opening a known name and closing what
+/* Whether the file is on a file system of this machine. There, opening a known name and closing a file that
  * was only read ask no server and no other process. */
 static inline int hoop_is_local(int fd) {
     struct statfs s;
@@ -109,7 +110,7 @@ static inline int hoop_is_local(int fd) {
     }
     return 0;
 }
-/* Wait until a descriptor is ready for `events`; -ECANCELED once `abort_fd` is readable. */
+/* Wait until a descriptor is ready for `events`. -ECANCELED once `abort_fd` is readable. */
 static inline int hoop_wait_ready(int fd, int events, int abort_fd) {
     struct pollfd both[2] = {{.fd = fd, .events = (short)events}, {.fd = abort_fd, .events = POLLIN}};
     for (;;) {
@@ -120,7 +121,7 @@ static inline int hoop_wait_ready(int fd, int events, int abort_fd) {
     }
 }
 
-/* Make the system call that an op's fields describe, as io_uring would. */
+/* Make the system call that the fields of an op describe, as io_uring would. */
 static inline long hoop_perform(int code, int fd, unsigned flags, void *address, unsigned length,
                                 uint64_t offset) {
     switch (code) {
@@ -146,7 +147,7 @@ static inline long hoop_perform(int code, int fd, unsigned flags, void *address,
 
 typedef struct statx hoop_statx;
 
-/* A statx buffer as the nineteen fields of os.stat_result. */
+/* Convert a statx buffer to the nineteen fields of os.stat_result. */
 static inline PyObject *hoop_stat_fields(const struct statx *s) {
 #define HOOP_SECONDS(t) ((double)(t).tv_sec + 1e-9 * (t).tv_nsec)
 #define HOOP_NS(t) ((long long)(t).tv_sec * 1000000000LL + (t).tv_nsec)

@@ -1,4 +1,4 @@
-# What the core calls of Linux on files. Every function returns a result or -errno; none raises.
+# System calls on files. Functions return a result or -errno, and raise nothing.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "file.h" nogil:
@@ -20,7 +20,7 @@ cdef extern from "file.h" nogil:
         S_IFMT
         S_IFREG
         S_IFIFO
-    uint64_t HOOP_HERE                                  # as an offset: where the descriptor stands
+    uint64_t HOOP_HERE                                  # as an offset: the position of the descriptor
     ctypedef struct hoop_status:
         int64_t size
         uint64_t device

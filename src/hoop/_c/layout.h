@@ -1,4 +1,4 @@
-/* Looks at objects in the ways in which shim.h and Cython's code do, to compare what is found. */
+/* Reads objects in the same way as shim.h and Cython's code, so that selfcheck.py can compare the results. */
 #ifndef HOOP_LAYOUT_H
 #define HOOP_LAYOUT_H
 

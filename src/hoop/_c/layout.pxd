@@ -1,4 +1,4 @@
-# What hoop._c.selfcheck looks at.
+# The checks that hoop._c.selfcheck uses.
 cdef extern from "layout.h":
     const unsigned int PY_VERSION_HEX
     Py_ssize_t hoop_head_size() noexcept

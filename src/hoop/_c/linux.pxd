@@ -1,4 +1,4 @@
-# What the core calls of Linux. Every function returns a count or a descriptor, or -errno; none raises.
+# System calls of Linux. Functions return a count, a descriptor or -errno, and raise nothing.
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from "shim.h" nogil:
@@ -9,7 +9,7 @@ cdef extern from "shim.h" nogil:
         uint64_t data "data.u64"
     ctypedef struct hoop_address:                             # an IPv4 or IPv6 address, or none
         pass
-    ctypedef struct hoop_peer:                                # whoever has connected, of any family
+    ctypedef struct hoop_peer:                                # the address of a connected peer, of any family
         pass
     struct iovec:
         void *iov_base
@@ -40,13 +40,13 @@ cdef extern from "shim.h" nogil:
         pass
     void hoop_effort_now(hoop_effort *e) noexcept
     bint hoop_was_preempted(hoop_effort *since, long long most_ns) noexcept
-    long long hoop_tick() noexcept                      # a coarse clock: milliseconds, a few ns to read
+    long long hoop_tick() noexcept                      # a coarse clock in milliseconds; takes a few ns
 
     int hoop_epoll_create() noexcept
     int hoop_epoll_ctl(int epfd, int action, int fd, uint32_t events, uint64_t data) noexcept
     int hoop_epoll_wait(int epfd, epoll_event *events, int n, long long timeout_ns) noexcept
     int hoop_epoll_spin(int epfd, epoll_event *events, int n, long long spin_ns) noexcept
-    int hoop_processors() noexcept                      # on which the calling thread may run
+    int hoop_processors() noexcept                      # how many the calling thread may run on
     int hoop_eventfd() noexcept
     int hoop_eventfd_write(int fd) noexcept
     int hoop_close(int fd) noexcept
@@ -57,7 +57,7 @@ cdef extern from "shim.h" nogil:
     Py_ssize_t hoop_sendv(int fd, iovec *vec, size_t n) noexcept
     Py_ssize_t hoop_try_recv(int fd, void *buf, size_t n) noexcept          # never blocks, whatever the socket
     Py_ssize_t hoop_try_send(int fd, const void *buf, size_t n) noexcept
-    bint hoop_is_readable(int fd) noexcept                                  # or in error, or no descriptor
+    bint hoop_is_readable(int fd) noexcept                                  # or it has an error, or is closed
     bint hoop_is_plain_tcp(int fd) noexcept
     int hoop_accept(int fd, hoop_peer *peer) noexcept
     void hoop_peer_address(hoop_peer *peer, hoop_address *out) noexcept
@@ -68,5 +68,5 @@ cdef extern from "shim.h" nogil:
     int hoop_name(int fd, bint of_peer, hoop_address *out) noexcept
 
 cdef extern from "shim.h":
-    object hoop_address_tuple(hoop_address *address)    # as the socket module would say it, or None
-    object hoop_peer_name(hoop_peer *peer)              # of a Unix socket, or None
+    object hoop_address_tuple(hoop_address *address)    # in the socket module's form, or None
+    object hoop_peer_name(hoop_peer *peer)              # the name of a Unix socket, or None

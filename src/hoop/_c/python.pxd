@@ -1,10 +1,10 @@
-# What the core calls of CPython's C API, beyond what Cython itself provides.
+# Functions of CPython's C API that Cython does not provide.
 #
-# Functions declared as returning `object` raise on NULL and hand over their reference; those that
-# return `Ref` are borrowed or may fail quietly, and every caller says which.
+# Functions declared to return `object` raise on NULL, and the caller gets the reference. Functions that
+# return `Ref` give a borrowed reference, or may fail without an exception. Each caller says which.
 from cpython.object cimport PyObject, PyTypeObject
 
-ctypedef PyObject *Ref              # a raw reference: nothing counts it
+ctypedef PyObject *Ref              # a raw reference, which Cython does not count
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -34,7 +34,7 @@ cdef extern from "Python.h":
     object PyObject_GetAttr(object o, object name)
     Py_ssize_t PyLong_AsSsize_t(Ref o) except? -1
     long PyLong_AsLongAndOverflow(Ref o, int *overflow) except? -1
-    Py_ssize_t PyNumber_AsSsize_t(object o, Ref error) except? -1       # clipped, if there is no error
+    Py_ssize_t PyNumber_AsSsize_t(object o, Ref error) except? -1       # clipped if `error` is NULL
 
     object PyContext_CopyCurrent()
     int PyContext_Enter(Ref context) noexcept
@@ -44,7 +44,7 @@ cdef extern from "Python.h":
 
     int PyDict_SetItem(Ref d, Ref key, Ref value) except -1
     int PyDict_DelItem(Ref d, Ref key) noexcept
-    Ref PyDict_GetItemWithError(Ref d, Ref key) except? NULL    # borrowed; NULL if it is not there
+    Ref PyDict_GetItemWithError(Ref d, Ref key) except? NULL    # borrowed; NULL if it is missing
     object PyObject_GenericGetDict(object o, void *context)
     Ref PyList_GET_ITEM(object list, Py_ssize_t i) noexcept      # borrowed
     void PyErr_Clear() noexcept
@@ -60,13 +60,13 @@ cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept nogil
 
 cdef extern from "shim.h":
-    object hoop_take_exception()                        # the raised exception, no longer raised
-    Ref hoop_iter_return(Ref value) noexcept            # end an iterator with a value
-    void hoop_drop_stop() noexcept                      # when such an iterator dies
+    object hoop_take_exception()                        # takes the raised exception and clears it
+    Ref hoop_iter_return(Ref value) noexcept            # ends an iterator with a value
+    void hoop_drop_stop() noexcept                      # to be called when such an iterator dies
     object hoop_stop_value(object stop_iteration)
     object hoop_traceback(object exception)
     int hoop_require(bint holds, const char *name, const char *what) except -1
-    int hoop_check_spared(object type) except -1        # what it finds is an ImportError
+    int hoop_check_spared(object type) except -1        # raises ImportError
     int hoop_set_await(object type, unaryfunc f) except -1
     int hoop_set_iternext(object type, iternextfunc f) except -1
     int hoop_set_dictoffset(object type, Py_ssize_t offset) except -1
@@ -93,11 +93,11 @@ cdef extern from "shim.h":
 cdef inline Ref ref(object o) noexcept:                 # borrowed
     return <Ref>o
 
-cdef inline Ref own(object o) noexcept:                 # a counted reference that C now owns
+cdef inline Ref own(object o) noexcept:                 # a counted reference, which the caller owns
     Py_INCREF(<Ref>o)
     return <Ref>o
 
-cdef inline object take(Ref r):                         # back from C: the reference moves
+cdef inline object take(Ref r):                         # turns an owned reference into an object
     o = <object>r
     Py_DECREF(r)
     return o

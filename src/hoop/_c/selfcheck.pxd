@@ -1,1 +1,1 @@
-# No other module of the core calls this one: the package imports it first.
+# No other compiled module calls this one. The package imports it first.

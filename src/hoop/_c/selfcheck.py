@@ -1,7 +1,7 @@
-"""Whether this Python's objects lie in memory as the core was compiled to find them.
+"""Checks that objects of this Python lie in memory as the compiled code expects.
 
-The package checks it before any other module of the core is imported. The types whose slots the core sets are
-checked where it sets them: see shim.h.
+hoop imports this module before any other compiled one. Types whose slots are changed are checked where that
+is done: see shim.h.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cython.cimports.hoop._c.python import (
 
 
 def check() -> None:
-    """Raise ImportError if anything is not where the core will look for it."""
+    """Raise ImportError if a field is not where the compiled code reads it."""
     hoop_require(sys.hexversion >> 16 == PY_VERSION_HEX >> 16, b"Python", b"is another version")
     hoop_require(object.__basicsize__ == hoop_head_size(), b"object", b"has another head")
     hoop_require(type.__basicsize__ == hoop_type_size(), b"type", b"has other slots")
@@ -43,22 +43,22 @@ def check() -> None:
 
 
 def check_spared(kind: type) -> None:
-    """Raise ImportError if dead objects of a type cannot be kept as the core keeps those of its own."""
+    """Raise ImportError if dead objects of a type cannot be kept for later use."""
     hoop_check_spared(kind)
 
 
 class Probe:
-    """What to look at."""
+    """A class for the checks to look at."""
 
     attribute = None
 
 
 @cython.cfunc
 def tells_changes(cls) -> cython.bint:
-    """Whether the version of a class is another after a change, or none."""
+    """Whether a change gives a class another version tag, or none."""
     before: cython.uint
     for _ in range(2):
-        if cls().attribute is cls:  # a look-up gives it a version
+        if cls().attribute is cls:  # a look-up gives it a tag
             return False
         before = hoop_type_version(cls)
         cls.attribute = check

@@ -1,5 +1,7 @@
-/* The few things that neither Cython nor CPython's stable headers can say: slots set after a type was
- * made, an iterator's return value without a StopIteration object, and system calls as -errno. */
+/* Small things that neither Cython nor CPython's stable headers offer.
+ *
+ * They set slots of types that exist already, end an iterator without making a StopIteration object, and
+ * make system calls that return -errno. */
 #ifndef HOOP_SHIM_H
 #define HOOP_SHIM_H
 
@@ -30,8 +32,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How many dead objects of a kind are kept, to be used again. None in debug builds, which are to see every
- * use of the dead. A build with sanitizers keeps them when the environment says HOOP_SPARES=1. */
+/* How many dead objects of a kind are kept to be used again. Debug builds keep none, so that they notice
+ * each use of a dead object. A build with sanitizers keeps them if the environment has HOOP_SPARES=1. */
 #define HOOP_SPARES 128
 #if defined(HOOP_POISON)
 static inline int hoop_spares_max(void) {
@@ -48,7 +50,7 @@ static inline int hoop_spares_max(void) {
 
 /* ---- exceptions -------------------------------------------------------------------------------- */
 
-/* Take the raised exception (a new reference; None if there was none). */
+/* Take the raised exception (a new reference). None if there is none. */
 static inline PyObject *hoop_take_exception(void) {
     PyObject *exc;
 #if PY_VERSION_HEX >= 0x030C0000
@@ -81,13 +83,13 @@ static inline PyObject *hoop_stop_with(PyObject *value) {
     return NULL;
 }
 
-/* An exception's traceback, or None. No property of a subclass has a say in it. */
+/* Return an exception's traceback, or None. It does not look at properties of a subclass. */
 static inline PyObject *hoop_traceback(PyObject *exc) {
     PyObject *traceback = PyException_GetTraceback(exc);
     return traceback ? traceback : Py_NewRef(Py_None);
 }
 
-/* The value of a StopIteration or of an instance of a subclass, as an await takes it. */
+/* Return the value of a StopIteration, or of an instance of a subclass. */
 static inline PyObject *hoop_stop_value(PyObject *stop) {
     PyObject *value = ((PyStopIterationObject *)stop)->value;
     return Py_NewRef(value ? value : Py_None);
@@ -95,9 +97,9 @@ static inline PyObject *hoop_stop_value(PyObject *stop) {
 
 #if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED) && (!defined(HOOP_DEBUG) || defined(HOOP_POISON))
 #define HOOP_USES_STOPS_AGAIN 1
-/* The StopIteration that ends an await lives for some nanoseconds, and making it costs more than everything
- * else about the await. So each module keeps one, with the tuple of its arguments, and uses it again while
- * nobody else has either. It keeps its value until the iterator dies that it ended: see hoop_drop_stop(). */
+/* The StopIteration that ends an await lives for some nanoseconds. Making it costs more than all else about
+ * the await. So each module keeps one, and the tuple of its arguments. It uses them again while nobody else
+ * has a reference to either. The object keeps its value until the iterator dies: see hoop_drop_stop(). */
 static PyStopIterationObject *hoop_stop = NULL;
 static int hoop_stop_is_full = 0;
 
@@ -108,7 +110,7 @@ static PyStopIterationObject *hoop_new_stop(void) {
     return hoop_stop;
 }
 
-/* Whether the kept one is ours alone, and as good as new. */
+/* Whether nobody else has a reference to the kept StopIteration, and it is as good as new. */
 static inline int hoop_stop_is_ours(void) {
     PyStopIterationObject *stop = hoop_stop;
     return stop && Py_REFCNT(stop) == 1 && Py_REFCNT(stop->args) == 1 &&
@@ -124,7 +126,7 @@ static void hoop_fill_stop(PyStopIterationObject *stop, PyObject *value) {
     Py_DECREF(old_argument);
 }
 
-/* For an iterator's end: let go of what the kept StopIteration holds. */
+/* Clear the value of the kept StopIteration. An iterator that dies calls this. */
 static void hoop_empty_stop(void) {
     hoop_stop_is_full = 0;
     if (hoop_stop_is_ours())
@@ -139,8 +141,9 @@ static inline void hoop_drop_stop(void) {
 static inline void hoop_drop_stop(void) {}
 #endif
 
-/* End an iterator with `value` (borrowed). NULL with nothing raised already means "returned None". Before
- * 3.12 a StopIteration is built only if somebody looks. Who calls this calls hoop_drop_stop() when it dies. */
+/* End an iterator with `value` (borrowed). Returning NULL without an exception means None. Before Python
+ * 3.12 a StopIteration is made only if somebody looks at it. The caller must call hoop_drop_stop() when it
+ * dies. */
 static inline PyObject *hoop_iter_return(PyObject *value) {
     if (value == Py_None) return NULL;
 #if PY_VERSION_HEX < 0x030C0000
@@ -155,17 +158,17 @@ static inline PyObject *hoop_iter_return(PyObject *value) {
     PyStopIterationObject *stop = hoop_stop;
     if (!hoop_spares_max()) return hoop_stop_with(value);
     if (!hoop_stop_is_ours() && (stop = hoop_new_stop()) == NULL) return NULL;
-    /* The collector lets go of a tuple that holds nothing of its concern. */
+    /* The garbage collector stops tracking a tuple that holds nothing to collect. */
     if (!PyObject_GC_IsTracked(stop->args)) PyObject_GC_Track(stop->args);
     hoop_stop_is_full = 1;
-    Py_INCREF(stop); /* first: letting go of what it held may run anything */
+    Py_INCREF(stop); /* first, because dropping the old value may run any code */
     hoop_fill_stop(stop, value);
     PyErr_SetRaisedException((PyObject *)stop);
     return NULL;
 #endif
 }
 
-/* Whether it is a method, made in C, of an object of that type. */
+/* Whether a callable is a method, written in C, of an object of that type. */
 static inline int hoop_is_method_of(PyObject *callable, PyObject *type) {
     PyObject *self;
     if (!PyCFunction_CheckExact(callable)) return 0;
@@ -173,7 +176,7 @@ static inline int hoop_is_method_of(PyObject *callable, PyObject *type) {
     return self && PyObject_TypeCheck(self, (PyTypeObject *)type);
 }
 
-/* Call with a tuple of arguments. The callable and the tuple outlive the call, whatever it does. */
+/* Call with a tuple of arguments. The callable and the tuple stay alive during the call. */
 static inline PyObject *hoop_call(PyObject *callable, PyObject *args) {
     Py_INCREF(callable);
     Py_INCREF(args);
@@ -189,7 +192,7 @@ static inline PyObject *hoop_call_two(PyObject *callable, PyObject *first, PyObj
     return PyObject_Vectorcall(callable, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-/* The C function behind a method of a builtin type that takes one argument or none. TypeError for others. */
+/* Return the C function of a builtin type's method with one argument or none. Else TypeError. */
 static inline PyCFunction hoop_c_method(PyObject *descriptor) {
     if (Py_IS_TYPE(descriptor, &PyMethodDescr_Type)) {
         PyMethodDef *method = ((PyMethodDescrObject *)descriptor)->d_method;
@@ -199,16 +202,16 @@ static inline PyCFunction hoop_c_method(PyObject *descriptor) {
     return NULL;
 }
 
-/* A number that a class keeps for as long as nobody changes it or its bases; 0 if it has none now. */
+/* Return the number that a class has until it or one of its bases changes; 0 if it has none now. */
 static inline unsigned int hoop_type_version(PyObject *type) { return ((PyTypeObject *)type)->tp_version_tag; }
 
-/* Whether what a weak reference refers to is gone. */
+/* Whether the object of a weak reference is gone. */
 static inline int hoop_is_dead(PyObject *weak) { return ((PyWeakReference *)weak)->wr_object == Py_None; }
 
 /* ---- type slots, set before the type is first used ------------------------------------------------ */
 
-/* Nothing tells when another Cython or CPython lays out its types in another way: then importing hoop is an
- * ImportError, and not a crash later. */
+/* Another Cython or CPython may lay out its types differently. So each assumption is checked, and importing
+ * hoop raises ImportError rather than crash later. */
 #define HOOP_STR_(x) #x
 #define HOOP_STR(x) HOOP_STR_(x)
 static inline int hoop_require(int holds, const char *name, const char *what) {
@@ -220,13 +223,13 @@ static inline int hoop_require(int holds, const char *name, const char *what) {
     return -1;
 }
 
-/* Whether an offset of a pointer lies in a type's objects. */
+/* Whether the offset of a pointer lies inside a type's objects. */
 static inline int hoop_lies_in(PyTypeObject *tp, Py_ssize_t offset) {
     return offset >= (Py_ssize_t)sizeof(PyObject) && offset % sizeof(PyObject *) == 0 &&
            offset <= tp->tp_basicsize - (Py_ssize_t)sizeof(PyObject *);
 }
 
-/* What every type has whose slots we set: it is static, for heap types do more when an object dies. */
+/* Check a type whose slots are to be set. It must be static, as heap types do more when an object dies. */
 static inline int hoop_check_type(PyObject *type) {
     PyTypeObject *tp = (PyTypeObject *)type;
     if (!PyType_Check(type)) return hoop_require(0, "something", "is no type");
@@ -234,7 +237,7 @@ static inline int hoop_check_type(PyObject *type) {
     if (hoop_require((tp->tp_flags & Py_TPFLAGS_READY) != 0, tp->tp_name, "is not ready")) return -1;
     return hoop_require(tp->tp_itemsize == 0, tp->tp_name, "has objects of several sizes");
 }
-/* What a type has whose dead objects are kept. */
+/* Check a type whose dead objects are to be kept. */
 static inline int hoop_check_spared(PyObject *type) {
     PyTypeObject *tp = (PyTypeObject *)type;
     if (hoop_check_type(type) < 0) return -1;
@@ -247,7 +250,7 @@ static inline int hoop_set_await(PyObject *type, unaryfunc f) {
     PyTypeObject *tp = (PyTypeObject *)type;
     if (hoop_check_type(type) < 0) return -1;
     if (tp->tp_as_async == NULL) {
-        tp->tp_as_async = PyMem_Calloc(1, sizeof(PyAsyncMethods)); /* for as long as the type: for ever */
+        tp->tp_as_async = PyMem_Calloc(1, sizeof(PyAsyncMethods)); /* never freed, like the type */
         if (tp->tp_as_async == NULL) {
             PyErr_NoMemory();
             return -1;
@@ -281,7 +284,7 @@ static inline int hoop_set_signature(PyObject *type, const char *signature) {
     const char *name = strrchr(tp->tp_name, '.'), *doc = tp->tp_doc ? tp->tp_doc : "";
     name = name ? name + 1 : tp->tp_name;
     size_t size = strlen(name) + strlen(signature) + strlen(doc) + sizeof "\n--\n\n";
-    char *text = PyMem_Malloc(size); /* for as long as the type: for ever */
+    char *text = PyMem_Malloc(size); /* never freed, like the type */
     if (text == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -297,8 +300,8 @@ static PyObject *hoop_refuse_new(PyObject *type, PyObject *args) {
 static int hoop_refuse_init(PyObject *self, PyObject *args, PyObject *keywords) {
     return hoop_refuse_new((PyObject *)Py_TYPE(self), args) ? 0 : -1;
 }
-/* A class whose objects crash unless the core has filled them in: nobody else makes any by __new__() alone,
- * nor by a call if it has no __init__(). C still finds tp_new. */
+/* Forbid to make objects of a class by __new__() alone, or by a call if it has no __init__(). Such objects
+ * would crash, because compiled code has not filled them in. C code still uses tp_new. */
 static inline int hoop_forbid_new(PyObject *type) {
     static PyMethodDef refuse = {"__new__", hoop_refuse_new, METH_VARARGS, NULL};
     PyTypeObject *tp = (PyTypeObject *)type;
@@ -308,12 +311,12 @@ static inline int hoop_forbid_new(PyObject *type) {
     Py_DECREF(method);
     if (tp->tp_init == NULL || tp->tp_init == PyBaseObject_Type.tp_init) {
         tp->tp_init = hoop_refuse_init;
-        tp->tp_vectorcall = NULL; /* Cython's, which would not call it */
+        tp->tp_vectorcall = NULL; /* Cython's would not call tp_init */
     }
     PyType_Modified(tp);
     return error;
 }
-/* These give what was in the slot. They fail with an exception set. */
+/* These set a slot and return its former value. If they fail, an exception is set. */
 static inline traverseproc hoop_swap_traverse(PyObject *type, traverseproc f) {
     if (hoop_check_type(type) < 0) return NULL;
     traverseproc old = ((PyTypeObject *)type)->tp_traverse;
@@ -335,7 +338,7 @@ static inline destructor hoop_swap_dealloc(PyObject *type, destructor f) {
 static inline int hoop_visit(PyObject *o, visitproc visit, void *arg) { return o ? visit(o, arg) : 0; }
 
 /* ---- spare objects ---------------------------------------------------------------------------------
- * Handles, futures and tasks live short lives in great numbers. A few dead ones are kept, emptied, to be
+ * Handles, futures and tasks are made and dropped all the time. Some dead ones are emptied and kept, to be
  * used again. A build with sanitizers poisons them: see below. */
 
 typedef struct {
@@ -348,8 +351,8 @@ typedef struct {
 
 #if defined(HOOP_POISON)
 #include <sanitizer/asan_interface.h>
-/* Who touches a spare is to be found out: our code by the sanitizer, the interpreter by a type that is not
- * there. Each rests until some others have died as well, and the one that rested longest is taken. */
+/* Make each use of a spare object fail. The sanitizer finds uses in compiled code. The interpreter crashes
+ * at an invalid type. A spare is used again only after some others have died, and the oldest comes first. */
 #define HOOP_RESTING 8
 #define HOOP_NO_TYPE ((PyTypeObject *)(uintptr_t)0xdead0000)
 static inline PyObject *hoop_take_spare(hoop_spares *spares) {
@@ -373,7 +376,7 @@ static inline PyObject *hoop_take_spare(hoop_spares *spares) {
 static inline void hoop_keep_spare(hoop_spares *spares, PyObject *o) { spares->objects[spares->count++] = o; }
 #endif
 
-/* A spare, alive again, as a new reference; NULL if there is none. */
+/* Revive a spare object. Returns a new reference; NULL if there is none. */
 static inline PyObject *hoop_revive(hoop_spares *spares) {
     PyObject *o = hoop_take_spare(spares);
     if (o == NULL) return NULL;
@@ -381,8 +384,8 @@ static inline PyObject *hoop_revive(hoop_spares *spares) {
     PyObject_GC_Track(o);
     return o;
 }
-/* Whether a dying object of exactly this type may become a spare. Then it is untracked, and without weak
- * references; its fields are for the caller to empty. */
+/* Whether a dying object may become a spare: it must be of exactly this type. If so, this untracks it and
+ * clears its weak references. The caller then empties its fields. */
 static inline int hoop_may_spare(hoop_spares *spares, PyObject *type, PyObject *o) {
     if (spares->count >= hoop_spares_max() || (PyObject *)Py_TYPE(o) != type) return 0;
     if (Py_TYPE(o)->tp_finalize && PyObject_GC_IsFinalized(o)) return 0;
@@ -390,14 +393,14 @@ static inline int hoop_may_spare(hoop_spares *spares, PyObject *type, PyObject *
     if (*(PyObject **)((char *)o + Py_TYPE(o)->tp_weaklistoffset)) PyObject_ClearWeakRefs(o);
     return 1;
 }
-/* Keep it. False if its place was taken while it was emptied. */
+/* Keep a spare. False if others have taken the place while it was emptied. */
 static inline int hoop_spare(hoop_spares *spares, PyObject *o) {
     if (spares->count >= hoop_spares_max()) return 0;
     hoop_keep_spare(spares, o);
     return 1;
 }
 
-/* Whether a future that somebody has owned for one use is nobody else's, so that it can do for another. */
+/* Whether the caller has the only reference to a future, so that it can be used again. */
 static inline int hoop_is_sole(PyObject *o) {
     return hoop_spares_max() && Py_REFCNT(o) == 1 &&
            *(PyObject **)((char *)o + Py_TYPE(o)->tp_weaklistoffset) == NULL;
@@ -411,7 +414,7 @@ static inline long long hoop_now_ns(void) {
     return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-/* What this thread has done so far: time on a processor, and how often it left one, by waiting or not. */
+/* How much time this thread has used a processor, and how often it waited or was preempted. */
 typedef struct { long long cpu_ns; long waits, preemptions; } hoop_effort;
 static inline void hoop_effort_now(hoop_effort *e) {
     struct timespec t;
@@ -422,7 +425,7 @@ static inline void hoop_effort_now(hoop_effort *e) {
     e->waits = usage.ru_nvcsw;
     e->preemptions = usage.ru_nivcsw;
 }
-/* Whether time has passed since then only because the processor was given to others. */
+/* Whether the time since then has passed only because other threads had the processor. */
 static inline int hoop_was_preempted(const hoop_effort *since, long long most_ns) {
     hoop_effort now;
     hoop_effort_now(&now);
@@ -447,13 +450,13 @@ static inline long long hoop_tick(void) {
 #define HOOP_PAUSE() ((void)0)
 #endif
 
-/* How many processors the calling thread may run on. More than a set has room for are many. */
+/* Return how many processors the calling thread may run on; CPU_SETSIZE if the set has no room for them. */
 static inline int hoop_processors(void) {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof set, &set) < 0 ? CPU_SETSIZE : CPU_COUNT(&set);
 }
 
-/* ---- system calls: a result, or -errno ------------------------------------------------------------- */
+/* ---- system calls: they return a result or -errno -------------------------------------------------- */
 
 #define HOOP_RESULT(call) ({ long r_ = (long)(call); r_ < 0 ? -errno : r_; })
 
@@ -463,8 +466,8 @@ static inline int hoop_epoll_ctl(int epfd, int action, int fd, uint32_t events, 
     return (int)HOOP_RESULT(epoll_ctl(epfd, action, fd, &event));
 }
 
-/* Wait for at most timeout_ns (for ever if negative). epoll_pwait2 (Linux 5.11) has nanoseconds;
- * without it the wait is rounded up to whole milliseconds, so that no timer runs early. */
+/* Wait for at most timeout_ns, or for ever if that is negative. epoll_pwait2 (Linux 5.11) takes
+ * nanoseconds. Without it the time is rounded up to milliseconds, so that no timer runs early. */
 #ifndef __NR_epoll_pwait2
 #define __NR_epoll_pwait2 441
 #endif
@@ -481,7 +484,7 @@ static inline int hoop_epoll_wait(int epfd, struct epoll_event *events, int n, l
     return (int)HOOP_RESULT(epoll_wait(epfd, events, n, ms > INT_MAX ? INT_MAX : (int)ms));
 }
 
-/* Look again and again, for at most spin_ns, until there is an event. */
+/* Look for events again and again, for at most spin_ns. */
 static inline int hoop_epoll_spin(int epfd, struct epoll_event *events, int n, long long spin_ns) {
     long long end = hoop_now_ns() + spin_ns;
     int r;
@@ -495,7 +498,7 @@ static inline int hoop_eventfd_write(int fd) {
     return (int)HOOP_RESULT(write(fd, &one, sizeof one));
 }
 static inline int hoop_close(int fd) { return (int)HOOP_RESULT(close(fd)); }
-/* Give a descriptor's number to a new one. */
+/* Replace the file of a descriptor by a fresh one, and close that one's descriptor. */
 static inline int hoop_replace(int fd, int fresh) {
     int r = (int)HOOP_RESULT(dup3(fresh, fd, O_CLOEXEC));
     close(fresh);
@@ -510,7 +513,7 @@ static inline Py_ssize_t hoop_sendv(int fd, struct iovec *vec, size_t n) {
     struct msghdr message = {.msg_iov = vec, .msg_iovlen = n};
     return HOOP_RESULT(sendmsg(fd, &message, MSG_NOSIGNAL));
 }
-/* The same on a socket of the user's, which may be a blocking one. */
+/* The same for a socket of the user's, which may be a blocking one. */
 static inline Py_ssize_t hoop_try_recv(int fd, void *buf, size_t n) {
     Py_ssize_t r;
     do r = HOOP_RESULT(recv(fd, buf, n, MSG_DONTWAIT));
@@ -527,7 +530,7 @@ static inline int hoop_is_readable(int fd) {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     return fd < 0 || poll(&p, 1, 0) != 0;
 }
-/* Whether a socket is TCP's and nothing else's: no kTLS, which gives record by record. */
+/* Whether a socket is plain TCP. With kTLS it would return one record at a time. */
 #ifndef TCP_ULP
 #define TCP_ULP 31
 #endif
@@ -553,7 +556,7 @@ static inline int hoop_tcp_nodelay(int fd) {
 /* ---- addresses --------------------------------------------------------------------------------------- */
 
 typedef union {
-    sa_family_t family; /* AF_UNSPEC: none */
+    sa_family_t family; /* AF_UNSPEC if there is no address */
     struct sockaddr_in ipv4;
     struct sockaddr_in6 ipv6;
 } hoop_address;
@@ -566,7 +569,7 @@ static inline int hoop_name(int fd, int of_peer, hoop_address *out) {
     if (r < 0 || n > sizeof *out) out->family = AF_UNSPEC;
     return r;
 }
-/* Who has connected: that is known even of a peer that is gone already. */
+/* The peer's address as accept4 returned it. It is known even if the peer is gone already. */
 typedef struct {
     struct sockaddr_storage address;
     socklen_t bytes;
@@ -578,14 +581,14 @@ static inline int hoop_accept(int fd, hoop_peer *peer) {
     return (int)HOOP_RESULT(
         accept4(fd, (struct sockaddr *)&peer->address, &peer->bytes, SOCK_NONBLOCK | SOCK_CLOEXEC));
 }
-/* An IPv4 or IPv6 address, or none. */
+/* Copy an IPv4 or IPv6 address. For other families the result is AF_UNSPEC. */
 static inline void hoop_peer_address(const hoop_peer *peer, hoop_address *out) {
     sa_family_t family = peer->address.ss_family;
     out->family = AF_UNSPEC;
     if ((family == AF_INET || family == AF_INET6) && peer->bytes <= sizeof *out)
         memcpy(out, &peer->address, peer->bytes);
 }
-/* The name of a Unix socket, as the socket module would say it; None for other families. */
+/* Return the name of a Unix socket in the socket module's form; None for other families. */
 static inline PyObject *hoop_peer_name(const hoop_peer *peer) {
     const struct sockaddr_un *a = (const struct sockaddr_un *)&peer->address;
     size_t start = offsetof(struct sockaddr_un, sun_path);

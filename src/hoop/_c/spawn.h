@@ -1,11 +1,12 @@
-/* A child process on the way to its program: what it does between clone() and exec.
+/* The code that a child process runs between clone() and exec.
  *
- * The child shares the parent's memory, so that nothing is copied however large the parent is; and the parent
- * does not wait for it, as vfork() would. The two run at once, on stacks of their own but with the same
- * thread-local storage. Therefore the child
- *   - touches nothing but its launch, which nobody else does until `sharing` is 0;
- *   - makes system calls only by itself: the C library would write the parent's errno, and resolve symbols;
- *   - starts with every signal blocked, and forgets the parent's handlers before it lets one in. */
+ * The child shares the parent's memory, so nothing is copied, even if the parent is large. The parent does
+ * not wait for the child, as it would after vfork(). Both run at once, on different stacks, but with the
+ * same thread-local storage. Therefore the child
+ *
+ *   - touches only its launch, which nobody else touches until `sharing` is 0;
+ *   - makes system calls by itself, because the C library would write the parent's errno and resolve symbols;
+ *   - starts with all signals blocked, and removes the parent's handlers before it unblocks any. */
 #ifndef HOOP_SPAWN_H
 #define HOOP_SPAWN_H
 
@@ -27,7 +28,7 @@
 #define HOOP_STACK 16384
 #define HOOP_SIGNALS 64
 
-/* How far the child came before something failed. */
+/* The step at which the child failed. */
 enum { HOOP_SETUP, HOOP_CHDIR, HOOP_EXEC };
 
 typedef struct {
@@ -37,27 +38,27 @@ typedef struct {
 
 typedef struct hoop_launch {
     struct hoop_launch *next;
-    char **programs;            /* what to try, in this order; NULL ends it, and each list below */
+    char **programs;            /* paths to try in this order; NULL ends it, and each list below */
     char **argv, **envp;
     char *cwd;                  /* or NULL */
-    int *keep;                  /* ascending, n_keep: descriptors to pass on; `report` is among them */
-    unsigned *groups;           /* n_groups; -1: leave them */
+    int *keep;                  /* descriptors to pass on, ascending; `report` is among them */
+    unsigned *groups;           /* -1 in n_groups leaves them */
     int n_keep, n_groups;
-    int stdio[3];               /* what becomes 0, 1 and 2; -1: leave it */
-    int report;                 /* where a hoop_failure goes; closed by exec */
-    int reader;                 /* the other end of `report`: the parent's */
+    int stdio[3];               /* descriptors that become 0, 1 and 2; -1 leaves one as it is */
+    int report;                 /* the pipe for a hoop_failure; exec closes it */
+    int reader;                 /* the parent's end of that pipe */
     int closes, restores_signals, new_session;
-    int process_group, umask;   /* -1: leave it */
-    long long uid, gid;         /* -1: leave it */
+    int process_group, umask;   /* -1 leaves it */
+    long long uid, gid;         /* -1 leaves it */
     long descriptors_max;
-    uint64_t mask;              /* the signals blocked in the program */
-    int sharing;                /* the kernel makes it 0 when the child has let go of this memory */
-    char *free_from;            /* what is left of `memory` */
+    uint64_t mask;              /* the signals that the program has blocked */
+    int sharing;                /* the kernel sets it to 0 when the child no longer uses this memory */
+    char *free_from;            /* the unused rest of `memory` */
     _Alignas(16) char stack[HOOP_STACK];
     _Alignas(16) char memory[];
 } hoop_launch;
 
-/* ---- system calls without the C library: a result, or -errno ---------------------------------------- */
+/* ---- system calls without the C library: they return a result or -errno ------------------------------ */
 
 #if defined(__x86_64__)
 #define HOOP_CAN_SPAWN 1
@@ -76,9 +77,9 @@ static inline long hoop_raw_clone(int flags, char *stack, int *child_tid, int (*
     __asm__ volatile("syscall\n\t"
                      "test %%rax, %%rax\n\t"
                      "jnz 1f\n\t"
-                     "mov %[arg], %%rdi\n\t" /* the child; either may be in rbp */
+                     "mov %[arg], %%rdi\n\t" /* in the child; either may be in rbp */
                      "mov %[run], %%rax\n\t"
-                     "xor %%ebp, %%ebp\n\t" /* no frame is above */
+                     "xor %%ebp, %%ebp\n\t" /* there is no calling frame */
                      "call *%%rax\n\t"
                      "hlt\n"
                      "1:"
@@ -108,9 +109,9 @@ static inline long hoop_raw_clone(int flags, char *stack, int *child_tid, int (*
     register int *x4 __asm__("x4") = child_tid;
     __asm__ volatile("svc #0\n\t"
                      "cbnz x0, 1f\n\t"
-                     "mov x0, %[arg]\n\t" /* the child; either may be in x29 */
+                     "mov x0, %[arg]\n\t" /* in the child; either may be in x29 */
                      "mov x1, %[run]\n\t"
-                     "mov x29, #0\n\t" /* no frame is above */
+                     "mov x29, #0\n\t" /* there is no calling frame */
                      "mov x30, #0\n\t"
                      "blr x1\n\t"
                      "brk #0\n"
@@ -125,7 +126,7 @@ static inline long hoop_raw_clone(int flags, char *stack, int *child_tid, int (*
 #define hoop_raw4(n, a, b, c, d) (-ENOSYS)
 #define hoop_raw_clone(flags, stack, child_tid, run, arg) (-ENOSYS)
 #endif
-#define hoop_raw(n, a, b, c) hoop_raw4(n, (long)(a), (long)(b), (long)(c), 8) /* 8: sizeof a signal set */
+#define hoop_raw(n, a, b, c) hoop_raw4(n, (long)(a), (long)(b), (long)(c), 8) /* a signal set has 8 bytes */
 
 #ifndef __NR_close_range
 #define __NR_close_range 436
@@ -154,7 +155,7 @@ HOOP_CHILD int hoop_set_up_descriptors(const hoop_launch *l) {
     int stdio[3];
     for (int i = 0; i < l->n_keep; i++)
         if (l->keep[i] != l->report) HOOP_TRY(hoop_raw(__NR_fcntl, l->keep[i], F_SETFD, 0));
-    /* First out of the way of each other, then to their places. */
+    /* First move those that are in the way, then put each in its place. */
     for (int i = 0; i < 3; i++) {
         stdio[i] = l->stdio[i];
         if (stdio[i] >= 0 && stdio[i] < 3 && stdio[i] != i) {
@@ -169,7 +170,7 @@ HOOP_CHILD int hoop_set_up_descriptors(const hoop_launch *l) {
 }
 
 HOOP_CHILD void hoop_reset_signals(const hoop_launch *l) {
-    /* The kernel's struct sigaction: its first word is the handler. A zeroed one is SIG_DFL. */
+    /* The kernel's struct sigaction begins with the handler. A zeroed one is SIG_DFL. */
     uintptr_t found[4 + HOOP_SIGNALS / 8] = {0}, none[4 + HOOP_SIGNALS / 8] = {0};
     for (int sig = 1; sig <= HOOP_SIGNALS; sig++) {
         int restores = l->restores_signals && (sig == SIGPIPE || sig == SIGXFSZ);
@@ -188,7 +189,7 @@ HOOP_CHILD int hoop_set_up_identity(const hoop_launch *l) {
     return 0;
 }
 
-/* Try the programs. Returns why the first that is there at all could not be run. */
+/* Try the programs. Returns the error of the first one that exists. */
 HOOP_CHILD int hoop_exec(const hoop_launch *l) {
     int why = 0, last = -ENOENT;
     for (char **program = l->programs; *program != NULL; program++) {
@@ -234,10 +235,10 @@ HOOP_CHILD int hoop_child(void *launch) {
 
 /* ---- the parent -------------------------------------------------------------------------------------- */
 
-static hoop_launch *hoop_launches = NULL; /* under the GIL */
+static hoop_launch *hoop_launches = NULL; /* the GIL protects it */
 
-/* Free what no child needs any more. Of one that will never let go (a forked copy of this process may
- * have some) the memory is lost. */
+/* Free the launches that no child uses any more. A launch that a child never gives up is lost, as can
+ * happen in a forked copy of this process. */
 static inline void hoop_sweep(void) {
     hoop_launch **place = &hoop_launches;
     while (*place != NULL) {
@@ -256,7 +257,7 @@ static inline int hoop_count_launches(void) {
     return n;
 }
 
-/* A launch with room for so many bytes, freed by a later sweep; NULL if there is no memory. */
+/* Make a launch with room for so many bytes; NULL without memory. A later sweep frees it. */
 static inline hoop_launch *hoop_new_launch(size_t bytes) {
     struct rlimit limit = {0};
     hoop_sweep();
@@ -264,7 +265,7 @@ static inline hoop_launch *hoop_new_launch(size_t bytes) {
     if (l == NULL) return NULL;
     memset(l, 0, offsetof(hoop_launch, stack));
     l->report = l->reader = -1;
-    l->sharing = 1; /* not to be swept */
+    l->sharing = 1; /* so that the sweep leaves it alone */
     l->free_from = l->memory;
     getrlimit(RLIMIT_NOFILE, &limit);
     l->descriptors_max = limit.rlim_cur > INT_MAX ? INT_MAX : (long)limit.rlim_cur;
@@ -279,8 +280,9 @@ static inline void *hoop_take_room(hoop_launch *l, size_t bytes) {
     return taken;
 }
 
-/* Make the child: its number, or -errno. When memory is shared it costs the same however large the parent
- * is. Else, and where the kernel forbids sharing (in some time namespaces: EINVAL), it is copied. */
+/* Make the child. Returns its process number or -errno. With shared memory this takes the same time for a
+ * large parent as for a small one. Otherwise the kernel copies the parent's memory. In some time namespaces
+ * it cannot share: EINVAL. */
 static inline int hoop_clone(hoop_launch *l, int flags) {
     uint64_t all = ~(uint64_t)0;
     hoop_raw(__NR_rt_sigprocmask, SIG_SETMASK, &all, &l->mask);
@@ -291,7 +293,7 @@ static inline int hoop_clone(hoop_launch *l, int flags) {
 static inline int hoop_clone_sharing(hoop_launch *l) { return hoop_clone(l, CLONE_VM | CLONE_CHILD_CLEARTID); }
 static inline int hoop_clone_copying(hoop_launch *l) { return hoop_clone(l, 0); }
 
-/* The pipe of the report, its writing end above 2 and its reading end non-blocking. 0, or -errno. */
+/* Make the pipe for the report. The writing end is above 2, the reading end non-blocking. 0 or -errno. */
 static inline int hoop_open_report(hoop_launch *l) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0) return -errno;

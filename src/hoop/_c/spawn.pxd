@@ -1,13 +1,13 @@
-# Making a child process. Every function returns a count or a descriptor, or -errno; none raises.
+# Making a child process. Functions return a count, a descriptor or -errno, and raise nothing.
 cdef extern from "spawn.h" nogil:
     enum:
         EINVAL
-        HOOP_CAN_SPAWN                                  # whether this processor is known
+        HOOP_CAN_SPAWN                                  # whether spawn.h knows this processor
     char **environ
     ctypedef struct hoop_failure:
         int error
         int step
-    ctypedef struct hoop_launch:                        # the fields are described in spawn.h
+    ctypedef struct hoop_launch:                        # spawn.h describes the fields
         char **programs
         char **argv
         char **envp
@@ -29,7 +29,7 @@ cdef extern from "spawn.h" nogil:
         long long gid
 
     hoop_launch *hoop_new_launch(size_t bytes) noexcept # or NULL
-    size_t hoop_room(size_t bytes) noexcept             # what a piece of so many bytes takes in a launch
+    size_t hoop_room(size_t bytes) noexcept             # bytes of a launch that a piece of this size takes
     void *hoop_take_room(hoop_launch *launch, size_t bytes) noexcept
     int hoop_clone_sharing(hoop_launch *launch) noexcept
     int hoop_clone_copying(hoop_launch *launch) noexcept

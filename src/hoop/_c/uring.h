@@ -1,6 +1,8 @@
-/* io_uring as the kernel defines it (its stable interface, under our own names, so that no header of the
- * machine that builds us is needed), and a ring and a pool of buffers mapped into memory.
- * Nothing here allocates Python objects or raises: results are counts, or -errno. See io_uring(7). */
+/* The kernel's interface of io_uring, a ring, and a pool of buffers mapped into memory.
+ *
+ * The interface is stable, and repeated here under names of our own, so that no header of the building
+ * machine is needed. No function makes Python objects or raises. They return a count or -errno. See
+ * io_uring(7). */
 #ifndef HOOP_URING_H
 #define HOOP_URING_H
 
@@ -47,7 +49,7 @@ typedef struct {
     uint64_t address;
     uint32_t length;
     uint16_t id;
-    uint16_t tail; /* of the whole ring, in its first entry */
+    uint16_t tail; /* the tail of the whole ring, in its first entry only */
 } hoop_buffer;
 
 _Static_assert(sizeof(hoop_sqe) == 64, "sqe");
@@ -114,10 +116,10 @@ enum {
 /* ---- the ring ------------------------------------------------------------------------------------- */
 
 typedef struct {
-    int fd; /* -1: there is none */
+    int fd; /* -1 if the ring is closed */
     uint32_t features, enter_flags;
     uint32_t sq_entries, sq_mask, cq_mask;
-    uint32_t tail; /* of what was written; `enter` tells the kernel */
+    uint32_t tail; /* the end of the entries written; `enter` tells the kernel */
     uint32_t *sq_head, *sq_tail, *sq_flags, *cq_head, *cq_tail;
     hoop_sqe *sqes;
     hoop_cqe *cqes;
@@ -133,7 +135,7 @@ static inline void hoop_ring_close(hoop_ring *r) {
     r->fd = -1;
 }
 
-/* Make a ring that belongs to the calling thread. 0 or -errno. */
+/* Make a ring that belongs to the calling thread. Returns 0 or -errno. */
 static inline int hoop_ring_open(hoop_ring *r, unsigned sq_entries, unsigned cq_entries) {
     hoop_uring_params p;
     memset(&p, 0, sizeof p);
@@ -186,7 +188,7 @@ static inline int hoop_ring_register(hoop_ring *r, unsigned what, void *argument
     return (int)HOOP_RESULT(syscall(__NR_io_uring_register, r->fd, what, argument, n));
 }
 
-/* Which operations the kernel knows: known[code]. 0 or -errno. */
+/* Ask which operations the kernel knows: known[code]. Returns 0 or -errno. */
 static inline int hoop_ring_probe(hoop_ring *r, unsigned char known[256]) {
     struct {
         uint8_t last, n;
@@ -204,17 +206,18 @@ static inline int hoop_ring_probe(hoop_ring *r, unsigned char known[256]) {
     return result;
 }
 
-/* Bound the kernel's threads for what would block. Kernels before 5.15 have only bounds of their own. */
+/* Limit the kernel's threads for calls that block. Kernels before 5.15 allow no limit of ours. */
 static inline int hoop_ring_bound_workers(hoop_ring *r, uint32_t n) {
     uint32_t for_files_and_for_others[2] = {n, n};
     return hoop_ring_register(r, REGISTER_IOWQ_MAX_WORKERS, for_files_and_for_others, 2);
 }
 
-/* How much was written and the kernel has not taken yet. */
+/* Return how many entries were written that the kernel has not taken. */
 static inline uint32_t hoop_ring_unsubmitted(hoop_ring *r) { return r->tail - HOOP_ACQUIRE(r->sq_head); }
 
-/* Submit everything written, let the kernel post what it has, and wait until `wait` completions are there,
- * for at most timeout_ns (for ever if negative). How many were submitted, or -errno (-ETIME: none came). */
+/* Submit all entries, let the kernel post completions, and wait until there are `wait` of them. Waits for
+ * at most timeout_ns, or for ever if that is negative. Returns how many were submitted, or -errno; -ETIME
+ * if none came. */
 static inline int hoop_ring_enter(hoop_ring *r, unsigned wait, long long timeout_ns) {
     struct {
         uint64_t sigmask;
@@ -237,8 +240,8 @@ static inline int hoop_ring_enter(hoop_ring *r, unsigned wait, long long timeout
         syscall(__NR_io_uring_enter, r->fd, n, wait, flags, &argument, sizeof argument));
 }
 
-/* Submit everything written, and look at memory for at most spin_ns, until there is a completion. What the
- * kernel has for us it posts when it is entered: it announces that in the flags. A result as of `enter`. */
+/* Submit all entries, and look for a completion in memory for at most spin_ns. If the kernel has more to
+ * post, it sets a flag, and this enters the kernel. Returns the same as hoop_ring_enter(). */
 static inline int hoop_ring_spin(hoop_ring *r, long long spin_ns) {
     long long end = hoop_now_ns() + spin_ns;
     int result = hoop_ring_enter(r, 0, 0);
@@ -253,7 +256,7 @@ static inline int hoop_ring_spin(hoop_ring *r, long long spin_ns) {
     return result;
 }
 
-/* The next entry to write, emptied; NULL if the kernel has to take some first. */
+/* Return the next entry to write, emptied. NULL if all are full until the kernel takes some. */
 static inline hoop_sqe *hoop_ring_next(hoop_ring *r) {
     if (hoop_ring_unsubmitted(r) >= r->sq_entries) return NULL;
     hoop_sqe *e = &r->sqes[r->tail++ & r->sq_mask];
@@ -261,7 +264,7 @@ static inline hoop_sqe *hoop_ring_next(hoop_ring *r) {
     return e;
 }
 
-/* Take the oldest completion. False if there is none. */
+/* Take the oldest completion. Returns 0 if there is none. */
 static inline int hoop_ring_take(hoop_ring *r, hoop_cqe *out) {
     uint32_t head = *r->cq_head;
     if (head == HOOP_ACQUIRE(r->cq_tail)) return 0;
@@ -270,7 +273,7 @@ static inline int hoop_ring_take(hoop_ring *r, hoop_cqe *out) {
     return 1;
 }
 
-/* ---- what is asked for -------------------------------------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------------------------------------ */
 
 static inline void hoop_ask_poll(hoop_sqe *e, int fd, int writable, int multishot, uint64_t name) {
     e->opcode = OP_POLL_ADD;
@@ -290,7 +293,7 @@ static inline void hoop_ask_receive(hoop_sqe *e, int fd, unsigned group, uint64_
     e->buffer_group = (uint16_t)group;
     e->user_data = name;
 }
-/* To end another request. Only a failure has a completion. */
+/* Ask to cancel another request. There is a completion only if that fails. */
 static inline void hoop_ask_cancel(hoop_sqe *e, uint64_t whom, uint64_t name) {
     e->opcode = OP_ASYNC_CANCEL;
     e->flags = SQE_SKIP_SUCCESS;
@@ -309,17 +312,17 @@ static inline void hoop_ask_call(hoop_sqe *e, int code, int fd, unsigned flags, 
     e->user_data = name;
 }
 
-/* The call is not tried in the loop's own thread: the kernel cannot tell there that it will wait. */
+/* Make the call in one of the kernel's threads. In the loop's thread it would block unnoticed. */
 static inline void hoop_ask_apart(hoop_sqe *e) { e->flags |= SQE_ASYNC; }
 
-/* ---- a pool of buffers, lent to the kernel ----------------------------------------------------------- */
+/* ---- a pool of buffers that the kernel receives into -------------------------------------------------- */
 
 enum {
-    /* As much as a processor's L2 cache holds: the kernel takes the buffers in turn, so that all of the
-     * pool passes through the cache. */
+    /* As much as a processor's L2 cache holds. The kernel uses the buffers in turn, so all of the pool
+     * passes through the cache. */
     POOL_BYTES = 1 << 20,
-    POOL_BUFFERS = 64,            /* of 16 KiB, each for one piece of data */
-    POOL_BUFFERS_INCREMENTAL = 4, /* of 256 KiB, each filled piece by piece */
+    POOL_BUFFERS = 64,            /* of 16 KiB, each for one receive */
+    POOL_BUFFERS_INCREMENTAL = 4, /* of 256 KiB, each for several receives */
     POOL_GROUP = 0,
 };
 
@@ -341,14 +344,14 @@ static inline void hoop_pool_lend(hoop_pool *p, unsigned id) {
     HOOP_RELEASE(&p->ring[0].tail, p->tail);
 }
 
-/* Only after the ring was closed, or the pool taken from it. */
+/* Call this only after the ring was closed, or the pool unregistered. */
 static inline void hoop_pool_close(hoop_pool *p) {
     if (p->memory) munmap(p->memory, POOL_BYTES);
     if (p->ring) munmap(p->ring, POOL_BUFFERS * sizeof(hoop_buffer));
     memset(p, 0, sizeof *p);
 }
 
-/* What a pool is registered by. */
+/* The kernel's structure to register a pool. */
 typedef struct {
     uint64_t address;
     uint32_t n;
@@ -356,7 +359,7 @@ typedef struct {
     uint64_t unused[3];
 } hoop_pool_registration;
 
-/* Give a ring a pool. 0 or -errno. */
+/* Register a new pool with a ring. Returns 0 or -errno. */
 static inline int hoop_pool_open(hoop_pool *p, hoop_ring *r, int incremental) {
     const int anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
     hoop_pool_registration registration = {0};
@@ -384,20 +387,20 @@ static inline int hoop_pool_open(hoop_pool *p, hoop_ring *r, int incremental) {
     return 0;
 }
 
-/* Take a pool from a ring on which nothing receives. */
+/* Unregister a pool from a ring on which nothing receives. */
 static inline void hoop_pool_take_back(hoop_pool *p, hoop_ring *r) {
     hoop_pool_registration registration = {.group = POOL_GROUP};
     hoop_ring_register(r, UNREGISTER_BUFFER_RING, &registration, 1);
     hoop_pool_close(p);
 }
 
-/* Where the data of a completion is; NULL if it names no buffer of ours. */
+/* Return the data of a completion. NULL if it names no buffer of this pool. */
 static inline char *hoop_pool_data(hoop_pool *p, const hoop_cqe *c) {
     uint32_t id = c->flags >> CQE_BUFFER_SHIFT;
     if (id >= p->n) return NULL;
     return p->memory + (size_t)id * p->bytes + (p->incremental ? p->filled[id] : 0);
 }
-/* The data of a completion was copied: lend the buffer again, unless the kernel goes on filling it. */
+/* Call this when the data was copied. The kernel may fill the buffer again, unless it still does. */
 static inline void hoop_pool_done(hoop_pool *p, const hoop_cqe *c) {
     uint32_t id = c->flags >> CQE_BUFFER_SHIFT;
     if (id >= p->n) return;
@@ -411,9 +414,9 @@ static inline void hoop_pool_done(hoop_pool *p, const hoop_cqe *c) {
     hoop_pool_lend(p, id);
 }
 
-/* ---- other things the driver asks ---------------------------------------------------------------------- */
+/* ---- threads ------------------------------------------------------------------------------------------ */
 
-/* Which thread this is: a number that no other thread of the process ever has. */
+/* Return the number of this thread. No other thread of the process ever has the same. */
 static inline unsigned long hoop_thread_number(void) {
     static unsigned long count;
     static __thread unsigned long mine;

@@ -1,4 +1,4 @@
-# io_uring: the ring, the pool of buffers, and what can be asked for. Results are counts, or -errno.
+# The ring of io_uring, its buffers and requests. Functions return a count or -errno.
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 cdef extern from "uring.h" nogil:
@@ -9,7 +9,7 @@ cdef extern from "uring.h" nogil:
         int32_t res
         uint32_t flags
     ctypedef struct hoop_ring:
-        int fd                                          # -1: there is none
+        int fd                                          # -1 if the ring is closed
         uint32_t features, enter_flags
         uint32_t *sq_flags
     ctypedef struct hoop_pool:

@@ -4,8 +4,8 @@ from hoop._c.linux cimport hoop_address
 cdef class Endpoint(Attributed):
     cdef int fd                         # -1 once closed
     cdef int family, kind, proto
-    cdef bint owns_fd                   # else `sock` does
-    cdef bint lent                      # `sock` was given to the loop: its owner may close it
+    cdef bint owns_fd                   # the endpoint closes the descriptor; otherwise `sock` does
+    cdef bint lent                      # `sock` was given to the loop, and its owner may close it
     cdef object sock
     cdef object socket_view             # asyncio's TransportSocket on `sock`
     cdef hoop_address local, peer       # for AF_INET and AF_INET6; other families keep them in `extra`
@@ -24,7 +24,7 @@ cdef enum Taking:
     DECLINED
 
 cdef class Layer(Attributed):
-    cdef object protocol                # the application's above it; None if it is one itself
+    cdef object protocol                # the protocol above this one; None if there is none
     cdef int on_bytes(self, char *data, Py_ssize_t n) except -1     # TAKEN or DECLINED
     cdef int on_chunk(self, bytes chunk) except -1
     cdef int on_early_bytes(self, char *data, Py_ssize_t n) except -1

@@ -1,7 +1,9 @@
-"""The end of a connection: a descriptor, the socket object for those who ask, and the addresses.
+"""The base of all transports of sockets: the descriptor, the socket object, and the addresses.
 
-The descriptor's one owner is the endpoint, unless a Python socket was given or asked for: then it is that
-socket, and the endpoint owns the socket. A layer is a protocol that takes a connection's bytes in C.
+The endpoint owns and closes the descriptor. If a Python socket was given to it, or asked of it, then that
+socket owns the descriptor, and the endpoint owns the socket.
+
+A Layer is a protocol written in C, which takes a connection's bytes without a Python call.
 """
 
 from __future__ import annotations
@@ -35,14 +37,14 @@ _get_extra_info = cython.declare(object, asyncio.BaseTransport.get_extra_info)
 
 @cython.cclass
 class Endpoint(Attributed):
-    """A connected, non-blocking descriptor and what is known of it."""
+    """A non-blocking descriptor and its addresses."""
 
     def __cinit__(self):
         self.fd = -1
 
     def __dealloc__(self):
         if self.fd >= 0 and self.owns_fd:
-            hoop_close(self.fd)  # no finaliser ran: the interpreter is going down
+            hoop_close(self.fd)  # no finaliser ran, because the interpreter is exiting
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -73,7 +75,7 @@ class Endpoint(Attributed):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def disown(self) -> cython.int:
-        """Close the descriptor. Whoever watched it has stopped."""
+        """Close the descriptor. The caller has cancelled all ops that watched it."""
         fd: cython.int = self.fd
         self.fd = -1
         if fd < 0:
@@ -87,38 +89,38 @@ class Endpoint(Attributed):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def was_closed(self) -> cython.bint:
-        """Whether the owner of a given socket has closed it: its number may be another file's by now."""
+        """Whether the owner of a given socket has closed it. Its number may belong to another file by now."""
         return self.sock.fileno() != self.fd
 
     @cython.cfunc
     @cython.exceptval(check=False)
     def is_shared(self) -> cython.bint:
-        """Whether somebody keeps our socket, by which he may shut down what was not sent yet."""
-        # A cast, not ref(): that would be handed a reference of its own, and count it.
+        """Whether somebody else holds the socket, and could shut it down before everything was sent."""
+        # A cast, because ref() would take a reference of its own, which this would count.
         return self.socket_view is not None and Py_REFCNT(cython.cast(Ref, self.socket_view)) > 1
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def send_held(self) -> cython.int:
-        """Send what the kernel would take, and was to wait."""
+        """Send now what is queued and waits only to leave together with more."""
         return 0
 
     @cython.cfunc
     def python_socket(self) -> object:
-        """The socket object, made when it is first asked for; from then on it owns the descriptor."""
+        """Return the socket object, and make it on the first call. It owns the descriptor from then on."""
         if self.sock is None:
             if self.fd >= 0:
                 self.sock = socket.socket(self.family, self.kind, self.proto, self.fd)
                 self.owns_fd = False
                 self.sock.setblocking(False)
             else:
-                self.sock = socket.socket.__new__(socket.socket)  # one that is closed
+                self.sock = socket.socket.__new__(socket.socket)  # a socket object that is closed
                 self.sock._closed = True
                 self.sock._io_refs = 0
         return self.sock
 
     def get_extra_info(self, name, default=None):
-        """What is known of the connection: "socket", "sockname", "peername".
+        """Return a fact about the connection: "socket", "sockname", "peername".
 
         See asyncio.BaseTransport.get_extra_info. Who replaces that one is asked in our place.
         """
@@ -129,7 +131,7 @@ class Endpoint(Attributed):
     @cython.cfunc
     def known(self, name, default) -> object:
         if name == "socket":
-            self.send_held()  # by the socket somebody might send
+            self.send_held()  # the caller may send on the socket, and that has to come later
             if self.socket_view is None:
                 self.socket_view = trsock.TransportSocket(self.python_socket())
             return self.socket_view
@@ -179,40 +181,42 @@ class Endpoint(Attributed):
 
 @cython.cclass
 class Layer(Attributed):
-    """A protocol in C: it takes the bytes as they are, with no object made of them."""
+    """A protocol written in C. It takes the received bytes in the transport's buffer, without an object."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
-        """Bytes came in; they are overwritten after this. Fails the connection itself if it has to.
+        """Take received bytes, which are overwritten after this call. Fails the connection itself if
+        necessary.
 
-        What it declines goes to the protocol's data_received, as a `bytes`.
+        If it returns DECLINED, the transport calls the protocol's data_received with a `bytes`.
         """
         raise NotImplementedError(type(self).__name__)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_chunk(self, chunk: bytes) -> cython.int:
-        """The same, where a `bytes` was made of them already."""
+        """The same for bytes that are a `bytes` object already."""
         return self.on_bytes(PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_early_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
-        """The same, while the driver takes its news: nothing of the user's may run.
+        """The same, but called while the driver takes its events, so that no user code may run.
 
-        What is declined is kept, and offered again when the connection has its turn.
+        If it returns DECLINED, the op keeps the bytes and offers them again when the loop runs it.
         """
         return DECLINED
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_lost(self) -> cython.int:
-        """The connection failed, and the protocol was told."""
+        """Called after the connection has failed, and its protocol was told."""
         return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush_waiting(self) -> cython.int:
-        """Give the connection what this keeps for it, if that only waits for more."""
+        """Pass everything that it keeps on to the connection, if it waits only to leave together with more.
+        """
         return 0

@@ -1,8 +1,8 @@
-"""Feeds asyncio's own StreamReader: what its feed_data() does, in C and with no call of Python.
+"""Feeds asyncio's own StreamReader in C, as its feed_data() would do it in Python.
 
-Only as long as nobody can tell the difference. The protocol and its reader are exactly asyncio's classes,
-these have the methods that asyncio gave them, and the objects have no attributes but their own. Whenever
-that is not so the layer declines, and data_received() is called.
+It does so only while no program can tell the difference. The protocol and its reader must be exactly of
+asyncio's classes. The classes must have asyncio's own methods, and the objects no additional attributes.
+Otherwise it declines the bytes, and the transport calls data_received().
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Protocol = cython.declare(type, streams.StreamReaderProtocol)
 Reader = cython.declare(type, streams.StreamReader)
 WeakReference = cython.declare(type, weakref.ref)
 
-# What stands for what is done here.
+# The methods whose work is done here. If a program replaces one, the feeder stops.
 _originals = cython.declare(
     list,
     [
@@ -52,7 +52,7 @@ _originals = cython.declare(
 
 
 def _is_asyncio_s_own(member):
-    """Whether it was defined in asyncio's module: somebody may have come before hoop was imported."""
+    """Whether it was defined in asyncio's module. It could have been replaced before hoop was imported."""
     function = member.fget if isinstance(member, property) else member
     return getattr(function, "__globals__", None) is vars(streams)
 
@@ -62,7 +62,7 @@ _as_shipped = cython.declare(
     {"data_received", "feed_data", "_wakeup_waiter"} <= {name for _, name, _ in _originals}
     and all(_is_asyncio_s_own(member) for _, _, member in _originals),
 )
-# The versions that both classes had when they were last looked at.
+# The version tags that both classes had when they were last checked.
 _protocol_version = cython.declare(cython.uint, 0)
 _reader_version = cython.declare(cython.uint, 0)
 
@@ -78,7 +78,7 @@ MISSING = cython.declare(object, object())
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _are_originals() -> cython.bint:
-    """Whether both classes still do what they did. Of a class that has changed the version does too."""
+    """Whether both classes still have asyncio's methods. If a class has changed, so has its version tag."""
     global _protocol_version, _reader_version
     protocol_version: cython.uint = hoop_type_version(Protocol)
     reader_version: cython.uint = hoop_type_version(Reader)
@@ -100,7 +100,7 @@ def _are_originals() -> cython.bint:
 @cython.cfunc
 @cython.inline
 def item(attributes: Ref, name) -> object:
-    """An attribute, or something that none of them is."""
+    """Return an attribute, or a marker object if it is missing."""
     value: Ref = PyDict_GetItemWithError(attributes, ref(name))
     return MISSING if value is cython.NULL else cython.cast(object, value)
 
@@ -113,7 +113,7 @@ class Feeder(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def look(self) -> cython.bint:
-        """Look at the protocol and its reader for the first time. Whether they are as they should be."""
+        """Check the protocol and its reader for the first time. Returns whether both are asyncio's."""
         protocol_attributes = vars(self.protocol)
         if type(protocol_attributes) is not dict:
             return False
@@ -148,14 +148,14 @@ class Feeder(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def feed(self, data: cython.p_char, n: cython.Py_ssize_t, early: cython.bint) -> cython.int:
-        """Feed the reader; if it is early, only with what it has room for."""
+        """Feed the reader. If called early, feed it only as much as it takes without pausing."""
         if not _are_originals():
             return DECLINED
         if self.reader_attributes is None and (self.hopeless or not self.look()):
             self.hopeless = True
             return DECLINED
         attributes: Ref = ref(self.reader_attributes)
-        # Attributes whose names are not plain strings may run code when others are looked up.
+        # A key that is no plain string could run code during a look-up.
         buffer = item(attributes, BUFFER)
         limit = item(attributes, LIMIT)
         waiter = item(attributes, WAITER)
@@ -180,7 +180,7 @@ class Feeder(Layer):
             return DECLINED
         try:
             PyByteArray_Resize(buffer, size + n)
-        except BufferError:  # somebody has a view of it
+        except BufferError:  # somebody holds a view of the reader's buffer
             return DECLINED
         memcpy(PyByteArray_AS_STRING(buffer) + size, data, n)
         if waiter is not None:
@@ -194,7 +194,7 @@ class Feeder(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def pause(self) -> cython.int:
-        """Stop more from coming if there is more than twice the limit."""
+        """Pause the transport if the reader holds more than twice its limit."""
         transport = self.reader_attributes["_transport"]
         if (
             transport is not None
@@ -212,7 +212,7 @@ class Feeder(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_lost(self) -> cython.int:
-        """Let the reader give what it has before it raises what the connection failed with."""
+        """Let the reader return the bytes it has before it raises the connection's error."""
         if self.reader_attributes is None or not self.reader_attributes.get(BUFFER):
             return 0
         reader = self.reader_ref()
@@ -222,7 +222,7 @@ class Feeder(Layer):
 
 
 class FailedReader(streams.StreamReader):
-    """A reader of a connection that failed: it gives what it has, and raises when that is not enough."""
+    """asyncio's reader after the connection failed. It raises the error only if its bytes do not suffice."""
 
     __slots__ = ()
 
@@ -235,13 +235,13 @@ class FailedReader(streams.StreamReader):
         self.__dict__[ERROR] = error
 
     async def _wait_for_data(self, func_name):
-        """What a read does that wants more."""
+        """Called by a read that needs more bytes: raise the error."""
         raise self.__dict__[ERROR]
 
 
 @cython.cfunc
 def feeder_of(protocol) -> Feeder:
-    """What feeds the reader of a protocol of asyncio's; None if that has to be done by the protocol."""
+    """Return a Feeder for a protocol of asyncio's; None if the protocol has to be called."""
     if type(protocol) is not Protocol or not _as_shipped or not _are_originals():
         return None
     feeder: Feeder = Feeder.__new__(Feeder)

@@ -1,15 +1,15 @@
 cdef enum:
-    # A write that waits longer than this has waited too long; one that waits shorter was worth it.
+    # A write that waits longer than this has waited too long. A shorter wait was worth it.
     LONG_NS = 1000000
-    # Another write, or the end of a callback, that came within this time was near.
+    # If a callback ends, or writes again, within this time, it did so soon.
     NEAR_NS = 250000
 
 cdef class Habit:
-    cdef unsigned char manner           # how a new connection is taken to write: see outbox.pxd
-    cdef unsigned int quick             # callbacks in a row that ended soon after they wrote
-    cdef unsigned int rest              # so many more writes do not wait, whatever is guessed
-    cdef unsigned int next_rest         # how many it will be the next time
-    cdef unsigned int reply_rest, next_reply_rest   # the same of answers of tasks, which wait for others' steps
+    cdef unsigned char manner           # how a new connection is expected to write: see outbox.pxd
+    cdef unsigned int quick             # how many callbacks in a row ended soon after they wrote
+    cdef unsigned int rest              # so many more writes must not wait
+    cdef unsigned int next_rest         # the value of `rest` after the next long wait
+    cdef unsigned int reply_rest, next_reply_rest   # the same for replies of tasks
     cdef bint may_wait(self) noexcept
     cdef bint reply_may_wait(self) noexcept
     cdef bint ends_soon(self) noexcept

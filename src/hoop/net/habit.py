@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import cython
 
-# Callbacks that have to be seen to end soon before writes wait for the end of one.
+# After so many callbacks that ended soon, writes may wait until a callback ends.
 CALLBACKS_SEEN = cython.declare(cython.uint, 16)
-# For so many writes nothing is kept waiting after it went wrong; each time for four times as many. Each
-# write that went well takes a part in 256 off that, so one that goes wrong now and then is soon forgotten.
+# After a wait that was too long, so many writes do not wait. Each further time it is four times as many.
+# Every wait that went well lowers that number by one part in 256, so that rare long waits are forgotten.
 REST_MIN = cython.declare(cython.uint, 256)
 REST_MAX = cython.declare(cython.uint, 1 << 16)
 
@@ -20,7 +20,7 @@ REST_MAX = cython.declare(cython.uint, 1 << 16)
 @cython.final
 @cython.cclass
 class Habit:
-    """The habits of a server's connections. One that belongs to no server has its own."""
+    """The habits of a server's connections. A connection that no server accepted has its own."""
 
     def __cinit__(self):
         self.next_rest = self.next_reply_rest = REST_MIN
@@ -37,7 +37,7 @@ class Habit:
     @cython.cfunc
     @cython.exceptval(check=False)
     def reply_may_wait(self) -> cython.bint:
-        """Whether an answer of a task may wait now."""
+        """Whether a reply of a task may wait now."""
         if self.reply_rest == 0:
             return True
         self.reply_rest -= 1
@@ -46,20 +46,20 @@ class Habit:
     @cython.cfunc
     @cython.exceptval(check=False)
     def ends_soon(self) -> cython.bint:
-        """Whether callbacks that write are known to end soon after."""
+        """Whether the last callbacks ended soon after they wrote."""
         return self.quick >= CALLBACKS_SEEN
 
     @cython.cfunc
     @cython.exceptval(check=False)
     def went_well(self) -> cython.void:
-        """A write that waited did not wait long."""
+        """Note that a write did not wait long."""
         if self.next_rest > REST_MIN:
             self.next_rest -= self.next_rest >> 8
 
     @cython.cfunc
     @cython.exceptval(check=False)
     def took_long(self) -> cython.void:
-        """A write has waited for too long."""
+        """Note that a write waited for too long."""
         self.quick = 0
         if self.rest == 0:
             self.rest = self.next_rest
@@ -68,14 +68,14 @@ class Habit:
     @cython.cfunc
     @cython.exceptval(check=False)
     def reply_went_well(self) -> cython.void:
-        """An answer of a task did not wait long."""
+        """Note that a task's reply did not wait long."""
         if self.next_reply_rest > REST_MIN:
             self.next_reply_rest -= self.next_reply_rest >> 8
 
     @cython.cfunc
     @cython.exceptval(check=False)
     def reply_took_long(self) -> cython.void:
-        """An answer of a task has waited for too long. That says nothing of head and body."""
+        """Note that a task's reply waited for too long. Writes of callbacks may still wait."""
         self.quick = 0
         if self.reply_rest == 0:
             self.reply_rest = self.next_reply_rest

@@ -1,13 +1,14 @@
 from hoop.drivers.op cimport Op
 
 cdef enum:
-    # Who receives this much at once receives by hand, into a buffer that stays in the cache; until it
-    # receives no more than that. All streams share the driver's buffers, and none may use them up.
+    # A stream that receives this much at once asks for readiness only, and receives into a buffer that
+    # stays in the cache. It does so until it receives less. All streams share the driver's buffers, and
+    # none may use them up.
     BULK_BYTES = 10240
     TRICKLE_BYTES = 6144
 
 cdef class Inbox(Op):
-    # What was handed over: `first`, then `more`, then the end or a failure.
+    # The data that the driver handed over: `first`, then `more`, then the end or an error.
     cdef bytes first
     cdef list more                      # None when there is nothing behind the first
     cdef Py_ssize_t size                # bytes in them

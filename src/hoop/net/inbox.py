@@ -1,6 +1,6 @@
-"""An op that keeps what a completion driver receives for it, until its owner takes it.
+"""An op that keeps received data until the transport takes it. The io_uring driver fills it.
 
-The kernel may have received more before it heard that nobody wants any: that is kept too, in order.
+The kernel may have received more before it sees that reading was stopped. That is kept too, in order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHUNK_BYTES_MAX = cython.declare(cython.Py_ssize_t, 262144)
 
 @cython.cclass
 class Inbox(Op):
-    """Receives; what came is taken in chunks."""
+    """Receives, and keeps the data in chunks."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -51,7 +51,7 @@ class Inbox(Op):
 
     @cython.cfunc
     def take_chunk(self) -> bytes:
-        """What was received, in one piece if there is not too much of it."""
+        """Return the received data, in one piece if it is small enough."""
         chunk = self.first
         if self.more is None:
             self.first = None
@@ -80,7 +80,7 @@ class Inbox(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def put_back(self, chunk: bytes) -> cython.int:
-        """What is left of a chunk that was taken."""
+        """Put the rest of a chunk back in front."""
         if self.first is not None:
             self.more = [self.first, *(self.more or ())]
         self.first = chunk

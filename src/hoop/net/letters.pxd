@@ -9,20 +9,20 @@ cdef enum:
 
 ctypedef struct Peer:
     hoop_address address
-    Ref text                            # the same as a tuple, owned; NULL in an unused place
+    Ref text                            # the same as a tuple, owned; NULL in an unused entry
 
 cdef class Letters(Endpoint):
     cdef LoopBase loop
-    cdef object context                 # the one context of every callback
+    cdef object context                 # the context of every callback
     cdef object protocol
     cdef bint has_peer                  # the socket is connected
-    cdef Peer *peers                    # by port
-    # To be sent: data, address, data, address, ... and the same addresses for the kernel, if they are literal.
+    cdef Peer *peers                    # a table of recent senders, by port
+    # Datagrams to send: data, address, data, address, ... The array has the addresses for the kernel.
     cdef list outbox
     cdef hoop_address *addresses
-    cdef Py_ssize_t room                # in `addresses`
+    cdef Py_ssize_t room                # how many addresses the array can hold
     cdef Py_ssize_t buffered            # bytes
-    cdef bint moved                     # something left the outbox
+    cdef bint moved                     # something has left the queue since it was set to False
     cdef Py_ssize_t high_water, low_water
     cdef bint writing_paused            # the protocol was told to pause
 

@@ -1,6 +1,6 @@
-"""The end of a datagram endpoint: the addresses it knows, the queue of what it has to send, its flow control.
+"""The sending half of a datagram transport: addresses of peers, a queue of datagrams, and flow control.
 
-What is queued is immutable. As much of it as the kernel takes leaves in one system call.
+Queued data is immutable. One system call sends as many of the datagrams as the kernel takes.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from cython.cimports.libc.string import memmove, memset
 
 HIGH_WATER = cython.declare(cython.Py_ssize_t, 64 * 1024)
 LOW_WATER = cython.declare(cython.Py_ssize_t, 16 * 1024)
-# Python 3.13 counts a header for each datagram that waits.
+# Python 3.13 counts a header for each datagram in the queue.
 HEADER = cython.declare(cython.Py_ssize_t, 8 if sys.version_info >= (3, 13) else 0)
 
 
 @cython.cclass
 class Letters(Endpoint):
-    """A descriptor, the datagrams that wait to be sent on it, and the protocol that hears of too many."""
+    """A descriptor, a queue of datagrams to send, and a protocol, which is paused when the queue is long."""
 
     def __cinit__(self):
         self.high_water = HIGH_WATER
@@ -64,7 +64,7 @@ class Letters(Endpoint):
 
     @cython.cfunc
     def sender(self, address: cython.pointer[hoop_address]) -> object:
-        """An address as the socket module has it: the same tuple for the same sender, if it can be had."""
+        """Return an address as the socket module does. The same sender mostly gets the same tuple."""
         place: cython.pointer[Peer] = cython.address(self.peers[hoop_port(address) & (PEERS - 1)])
         if place.text is not cython.NULL and hoop_same_address(
             cython.address(place.address), address
@@ -80,11 +80,11 @@ class Letters(Endpoint):
     @cython.cfunc
     @cython.exceptval(check=False)
     def find_address(self, text, found: cython.pointer[hoop_address]) -> cython.bint:
-        """The kernel's form of an address. False, and AF_UNSPEC, if only the socket module can tell."""
+        """Convert an address for the kernel. False, and AF_UNSPEC, if only the socket module can do it."""
         place: cython.pointer[Peer] = cython.address(
             self.peers[hoop_tuple_port(text) & (PEERS - 1)]
         )
-        if place.text == ref(text):  # the very tuple that came with a datagram
+        if place.text == ref(text):  # the very tuple that was received with a datagram
             found[0] = place.address
             return True
         if hoop_parse_address(self.family, text, found):
@@ -108,7 +108,7 @@ class Letters(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def make_room(self) -> cython.Py_ssize_t:
-        """Have room for the address of one more datagram. How many there are."""
+        """Make room for the address of one more datagram. Returns how many datagrams are queued."""
         count: cython.Py_ssize_t = len(self.outbox) // 2
         if count == self.room:
             room: cython.Py_ssize_t = self.room * 2 or 8
@@ -125,7 +125,7 @@ class Letters(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def put_back(self, data: bytes, address) -> cython.int:
-        """Have a datagram be the first again."""
+        """Put a datagram back in front of the queue."""
         count: cython.Py_ssize_t = self.make_room()
         memmove(self.addresses + 1, self.addresses, count * cython.sizeof(hoop_address))
         self.find_address(address, self.addresses)
@@ -137,7 +137,9 @@ class Letters(Endpoint):
     @cython.cfunc
     @cython.exceptval(check=False)
     def gather(self, letters: cython.pointer[hoop_letter]) -> cython.int:
-        """The datagrams that can leave together. 0 if the first one has to go by Python."""
+        """Fill in datagrams that can be sent together. Returns how many; 0 if only Python can send the
+        first.
+        """
         count: cython.Py_ssize_t = min(len(self.outbox) // 2, HOOP_DATAGRAMS)
         i: cython.Py_ssize_t
         data: Ref
@@ -156,7 +158,7 @@ class Letters(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def forget(self, n: cython.Py_ssize_t) -> cython.int:
-        """Take the first n datagrams out of the outbox, if a finaliser has not emptied it."""
+        """Drop the first n datagrams of the queue, unless a finaliser has emptied it."""
         i: cython.Py_ssize_t
         left: cython.Py_ssize_t = len(self.outbox) // 2 - n
         if left < 0:
@@ -167,7 +169,7 @@ class Letters(Endpoint):
             )
         memmove(self.addresses, self.addresses + n, left * cython.sizeof(hoop_address))
         self.moved = True
-        del self.outbox[: 2 * n]  # may run finalisers: last
+        del self.outbox[: 2 * n]  # may run finalisers, so it comes last
         return 0
 
     # ---- flow control ----
@@ -185,11 +187,11 @@ class Letters(Endpoint):
         self.maybe_pause()
 
     def get_write_buffer_limits(self):
-        """The (low, high) water marks in bytes."""
+        """Return the (low, high) water marks in bytes."""
         return (self.low_water, self.high_water)
 
     def get_write_buffer_size(self):
-        """How many bytes wait to be sent."""
+        """Return how many bytes wait to be sent."""
         self.send_held()
         return self.buffered
 
@@ -212,7 +214,7 @@ class Letters(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def tell(self, method: str, args: tuple) -> cython.int:
-        """Call a method of the protocol: in our context, unless the caller is in it already."""
+        """Call a method of the protocol in the transport's context, unless the caller is in it already."""
         context: Ref = ref(self.context)
         entered: cython.bint = PyContext_Enter(context) == 0
         if not entered:
@@ -229,5 +231,5 @@ class Letters(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def report(self, exc, method: str) -> cython.int:
-        """The protocol raised."""
+        """Report an exception that the protocol raised."""
         raise NotImplementedError(type(self).__name__)

@@ -9,10 +9,10 @@ cdef class AcceptOp(Op):
     cdef object protocol_factory
     cdef readonly object server
     cdef object context             # copied for each connection
-    cdef object on_socket           # takes each accepted Python socket and what is known of it instead, if not None
-    cdef unsigned int burst         # how many to accept before the loop goes on
+    cdef object on_socket           # if not None, called with each accepted Python socket and its addresses
+    cdef unsigned int burst         # how many connections to accept in one turn
     cdef unsigned int backlog
-    cdef bint put_off               # connections were left waiting because the loop was being stopped
+    cdef bint put_off               # the loop is stopping, so connections were left for its next turn
     cdef int failed(self, int error) except -1
     cdef object retry               # the timer that arms it again after the system ran out
     cdef int out_of_resources(self, object exc) except -1

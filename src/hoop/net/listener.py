@@ -1,10 +1,12 @@
-"""Accepting connections: a listening socket, and a stream transport for each connection.
+"""Accepts connections on a listening socket, and makes a stream transport for each.
 
-Told that there is a connection, the op accepts it itself, on either driver: an accept request of io_uring
-would take all the connections of a socket that several loops or processes share, and be told of the limits
-of its process as they were when it was made. A failed accept4 costs more than a good one (it allocates
-first), so it is one connection per turn, and more only while they keep coming. When the process runs out of
-descriptors the op rests, and one timer arms it again.
+Both drivers report that a connection is there, and the op calls accept4 itself. An accept request of
+io_uring would not do. It would take connections from other loops or processes that share the socket. It also
+keeps to the resource limits of the time when it was made.
+
+A failing accept4 costs more than a successful one, because the kernel allocates a socket first. So the op
+accepts one connection per turn, and more only while they keep coming. When the process runs out of
+descriptors, the op stops, and a timer arms it again.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from cython.cimports.hoop.scheduling.coroutine import (
 from cython.cimports.hoop.scheduling.task import Task, new_task
 from cython.cimports.hoop.watching.watch import descriptor
 
-# Nobody there after all, or gone already.
+# Errors of accept4 for a connection that is gone already.
 NO_CONNECTION = cython.declare(
     frozenset, frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNABORTED})
 )
@@ -68,14 +70,14 @@ class AcceptOp(Op):
         self.burst = 1
 
     def start(self):
-        """Accept connections. Raises OSError if the descriptor cannot be watched."""
+        """Start to accept connections. Raises OSError if the descriptor cannot be watched."""
         self.loop.check_open()
         if self.loop.driver is None:
             raise RuntimeError("EventLoop.__init__() was not called")
         self.loop.driver.submit(self)
 
     def stop(self):
-        """Accept no more. The socket stays open."""
+        """Stop accepting. The socket stays open."""
         if self.retry is not None:
             self.retry.cancel()
             self.retry = None
@@ -93,10 +95,11 @@ class AcceptOp(Op):
         fd: cython.int
         n: cython.uint
         peer: hoop_peer
-        if self.sock.fileno() != self.fd:  # its number may be another's by now
+        if self.sock.fileno() != self.fd:  # the socket was closed, and its number may be another's
             return self.loop.driver.cancel(self)
         if self.loop.stopping and not self.put_off:
-            # Who has stopped the loop may be about to close the server, and has cancelled all tasks already.
+            # The program that stopped the loop has perhaps cancelled all tasks, and will close the server
+            # next.
             self.put_off = True
             return 0
         self.put_off = False
@@ -107,7 +110,7 @@ class AcceptOp(Op):
                 return self.failed(fd)
             self.connected(fd, cython.address(peer))
             if self.phase != ARMED:
-                return 0  # the protocol stopped the server
+                return 0  # the protocol has stopped the server
         self.burst = min(self.burst * 2, self.backlog)
         return 0
 
@@ -124,8 +127,8 @@ class AcceptOp(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def connected(self, fd: cython.int, peer: cython.pointer[hoop_peer]) -> cython.int:
-        """Make the transport for a new connection and call connection_made."""
-        owned: cython.bint = True  # whether the descriptor is still ours to close
+        """Make the transport of a new connection, and call connection_made."""
+        owned: cython.bint = True  # whether this function has to close the descriptor
         address: hoop_address
         hoop_peer_address(peer, cython.address(address))
         try:
@@ -167,7 +170,7 @@ class AcceptOp(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def out_of_resources(self, exc) -> cython.int:
-        """Rest: the kernel would report the descriptor as ready again and again."""
+        """Stop for a while, because the kernel would report the descriptor as ready again and again."""
         self.loop.driver.cancel(self)
         self.retry = self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self._start_again)
         self.loop.call_exception_handler(
@@ -185,7 +188,7 @@ class AcceptOp(Op):
             self.loop.driver.submit(self)
 
     def failure(self, exc):
-        """The context for the loop's exception handler when accepting failed."""
+        """Return the context for the loop's exception handler when accepting failed."""
         return {
             "message": "Exception in accepting a connection",
             "exception": exc,
@@ -193,16 +196,16 @@ class AcceptOp(Op):
         }
 
 
-# ---- cancelled while it is accepted ------------------------------------------------------------------
+# ---- cancelling all tasks while a connection is accepted -------------------------------------------
 
 
 @cython.final
 @cython.cclass
 class Accepting(Method):
-    """The task of a connection that is being accepted: cancelling it ends the connection, as on asyncio.
+    """The task of a connection that is being accepted. As on asyncio, cancelling it closes the connection.
 
-    Whoever stops a server by cancelling all tasks waits for its connections next. asyncio's task is there for
-    two more turns after it has called the protocol factory; so is this one.
+    A program may stop a server by cancelling all tasks, and then wait for the server's connections to end.
+    asyncio's task exists for two more turns after it has called the protocol factory, and so does this.
     """
 
     @cython.cfunc
@@ -232,12 +235,12 @@ ACCEPTING = cython.declare(Accepting, Accepting("accept_connection", StreamTrans
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def stand_by(stream: StreamTransport) -> cython.int:
-    """Have a task that ends a new connection if it is cancelled in the next turns."""
+    """Start a task that closes a new connection if it is cancelled in the next two turns."""
     c: NativeCoroutine = new_coroutine(ACCEPTING, stream, None)
     c.count = 0
-    c.phase = SUSPENDED  # as if it had taken its first step: it can be cancelled from now on
+    c.phase = SUSPENDED  # as if it had taken its first step, so that it can be cancelled from now on
     task: Task = new_task(stream.loop, c, None, stream.context, False)
-    task.silent = True  # the connection is made, whatever becomes of this
+    task.silent = True  # the connection is made, so nobody needs to hear of this task's end
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Name resolution on threads of its own, so that no lookup waits behind what the program runs in executors.
+"""Looks up names in threads of its own, so that no lookup waits for jobs in the loop's executor.
 
-Literal addresses need no thread: the C library answers them without asking anybody. Everything is
-`socket.getaddrinfo` and `socket.getnameinfo` in the end, so the answers are theirs.
+Literal addresses need no thread, because the C library converts them at once. All answers come from
+`socket.getaddrinfo` and `socket.getnameinfo`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-# Lookups wait for the network and not for the processor; more at a time rarely helps a resolver.
+# Lookups wait for the network and use hardly any processor time. More at a time rarely helps a resolver.
 THREADS_MAX = 8
 
 
 class Resolver:
-    """The threads of one loop that resolve names. They are started by the first lookup that needs one."""
+    """The threads of one loop that look up names. The first lookup that needs one starts them."""
 
     def __init__(self) -> None:
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
         self._unfinished: set[concurrent.futures.Future[Any]] = set()
 
     def submit(self, call: Callable[..., Any], *args: Any) -> concurrent.futures.Future[Any]:
-        """Run a lookup on one of the threads."""
+        """Run a lookup in one of the threads."""
         if self._threads is None:
             self._threads = concurrent.futures.ThreadPoolExecutor(THREADS_MAX, "hoop-dns")
         lookup = self._threads.submit(call, *args)
@@ -32,7 +32,8 @@ class Resolver:
         return lookup
 
     def close(self) -> None:
-        """Take no more lookups. Those that wait are dropped; one under way ends in its own time."""
+        """Accept no more lookups. Those that have not begun are dropped; one that has begun ends by itself.
+        """
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             if not self._unfinished:
@@ -43,17 +44,17 @@ class Resolver:
 def resolve_literal(
     host: Any, port: Any, family: int, kind: int, proto: int, flags: int
 ) -> list[tuple[Any, ...]] | None:
-    """socket.getaddrinfo() of a literal address and a numeric port; None if it is not one."""
+    """Call socket.getaddrinfo() for a literal address and a numeric port. None if they are not that."""
     if not (port is None or isinstance(port, int)) or not (host is None or _is_literal(host)):
         return None
     try:
         return socket.getaddrinfo(host, port, family, kind, proto, flags | socket.AI_NUMERICHOST)
     except socket.gaierror:
-        return None  # an error that the real call is to raise
+        return None  # let the real call raise the error
 
 
 def _is_literal(host: Any) -> bool:
-    """Whether it is an address. Audit hooks would be told twice of a name that was taken for one."""
+    """Whether it is an address and no name. A lookup of a name here would reach audit hooks twice."""
     if isinstance(host, bytes):
         host = host.decode("latin1")
     if not isinstance(host, str) or not (host[:1].isdigit() or ":" in host):

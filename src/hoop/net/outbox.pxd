@@ -4,44 +4,44 @@ from hoop.net.habit cimport Habit
 from hoop.drivers.op cimport Op
 
 cdef enum:
-    IOV_BATCH = 64                      # chunks that leave in one system call
-    WAITS_MAX = 16384                   # a write of more bytes waits for no other
-    JOIN_BYTES = 65536                  # chunks are joined until there is this much to send
+    IOV_BATCH = 64                      # the most chunks in one system call
+    WAITS_MAX = 16384                   # a larger write never waits
+    JOIN_BYTES = 65536                  # chunks are joined up to this size
 
-cdef enum Manner:                       # how a connection writes
-    ONCE                                # once a turn
-    AGAIN                               # more often, but how soon after the first was not seen yet
-    JOINS                               # again, right behind the first: which waits for that
+cdef enum Manner:                       # how often a connection writes in one turn
+    ONCE                                # once
+    AGAIN                               # more often, but the time between the writes is not known yet
+    JOINS                               # twice, and shortly one after the other
 
 cdef enum Wait:
     NO_WAIT
-    FOR_NEXT                            # write, or the end of the turn
-    FOR_OTHERS                          # that are being handed what came for them
-    AS_REPLY                            # for others that tasks are about to answer, too
+    FOR_NEXT                            # for the next write, or the end of the turn
+    FOR_OTHERS                          # for other connections, whose protocols get data in this turn
+    AS_REPLY                            # for those, and for tasks that will reply
 
 cdef class Outbox(Endpoint):
-    # What waits to be sent: `head` from `head_offset` on, then `rest`.
+    # The queue: `head` from `head_offset` on, then `rest`.
     cdef bytes head
     cdef Py_ssize_t head_offset
-    cdef list rest                      # None when there is nothing behind the head
-    cdef Py_ssize_t buffered            # bytes in all of it
+    cdef list rest                      # None if only the head is queued
+    cdef Py_ssize_t buffered            # bytes in the whole queue
     cdef Py_ssize_t high_water, low_water
     cdef bint writing_paused            # the protocol was told to pause
-    cdef object empty_waiter            # a future of sendfile, done when all was sent
-    cdef bint unanswered                # something was received after the last write
-    cdef unsigned int activity          # reads and writes so far
+    cdef object empty_waiter            # a future of sendfile, done when the queue is empty
+    cdef bint unanswered                # data was received after the last write
+    cdef unsigned int activity          # counts reads and writes
 
-    # When what is written leaves.
+    # When a write is sent: see the .py file.
     cdef unsigned char manner
-    cdef unsigned char waits            # for what, while what is queued waits though it could be sent
-    cdef bint wrote_again               # not only once in that turn
-    cdef bint is_drained                # its protocol is one for streams: is_closing() is part of a drain()
+    cdef unsigned char waits            # a Wait: what the queue waits for, other than the socket
+    cdef bint wrote_again               # it wrote more than once in the turn `wrote_in`
+    cdef bint is_drained                # its protocol is asyncio's for streams: drain() asks is_closing()
     cdef unsigned long wrote_in         # the turn of the last write
-    cdef long long wrote_at             # the time of the first write in that turn, if it matters
-    cdef Habit habit                    # its server's
+    cdef long long wrote_at             # the time of the first write in that turn, if it was measured
+    cdef Habit habit                    # the habits of its server
 
     cdef LoopBase loop
-    cdef object context                 # the one context of every callback
+    cdef object context                 # the context of every callback
     cdef object protocol
     cdef bint is_to_wait(self, Op op) except -1
     cdef bint is_to_wait_for_others(self, Op op) except -1

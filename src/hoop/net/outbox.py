@@ -56,18 +56,18 @@ LOW_WATER = cython.declare(cython.Py_ssize_t, 16 * 1024)
 
 @cython.cclass
 class Outbox(Endpoint):
-    """A descriptor, the chunks that wait to be sent on it, and the protocol that is to know of too many."""
+    """A descriptor, a queue of chunks to send, and a protocol, which is paused when the queue is long."""
 
     def __cinit__(self):
         self.high_water = HIGH_WATER
         self.low_water = LOW_WATER
 
-    # ---- when what is written leaves ----
+    # ---- when a write is sent ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def is_to_wait(self, op: Op) -> cython.bint:
-        """Whether a write to a connection that has nothing to send waits. `op` sends it then."""
+        """Whether a write to a connection with an empty queue waits. If so, `op` will send it."""
         running: Ref
         if self.wrote_in == self.loop.turns:
             if not self.wrote_again:
@@ -76,7 +76,7 @@ class Outbox(Endpoint):
         self.wrote_in = self.loop.turns
         self.wrote_again = False
         running = self.loop.running
-        if running is cython.NULL:  # no turn is being taken that could end
+        if running is cython.NULL:  # called from outside of the loop, where no turn ends
             return False
         if self.is_shared():
             return False
@@ -94,7 +94,7 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def is_to_wait_for_others(self, op: Op) -> cython.bint:
-        """The same, while the loop hands out what came."""
+        """The same while the loop calls protocols with received data."""
         habit: Habit
         if self.manner != JOINS and not (
             (self.loop.waiting or self.loop.hands_out_more())
@@ -118,7 +118,7 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def is_to_wait_as_reply(self, op: Op) -> cython.bint:
-        """The same, in a step of a task that was woken by what came, while there are more of those."""
+        """The same in a step of a task that received data has woken, while more such tasks are ready."""
         habit: Habit = self.own_habit()
         self.wrote_at = hoop_now_ns()
         if not habit.ends_soon():
@@ -140,7 +140,7 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def join_wait(self, op: Op, kind: Wait) -> cython.int:
-        """Wait with those that wait already, until served() has it sent."""
+        """Wait together with other connections until served() sends."""
         self.loop.waiting += 1
         self.loop.attends = True
         self.loop.mark_dirty(op)
@@ -150,8 +150,8 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(check=False)
     def ends_reply(self) -> cython.bint:
-        """Another write while something waits: whether all is to be sent now, since no more belongs to it."""
-        joins: cython.bint = self.manner == JOINS and not self.wrote_again  # head and body
+        """Note another write while one waits. Returns whether to send now, since no more is expected."""
+        joins: cython.bint = self.manner == JOINS and not self.wrote_again  # a head and a body
         self.wrote_again = True
         return self.waits == FOR_NEXT or (self.waits == AS_REPLY and not joins)
 
@@ -168,10 +168,10 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def note_again(self) -> cython.int:
-        """Two writes in one turn, and the first one did not wait."""
+        """Note a second write in one turn, when the first did not wait."""
         self.wrote_again = True
         if self.manner == ONCE:
-            self.manner = AGAIN  # the next time we look at the clock
+            self.manner = AGAIN  # measure the time the next time
         elif self.manner == AGAIN:
             self.manner = JOINS if hoop_now_ns() - self.wrote_at < NEAR_NS else ONCE
         self.own_habit().manner = self.manner
@@ -180,7 +180,7 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def end_wait(self, op: Op) -> cython.int:
-        """What waits is sent now. Whether it was worth it says what is to be expected the next time."""
+        """Note that the waiting write is sent now, and learn from how long it has waited."""
         habit: Habit = self.own_habit()
         since: cython.longlong = self.wrote_at
         now: cython.longlong = self.loop.flushing_at
@@ -189,7 +189,7 @@ class Outbox(Endpoint):
             since = self.loop.waiting_since  # or a little later
         long = (now if now else hoop_now_ns()) - since > LONG_NS
         was_reply: cython.bint = self.waits == AS_REPLY
-        if long and was_reply:  # not if it is others' doing
+        if long and was_reply:  # not if another process had the processor
             long = not hoop_was_preempted(cython.address(self.loop.effort), LONG_NS)
         self.waits = NO_WAIT
         self.manner = JOINS if self.wrote_again and not long else ONCE
@@ -210,7 +210,7 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def callback_ended(self) -> cython.int:
-        """The callback in which this connection has written has ended: how soon?"""
+        """Note how soon the callback ended after this connection wrote in it."""
         habit: Habit = self.own_habit()
         if hoop_now_ns() - self.wrote_at < NEAR_NS:
             habit.quick += 1
@@ -243,7 +243,7 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(check=False)
     def send_some(self) -> cython.Py_ssize_t:
-        """One system call. The bytes sent, 0 if the kernel takes none now, or -errno."""
+        """Make one system call. Returns the bytes sent, 0 if the kernel takes none now, or -errno."""
         vec: iovec[IOV_BATCH]
         count: cython.size_t = 1
         i: cython.Py_ssize_t
@@ -270,7 +270,7 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def consume(self, n: cython.Py_ssize_t) -> cython.int:
-        """Forget the first n bytes of the queue."""
+        """Drop the first n bytes of the queue."""
         gone: cython.Py_ssize_t = 0
         left: cython.Py_ssize_t
         self.buffered -= n
@@ -300,7 +300,7 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def join_chunks(self) -> cython.int:
-        """Make the head big enough to be worth a request of its own."""
+        """Join small chunks, so that one request of io_uring sends more."""
         taken: cython.Py_ssize_t = 0
         size: cython.Py_ssize_t
         if self.rest is None:
@@ -360,11 +360,11 @@ class Outbox(Endpoint):
         self.maybe_pause()
 
     def get_write_buffer_limits(self):
-        """The (low, high) water marks in bytes."""
+        """Return the (low, high) water marks in bytes."""
         return (self.low_water, self.high_water)
 
     def get_write_buffer_size(self):
-        """How many bytes wait to be sent."""
+        """Return how many bytes wait to be sent."""
         if self.waits:
             self.flush()
         return self.buffered
@@ -388,7 +388,9 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def tell(self, method: str) -> cython.int:
-        """Call pause_writing or resume_writing: in our context, unless the caller is in it already."""
+        """Call pause_writing or resume_writing in the transport's context, unless the caller is in it
+        already.
+        """
         context: Ref = ref(self.context)
         protocol = self.protocol
         entered: cython.bint = PyContext_Enter(context) == 0
@@ -412,7 +414,7 @@ class Outbox(Endpoint):
                 exit_context(context)
         return 0
 
-    # ---- the names that asyncio's own code (sendfile, start_tls, sslproto) reads ----
+    # ---- names that asyncio's own code (sendfile, start_tls, sslproto) reads ----
 
     @property
     def _loop(self):
@@ -439,7 +441,7 @@ class Outbox(Endpoint):
         return self.empty_waiter
 
     def _make_empty_waiter(self):
-        """A future that is done when everything written was sent. Until it is reset nothing can be."""
+        """Return a future that is done when all was sent. Writing is not allowed until it is reset."""
         if self.empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
         self.empty_waiter = self.loop.create_future()
@@ -455,18 +457,18 @@ class Outbox(Endpoint):
     # ---- for loop.drain() ----
 
     def _idle_mark(self):
-        """None while data waits to be sent or answered; else a number that each read and write changes."""
+        """Return None while data waits to be sent or answered, else a number that changes with each I/O."""
         return None if self.unanswered or self.head is not None else self.activity
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def served(loop: LoopBase) -> cython.int:
-    """What runs has ended, for a connection or several: see to what was written meanwhile, and before."""
+    """Called when a callback for a connection has ended: measure it, and send what has waited long enough."""
     timed: Outbox
     more: cython.bint = loop.serves_more()
     if loop.timed is not None:
-        if loop.times_another and more:  # for which a reply would have to wait, too
+        if loop.times_another and more:  # measure the next one, too: a reply would wait for it
             loop.times_another = False
         else:
             timed = cython.cast(Outbox, loop.timed)
@@ -485,7 +487,7 @@ def served(loop: LoopBase) -> cython.int:
 
 @cython.cfunc
 def as_bytes(data, wanted: str) -> bytes:
-    """An immutable copy of any buffer of bytes. `wanted` is what a TypeError says that data should be."""
+    """Return an immutable copy of any buffer of bytes. `wanted` names the right types in the TypeError."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"data argument must be a {wanted}, not {type(data).__name__!r}")
-    return bytes(memoryview(data))  # bytes(data) may give a subclass, and run its code
+    return bytes(memoryview(data))  # bytes(data) could call code of a subclass

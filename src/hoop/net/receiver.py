@@ -1,12 +1,12 @@
-"""The receiving half of a stream transport: from the driver's news, or the descriptor, to the protocol.
+"""The receiving half of a stream transport: from the driver or the descriptor to the protocol.
 
-    a Protocol          gets a bytes object by data_received
-    a BufferedProtocol  lends its buffer, into which the bytes go at once
-    a Layer             is one in C, and takes the bytes where they lie
+    a Protocol          gets a `bytes` object by data_received
+    a BufferedProtocol  lends its buffer, and the bytes are received into that
+    a Layer             is a protocol in C, and takes the bytes in the transport's buffer
 
-Whoever receives little gets what the driver hands over (Inbox), if it does. Whoever receives in bulk has its
-descriptor read by hand, into a hot buffer that all share; or, if it floods, straight into the object that the
-protocol gets.
+On io_uring the driver hands over what a stream receives, as long as that is little. A stream that receives
+much asks for readiness only. Then, as on epoll, it receives into one buffer of the loop, which stays in the
+cache. If a receive fills that buffer, the next one goes straight into a new `bytes` for the protocol.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from cython.cimports.libc.string import memcpy
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 EBADF = cython.declare(cython.int, errno.EBADF)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
-# In a row, of a broken connection whose peer may go on sending.
+# How often to receive from a broken connection whose peer goes on sending.
 RECEIVES_MAX = cython.declare(cython.int, 10_000)
 _buffered_protocol = cython.declare(object, asyncio.BufferedProtocol)
 _drained_protocol = cython.declare(object, asyncio.streams.FlowControlMixin)
@@ -59,7 +59,7 @@ _drained_protocol = cython.declare(object, asyncio.streams.FlowControlMixin)
 @cython.final
 @cython.cclass
 class RecvOp(Inbox):
-    """Receives for a stream for as long as it reads."""
+    """Receives for a stream as long as the stream reads."""
 
     def __cinit__(self):
         self.is_receiver = True
@@ -77,16 +77,16 @@ class RecvOp(Inbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
-        receiver: Receiver = self.receiver  # what it calls may make it let go of this op
+        receiver: Receiver = self.receiver  # a callback may set self.receiver to None
         if receiver is None:
             return 0
         loop: LoopBase = receiver.loop
-        if loop.woken_to != loop.tail:  # somebody else has pushed something since
+        if loop.woken_to != loop.tail:  # something else was pushed in between
             loop.woken_from = loop.woken_to = loop.tail
         if self.delivers or self.has_news():
             try:
                 receiver.on_received()
-            finally:  # an order to leave the loop has come between: what is left is for another turn
+            finally:  # KeyboardInterrupt or SystemExit: deliver the rest in another turn
                 if self.phase == ARMED and (self.first is not None or self.eof or self.error):
                     self.enter_ready()
                     loop.push(self)
@@ -107,7 +107,7 @@ class RecvOp(Inbox):
 
 @cython.cclass
 class Receiver(Outbox):
-    """A connection that receives. What becomes of its end and of failures is the transport's to say."""
+    """A connection that receives. The transport, its subclass, decides what its end or a failure means."""
 
     # ---- protocol ----
 
@@ -131,7 +131,7 @@ class Receiver(Outbox):
         self.bind_protocol(protocol)
 
     def get_protocol(self):
-        """The protocol; None once the connection is lost."""
+        """Return the protocol; None once the connection is lost."""
         return self.protocol
 
     # ---- receiving ----
@@ -142,7 +142,7 @@ class Receiver(Outbox):
         op: RecvOp = self.recv_op
         if op.phase != ARMED and op.phase != READY and self.fd >= 0 and not self.loop.closed:
             self.loop.driver.submit(op)
-            if op.has_news():  # from before reading was stopped
+            if op.has_news():  # received before reading was stopped
                 op.enter_ready()
                 self.loop.push(op)
         return 0
@@ -159,7 +159,7 @@ class Receiver(Outbox):
     def on_readable(self) -> cython.int:
         n: cython.Py_ssize_t
         scratch: cython.p_char
-        layer: Layer = self.layer  # what it calls may put another in its place
+        layer: Layer = self.layer  # a callback may set another layer
         if self.lost:
             return 0
         if self.data_received is None:
@@ -184,7 +184,7 @@ class Receiver(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def receive_whole(self) -> cython.int:
-        """Receive straight into the object that the protocol gets: the last time there was that much."""
+        """Receive straight into a `bytes` for the protocol. The last receive filled the whole buffer."""
         n: cython.Py_ssize_t
         data = PyBytes_FromStringAndSize(cython.NULL, SCRATCH_BYTES)
         n = hoop_recv(self.fd, PyBytes_AS_STRING(data), SCRATCH_BYTES)
@@ -198,7 +198,7 @@ class Receiver(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def received_nothing(self, n: cython.Py_ssize_t) -> cython.int:
-        if self.broken:  # it fails with what sending has met: here that may look like a good end
+        if self.broken:  # the error of the send counts: this may look like a regular end
             self.at_end = True
             return 0
         if n == 0:
@@ -210,7 +210,7 @@ class Receiver(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def receive_rest(self) -> cython.int:
-        """Deliver what can be received of a broken connection."""
+        """Deliver all that can be received of a broken connection."""
         op: RecvOp = self.recv_op
         i: cython.int
         if op.delivers and not self.loop.closed:
@@ -227,7 +227,7 @@ class Receiver(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def takes_early(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.bint:
-        """Whether a layer takes at once what the driver has: then the bytes need no turn, and no object."""
+        """Whether a layer takes the driver's data at once. Then no object is made, and the op is not run."""
         layer: Layer = self.layer
         if layer is None or self.closing or self.reading_paused or self.loop.debug:
             return False
@@ -239,7 +239,7 @@ class Receiver(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_received(self) -> cython.int:
-        """Deliver what a completion driver has handed over, for as long as the protocol takes it."""
+        """Deliver what the driver has handed over, as long as the protocol takes it."""
         op: RecvOp = self.recv_op
         layer: Layer
         chunk: bytes
@@ -287,7 +287,9 @@ class Receiver(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def copy_into_protocol(self, chunk: bytes) -> cython.int:
-        """Copy what was received into a BufferedProtocol's buffer, as often as it has to be offered."""
+        """Copy received data into a BufferedProtocol's buffer. Ask for the buffer again until all is
+        copied.
+        """
         view: Py_buffer
         n: cython.Py_ssize_t
         done: cython.Py_ssize_t = 0
@@ -304,7 +306,7 @@ class Receiver(Outbox):
                 self.deliver(self.buffer_updated, n, "buffer_updated")
                 if self.closing:
                     return 0
-        finally:  # it paused, another protocol has taken its place, or it ordered to leave the loop
+        finally:  # it paused, another protocol took its place, or an exception leaves the loop
             if left and not self.closing:
                 self.recv_op.put_back(chunk[done:])
         return 0
@@ -312,9 +314,9 @@ class Receiver(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def borrow_buffer(self, view: cython.pointer[Py_buffer]) -> cython.bint:
-        """Have the protocol lend its buffer.
+        """Get the protocol's buffer.
 
-        False if it is not to be: the connection has failed, or another protocol has taken its place.
+        False if that failed the connection, or another protocol took its place.
         """
         protocol = self.protocol
         if self.get_buffer is None:
@@ -344,7 +346,7 @@ class Receiver(Outbox):
         if self.lost or self.fd < 0 or self.protocol is not protocol:  # get_buffer() did that
             PyBuffer_Release(view)
             return False
-        if view.len == 0:  # whatever its len() says
+        if view.len == 0:  # len() of its object may say something else
             PyBuffer_Release(view)
             empty = RuntimeError("get_buffer() returned an empty buffer")
             self.fail(empty, "Fatal error: protocol.get_buffer() call failed.")
@@ -354,14 +356,14 @@ class Receiver(Outbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def deliver(self, callback, argument, name: str) -> cython.int:
-        """Call the protocol, in the connection's context."""
+        """Call the protocol in the connection's context."""
         self.unanswered = True
         self.activity += 1
         context: Ref = ref(self.context)
         if PyContext_Enter(context) < 0:
             return -1
         result: Ref = call_one_quiet(ref(callback), ref(argument))
-        left: cython.bint = PyContext_Exit(context) == 0  # else it has raised
+        left: cython.bint = PyContext_Exit(context) == 0  # otherwise the protocol raised
         if result is not cython.NULL:
             Py_DECREF(result)
             if left:
@@ -372,7 +374,7 @@ class Receiver(Outbox):
         return self.fail(exc, f"Fatal error: protocol.{name}() call failed.")
 
     def _receive_now(self):
-        """Give the layer what has come until now, before this connection's turn."""
+        """Give the layer all that has arrived, before the loop runs this connection's op."""
         op: RecvOp = self.recv_op
         layer: Layer = self.layer
         n: cython.Py_ssize_t
@@ -394,7 +396,7 @@ class Receiver(Outbox):
                 op.put_back(data[:n])
         elif n < 0 and n != -EAGAIN and n != -EINTR:
             op.error = n
-        if op.has_news():  # for its turn
+        if op.has_news():  # for when the loop runs the op
             self.stop_reading()
             self.start_reading()
 
@@ -436,18 +438,18 @@ class Receiver(Outbox):
     def _paused(self):
         return self.reading_paused
 
-    # ---- what the transport does ----
+    # ---- methods of the subclass ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_eof(self) -> cython.int:
-        """The peer has sent all that it will."""
+        """Called when the peer has ended its stream."""
         raise NotImplementedError(type(self).__name__)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def fail(self, exc, message: str) -> cython.int:
-        """The connection is broken, or its protocol is."""
+        """Called when the connection failed, or its protocol raised."""
         raise NotImplementedError(type(self).__name__)
 
 

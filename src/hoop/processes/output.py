@@ -1,8 +1,8 @@
-"""The output of a child: what communicate() has read when it is cancelled is there when it is called again.
+"""Keeps a child's output if communicate() is cancelled, so that the next communicate() returns it.
 
-asyncio's communicate() reads each stream to its end by a task of its own. If it is cancelled, what a task has
-read is lost with it, and so is all of a stream that has ended before the other. The readers of a child's
-output therefore keep what they read for communicate(), and give it back.
+asyncio's communicate() reads each stream to its end in a task. Cancelling it loses the data that a task has
+read, and also a whole stream that ended before the other. The readers here keep that data for the next
+call.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _READS_FOR_COMMUNICATE = asyncio.subprocess.Process._read_stream.__code__  # typ
 
 
 class OutputReader(asyncio.StreamReader):
-    """asyncio's reader; a read to the end that is cancelled has read nothing."""
+    """asyncio's reader, but a cancelled read to the end puts its data back."""
 
-    _output = b""  # what was read for communicate()
+    _output = b""  # data that a cancelled communicate() has read
 
     async def read(self, n: int = -1) -> bytes:
         """Read up to n bytes, or to the end. See asyncio.StreamReader.read."""
@@ -34,7 +34,7 @@ class OutputReader(asyncio.StreamReader):
 
 
 def kept(reader: Any, data: bytes) -> bytes:
-    """What a read to the end gives: to communicate() everything that it has read before, too."""
+    """Return the result of a read to the end: for communicate(), all data that it has read before, too."""
     task = asyncio.current_task()
     coro: Any = None if task is None else task.get_coro()
     if getattr(coro, "cr_code", None) is not _READS_FOR_COMMUNICATE:
@@ -43,14 +43,14 @@ def kept(reader: Any, data: bytes) -> bytes:
     return bytes(reader._output)
 
 
-# The readers that a child may have, and what each gets instead. hoop/streams adds its own.
+# The reader classes that a child may have, and the class to use instead. hoop/streams adds its own.
 KEEPING: dict[type, Any] = {
     asyncio.StreamReader: OutputReader,
 }
 
 
 def keep_output(protocol: Any, transport: asyncio.SubprocessTransport) -> None:
-    """Give a child that has just been connected readers that lose nothing, if it has asyncio's or hoop's."""
+    """Change the readers of a new child into ones that lose nothing, if they are asyncio's or hoop's."""
     if not isinstance(protocol, asyncio.subprocess.SubprocessStreamProtocol):
         return
     for fd, name in ((1, "stdout"), (2, "stderr")):

@@ -2,8 +2,8 @@
 
     Popen                  a subprocess.Popen that does not wait until the child runs its program
     ChildWatch             waits on a loop for one child to end, and takes its exit status
-    SubprocessTransport    asyncio's, on these two
-    open_process           all of it, for the loop
+    SubprocessTransport    asyncio's transport, on top of these two
+    open_process           does all of it for the loop
 
 The behaviour is that of the running Python's asyncio and subprocess, and most of the code is theirs. Only
 the way in which the child is made is ours (spawn.py). Where that cannot do what was asked, as with
@@ -38,19 +38,19 @@ Loop = Any  # a hoop.EventLoop; the module that has it imports this one
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 ID_MAX = 2**32 - 1
 GROUPS_MAX = 2**16
-PIPE_TURNS = 8  # in which all is read that a pipe can hold, and its end
+PIPE_TURNS = 8  # reads enough for a full pipe and its end
 TAKEN = "child process pid %d exit status already read: will report returncode 255"
 
 _stock_popen = subprocess.Popen
 
-# If a child fails before it tries its program, older Pythons (3.11.7, 3.12.1) always blame its directory.
+# If setup fails before exec, older Pythons (3.11.7, 3.12.1) always name the directory in the error.
 _BLAMES_CHDIR_ALONE = "noexec:chdir" in _stock_popen._execute_child.__code__.co_consts  # type: ignore[attr-defined]
-# Later ones (3.13) leave it to os.posix_spawn() to know what no environment stands for.
+# Later ones (3.13) pass an `env` of None on to os.posix_spawn().
 _GIVES_ENVIRON = "environ" in _stock_popen._posix_spawn.__code__.co_names  # type: ignore[attr-defined]
 
 
 class Order(NamedTuple):
-    """What subprocess.Popen tells its _execute_child()."""
+    """The arguments that subprocess.Popen passes to its _execute_child()."""
 
     args: Any
     executable: Any
@@ -77,21 +77,21 @@ class Order(NamedTuple):
     process_group: Any
 
     def program(self) -> tuple[Any, list[Any]]:
-        """What is to be run, and its arguments."""
+        """Return the program to run, and its arguments."""
         argv = [self.args] if isinstance(self.args, (str, bytes)) else list(self.args)
         if self.shell:
             argv = [self.executable or "/bin/sh", "-c", *argv]
         return (argv[0] if self.executable is None else self.executable), argv
 
     def audit(self, program: Any, argv: list[Any]) -> None:
-        """Tell audit hooks (PEP 578) what subprocess would tell them."""
+        """Tell audit hooks (PEP 578) the same as subprocess would."""
         sys.audit("subprocess.Popen", program, argv, self.cwd, self.env)
         if self._subprocess_would_posix_spawn(program):
             env = os.environ if self.env is None and _GIVES_ENVIRON else self.env
             sys.audit("os.posix_spawn", program, argv, env)
 
     def _subprocess_would_posix_spawn(self, program: Any) -> bool:
-        """Whether the running Python's subprocess does it by os.posix_spawn()."""
+        """Whether the running Python's subprocess would use os.posix_spawn() for this."""
         can_close_fds = getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False)
         return bool(
             getattr(subprocess, "_USE_POSIX_SPAWN", False)
@@ -109,13 +109,13 @@ class Order(NamedTuple):
         )
 
     def launch(self) -> tuple[Any, ...] | None:
-        """The arguments of spawn.start() but the last.
+        """Return the arguments of spawn.start() but the last.
 
-        None: only subprocess can do this, or refuse it in its own words.
+        Returns None if only subprocess can do this, or has to refuse it with its own message.
         """
         if self.preexec_fn is not None or not spawn.CAN_SPAWN:
             return None
-        # What one look would use up is not looked at.
+        # Iterators are left to subprocess, because looking at one would use it up.
         expected = (
             (self.args, (str, bytes, tuple, list)),
             (self.pass_fds, (tuple, list, set, frozenset)),
@@ -127,10 +127,11 @@ class Order(NamedTuple):
         try:
             return self._launch()
         except (AttributeError, IndexError, TypeError, ValueError):
-            return None  # subprocess will say what is wrong
+            return None  # subprocess will raise the right error
 
     def shares_memory(self) -> bool:
-        """Not with a process of other privileges; nor if the user wants none shared."""
+        """Whether the child may share memory: not if it gets other privileges, or the user forbids vfork().
+        """
         return self.uid is None and self.gid is None and self.gids is None and _uses_vfork()
 
     def _launch(self) -> tuple[Any, ...]:
@@ -154,11 +155,11 @@ class Order(NamedTuple):
 
 
 def _uses_vfork() -> bool:
-    return bool(getattr(subprocess, "_USE_VFORK", True))  # Python 3.14 cannot be told any more
+    return bool(getattr(subprocess, "_USE_VFORK", True))  # Python 3.14 no longer has this switch
 
 
 def _candidates(program: Any, env: Any) -> list[bytes]:
-    """The paths at which to look for a program."""
+    """List the paths at which to look for a program."""
     name = _encode(program)
     if os.path.dirname(name):
         return [name]
@@ -178,7 +179,7 @@ def _environment(env: Any) -> list[bytes]:
 def _encode(text: Any) -> bytes:
     found = os.fsencode(text)
     if type(found) is not bytes:
-        found = bytes(memoryview(found))  # what the core takes is just bytes
+        found = bytes(memoryview(found))  # spawn.start() takes only bytes
     if b"\0" in found:
         raise ValueError(text)
     return found
@@ -197,10 +198,10 @@ def _number(number: int, least: int, most: int) -> int:
 
 
 class Popen(_stock_popen[bytes]):
-    """A subprocess.Popen whose child may still be on the way to its program: started() says so."""
+    """A subprocess.Popen that does not wait until the child runs its program: await started() for that."""
 
-    _report = -1  # readable once the child runs its program or has failed; -1: that is known
-    _failed = False  # it has said so, and ends
+    _report = -1  # readable once the child runs its program or has failed; -1 once that is known
+    _failed = False  # the child reported a failure, and is about to exit
     _program: Any
     _cwd: Any
 
@@ -219,7 +220,9 @@ class Popen(_stock_popen[bytes]):
         self._close_pipe_fds(*given[10:16])  # type: ignore[attr-defined]  # p2cread to errwrite
 
     async def started(self, loop: Loop) -> None:
-        """Wait until the child runs its program. Raises what subprocess.Popen() would if it cannot."""
+        """Wait until the child runs its program. If it cannot, raises the error that subprocess.Popen()
+        would.
+        """
         if self._report < 0:
             return
         readable = loop.create_future()
@@ -243,7 +246,7 @@ class Popen(_stock_popen[bytes]):
         return OSError(number, os.strerror(number), *blamed)
 
     def abandon(self) -> None:
-        """Kill a child that nobody will come to know, and close its pipes."""
+        """Kill a child that the caller will never get, and close its pipes."""
         for pipe in (self.stdin, self.stdout, self.stderr):
             if pipe is not None:
                 pipe.close()
@@ -252,7 +255,7 @@ class Popen(_stock_popen[bytes]):
         try:
             self.kill()
         except (ProcessLookupError, PermissionError):
-            pass  # it runs as another user by now, and has to end by itself
+            pass  # it runs as another user already, and has to end by itself
 
 
 def _wake(future: asyncio.Future[None]) -> None:
@@ -261,9 +264,9 @@ def _wake(future: asyncio.Future[None]) -> None:
 
 
 class ChildWatch:
-    """Waits on a loop for a child to end: by its pidfd or, where there can be none, with a thread.
+    """Waits on a loop for a child to end, by its pidfd or, if the kernel gives none, in a thread.
 
-    Only this one child is ever waited for. `ended` is a future of what Popen calls its returncode.
+    It waits for this child only. The result of the future `ended` is the `returncode`.
     """
 
     def __init__(self, loop: Loop, process: subprocess.Popen[bytes]) -> None:
@@ -281,20 +284,20 @@ class ChildWatch:
         loop._children.add(self)
 
     def close(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         self._loop._children.discard(self)
         self._close_pidfd()
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the child, and never to another process that has got its number since."""
+        """Send a signal to the child. It never goes to another process that got the same number later."""
         try:
             if self._pidfd >= 0:
-                sys.audit("os.kill", self.process.pid, operator.index(number))  # as asyncio's does
+                sys.audit("os.kill", self.process.pid, operator.index(number))  # as asyncio does
                 signal.pidfd_send_signal(self._pidfd, number)
             elif self.process.returncode is None:
                 os.kill(self.process.pid, number)
         except ProcessLookupError:
-            pass  # it has ended
+            pass  # the child has ended
 
     def _on_exit(self) -> None:
         returncode = self._take_status()
@@ -307,7 +310,7 @@ class ChildWatch:
         kind, number = os.P_PIDFD, self._pidfd
         if number < 0:
             kind, number = os.P_PID, process.pid
-        with process._waitpid_lock:  # the user may be waiting too, in another thread
+        with process._waitpid_lock:  # another thread of the user's may be waiting, too
             if process.returncode is None:
                 try:
                     info: Any = os.waitid(kind, number, os.WEXITED)
@@ -340,7 +343,7 @@ class ChildWatch:
 
 
 class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[name-defined,misc]
-    """asyncio's transport, of a child that is there already and whose pipes its maker connects."""
+    """asyncio's transport for a child that was started already. connect_pipes() connects its pipes."""
 
     def __init__(
         self,
@@ -370,7 +373,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
             logger.debug("process %r created: pid %s", program, self._pid)
 
     async def connect_pipes(self) -> None:
-        """Connect the child's pipes, then the protocol. Cancelled, close() ends what there is."""
+        """Connect the child's pipes, then the protocol. If it is cancelled, close() closes all of them."""
         loop = self._loop
         for fd, file in list(self._unconnected.items()):
             connect: Any = loop.connect_read_pipe
@@ -399,16 +402,17 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
         self._tell_waiters(PIPE_TURNS)
 
     def _tell_waiters(self, turns: int) -> None:
-        """End wait(), but first take the ends of the child's pipes, which came before its own.
+        """End wait(), after the transport has seen the ends of the child's pipes.
 
-        No end comes from a pipe that a grandchild has, so that is not waited for. It is closed with the loop.
+        A pipe that a grandchild has inherited does not end. So this waits for a few turns only, and the
+        loop closes such a pipe when it is closed.
         """
         if any(pipe is None or not pipe.disconnected for pipe in self._pipes.values()):
             if turns:
                 self._loop.call_soon(self._tell_waiters, turns - 1)
                 return
             self._loop._ended_children.add(self)
-        waiters, self._exit_waiters = self._exit_waiters or [], []  # None after connection_lost()
+        waiters, self._exit_waiters = self._exit_waiters or [], []  # it is None after connection_lost()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(self._returncode)
@@ -423,11 +427,11 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
         self._watch.send_signal(signal)
 
     def terminate(self) -> None:
-        """Ask the child to end: SIGTERM."""
+        """Ask the child to end, with SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the child: SIGKILL."""
+        """Kill the child, with SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -443,7 +447,7 @@ async def open_process(
     extra: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> SubprocessTransport:
-    """Make a child process and its transport. If that fails or is cancelled, no child is left."""
+    """Start a child process and make its transport. If that fails or is cancelled, no child is left."""
     kwargs |= {"stdin": stdin, "stdout": stdout, "stderr": stderr, "bufsize": bufsize}
     watch = await _start(loop, args, shell, kwargs)
     transport = SubprocessTransport(loop, protocol, args, watch, extra)
@@ -464,7 +468,7 @@ async def open_process(
 
 async def _start(loop: Loop, args: Any, shell: bool, kwargs: dict[str, Any]) -> ChildWatch:
     if subprocess.Popen is not _stock_popen:
-        # Somebody has put something else there, perhaps a mock: it is asked, and waited for.
+        # The program has replaced subprocess.Popen, perhaps by a mock: call that one.
         process = subprocess.Popen(args, shell=shell, universal_newlines=False, **kwargs)
         return ChildWatch(loop, process)
     child = Popen(args, shell=shell, universal_newlines=False, **kwargs)

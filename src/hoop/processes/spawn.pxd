@@ -1,1 +1,1 @@
-# No other module of the core calls this one.
+# No other compiled module calls this one.

@@ -30,18 +30,18 @@ from cython.cimports.hoop._c.spawn import (
 from cython.cimports.hoop.drivers.errors import raise_errno
 from cython.cimports.libc.string import memcpy
 
-# Where a child failed, as outcome() says it.
+# The step at which a child failed, as outcome() returns it.
 SETUP = 0
 CHDIR = 1
 EXEC = 2
 
-# If c/spawn.h does not know the processor, subprocess has to do it.
+# False if spawn.h does not know the processor. Then subprocess starts the children.
 CAN_SPAWN = bool(HOOP_CAN_SPAWN)
 
 
 @cython.cfunc
 def room_for(strings: list) -> cython.size_t:
-    """How much of a launch pack() will take."""
+    """Return how many bytes of a launch pack() will fill."""
     total: cython.size_t = hoop_room((len(strings) + 1) * cython.sizeof(cython.p_char))
     string: bytes
     for string in strings:
@@ -61,7 +61,7 @@ def pack_string(launch: cython.pointer[hoop_launch], string: bytes) -> cython.p_
 @cython.cfunc
 @cython.exceptval(check=False)
 def pack(launch: cython.pointer[hoop_launch], strings: list) -> cython.pp_char:
-    """Copy strings into a launch, as the array of pointers that exec wants."""
+    """Copy strings into a launch, as the array of pointers that exec takes."""
     words = cython.cast(
         cython.pp_char,
         hoop_take_room(launch, (len(strings) + 1) * cython.sizeof(cython.p_char)),
@@ -75,7 +75,7 @@ def pack(launch: cython.pointer[hoop_launch], strings: list) -> cython.pp_char:
 
 @cython.cfunc
 def current_environment() -> list:
-    """The environment as it is now, copied: the parent may change it while the child still reads."""
+    """Copy the environment, since the parent may change it while the child still reads."""
     found: list = []
     i: cython.Py_ssize_t = 0
     while environ is not cython.NULL and environ[i] is not cython.NULL:
@@ -114,7 +114,7 @@ def pack_numbers(
 @cython.cfunc
 @cython.exceptval(check=False)
 def drop(launch: cython.pointer[hoop_launch]) -> cython.void:
-    """Undo a launch that came to no child."""
+    """Free the launch of a child that was not made."""
     if launch.report >= 0:
         hoop_close(launch.report)
     if launch.reader >= 0:
@@ -126,13 +126,14 @@ def drop(launch: cython.pointer[hoop_launch]) -> cython.void:
 @cython.cfunc
 @cython.exceptval(check=False)
 def clone(launch: cython.pointer[hoop_launch], copies: cython.bint) -> cython.int:
-    """Make the child. Returns its number, or -errno."""
+    """Make the child. Returns its process number, or -errno."""
     pid: cython.int = -EINVAL
     if not copies:
-        # With the GIL: it takes some 20 µs, and a busy thread might keep the GIL for milliseconds. Nor can
-        # another thread fork meanwhile; its child would have the report too, and hold it open.
+        # Keep the GIL: this takes some 20 µs, and a busy thread might not give the GIL back for
+        # milliseconds. Nor must another thread fork now, because its child would inherit the report pipe
+        # and hold it open.
         pid = hoop_clone_sharing(launch)
-    if pid == -EINVAL:  # or the kernel refused: two time namespaces cannot share memory
+    if pid == -EINVAL:  # or this kernel cannot share memory here, as between two time namespaces
         with cython.nogil:
             pid = hoop_clone_copying(launch)
         if pid >= 0:
@@ -163,12 +164,16 @@ def start(
     groups: list | None,
     copies: cython.bint,
 ):
-    """Make a child process. Returns its number, and a descriptor for outcome() when that is readable.
+    """Make a child process. Returns its process number, and a descriptor to watch: when it is readable,
+    call outcome().
 
-    `programs` are paths to try in turn; these and the other strings are bytes without a zero. `pass_fds`
-    ascend. -1 or None stand for what the child shall leave as it is; without `env` it gets the parent's.
-    With `copies` the child works on a copy of the parent's memory, as after fork(): before it becomes another
-    user it has to, and it takes as long as the parent is large. Raises OSError if there can be no child.
+    `programs` are paths to try in turn. They and the other strings are bytes without a zero byte.
+    `pass_fds` is in ascending order. -1 or None leave a property as it is; without `env` the child gets the
+    parent's environment.
+
+    With `copies` the child works on a copy of the parent's memory, as after fork(). That is needed if it
+    changes to another user, and takes longer the larger the parent is. Raises OSError if no child can be
+    made.
     """
     launch: cython.pointer[hoop_launch]
     pid: cython.int
@@ -203,14 +208,15 @@ def start(
     except BaseException:
         drop(launch)
         raise
-    hoop_close(launch.report)  # the launch itself is freed by a sweep, at the earliest by outcome()
+    hoop_close(launch.report)  # outcome() frees the launch, or a later start()
     return pid, launch.reader
 
 
 def outcome(reader: cython.int):
-    """Whether a child runs its program: None if it does, else an errno and where the child failed.
+    """Tell whether a child runs its program: None if so, else an errno and the step that failed.
 
-    To be called once, when the descriptor that start() gave is readable, or to give it up; closes it.
+    Call it once, when the descriptor of start() is readable or is no longer wanted. It closes the
+    descriptor.
     """
     failure: hoop_failure
     n: cython.int = hoop_read_failure(reader, cython.address(failure))
@@ -222,6 +228,6 @@ def outcome(reader: cython.int):
 
 
 def count_launches() -> int:
-    """How many children may still be on their way to their program. For tests."""
+    """Return how many children may still be on the way to their program. For tests."""
     hoop_sweep()
     return hoop_count_launches()

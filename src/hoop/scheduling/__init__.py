@@ -1,1 +1,4 @@
-"""Callbacks, timers, futures and tasks: all that takes turns, and the part of a loop that it needs."""
+"""Callbacks, timers, coroutines, futures and tasks, and the part of the event loop that they need.
+
+Nothing here is public. Users import `Future`, `Task` and the others from `hoop`.
+"""

@@ -1,4 +1,4 @@
 from hoop._c.python cimport Ref
 
 cdef class Attributed:
-    cdef Ref attributes                 # __dict__, made when first needed; owned
+    cdef Ref attributes                 # the __dict__, made when first needed; owned

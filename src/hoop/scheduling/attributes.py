@@ -1,7 +1,8 @@
-"""Objects that take attributes of any name, as asyncio's do: `transport.write = mock`, `writer.user = user`.
+"""Objects that take attributes of any name, as asyncio's do: `transport.write = mock`, `writer.user =
+user`.
 
-The dictionary is made when the first of them is set: until then it costs a pointer, and C code that finds
-that NULL knows that nobody has put a method in the place of the class's.
+An object has no dictionary until the first attribute is set. Until then it costs a null pointer. C code
+that finds the null pointer knows that no instance attribute hides a method of the class.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from cython.cimports.hoop._c.python import (
 
 @cython.cclass
 class Attributed:
-    """An object with attributes of any name. An instance's method goes before the class's."""
+    """An object with attributes of any name. As usual, an instance's attribute hides a method of its class.
+    """
 
     def __dealloc__(self):
         Py_XDECREF(self.attributes)
@@ -35,7 +37,8 @@ class Attributed:
 
 
 # ---- slots that Cython cannot spell ------------------------------------------------------------------
-# Those of subclasses call these. There were none before: the field is all that this class has.
+# Subclasses with slots of their own call these. There is no former slot to call: the class has only this
+# field.
 
 
 @cython.cfunc

@@ -6,53 +6,54 @@ from hoop.scheduling.handle cimport Handle
 from hoop.drivers.op cimport Op
 from hoop.scheduling.timers cimport Timers
 
-# The parts of a loop that futures, tasks and transports need.
+# The part of the event loop that futures, tasks and transports use.
 cdef class LoopBase(ReadyRing):
     cdef Driver driver
     cdef Timers timers
     cdef list dirty                     # ops with something to send before the loop sleeps
-    cdef list flushing                  # the dirty list of the time before, used again
+    cdef list flushing                  # the dirty list of the last flush, to be used again
     cdef bint together                  # several streams send now: let the driver make the calls
-    # While connections are served: see outbox.py.
-    cdef bint attends                   # there is something to see to once what runs has ended
-    cdef unsigned int waiting           # connections whose writes wait for others'
-    cdef bint replies_wait              # some of them were written by tasks
-    cdef long long waiting_since        # when the first began to, in nanoseconds
-    cdef hoop_effort effort             # what had been done when the first of those began to wait
-    cdef long long flushing_at          # the time, while what has waited is sent; else 0
-    cdef object timed                   # a connection that has written, if the end of the callback is timed
-    cdef bint times_another             # or that of what runs after
-    cdef dict transports                # descriptor -> open transport; owns them
-    cdef object wake_context            # where callbacks run that only wake a task of ours
+    # State of writes that wait for other connections' writes: see net/outbox.py.
+    cdef bint attends                   # served() is to be called when the current callback ends
+    cdef unsigned int waiting           # how many connections have such a write
+    cdef bint replies_wait              # some of those writes were made by tasks
+    cdef long long waiting_since        # when the first of them began to wait, in nanoseconds
+    cdef hoop_effort effort             # the thread's effort when the first of them began to wait
+    cdef long long flushing_at          # the time when flush_waiting() began; 0 outside of it
+    cdef object timed                   # a connection that wrote, to measure when its callback ends
+    cdef bint times_another             # measure the next callback, too
+    cdef dict transports                # open transports by descriptor; owns them
+    cdef object wake_context            # the context of callbacks that only wake a native task
     cdef bint closed, stopping, debug
-    cdef bint own_soon                  # call_soon() is not ours: it is to see the steps of tasks
-    cdef bint asleep                    # in a blocking poll, and nobody has woken it yet
-    # The turn that asks the driver next, however busy the loop is. 0: the next one, since something was done
-    # that may be news to another descriptor of this loop. (A driver that announces needs none of it.)
+    cdef bint own_soon                  # call_soon() is overridden: call it for each step of a task
+    cdef bint asleep                    # in a poll that blocks, and nobody has woken it yet
+    # The turn in which the loop asks the driver next, even if it is busy. 0 means the next turn, because a
+    # callback did something that may make another descriptor ready. Drivers that announce events do not
+    # need it.
     cdef unsigned long look_at
-    cdef unsigned long thread           # that runs the loop; 0 when it is not running
+    cdef unsigned long thread           # the thread that runs the loop; 0 while it is not running
 
-    # The task that asyncio.current_task() names, and its context, in which the thread is. Both are put
-    # down lazily: they stay until something that is not this task is about to run. Borrowed from
-    # `current_tasks` and from the thread.
+    # The task that asyncio.current_task() names, and its context, which the thread has entered. The loop
+    # leaves both late, just before it runs something other than this task. Borrowed from `current_tasks`
+    # and from the thread.
     cdef Ref entered
     cdef Ref entered_context
-    cdef dict current_tasks             # asyncio's {loop: task}; None from Python 3.14 on
+    cdef dict current_tasks             # asyncio's dictionary of them; None from Python 3.14 on
     cdef Ref first_task                 # unfinished native tasks, linked through them; all owned
-    cdef Ref running                    # the runnable whose turn it is; owned
-    cdef unsigned long left             # how many more this turn will run
+    cdef Ref running                    # the runnable that is running; owned
+    cdef unsigned long left             # how many more runnables this turn will run
 
-    # Where transports receive: one hot buffer for all of them.
+    # Transports receive into one buffer, which stays in the processor's cache.
     cdef char *scratch
-    cdef void *datagrams                # the same for datagram transports, by the batch
-    cdef object tls_workspace           # what its TLS connections share; None until there is one
+    cdef void *datagrams                # the same for datagram transports, with room for several datagrams
+    cdef object tls_workspace           # memory that its TLS connections share; None until there is one
 
-    # Counters for whoever looks on. Plain fields, never reset.
+    # Counters for counters(). They are never reset.
     cdef readonly unsigned long turns, callbacks, ready_max
     cdef readonly double lag_max        # seconds by which the latest timer was late
-    # Measure the time that each task keeps the loop busy.
+    # Whether to measure how long each task keeps the loop busy.
     cdef public bint measuring
-    # In debug mode: when the turn or its last lap began, and the longest lap and what was called in it.
+    # For debug mode: when the current call of user code began, the longest call, and the function called.
     cdef long long lap_began_ns, lap_max_ns
     cdef object slowest
 
@@ -75,14 +76,14 @@ cdef class LoopBase(ReadyRing):
     cdef int flush_dirty(self) except -1
     cdef int flush_waiting(self) except -1
     cdef bint steps_for_reply(self, Ref r, unsigned long i) noexcept
-    # Whether what runs next serves a connection: hands its protocol what came, or is a task woken by that.
+    # Whether the next runnable hands received data to a protocol, or is a task that such data has woken.
     cdef inline bint serves_more(self) noexcept:
         cdef Ref r
         if self.left == 0:
             return False
         r = self.ring[self.head & self.mask]
         return (<Runnable>r).is_receiver or self.steps_for_reply(r, self.head)
-    # Whether what runs next hands a protocol what came for it.
+    # Whether the next runnable hands received data to a protocol.
     cdef inline bint hands_out_more(self) noexcept:
         return self.left != 0 and (<Runnable>self.ring[self.head & self.mask]).is_receiver
     cdef int check_open(self) except -1
@@ -92,7 +93,8 @@ cdef class LoopBase(ReadyRing):
     cdef void *datagram_buffer(self, size_t size)
 
 cdef enum:
-    # Connections whose writes leave together: by the batch a system call is cheap enough.
+    # At most so many connections' writes wait for each other. More would save hardly anything per system
+    # call.
     TOGETHER_MAX = 32
     SCRATCH_BYTES = 262144              # as much as asyncio's transports receive at once
 

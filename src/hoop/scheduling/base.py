@@ -1,6 +1,7 @@
-"""The parts of a loop that futures, tasks and transports need: queue, timers, driver, current task.
+"""The part of the event loop that futures, tasks and transports use: queue, timers, driver, current task.
 
-This is the loop without its turn, so that the classes which the loop runs can be compiled before it.
+This part does not run the loop: `hoop.loop.turn` does. So the classes that the loop runs can be compiled
+before it.
 
 The loop owns its open transports (`transports`), its unfinished tasks (a list linked through them, from
 `first_task` on), and the buffers that all its connections receive into, one after the other.
@@ -43,30 +44,33 @@ from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
 from cython.cimports.hoop.scheduling.handle import Handle, new_handle
 from cython.cimports.hoop.scheduling.timers import Timers
 
-# Python 3.14 keeps the current task in the thread's state, behind this function.
+# Python 3.14 keeps the current task in the thread's state. This function changes it.
 _swap_current_task = cython.declare(object, getattr(asyncio.tasks, "_swap_current_task", None))
 
 
 def _current_tasks_dict():
-    """asyncio's own {loop: task}; None from Python 3.14 on, where only its Python half goes by it."""
+    """Return asyncio's own dictionary of current tasks by loop.
+
+    None from Python 3.14 on, where only asyncio's Python code uses it.
+    """
     return asyncio.tasks._current_tasks if sys.version_info < (3, 14) else None
 
 
 _current_tasks = cython.declare(dict, _current_tasks_dict())
 
-# A program may make these by name. A method of one's on the ring is that which wakes it.
+# A program may make asyncio's tasks by hand. Each step of one is a method of the task on the ready ring.
 _asyncio_task = cython.declare(object, asyncio.tasks.Task)
 
 
 @cython.cfunc
 def as_native(loop) -> LoopBase:
-    """The loop if it is one of ours, else None. No type property of a mock can fool it."""
+    """Return the loop if it is hoop's, else None. It looks at the true type, which no mock can change."""
     return cython.cast(LoopBase, loop) if isinstance(loop, LoopBase) else None
 
 
 @cython.cclass
 class LoopBase(ReadyRing):
-    """What the compiled objects know of their loop."""
+    """The fields and methods of the loop that compiled objects use."""
 
     def __cinit__(self):
         self.timers = Timers()
@@ -83,7 +87,7 @@ class LoopBase(ReadyRing):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def enter_task(self, task: Ref, context: Ref) -> cython.int:
-        """Make another task the current one, and its context the thread's."""
+        """Make a task the current one, and enter its context in this thread."""
         if self.entered is not cython.NULL:
             self.leave_context()
         if PyContext_Enter(context) < 0:
@@ -101,7 +105,7 @@ class LoopBase(ReadyRing):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def leave_task(self) -> cython.int:
-        """Put the current task down."""
+        """Leave the current task and its context."""
         self.leave_context()
         return self.forget_current()
 
@@ -110,7 +114,8 @@ class LoopBase(ReadyRing):
     def leave_context(self) -> cython.int:
         self.entered = cython.NULL
         if PyContext_Exit(self.entered_context) < 0:
-            # Somebody's C code left the thread in another one. What is to run next is not to blame.
+            # C code of the task has entered another context. The next callback is not to blame, so only
+            # report it.
             context = {"message": "A task left another context entered"}
             context["exception"] = hoop_take_exception()
             self.call_exception_handler(context)
@@ -122,12 +127,12 @@ class LoopBase(ReadyRing):
         if self.current_tasks is None:
             _swap_current_task(self, None)
         elif PyDict_DelItem(ref(self.current_tasks), ref(self)) < 0:
-            PyErr_Clear()  # somebody called asyncio's _leave_task() by hand: it is gone already
+            PyErr_Clear()  # somebody called asyncio's _leave_task() by hand, so the entry is gone already
         return 0
 
     @cython.cfunc
     def soon(self, callback, args: tuple, context) -> Handle:
-        """call_soon without its checks; `context` None means a copy of the current one."""
+        """call_soon() without its checks; `context` None means a copy of the current one."""
         handle: Handle = new_handle(callback, args, context, self)
         self.push(handle)
         return handle
@@ -141,7 +146,10 @@ class LoopBase(ReadyRing):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def unmark_dirty(self, op: Op) -> cython.int:
-        """It has flushed by itself. Further up the list it may stay: there is nothing to flush."""
+        """Take an op that has nothing left to send off the list, if it is the last one there.
+
+        Elsewhere in the list it may stay, as flushing it does nothing.
+        """
         n: cython.Py_ssize_t = len(self.dirty)
         if n and PyList_GET_ITEM(self.dirty, n - 1) == ref(op):
             self.dirty.pop()
@@ -150,7 +158,7 @@ class LoopBase(ReadyRing):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush_dirty(self) -> cython.int:
-        """Let every op with something to send, send it. What they write meanwhile is for the next time."""
+        """Let every op on the dirty list send. If they write more meanwhile, the next call sends it."""
         op: Op
         ops: list = self.dirty
         self.dirty = self.flushing
@@ -165,7 +173,7 @@ class LoopBase(ReadyRing):
                 op.flush()
         finally:
             self.together = False
-            if done < len(ops):  # a BaseException: the others are flushed next time
+            if done < len(ops):  # a BaseException ended the loop: flush the other ops the next time
                 self.dirty.extend(ops[done:])
             ops.clear()
         return 0
@@ -173,20 +181,22 @@ class LoopBase(ReadyRing):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush_waiting(self) -> cython.int:
-        """No other connection is served now, or not soon enough: send what was written meanwhile."""
+        """Send the writes that waited for other connections."""
         self.flushing_at = hoop_now_ns()
         try:
             self.flush_dirty()
         finally:
             self.flushing_at = 0
-        if self.left:  # else the loop's next step is to ask the driver
+        if self.left:  # otherwise the loop asks the driver next anyway
             return self.driver.tell()
         return 0
 
     @cython.cfunc
     @cython.exceptval(check=False)
     def steps_for_reply(self, r: Ref, i: cython.ulong) -> cython.bint:
-        """Whether it, at `i` on the ring, is a step of a task that was woken, or made, by what came."""
+        """Whether `r`, at `i` on the ready ring, is a step of a task that received data has woken or
+        started.
+        """
         if i - self.woken_from >= self.woken_to - self.woken_from:
             return False
         runnable: Runnable = cython.cast(Runnable, r)
@@ -214,7 +224,7 @@ class LoopBase(ReadyRing):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def lap(self, called) -> cython.int:
-        """In debug mode: a turn of ours has called a function of the user's, and may call another."""
+        """Measure, in debug mode, how long a function of the user's took. One callback may call several."""
         now: cython.longlong = hoop_now_ns()
         took: cython.longlong = now - self.lap_began_ns
         self.lap_began_ns = now
@@ -241,16 +251,21 @@ class LoopBase(ReadyRing):
 
     @property
     def current_runnable(self):
-        """What the loop is running now: a task, a handle or an op; None between two of them."""
+        """Return the task, handle or op that the loop is running; None between two of them."""
         return None if self.running is cython.NULL else cython.cast(object, self.running)
 
     def counters(self) -> dict:
-        """Plain counters of what the loop did since it was made.
+        """Return counters of what the loop did since it was made.
 
-        turns, callbacks (runnables run), ready_max (the longest queue a turn began with), sleeps and
-        wakes (how often the loop waited in the kernel; how often another thread woke it), spins and
-        spins_in_vain (how often it looked again and again instead; how often it slept after all), lag_max
-        (seconds by which the latest timer was late).
+            turns               iterations of the loop
+            callbacks           handles, task steps and operations that it ran
+            ready_max           the longest queue with which an iteration began
+            sleeps, wakes       how often it waited in the kernel, and how often another thread woke it
+            spins               how often it looked for events again and again before it would have slept
+            spins_in_vain       how often that found nothing
+            lag_max             seconds by which the latest timer was late
+
+        The loop never resets them.
         """
         return {
             "turns": self.turns,

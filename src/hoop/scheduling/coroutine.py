@@ -1,10 +1,12 @@
-"""Coroutines in C: what an awaitable method gives, with no coroutine object and no frame.
+"""Coroutines in C: the awaitables that `queue.get()`, `lock.acquire()` and other methods return.
 
-`await queue.get()` makes one small object, used again for the next; if there is an item it never suspends.
-Still it is a coroutine to whoever looks: create_task(), wait_for() and gather() take it, nothing happens
-before it is awaited, and dropping it unawaited is warned of. Only inspect.iscoroutine() wants Python's own.
+`await queue.get()` makes one small object, and no frame. The object's memory is used again for the next
+one. If the queue has an item, the await never suspends.
 
-What such a coroutine does is a Method, of which there is one object for each kind.
+Such an object behaves as a coroutine. create_task(), wait_for() and gather() take it, it does nothing
+before it is awaited, and Python warns if it never is. Only inspect.iscoroutine() says False.
+
+The steps are in a Method: there is one such object for each kind of coroutine.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from cython.cimports.hoop._c.python import (
 )
 from cython.cimports.hoop.scheduling.future import FINISHED, PENDING, Future, thrown_exception
 
-# Python's own words for a coroutine that was dropped. A name of CPython's for itself, so maybe not there.
+# Python's function that warns of a coroutine that was never awaited. It is private, and may be missing.
 _warn_unawaited = cython.declare(object, getattr(warnings, "_warn_unawaited_coroutine", None))
 
 
@@ -73,11 +75,11 @@ class NativeCoroutine:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def advance(self, error) -> cython.int:
-        """Take a step, with an exception raised where the coroutine is, unless that is None."""
+        """Take a step. An `error` that is not None is raised where the coroutine waits."""
         progress: cython.int = RAISED
         phase: cython.uchar = self.phase
         self.phase = ENDED
-        try:  # with `finally`, which costs nothing on the way through; `except` would
+        try:  # `finally` costs nothing unless an exception comes; `except` would
             if phase == CREATED:
                 if error is not None:
                     raise error
@@ -98,7 +100,7 @@ class NativeCoroutine:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def resume(self, error) -> cython.int:
-        """The step after a wait for a future, or for a turn."""
+        """Take the step after a wait for a future, or for one turn of the loop."""
         if error is None and self.future is not None and not _has_result(self.future):
             error = _failure(self.future)
         if error is None:
@@ -108,7 +110,7 @@ class NativeCoroutine:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def advance_inner(self, error) -> cython.int:
-        """A step of the coroutine that this one waits for; if that is over, one of this."""
+        """Take a step of the inner coroutine, for which this one waits. If that ends, go on with this one."""
         inner = self.inner
         try:
             if type(inner) is NativeCoroutine:
@@ -137,7 +139,7 @@ class NativeCoroutine:
         return self
 
     def send(self, value, /):
-        """Go on until the next future, which is returned. Raises StopIteration with the result."""
+        """Go on until the next future, and return it. Raises StopIteration with the result."""
         if self.phase == CREATED and value is not None:
             raise TypeError("can't send non-None value to a just-started coroutine")
         if self.advance(None) == WAITS:
@@ -145,13 +147,13 @@ class NativeCoroutine:
         raise StopIteration(self.value)
 
     def throw(self, typ, val=None, tb=None, /):
-        """Raise an exception where the coroutine is, and go on as send() does."""
+        """Raise an exception where the coroutine waits, and go on as send() does."""
         if self.advance(thrown_exception(typ, val, tb)) == WAITS:
             return self.future
         raise StopIteration(self.value)
 
     def close(self):
-        """End it where it is. It does nothing more if it was not awaited yet."""
+        """End the coroutine where it waits. Does nothing if it was not awaited yet, or is over."""
         if self.phase != SUSPENDED:
             self.phase = ENDED
             return
@@ -177,7 +179,7 @@ class NativeCoroutine:
                 self.phase = ENDED
 
     def __getattr__(self, name):
-        # As properties Cython would take these for the class's own.
+        # As properties Cython would take these for the names of the class.
         if name == "__qualname__":
             return self.title()
         if name == "__name__":
@@ -187,7 +189,7 @@ class NativeCoroutine:
     @cython.cfunc
     def title(self) -> str:
         if self.method is cython.NULL:
-            return "nothing"  # somebody made it by its class
+            return "nothing"  # a program called the class itself
         return cython.cast(Method, self.method).title(self)
 
     @property
@@ -200,7 +202,7 @@ class NativeCoroutine:
 
 @cython.cclass
 class Method:
-    """What a coroutine does, step by step. It comes to WAITS or OVER, or raises."""
+    """The steps of a kind of coroutine. Each returns WAITS or OVER, or raises."""
 
     def __init__(self, name, owner: type):
         self.name = name
@@ -228,7 +230,9 @@ class Method:
 
 @cython.cfunc
 def wrong_owner(method: Method, owner) -> object:
-    """What `Lock.acquire(nonsense)` raises: a `binding` function takes anything for its self."""
+    """Return the error for a call like `Lock.acquire(nonsense)`. A `binding` function accepts anything as
+    self.
+    """
     return TypeError(f"{method.owner.__name__}.{method.name}() is not for {owner!r}")
 
 
@@ -257,7 +261,7 @@ def new_coroutine_of_two(method: Method, owner, value, extra) -> object:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def mark_coroutine_function(function) -> cython.int:
-    """Let inspect and asyncio take a `binding` function for the coroutine function that it is."""
+    """Mark a `binding` function, so that inspect and asyncio see a coroutine function."""
     if hasattr(inspect, "markcoroutinefunction"):
         inspect.markcoroutinefunction(function)
     if hasattr(coroutines, "_is_coroutine"):
@@ -266,7 +270,7 @@ def mark_coroutine_function(function) -> cython.int:
 
 
 async def _awaiting(awaitable):
-    """`await` as Python does it, for what is not ours."""
+    """Await any object of Python's, to drive it from a coroutine in C."""
     await awaitable
 
 
@@ -274,7 +278,7 @@ async def _awaiting(awaitable):
 @cython.inline
 @cython.exceptval(check=False)
 def _has_result(future) -> cython.bint:
-    """Whether it is known at a glance that the future has a result."""
+    """Whether a native future has a result. This asks only for what costs nothing."""
     return (
         type(future) is Future
         and cython.cast(Future, future).state == FINISHED
@@ -285,7 +289,7 @@ def _has_result(future) -> cython.bint:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _check_raised() -> cython.int:
-    """Nobody may take a StopIteration for the end of the coroutine."""
+    """Turn a StopIteration into a RuntimeError, as Python does. It would look like the coroutine's end."""
     exc = sys.exc_info()[1]
     if is_error(exc, StopIteration):
         raise RuntimeError("coroutine raised StopIteration") from exc
@@ -294,7 +298,7 @@ def _check_raised() -> cython.int:
 
 @cython.cfunc
 def _failure(future) -> object:
-    """The exception with which awaiting the future now would end, or None."""
+    """Return the exception that awaiting the future would raise now, or None."""
     if type(future) is Future and cython.cast(Future, future).state != PENDING:
         return cython.cast(Future, future).take_error()
     try:
@@ -314,7 +318,7 @@ spare_coroutines = cython.declare(hoop_spares)
 
 @cython.cfunc
 def coroutine_iternext(c: NativeCoroutine | None) -> Ref:
-    """tp_iternext: what `await` calls."""
+    """tp_iternext: `await` calls it."""
     if c.advance(None) == WAITS:
         return own(c.future)
     return hoop_iter_return(ref(c.value))
@@ -323,10 +327,12 @@ def coroutine_iternext(c: NativeCoroutine | None) -> Ref:
 @cython.cfunc
 @cython.exceptval(check=False)
 def coroutine_dealloc(o: Ref) -> cython.void:
-    """tp_dealloc: call the finaliser only if it has not ended, and keep the memory for the next one.
-    Nothing here may count references to `o`."""
+    """tp_dealloc: call the finaliser unless the coroutine has ended, and keep the memory for the next one.
+
+    Code here must not count references to `o`.
+    """
     if cython.cast(NativeCoroutine, o).phase != ENDED and PyObject_CallFinalizerFromDealloc(o) < 0:
-        return  # somebody kept it
+        return  # the finaliser has brought it back to life
     hoop_drop_stop()
     if hoop_may_spare(cython.address(spare_coroutines), NativeCoroutine, o):
         cython.cast(NativeCoroutine, o).owner = None

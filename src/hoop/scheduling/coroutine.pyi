@@ -3,7 +3,7 @@ from typing import Any, TypeVar, final
 
 _T_co = TypeVar("_T_co", covariant=True)
 
-# What the coroutine functions of locks, queues and others return at run time.
+# The awaitable that methods of locks, queues and others return.
 @final
 class NativeCoroutine(Coroutine[Any, Any, _T_co]):
     def __await__(self) -> Any: ...

@@ -1,4 +1,4 @@
-"""A callback that waits for its turn: what call_soon() returns."""
+"""Callbacks that wait to be called: call_soon() returns a Handle."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _format_callback_source = cython.declare(object, _format_callback)
 
 @cython.cclass
 class Handle(Runnable):
-    """A callback that will run once, in its context. See asyncio.Handle."""
+    """A callback that the loop will call once, in its context. See asyncio.Handle."""
 
     @property
     def __class__(self):
@@ -48,7 +48,7 @@ class Handle(Runnable):
         if PyContext_Enter(context) < 0:
             return -1
         result = hoop_call(ref(self.callback), ref(self.args))
-        if PyContext_Exit(context) < 0:  # its C code has left another one entered
+        if PyContext_Exit(context) < 0:  # C code of the callback has entered another context
             Py_XDECREF(result)
             return -1
         if result is cython.NULL:
@@ -57,7 +57,7 @@ class Handle(Runnable):
         return 0
 
     def _run(self):
-        """Run it now. asyncio's own code calls this for handles it was given."""
+        """Call it now. asyncio's own code uses this for handles it was given."""
         try:
             self.run()
         except (SystemExit, KeyboardInterrupt):
@@ -66,7 +66,7 @@ class Handle(Runnable):
             self.loop.call_exception_handler(self.failure(exc))
 
     def failure(self, exc):
-        """The context for the loop's exception handler when the callback raised `exc`."""
+        """Return the context for the loop's exception handler when the callback raised `exc`."""
         source = _format_callback_source(self.callback, self.args)
         context = {
             "message": f"Exception in callback {source}",
@@ -78,7 +78,7 @@ class Handle(Runnable):
         return context
 
     def cancel(self):
-        """Do not run the callback. Its turn may have come already: then this does nothing."""
+        """Do not call the callback. Does nothing if it was called already."""
         if not self.is_cancelled:
             self.is_cancelled = True
             if self.loop is not None and self.loop.get_debug():
@@ -91,7 +91,7 @@ class Handle(Runnable):
         return self.is_cancelled
 
     def get_context(self):
-        """The contextvars.Context in which the callback runs."""
+        """Return the contextvars.Context in which the callback is called."""
         return self.context
 
     @cython.cfunc
@@ -112,7 +112,7 @@ class Handle(Runnable):
             return self.saved_repr
         return f"<{' '.join(self.info())}>"
 
-    # The names that asyncio's own code and its debuggers read.
+    # Names that asyncio's own code and debuggers read.
     @property
     def _callback(self):
         return self.callback
@@ -140,7 +140,7 @@ class Handle(Runnable):
 
 @cython.cfunc
 def new_handle(callback, args: tuple, context, loop) -> Handle:
-    """A handle; `context` None means a copy of the current one."""
+    """Make a handle; `context` None means a copy of the current one."""
     spare: Ref = hoop_revive(cython.address(spare_handles))
     handle: Handle = Handle.__new__(Handle) if spare is cython.NULL else take(spare)
     handle.callback = callback
@@ -157,7 +157,7 @@ _handle_dealloc = cython.declare(destructor, cython.NULL)
 @cython.cfunc
 @cython.exceptval(check=False)
 def empty_handle(o: Ref) -> cython.void:
-    """Let go of what a dying handle holds, so that it can be used again."""
+    """Drop everything that a dying handle holds, so that its memory can be used again."""
     cython.cast(Handle, o).callback = None
     cython.cast(Handle, o).args = None
     cython.cast(Handle, o).context = None
@@ -170,7 +170,7 @@ def empty_handle(o: Ref) -> cython.void:
 @cython.cfunc
 @cython.exceptval(check=False)
 def handle_dealloc(o: Ref) -> cython.void:
-    """tp_dealloc: keep the memory for the next handle. Nothing here may count references to `o`."""
+    """tp_dealloc: keep the memory for the next handle. Code here must not count references to `o`."""
     if hoop_may_spare(cython.address(spare_handles), Handle, o):
         empty_handle(o)
         if hoop_spare(cython.address(spare_handles), o):

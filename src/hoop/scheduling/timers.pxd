@@ -2,20 +2,20 @@ from hoop._c.python cimport Ref
 from hoop.scheduling.handle cimport Handle
 
 cdef class TimerHandle(Handle):
-    cdef double deadline            # loop.time() at which it is due
-    cdef object when_given          # the object given to call_at, if it was not a float
-    cdef Timers timers              # the heap it waits in; None once it left it
+    cdef double deadline            # due when loop.time() reaches this
+    cdef object when_given          # the object given to call_at(), if it was not a float
+    cdef Timers timers              # the heap that it waits in; None once it has left
 
 cdef struct Entry:
-    double deadline                 # NaN is stored as "due since ever"
-    unsigned long number            # first come, first served among equal deadlines
+    double deadline                 # minus infinity if NaN was given
+    unsigned long number            # orders entries with equal deadlines
     Ref handle                      # owned
 
 cdef class Timers:
     cdef object gc_marker           # an object field, so that the type is garbage-collected
     cdef Entry *heap
     cdef Py_ssize_t count, capacity
-    cdef Py_ssize_t cancelled       # how many of them are cancelled
+    cdef Py_ssize_t cancelled       # how many of the entries are cancelled
     cdef unsigned long next_number
     cdef int add(self, TimerHandle handle) except -1
     cdef int on_cancel(self, TimerHandle handle) except -1

@@ -1,8 +1,10 @@
 """Timers: handles with a deadline, in a heap.
 
-A deadline is a float of seconds on the loop's clock and is never rounded. Timers with equal deadlines
-run in the order in which they were made. Cancelling marks the handle; the entry stays in the heap until
-it comes to the top, or until more than half of the entries are dead.
+A deadline is a float of seconds on the loop's clock, and is never rounded. Timers with equal deadlines run
+in the order in which they were made.
+
+Cancelling only marks the handle. Its entry leaves the heap when it comes to the top, or when more than half
+of the entries are cancelled.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ from cython.cimports.hoop._c.python import (
 )
 from cython.cimports.hoop.scheduling.handle import Handle, empty_handle
 
-ARITY = cython.declare(cython.Py_ssize_t, 4)  # a flat heap: fewer cache misses than a binary one
-# Fewer dead entries than this are not worth a sweep.
+ARITY = cython.declare(cython.Py_ssize_t, 4)  # four children per entry: fewer cache misses than with two
+# So few cancelled entries are not worth a sweep.
 COMPACT_FROM = cython.declare(cython.Py_ssize_t, 64)
 NEVER_WAIT = cython.declare(cython.double, float("-inf"))
 
@@ -44,14 +46,14 @@ _asyncio_timer_handle = cython.declare(object, asyncio.TimerHandle)
 
 @cython.cclass
 class TimerHandle(Handle):
-    """A callback that will run once, not before its deadline. See asyncio.TimerHandle."""
+    """A callback that the loop calls once, not before its deadline. See asyncio.TimerHandle."""
 
     @property
     def __class__(self):
         return _asyncio_timer_handle
 
     def when(self):
-        """The deadline, in seconds on the loop's clock (loop.time())."""
+        """Return the deadline, in seconds on the loop's clock (loop.time())."""
         return self.deadline if self.when_given is None else self.when_given
 
     @property
@@ -63,7 +65,7 @@ class TimerHandle(Handle):
         return self.timers is not None
 
     def cancel(self):
-        """Do not run the callback."""
+        """Do not call the callback."""
         if not self.is_cancelled:
             Handle.cancel(self)
             if self.timers is not None:
@@ -112,7 +114,7 @@ class TimerHandle(Handle):
 @cython.final
 @cython.cclass
 class Timers:
-    """A heap of timer handles, the next one due on top."""
+    """A heap of timer handles; the one with the earliest deadline is on top."""
 
     def __dealloc__(self):
         self.drop_all()
@@ -133,7 +135,7 @@ class Timers:
             self.heap = heap
             self.capacity = capacity
         entry.deadline = handle.deadline
-        if entry.deadline != entry.deadline:  # NaN compares with nothing: run it at once
+        if entry.deadline != entry.deadline:  # NaN compares with nothing, so the timer is due at once
             entry.deadline = NEVER_WAIT
         entry.number = self.next_number
         entry.handle = own(handle)
@@ -146,7 +148,9 @@ class Timers:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_cancel(self, handle: TimerHandle | None) -> cython.int:
-        """Count a dead entry; take it out at once where that is free, sweep when most are dead."""
+        """Count a cancelled entry. Take it out at once if it is easy to reach, and sweep when most are
+        cancelled.
+        """
         if self.count > 0 and self.heap[self.count - 1].handle == ref(handle):
             self.count -= 1
             handle.timers = None
@@ -159,7 +163,7 @@ class Timers:
 
     @cython.cfunc
     def pop(self) -> TimerHandle:
-        """Take the top out. There must be one."""
+        """Take the top out of the heap, which must not be empty."""
         handle: TimerHandle = take(self.heap[0].handle)
         self.count -= 1
         if self.count:
@@ -170,7 +174,7 @@ class Timers:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def drop_cancelled(self) -> cython.int:
-        """Take cancelled handles off the top, so that the top's deadline is worth waiting for."""
+        """Take cancelled handles off the top, so that the loop sleeps until a timer that will run."""
         while self.cancelled and self.count:
             if not cython.cast(TimerHandle, self.heap[0].handle).is_cancelled:
                 break
@@ -189,7 +193,7 @@ class Timers:
             if cython.cast(TimerHandle, self.heap[i].handle).is_cancelled:
                 handle: TimerHandle = take(self.heap[i].handle)
                 handle.timers = None
-                dead.append(handle)  # freed when the heap is whole again
+                dead.append(handle)  # free it only when the heap is whole again
             else:
                 self.heap[kept] = self.heap[i]
                 kept += 1
@@ -255,7 +259,7 @@ class Timers:
         return self.count
 
     def __iter__(self):
-        """The handles in the heap, cancelled ones too, in no particular order."""
+        """Iterate over the handles in the heap in no particular order, including cancelled ones."""
         i: cython.Py_ssize_t
         return iter([cython.cast(object, self.heap[i].handle) for i in range(self.count)])
 
@@ -264,7 +268,7 @@ class Timers:
 def new_timer(
     deadline: cython.double, when_given, callback, args: tuple, context, loop
 ) -> TimerHandle:
-    """A timer handle that is in no heap yet; `context` None means a copy of the current one."""
+    """Make a timer handle that is in no heap yet; `context` None means a copy of the current one."""
     spare: Ref = hoop_revive(cython.address(spare_timers))
     handle: TimerHandle = TimerHandle.__new__(TimerHandle) if spare is cython.NULL else take(spare)
     handle.callback = callback

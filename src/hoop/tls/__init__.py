@@ -1,1 +1,4 @@
-"""TLS on a connection: records, the layer between stream and protocol, the transport that users see."""
+"""TLS on a connection: records, a layer between stream and protocol, and the transport that protocols see.
+
+Nothing here is public. Users pass `ssl=` to loop.create_connection() and its like.
+"""

@@ -1,4 +1,4 @@
-"""The application above a layer: its protocol, called in the connection's context."""
+"""The side of a TLS layer that calls the application's protocol, in the connection's context."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _drained_protocol = cython.declare(object, asyncio.streams.FlowControlMixin)
 
 @cython.cclass
 class Application(Layer):
-    """A layer that has a protocol of its own above it. What becomes of failures is the subclass's to say."""
+    """A layer with another protocol above it. Its subclass decides what a failure means."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -67,7 +67,7 @@ class Application(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def tell_eof(self) -> cython.int:
-        """Call eof_received, the first time."""
+        """Call eof_received, if it was not called yet."""
         if self.app_state == MADE:
             self.app_state = EOF_TOLD
             self.tell("eof_received")
@@ -84,5 +84,5 @@ class Application(Layer):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def fail(self, exc, message: str) -> cython.int:
-        """The connection is broken, or its protocol is."""
+        """Called when the connection failed, or its protocol raised."""
         raise NotImplementedError(type(self).__name__)

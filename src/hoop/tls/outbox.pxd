@@ -4,33 +4,33 @@ from hoop.tls.records cimport Records
 from hoop.net.stream cimport StreamTransport
 
 cdef enum:
-    BATCH_BYTES = 65536                 # what is encrypted before the transport below is asked to send
+    BATCH_BYTES = 65536                 # how much to encrypt before the transport below sends
 
 cdef enum State:
     UNCONNECTED                         # before connection_made
     HANDSHAKE
     OPEN
-    FLUSHING                            # closing: what was written goes out
-    SHUTDOWN                            # close_notify was written; the peer's is awaited
+    FLUSHING                            # closing: the queue is sent first
+    SHUTDOWN                            # close_notify was sent, and the peer's is awaited
     ENDED
 
 cdef class SealOp(Op):
     cdef TlsOutbox outbox            # None once the connection is lost
 
 cdef class TlsOutbox(Application):
-    cdef object lower                   # the transport below; None until connected and once lost
-    cdef StreamTransport stream         # the same, if it is one of ours
+    cdef object lower                   # the transport below; None until connected, and once lost
+    cdef StreamTransport stream         # the same, if it is hoop's
     cdef Records records
     cdef SealOp seal_op
-    cdef bint is_dirty                  # on the loop's list of what to flush
-    cdef bint sealing                   # in flush(), which does not nest
-    cdef bint stuck                     # OpenSSL must be fed before it can encrypt more
+    cdef bint is_dirty                  # it is on the loop's dirty list
+    cdef bint sealing                   # inside of flush(), which does not nest
+    cdef bint stuck                     # OpenSSL needs data from the peer before it encrypts more
     cdef Py_ssize_t high_water, low_water
     cdef unsigned char state
-    cdef bint catching_up               # close() delivers what came before it
+    cdef bint catching_up               # close() is delivering data that was received before
     cdef bint writing_paused            # the application was told to pause
-    cdef bint lower_paused              # the transport below told us to pause writing
-    cdef unsigned int lost              # counts writes to nobody
+    cdef bint lower_paused              # the transport below told this layer to pause
+    cdef unsigned int lost              # counts writes after the connection was lost
 
     cdef int queue(self, bytes chunk) except -1
     cdef int queue_all(self, list chunks) except -1
@@ -48,5 +48,5 @@ cdef class TlsOutbox(Application):
     cdef int set_limits(self, object high, object low) except -1
     cdef int maybe_pause(self) except -1
     cdef int maybe_resume(self) except -1
-    # virtual, and the layer's
+    # virtual, defined by the layer
     cdef int finish_writing(self) except -1

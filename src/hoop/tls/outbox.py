@@ -1,7 +1,7 @@
-"""The outgoing half of a TLS connection: what the application writes is encrypted, and given to the stream.
+"""The sending half of a TLS connection: it encrypts the application's data and gives it to the stream.
 
-When is for the stream below to say, as for a connection without TLS: see outbox.py. What is to wait does so
-unencrypted, and leaves in as few records as possible.
+The stream below decides when data is sent, as for a connection without TLS: see net/outbox.py. Data that
+waits is not encrypted yet, so that it needs as few records as possible.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LOG_LOST_WRITES_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_C
 @cython.final
 @cython.cclass
 class SealOp(Op):
-    """Encrypts what a connection was to let wait."""
+    """Encrypts the data of a connection whose writes waited."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush(self) -> cython.int:
-        outbox: TlsOutbox = self.outbox  # what it calls may make it let go of this op
+        outbox: TlsOutbox = self.outbox  # a callback may set self.outbox to None
         if outbox is None:
             return 0
         outbox.is_dirty = False
@@ -36,7 +36,7 @@ class SealOp(Op):
 
 @cython.cclass
 class TlsOutbox(Application):
-    """Encrypts and sends. What becomes of the connection is the layer's to say."""
+    """Encrypts and sends. The layer, its subclass, decides what happens to the connection."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -55,7 +55,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def queue_all(self, chunks: list) -> cython.int:
-        """Several chunks of one write."""
+        """Queue several chunks of one write."""
         n: cython.Py_ssize_t = 0
         for chunk in chunks:
             n += len(chunk)
@@ -72,7 +72,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def is_to_wait(self, n: cython.Py_ssize_t) -> cython.bint:
-        """Whether n bytes wait, with nothing before them: the stream below knows how we write."""
+        """Whether n bytes wait, with nothing queued before them. The stream below knows how we write."""
         if self.state != OPEN or self.stream is None or n > WAITS_MAX or n >= self.high_water:
             return False
         return self.stream.is_to_wait(self.seal_op)
@@ -80,7 +80,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def go_on(self) -> cython.int:
-        """Encrypt what is queued, unless it waits for what others answer."""
+        """Encrypt what is queued, unless the stream lets it wait for other connections."""
         n: cython.Py_ssize_t = self.records.queued
         if (
             self.stream is None
@@ -96,7 +96,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush_waiting(self) -> cython.int:
-        """Somebody could see that something waits."""
+        """Send what waits, because the caller would notice that it does."""
         if self.stream is not None and self.stream.waits:
             return self.flush()
         return 0
@@ -104,7 +104,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def drain(self) -> cython.int:
-        """The application waits until what it wrote is sent. What it writes next begins anew."""
+        """Called by drain(): send what waits, and treat the next write as the first of its turn."""
         if self.stream is not None:
             self.stream.wrote_in = 0
         return self.flush_waiting()
@@ -121,7 +121,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def write_to_nobody(self) -> cython.int:
-        """The connection is closed: data is dropped, and a program that goes on writing is told."""
+        """Drop data that is written to a closed connection. After some times, warn in the log."""
         if self.lost >= LOG_LOST_WRITES_FROM:
             log.logger.warning("SSL connection is closed")
         self.lost += 1
@@ -130,11 +130,11 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush(self) -> cython.int:
-        """Encrypt what is queued and send it, for as long as the transport below takes it."""
+        """Encrypt what is queued and send it, as long as the transport below takes it."""
         if self.sealing or (self.state != OPEN and self.state != FLUSHING):
             return 0
         if self.records.workspace.busy or self.catching_up:
-            # Within a callback of an SSLContext, or of what close() delivers.
+            # Called from a callback of an SSLContext, or while close() delivers data.
             return self.mark_dirty()
         if self.stream is not None and self.stream.waits:
             self.stream.end_wait(self.seal_op)
@@ -163,7 +163,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def seal_batch(self) -> cython.int:
-        """Encrypt some records' worth, and send them with one system call."""
+        """Encrypt several records, and send them with one system call."""
         done: cython.Py_ssize_t = 0
         n: cython.Py_ssize_t
         records: Records = self.records
@@ -179,7 +179,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def send_outgoing(self) -> cython.int:
-        """Send what OpenSSL has to say of itself."""
+        """Send OpenSSL's own messages."""
         if self.lower is None:
             return 0
         self.put(self.records.take())
@@ -188,8 +188,10 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def put(self, sealed: bytes) -> cython.int:
-        """Give the transport below what is to be sent. Its write() may be somebody else's."""
-        stream: StreamTransport = self.stream  # a transport may tell of its end within a call
+        """Give encrypted data to the transport below. If that is not a stream, its write() may be the
+        user's.
+        """
+        stream: StreamTransport = self.stream  # a call may set self.stream to None
         if stream is not None and stream.attributes is cython.NULL:
             return stream.put(sealed)
         if sealed and self.lower is not None:
@@ -199,7 +201,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def push(self) -> cython.int:
-        """Have it sent: a stream waits for that."""
+        """Have a stream send what it was given."""
         stream: StreamTransport = self.stream
         if stream is not None:
             stream.flush()
@@ -232,10 +234,10 @@ class TlsOutbox(Application):
             return self.tell("resume_writing")
         return 0
 
-    # ---- what the layer does ----
+    # ---- methods of the layer ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def finish_writing(self) -> cython.int:
-        """Everything that OpenSSL takes before the shutdown was encrypted."""
+        """Called when everything was encrypted that OpenSSL takes before the shutdown."""
         raise NotImplementedError(type(self).__name__)

@@ -1,38 +1,38 @@
 cdef enum:
-    HEADER_BYTES = 5                    # of a record: its type, two of version, two of length
-    RECORD_BYTES = 16384                # the most that one record holds
-    SEALED_BYTES = 18432                # the most that a record is long behind its header
-    PLAIN_BYTES = 278528                # what one receive and a record that began before it can hold
+    HEADER_BYTES = 5                    # of a record's header: its type, two bytes of version, two of length
+    RECORD_BYTES = 16384                # the most data that one record holds
+    SEALED_BYTES = 18432                # the most bytes that follow a record's header
+    PLAIN_BYTES = 278528                # holds a full receive, and a record that began before it
 
-# Memory of ours, as OpenSSL's Python objects want to see it.
+# A stretch of memory, as a buffer that OpenSSL's Python objects accept.
 cdef class Window:
     cdef char *start
     cdef Py_ssize_t size
 
-# What the TLS connections of a loop share: each uses it for no longer than one call lasts.
+# Memory that the TLS connections of a loop share. Each uses it only during a call.
 cdef class Workspace:
-    cdef char *plain                    # PLAIN_BYTES into which is decrypted
-    cdef char *gathered                 # RECORD_BYTES in which small writes become one record
+    cdef char *plain                    # PLAIN_BYTES for decrypted data
+    cdef char *gathered                 # RECORD_BYTES to join small writes in one record
     cdef Window window
-    cdef tuple into_window              # the arguments of every read
-    cdef bint busy                      # in OpenSSL, which may call the user
+    cdef tuple into_window              # the arguments of every read()
+    cdef bint busy                      # inside of OpenSSL, which may call the user's code
 
 cdef class Records:
     cdef readonly object sslobj
     cdef object incoming, outgoing      # the BIOs
-    cdef object feed_bio, take_bio, decrypt, encrypt    # the C functions of all three
-    cdef bint is_known                  # they are Python's, as is what they do with memory
+    cdef object feed_bio, take_bio, decrypt, encrypt    # the C functions of those objects
+    cdef bint is_known                  # the objects are Python's own, so that `window` can be used
     cdef Workspace workspace
 
-    # Where in a record the incoming bytes are.
-    cdef unsigned char header           # bytes of the header seen, or UNKNOWN
-    cdef Py_ssize_t missing             # bytes of its body still to come
-    cdef bint whole                     # the last byte fed was a record's last
+    # How far the incoming bytes are in a record.
+    cdef unsigned char header           # how many bytes of the header were seen, or UNKNOWN
+    cdef Py_ssize_t missing             # how many bytes of its body are still missing
+    cdef bint whole                     # the last byte fed was the last of a record
 
-    # What waits to be encrypted: chunks from the `first` on, that one from `offset` on.
+    # Data to encrypt: the chunks from `first` on. The first `offset` bytes of that chunk are done.
     cdef list chunks
     cdef Py_ssize_t first, offset
-    cdef Py_ssize_t queued              # bytes in all of it
+    cdef Py_ssize_t queued              # how many bytes that is
 
     cdef bint handshake(self) except -1
     cdef bint shutdown(self) except -1

@@ -1,15 +1,16 @@
-"""The record layer of a TLS connection, without input and output: bytes go in and come out.
+"""The record layer of a TLS connection. It does no input or output: bytes are passed in and returned.
 
-Python's own OpenSSL does the cryptography. The user's SSLContext made an SSLObject on two memory BIOs; a
-handshake and a shutdown go through its methods, and per record only the C functions of these objects are
-called, on memory that all connections of a loop share. Where the context made something else, that is called
-as asyncio does, and gets memory of its own.
+Python's own OpenSSL does the cryptography, in an SSLObject that the user's SSLContext made on two memory
+BIOs. For handshake and shutdown this module calls methods of the SSLObject. For each record it calls only C
+functions, on memory that all connections of a loop share. If the context made another kind of object, that
+is called by its methods, as asyncio does.
 
-OpenSSL may call the user: a callback of the context can end this connection, or use another one of the loop.
-So whatever is used after a call is looked at again, and `busy` says that no other call may begin.
+OpenSSL may call the user's code: a callback of the context can close this connection, or use another one of
+the loop. So after each call everything is checked again, and `busy` forbids nested calls.
 
-Records are told apart here, by the length in their headers. So the BIO holds one at a time and stays
-small, and OpenSSL is not asked for what is not there yet: its exception costs as much as a record.
+This module splits the incoming bytes into records, by the lengths in their headers. So the BIO holds one
+record at a time and stays small. It also calls OpenSSL only when a record is complete, because the
+exception for an incomplete one would cost as much as a record.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ from cython.cimports.hoop._c.python import (
 )
 from cython.cimports.libc.string import memcpy
 
-UNKNOWN = cython.declare(cython.uchar, 255)  # `header`: these are no records that can be told apart
+UNKNOWN = cython.declare(cython.uchar, 255)  # the value of `header` if the bytes are no TLS records
 
-# OpenSSL needs more to go on. The second has no other meaning when there is no socket.
+# The exceptions by which OpenSSL asks for more data. Without a socket the second means nothing else.
 _MORE = cython.declare(tuple, (ssl.SSLWantReadError, ssl.SSLSyscallError))
 _pending = cython.declare(str, "pending")
 
@@ -49,7 +50,7 @@ _pending = cython.declare(str, "pending")
 @cython.cfunc
 @cython.exceptval(check=False)
 def needs_more() -> cython.bint:
-    """Whether what was raised only says that OpenSSL needs more to go on; then it is raised no longer."""
+    """Whether the raised exception only asks for more data. If so, it is cleared."""
     if PyErr_ExceptionMatches(ref(_MORE)):
         PyErr_Clear()
         return True
@@ -59,7 +60,7 @@ def needs_more() -> cython.bint:
 @cython.cfunc
 @cython.exceptval(-1, check=True)
 def as_count(n, most: cython.Py_ssize_t) -> cython.Py_ssize_t:
-    """How much of `most` bytes was taken: what says so may not be OpenSSL."""
+    """Return how many of `most` bytes write() took. It may be the user's, so check the number."""
     taken: cython.Py_ssize_t = n
     if not 0 <= taken <= most:
         raise ssl.SSLError(f"write() took {taken} of {most} bytes")
@@ -67,7 +68,7 @@ def as_count(n, most: cython.Py_ssize_t) -> cython.Py_ssize_t:
 
 
 def _is_known(sslobj):
-    """Whether reading and writing are those of Python's own SSLObject, and it has the C object behind it."""
+    """Whether read() and write() are those of Python's own SSLObject, with the C object behind it."""
     return (
         isinstance(sslobj, ssl.SSLObject)
         and all(
@@ -81,7 +82,7 @@ def _is_known(sslobj):
 @cython.final
 @cython.cclass
 class Window:
-    """Memory of ours, as OpenSSL's Python objects want to see it."""
+    """A stretch of memory, as a buffer that OpenSSL's Python objects accept."""
 
     def __getbuffer__(self, view: cython.pointer[Py_buffer], flags: cython.int):
         PyBuffer_FillInfo(view, self, self.start, self.size, False, flags)
@@ -90,7 +91,7 @@ class Window:
 @cython.final
 @cython.cclass
 class Workspace:
-    """What the TLS connections of a loop share: each uses it for no longer than one call lasts."""
+    """Memory that the TLS connections of a loop share. Each uses it only during a call."""
 
     def __cinit__(self):
         self.plain = cython.cast(cython.p_char, PyMem_Malloc(PLAIN_BYTES + RECORD_BYTES))
@@ -107,7 +108,7 @@ class Workspace:
 @cython.final
 @cython.cclass
 class Records:
-    """One connection's SSLObject, and what waits to be encrypted."""
+    """The SSLObject of one connection, and a queue of data to encrypt."""
 
     def __init__(self, sslobj, incoming, outgoing, workspace: Workspace):
         self.sslobj = sslobj
@@ -124,7 +125,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def close(self) -> cython.int:
-        """Let go of everything but the SSLObject. Nothing else may be called any more."""
+        """Drop everything but the SSLObject. Call nothing else afterwards."""
         self.incoming = self.outgoing = None
         self.feed_bio = self.take_bio = self.decrypt = self.encrypt = None
         self.chunks = []
@@ -134,7 +135,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def handshake(self) -> cython.bint:
-        """Go on with the handshake. Whether that completed it. Raises SSLError."""
+        """Continue the handshake. Returns whether it is complete. Raises SSLError."""
         self.workspace.busy = True
         try:
             self.sslobj.do_handshake()
@@ -147,7 +148,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def shutdown(self) -> cython.bint:
-        """Say close_notify, and look for the peer's. Whether that came. Raises SSLError."""
+        """Send close_notify, and look for the peer's. Returns whether that arrived. Raises SSLError."""
         self.workspace.busy = True
         try:
             self.sslobj.unwrap()
@@ -162,7 +163,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def feed_record(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """Give OpenSSL the bytes up to the end of a record; all if none ends. How many that were."""
+        """Give OpenSSL the bytes up to the end of a record, or all if none ends. Returns how many."""
         window: Window = self.workspace.window
         n = self.next_record(data, n)
         window.start = data
@@ -176,7 +177,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(check=False)
     def next_record(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """How many of the bytes belong to the record that is coming in; `whole` says if they end it."""
+        """Return how many of the bytes belong to the present record; `whole` tells whether they end it."""
         i: cython.Py_ssize_t = 0
         byte: cython.uchar
         while self.header < HEADER_BYTES:
@@ -195,7 +196,7 @@ class Records:
             i += 1
         if self.header == UNKNOWN or self.missing > SEALED_BYTES:
             self.header = UNKNOWN
-            self.whole = True  # OpenSSL will say what is wrong with it
+            self.whole = True  # let OpenSSL raise the error
             return n
         self.whole = n - i >= self.missing
         if not self.whole:
@@ -207,7 +208,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def unread(self) -> cython.Py_ssize_t:
-        """How many bytes were fed, and not yet looked at by OpenSSL."""
+        """Return how many bytes OpenSSL was given but has not read yet."""
         if self.incoming is None:
             return 0
         held = PyObject_GetAttr(self.incoming, _pending)
@@ -216,9 +217,9 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-2, check=False)
     def decrypt_record(self, into: cython.p_void, room: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """Decrypt one record, or as much of it as there is room for. How many bytes that gave.
+        """Decrypt one record, or the part of it that fits. Returns the number of bytes.
 
-        0 after the peer's close_notify, -1 if no record is complete. Raises SSLError.
+        0 means the peer's close_notify, -1 that no record is complete. Raises SSLError.
         """
         n: cython.Py_ssize_t
         workspace: Workspace = self.workspace
@@ -241,7 +242,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-2, check=False)
     def decrypt_by_name(self, into: cython.p_char, room: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """The same with an object that is none of Python's."""
+        """The same for an object that is not Python's own."""
         self.workspace.busy = True
         try:
             data: bytes = bytes(self.decrypt(room))
@@ -257,13 +258,13 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def skip(self) -> cython.int:
-        """Drop what was received, but not decrypted: a shutdown would stumble over it."""
+        """Decrypt and drop all data that was received, because the shutdown fails if some is left."""
         if self.decrypt is not None and (self.unread() or self.sslobj.pending()):
             try:
                 while self.decrypt_record(self.workspace.plain, RECORD_BYTES) > 0:
                     pass
             except ssl.SSLError:
-                pass  # the shutdown meets the same, and tells
+                pass  # the shutdown will raise the same error
         return 0
 
     # ---- out ----
@@ -271,7 +272,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def add(self, chunk: bytes) -> cython.int:
-        """Put a chunk that is not empty behind what waits to be encrypted."""
+        """Queue a chunk, which must not be empty."""
         self.chunks.append(chunk)
         self.queued += PyBytes_GET_SIZE(chunk)
         return 0
@@ -279,9 +280,9 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def encrypt_record(self) -> cython.Py_ssize_t:
-        """Encrypt as much of what waits as goes into a record. How many bytes.
+        """Encrypt as much of the queue as fits into a record. Returns how many bytes.
 
-        0 if OpenSSL has to be fed first. Raises SSLError.
+        0 means that OpenSSL needs data from the peer first. Raises SSLError.
         """
         chunk: bytes = cython.cast(bytes, self.chunks[self.first])
         start: cython.p_char = PyBytes_AS_STRING(chunk) + self.offset
@@ -302,7 +303,7 @@ class Records:
         if result is cython.NULL:
             return 0 if needs_more() else -1
         taken: cython.Py_ssize_t = as_count(take(result), n)
-        if self.encrypt is None:  # a callback of the context has ended the connection
+        if self.encrypt is None:  # a callback of the context has closed the connection
             return 0
         self.consume(taken)
         return taken
@@ -310,7 +311,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def gather(self) -> cython.Py_ssize_t:
-        """Copy a record's worth of small chunks to where they are one. How many bytes."""
+        """Copy small chunks together, as many as fit into a record. Returns the number of bytes."""
         chunk: bytes
         n: cython.Py_ssize_t
         i: cython.Py_ssize_t
@@ -329,7 +330,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def consume(self, n: cython.Py_ssize_t) -> cython.int:
-        """Forget the first n bytes of what waits."""
+        """Drop the first n bytes of the queue."""
         left: cython.Py_ssize_t
         self.queued -= n
         while n:
@@ -341,7 +342,7 @@ class Records:
             self.chunks[self.first] = None
             self.first += 1
             self.offset = 0
-        if 2 * self.first >= len(self.chunks):  # so that no chunk is moved more than once
+        if 2 * self.first >= len(self.chunks):  # so that each chunk is moved at most once
             del self.chunks[: self.first]
             self.first = 0
         return 0
@@ -349,7 +350,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def has_output(self) -> cython.bint:
-        """Whether OpenSSL has something to say that was not taken."""
+        """Whether OpenSSL has data to send that was not taken."""
         if self.outgoing is None:
             return False
         held = PyObject_GetAttr(self.outgoing, _pending)
@@ -357,5 +358,5 @@ class Records:
 
     @cython.cfunc
     def take(self) -> bytes:
-        """What OpenSSL has to say: encrypted records, or its part of a handshake. May be empty."""
+        """Take the data that OpenSSL wants to send: records, or its part of a handshake. May be empty."""
         return b"" if self.take_bio is None else self.take_bio()

@@ -1,4 +1,4 @@
-"""TLS connections: what is settled once for each. Their bytes are moved by `hoop.tls.transport`."""
+"""Sets up TLS connections. After that `hoop.tls.transport` moves their bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hoop.scheduling.task import Task
 
 try:
     import ssl
-except ImportError:  # a Python built without OpenSSL: asyncio goes without TLS too
+except ImportError:  # a Python built without OpenSSL: asyncio does without TLS, too
     HAS_SSL = False
 else:
     from hoop.tls.transport import SSLTransport
@@ -34,10 +34,11 @@ def new_transport(
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
 ) -> SSLTransport:
-    """A TLS transport that is not connected yet; its `_ssl_protocol` is for the transport below.
+    """Make a TLS transport that is not connected yet. Its `_ssl_protocol` is the protocol for the transport
+    below.
 
-    Without a context a client gets asyncio's default. Raises ValueError for timeouts that are not
-    positive, and whatever SSLContext.wrap_bio raises.
+    Without a context a client gets asyncio's default. Raises ValueError for timeouts that are not positive,
+    and any exception of SSLContext.wrap_bio().
     """
     if not HAS_SSL:
         raise RuntimeError("stdlib ssl module not available")
@@ -86,7 +87,7 @@ def accept(
     connection: socket.socket,
     extra: dict[str, Any],
 ) -> None:
-    """Serve an accepted connection. As in asyncio a failure is reported in debug mode only."""
+    """Serve an accepted connection. As in asyncio, a failure is reported in debug mode only."""
     protocol = transport = None
     try:
         protocol = protocol_factory()
@@ -109,20 +110,21 @@ def accept(
         if loop.get_debug():
             _report(loop, exc, protocol, transport)
     else:
-        # Started, so that whoever cancels it before its first turn ends the connection too.
+        # Take the first step now. A task that is cancelled before its first step would not close the
+        # connection.
         Task(_shake_hands(loop, waiter, protocol, transport), loop=loop, eager_start=True)
 
 
 async def _shake_hands(
     loop: Loop, waiter: asyncio.Future[None] | None, protocol: Any, transport: SSLTransport
 ) -> None:
-    """Wait for the handshake. Cancelled, as by who cancels all tasks to stop a server, end the connection."""
+    """Wait for the handshake. If the task is cancelled, perhaps with all tasks, close the connection."""
     try:
         await waiter  # type: ignore[misc]
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as exc:
-        waiter = None  # the exception's traceback has this frame
+        waiter = None  # the traceback of the exception refers to this frame
         transport.close()
         if loop.get_debug():
             _report(loop, exc, protocol, transport)
@@ -147,7 +149,7 @@ async def upgrade(
     sslcontext: ssl.SSLContext,
     **options: Any,
 ) -> SSLTransport:
-    """What loop.start_tls() does."""
+    """Do the work of loop.start_tls()."""
     if not HAS_SSL:
         raise RuntimeError("Python ssl module is not available")
     if not isinstance(sslcontext, ssl.SSLContext):
@@ -159,7 +161,7 @@ async def upgrade(
     waiter = loop.create_future()
     tls = new_transport(loop, protocol, sslcontext, waiter, connected=True, **options)
     layer = tls._ssl_protocol
-    # Nothing may come before connection_made().
+    # Nothing may be received before connection_made().
     transport.pause_reading()
     transport.set_protocol(layer)
     if isinstance(protocol, asyncio.StreamReaderProtocol):
@@ -172,13 +174,13 @@ async def upgrade(
         transport.close()
         connected.cancel()
         reading.cancel()
-        waiter = None  # the exception's traceback has this frame
+        waiter = None  # the traceback of the exception refers to this frame
         raise
     return tls
 
 
 def _take_over_reader(protocol: Any, transport: Any, tls: SSLTransport) -> None:
-    """What a StreamReader has received and not given out was meant for TLS. It reads from there now."""
+    """Move the data of a StreamReader to TLS, and let the reader read from there. It is encrypted data."""
     reader = protocol._stream_reader
     if reader is not None and reader._transport is transport:
         tls._ssl_protocol.data_received(reader._buffer)

@@ -1,4 +1,4 @@
-"""The transport of a TLS connection, as the application sees it. What it does is done by its layer."""
+"""The transport of a TLS connection, as the application sees it. It passes each call on to its TlsLayer."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cython.cimports.hoop.scheduling.attributes import Attributed
 from cython.cimports.hoop.scheduling.base import LoopBase
 from cython.cimports.hoop.tls.layer import TlsLayer
 
-# What isinstance() sees, and asyncio's sendfile fallback and tests by the name.
+# The class that isinstance() sees, and whose name asyncio's sendfile fallback and tests look for.
 _asyncio_transport = cython.declare(object, sslproto._SSLProtocolTransport)
 
 
 @cython.cclass
 class SSLTransport(Attributed):
-    """A TLS connection. See asyncio.Transport. Some programs know one by the SSL in its type's name.
+    """A TLS connection. See asyncio.Transport. Some programs look for "SSL" in the name of its type.
 
-    Made with the arguments of a TlsLayer, less the transport.
+    Its arguments are those of a TlsLayer, without the transport.
     """
 
     @property
@@ -37,9 +37,9 @@ class SSLTransport(Attributed):
         return f"<{type(self).__name__} {self.tls.describe()}>"
 
     def get_extra_info(self, name, default=None):
-        """What is known of the connection, as of the transport below, and of its TLS after the handshake.
+        """Return a fact about the connection, as the transport below does. See asyncio.BaseTransport.
 
-        "sslcontext", "ssl_object", "peercert", "cipher", "compression". See asyncio.BaseTransport.
+        TLS adds "sslcontext" and "ssl_object", and after the handshake "peercert", "cipher", "compression".
         """
         if name in self.tls.extra:
             return self.tls.extra[name]
@@ -52,7 +52,7 @@ class SSLTransport(Attributed):
         self.tls.bind_protocol(protocol)
 
     def get_protocol(self):
-        """The protocol; None once the connection is lost."""
+        """Return the protocol; None once the connection is lost."""
         return self.tls.protocol
 
     # ---- receiving ----
@@ -62,34 +62,37 @@ class SSLTransport(Attributed):
         return not self.tls.reading_paused
 
     def pause_reading(self):
-        """Stop calling data_received until resume_reading(). The transport below stops reading too."""
+        """Stop calling data_received until resume_reading(). The transport below stops reading, too."""
         self.tls.pause_reading()
 
     def resume_reading(self):
-        """Undo pause_reading(). What was received before comes in the next turn."""
+        """Undo pause_reading(). The loop delivers in its next turn what was received before."""
         self.tls.resume_reading()
 
     # ---- sending ----
 
     def write(self, data):
-        """Encrypt data and send it: at once, or when it would leave without TLS; see StreamTransport.write().
+        """Encrypt data and send it, at once or when it would be sent without TLS. See
+        StreamTransport.write().
 
-        A mutable buffer is copied. Raises TypeError for what is no buffer of bytes.
+        A mutable buffer is copied. Raises TypeError for anything but a buffer of bytes.
         """
         self.tls.queue(data if type(data) is bytes else _as_bytes(data))
 
     def writelines(self, list_of_data):
-        """Send several pieces of data as one; see write(). All of them or, if one is no data, none."""
+        """Send several pieces of data as one; see write(). If one of them is no data, nothing is sent."""
         self.tls.queue_all(
             [data if type(data) is bytes else _as_bytes(data) for data in list_of_data]
         )
 
     def write_eof(self):
-        """Raise NotImplementedError: as in asyncio, TLS connections are not closed by halves."""
+        """Raise NotImplementedError. As in asyncio, a TLS connection cannot be closed in one direction
+        only.
+        """
         raise NotImplementedError
 
     def can_write_eof(self):
-        """False: see write_eof()."""
+        """Return False: see write_eof()."""
         return False
 
     def set_write_buffer_limits(self, high=None, low=None):
@@ -97,11 +100,11 @@ class SSLTransport(Attributed):
         self.tls.set_limits(high, low)
 
     def get_write_buffer_limits(self):
-        """The (low, high) water marks in bytes."""
+        """Return the (low, high) water marks in bytes."""
         return (self.tls.low_water, self.tls.high_water)
 
     def get_write_buffer_size(self):
-        """How many bytes wait to be encrypted. The transport below may keep some more."""
+        """Return how many bytes wait to be encrypted. The transport below may hold some more."""
         self.tls.flush_waiting()
         return self.tls.records.queued
 
@@ -109,26 +112,26 @@ class SSLTransport(Attributed):
 
     def is_closing(self):
         """Whether the transport is closing or closed."""
-        if self.tls.is_drained:  # all that the drain() of streams calls
+        if self.tls.is_drained:  # the drain() of streams calls only this
             self.tls.drain()
         return self.tls.closed
 
     def close(self):
-        """Send what was written and close_notify, and close when the peer has answered.
+        """Send all data and close_notify, and close when the peer has answered.
 
-        What came before is delivered now, if the application reads; then nothing but eof_received(). A
-        peer that goes on sending ends the connection at once; one that does nothing, after
-        ssl_shutdown_timeout. connection_lost gets what went wrong.
+        Data that was received before is delivered now, if the application reads. After that it gets only
+        eof_received(). A peer that goes on sending ends the connection at once. A peer that does not answer
+        ends it after ssl_shutdown_timeout. connection_lost() gets the error, if there was one.
         """
         if not self.tls.closed:
             self.tls.closed = True
             self.tls.start_shutdown()
 
     def abort(self):
-        """Close at once. What was not sent is dropped."""
+        """Close at once. Data that was not sent is lost."""
         self.tls.break_off(None)
 
-    # ---- the names that asyncio's own code, its tests and others read ----
+    # ---- names that asyncio's own code, its tests and other programs read ----
 
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.FALLBACK
@@ -136,7 +139,7 @@ class SSLTransport(Attributed):
     def _force_close(self, exc):
         self.tls.break_off(exc)
 
-    def _receive_now(self):  # for TLS above this
+    def _receive_now(self):  # for a TLS layer above this one
         self.tls.receive_now()
 
     @property
@@ -173,10 +176,10 @@ class SSLTransport(Attributed):
 
 @cython.cfunc
 def _as_bytes(data) -> bytes:
-    """An immutable copy of any buffer of bytes."""
+    """Return an immutable copy of any buffer of bytes."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
-    return bytes(memoryview(data))  # bytes(data) may give a subclass, and run its code
+    return bytes(memoryview(data))  # bytes(data) could call code of a subclass
 
 
 hoop_forbid_new(SSLTransport)

@@ -1,1 +1,4 @@
-"""What users watch or use themselves: add_reader(), the sock_ methods, and readiness for them."""
+"""Descriptors and sockets of the user's: add_reader(), add_writer(), and loop.sock_recv() and its like.
+
+Nothing here is public. Users call these methods of the loop.
+"""

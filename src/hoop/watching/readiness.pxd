@@ -5,23 +5,23 @@ from hoop.scheduling.base cimport LoopBase
 from hoop.drivers.op cimport Op
 
 cdef enum:
-    SOCKET_BATCH = 256                  # events taken at a time
+    SOCKET_BATCH = 256                  # events taken by one epoll_wait
 
-# What is known of one descriptor.
+# The state of one descriptor.
 cdef class SocketSlot:
     cdef object owner                   # a weak reference to the socket that is registered; or None
-    cdef Future reader, writer          # who waits; or waited, if it is done
-    cdef list more                      # who waits besides: tuples (future, mask); or None
-    cdef uint32_t mask                  # what epoll was told; 0 if nothing is registered
-    cdef uint32_t generation            # of the registration: no news of an earlier one count
-    cdef bint drained                   # there was nothing left to read, and epoll has had no news since
-    cdef bint failed                    # the last news were of an error, or of the end
-    cdef bint ends_short                # less than was asked for means that nothing is left
-    cdef bint holds_back                # what arrives may be no news yet: SO_RCVLOWAT
-    cdef unsigned char unattended       # news for which nobody waited, one after the other
+    cdef Future reader, writer          # the futures that wait; or that waited, if they are done
+    cdef list more                      # more futures that wait, as tuples (future, mask); or None
+    cdef uint32_t mask                  # the events that epoll was told to watch; 0 if nothing is registered
+    cdef uint32_t generation            # counts registrations, to ignore events of an earlier one
+    cdef bint drained                   # a read found nothing more, and epoll has reported nothing since
+    cdef bint failed                    # the last event was an error or a hang-up
+    cdef bint ends_short                # a read of less than was asked for means that nothing is left
+    cdef bint holds_back                # the socket may have data without an event: SO_RCVLOWAT
+    cdef unsigned char unattended       # how many events in a row found no task waiting
 
 cdef class SocketTable(Op):
-    cdef list slots                     # indexed by descriptor; a SocketSlot or None
+    cdef list slots                     # indexed by descriptor: a SocketSlot or None
     cdef epoll_event events[SOCKET_BATCH]
     cdef int close(self) except -1
     cdef SocketSlot slot_of(self, int fd, object sock)

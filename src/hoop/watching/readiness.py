@@ -1,22 +1,23 @@
-"""Which sockets of the user's are ready: what `loop.sock_recv` and its like wait for, on either driver.
+"""Waits until sockets of the user's are ready, for loop.sock_recv() and its like, on either driver.
 
-A table has an epoll descriptor of its own, and is the op by which the driver watches that. In it a socket
-is registered when it is first waited for, edge-triggered, and stays: a task that waits for the same socket
-again asks the kernel for nothing. io_uring's polls would cost as much, and keep a socket open that its
-owner has closed while somebody waits; epoll lets go of it, and the peer sees the end.
+A SocketTable has an epoll descriptor, and is the op by which the driver watches that descriptor. When a
+task first waits for a socket, the table registers the socket there, edge-triggered. It stays registered, so
+that waiting again needs no system call. Polls of io_uring would cost as much. They would also keep a socket
+open that its owner has closed, so that the peer would not see the end.
 
-Being told of edges only, a task that waits must have seen that there is nothing (EAGAIN), or have the
-kernel look again (`again`). All who wait are woken, and try: nobody's news are lost with a task that was
-cancelled, and no byte, since only the task itself receives. What nobody waits for is forgotten by and by.
+Edge-triggered epoll reports only changes. So before a task waits, it must have seen that nothing is there
+(EAGAIN), or ask the kernel to look again (`again`). An event wakes all tasks that wait, and each tries its
+call. So a cancelled task loses no event and no byte.
 
 A registration ends
-    when the socket is closed: the kernel does that. The slot knows the socket by a weak reference, so that
-        another socket with the same number is registered anew, and the news by their generation, should
-        a duplicate keep the old registration alive;
-    with `sock_connect`, since mostly a transport gets the descriptor then;
-    when several news in a row were for nobody.
-Whatever else watches the descriptor (add_reader, a transport) does so in the driver, and neither sees
-anything of the other.
+
+    when the socket is closed: the kernel does that. The table knows the socket by a weak reference, so it
+        registers another socket of the same number anew. If a duplicate keeps the old registration alive,
+        its events are known by their old generation;
+    with `sock_connect`, because mostly a transport gets the descriptor next;
+    when several events in a row found no task waiting.
+
+add_reader() and transports watch a descriptor in the driver. That is independent of the table.
 """
 
 from __future__ import annotations
@@ -51,16 +52,16 @@ from cython.cimports.hoop.scheduling.base import LoopBase
 from cython.cimports.hoop.scheduling.future import PENDING, Future, new_future
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 
-# So many news for nobody end a registration.
+# A registration ends after so many events for which no task waited.
 UNATTENDED_MAX = cython.declare(cython.int, 4)
-# Of these a socket's reader learns that it may have to do with more than bytes in a row: the end, an error,
-# urgent data. From then on it tries in vain rather than trust in what was left.
+# After such an event a socket may have an end, an error or urgent data behind its bytes. From then on a
+# short read does not prove that the socket is empty, and the reader tries once more.
 ODD = cython.declare(uint32_t, EPOLLERR | EPOLLHUP | EPOLLRDHUP | EPOLLPRI)
 READING = cython.declare(uint32_t, EPOLLIN | EPOLLERR | EPOLLHUP | EPOLLRDHUP | EPOLLPRI)
 TO_READ = cython.declare(uint32_t, EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET)
 WRITING = cython.declare(uint32_t, EPOLLOUT | EPOLLERR | EPOLLHUP)
 
-# No kernel allows more (fs.nr_open); a larger number is a mistake, not a reason to take memory.
+# No kernel allows more (fs.nr_open). A larger number is a mistake, and must not cost memory.
 FD_MAX = cython.declare(cython.int, 1 << 24)
 EBADF = cython.declare(cython.int, errno.EBADF)
 EEXIST = cython.declare(cython.int, errno.EEXIST)
@@ -72,7 +73,7 @@ SO_RCVLOWAT = cython.declare(cython.int, socket.SO_RCVLOWAT)
 @cython.final
 @cython.cclass
 class SocketSlot:
-    """A descriptor, the socket it belongs to, and who waits for that."""
+    """A descriptor, the socket it belongs to, and the futures that wait for it."""
 
 
 @cython.final
@@ -94,7 +95,7 @@ class SocketTable(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def close(self) -> cython.int:
-        """After the driver was closed."""
+        """Close the epoll descriptor. The driver must be closed already."""
         if self.fd >= 0:
             hoop_close(self.fd)
             self.fd = -1
@@ -104,7 +105,7 @@ class SocketTable(Op):
 
     @cython.cfunc
     def slot_of(self, fd: cython.int, sock) -> SocketSlot:
-        """The slot in which this very socket is registered, or None."""
+        """Return the slot in which this very socket is registered, or None."""
         if fd < 0 or fd >= len(self.slots):
             return None
         slot = cython.cast(object, PyList_GET_ITEM(self.slots, fd))
@@ -124,10 +125,10 @@ class SocketTable(Op):
         mask: uint32_t,
         again: cython.bint,
     ) -> Future:
-        """A future that is done when the socket may be readable (EPOLLIN) or writable (EPOLLOUT).
+        """Return a future that is done when the socket may be readable (EPOLLIN) or writable (EPOLLOUT).
 
-        `slot` is the answer of slot_of(). Without `again` the caller has seen that it is not, since the last
-        news.
+        `slot` is the result of slot_of(). With `again` the kernel looks once more. Without it the caller
+        must have seen EAGAIN since the last event.
         """
         if slot is None:
             if fd < 0:
@@ -161,10 +162,10 @@ class SocketTable(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def take_over(self, slot: SocketSlot, fd: cython.int, owner) -> cython.int:
-        """The number is another socket's than that which was registered, if one was.
+        """Give a slot to a socket, whose number another socket had when it was registered.
 
-        If that was closed, those who wait for it are woken, to see that it was. If it is open, the two
-        share the number, and so the registration.
+        If that one was closed, the tasks that wait for it are woken and will see an error. If it is open,
+        both have the same number and share the registration.
         """
         if slot.owner is not None and slot.owner is not owner:
             former = slot.owner()
@@ -179,7 +180,7 @@ class SocketTable(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def register(self, slot: SocketSlot, fd: cython.int, mask: uint32_t) -> cython.int:
-        """Have the kernel look now, and tell from now on."""
+        """Register a descriptor, so that epoll reports its present state and all later changes."""
         data: uint64_t = name_anew(slot, fd)
         wanted: uint32_t = mask | EPOLLET
         result: cython.int
@@ -202,10 +203,10 @@ class SocketTable(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def hear_of_reading(self, slot: SocketSlot, fd: cython.int) -> cython.int:
-        """Be told no more of room to send.
+        """Stop watching for room to send.
 
-        The kernel does not know the number if the socket was closed and a duplicate keeps its registration.
-        Those who wait for it are woken, to see that it was.
+        If the socket was closed and a duplicate keeps its registration, epoll does not know the number.
+        Then the tasks that wait are woken, and will see an error.
         """
         if hoop_epoll_ctl(self.fd, EPOLL_CTL_MOD, fd, TO_READ, name_anew(slot, fd)) < 0:
             slot.mask = 0
@@ -217,7 +218,7 @@ class SocketTable(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def end_waiting(self, sock, mask: uint32_t) -> cython.int:
-        """A registration for no more than `mask` ends, if the socket is open and nobody waits for it."""
+        """Drop a registration for no more than `mask`, if the socket is open and no task waits for it."""
         fd: cython.int = sock.fileno()
         slot: SocketSlot = self.slot_of(fd, sock)
         if slot is None or slot.mask != mask:
@@ -229,16 +230,16 @@ class SocketTable(Op):
     def deregister(self, slot: SocketSlot, fd: cython.int) -> cython.int:
         slot.mask = 0
         slot.generation += 1
-        # A failure means that the socket was closed, and its number may be another's by now.
+        # This fails if the socket was closed. Its number may be another's by now.
         hoop_epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, 0, 0)
         return 0
 
-    # ---- news ----
+    # ---- events ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
-        """There are news: take them before anything else is done, and wake the tasks in this very turn."""
+        """Take the events at once, and wake the tasks in the same turn."""
         if result >= 0 and self.phase == ARMED:
             self.take_events()
         return False
@@ -265,7 +266,7 @@ class SocketTable(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def tell(self, slot: SocketSlot, fd: cython.int, seen: uint32_t) -> cython.int:
-        """Wake those who wait for what has happened to a socket."""
+        """Wake the tasks that wait for what has happened to a socket."""
         attended: cython.bint = False
         slot.failed = seen & (EPOLLERR | EPOLLHUP) != 0
         if seen & ODD:
@@ -277,7 +278,8 @@ class SocketTable(Op):
             if wake_all(slot, EPOLLOUT):
                 attended = True
             elif slot.mask == EPOLLIN | EPOLLOUT:
-                # Who wants to write again asks again: not each byte that the peer takes is news.
+                # A task that wants to write will wait again. Otherwise each byte that the peer takes would
+                # be an event.
                 self.hear_of_reading(slot, fd)
         if not attended:
             slot.unattended += 1
@@ -289,7 +291,7 @@ class SocketTable(Op):
 @cython.cfunc
 @cython.exceptval(check=False)
 def name_anew(slot: SocketSlot | None, fd: cython.int) -> uint64_t:
-    """What epoll is to call a registration, so that no news of an earlier one are taken for its."""
+    """Return new `data` for a registration, so that events of an earlier one are not taken for its own."""
     slot.generation += 1
     return cython.cast(uint64_t, slot.generation) << 32 | cython.cast(uint32_t, fd)
 
@@ -306,7 +308,7 @@ def is_waited_for(slot: SocketSlot) -> cython.bint:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def wake_all(slot: SocketSlot, mask: uint32_t) -> cython.bint:
-    """Whether anybody waited for one of these."""
+    """Wake all that wait for one of these events. Returns whether there were any."""
     woken: cython.bint = False
     future: Future
     if mask & EPOLLIN and slot.reader is not None:
@@ -334,7 +336,7 @@ def wake_all(slot: SocketSlot, mask: uint32_t) -> cython.bint:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def wake_one(future: Future) -> cython.bint:
-    """Whether it was still waited for."""
+    """Wake one task. Returns whether it still waited."""
     if future.state != PENDING:
         return False
     future.finish(None)

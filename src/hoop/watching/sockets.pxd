@@ -4,19 +4,19 @@ from hoop.scheduling.base cimport LoopBase
 from hoop.scheduling.coroutine cimport Method, NativeCoroutine
 from hoop.watching.readiness cimport SocketSlot, SocketTable
 
-# The part of a loop that receives and sends on sockets of the user's.
+# The part of a loop that deals with sockets of the user's.
 cdef class SocketLoop(LoopBase):
     cdef SocketTable socket_table       # None until a task waits for a socket
     cdef int check_driver(self) except -1
     cdef int open_socket_table(self) except -1
     cdef int close_socket_table(self) except -1
 
-# One of the loop's methods. Until it is over a coroutine's `value` is the socket, and `extra` the other
-# argument, or the tuple of them.
+# A method of the loop. Until its coroutine ends, `value` is the socket. `extra` is the other argument, or a
+# tuple of the others.
 cdef class SocketMethod(Method):
-    cdef int attempt(self, NativeCoroutine c) except -1     # virtual: do it now, or wait
+    cdef int attempt(self, NativeCoroutine c) except -1     # virtual: try the call, or wait
 
-# Receives by a method of the socket.
+# A method that receives by calling a method of the socket.
 cdef class ByName(SocketMethod):
     cdef bint may_wait(self, object arguments) except -1    # virtual
 
@@ -24,7 +24,7 @@ cdef class SendAll(SocketMethod):
     cdef int go_on(self, NativeCoroutine c, Sending sending) except -1
     cdef int wait_or_end(self, NativeCoroutine c, Sending sending) except -1
 
-# What a sock_sendall() that has to wait has for its `extra`.
+# The `extra` of a sock_sendall() that has to wait.
 cdef class Sending:
     cdef object view                    # a memoryview of the data, in bytes
     cdef Py_ssize_t position

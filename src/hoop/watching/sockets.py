@@ -1,10 +1,12 @@
 """The loop's methods for sockets of the user's: sock_recv, sock_sendall, sock_connect and the others.
 
-Each gives a coroutine in C (see coroutine.py) that tries, and if there is nothing yet waits for its socket
-(see readiness.py) and tries again: in the task's own turn, so that a task that is cancelled has received
-nothing. On an ordinary socket bytes are received and sent without a call of Python; sockets of another
-class, and what has to do with addresses, by calling the socket's methods.
-What is no socket.socket goes asyncio's way, by add_reader and add_writer.
+Each returns a coroutine in C (see scheduling/coroutine.py). It tries the system call. If the call would
+block, it waits for the socket (see watching/readiness.py) and tries again. It tries only when its task
+runs, so a cancelled task has received nothing.
+
+On an ordinary socket, bytes are received and sent without a call of Python. For other socket classes, and
+for calls with addresses, the coroutine calls the socket's own methods. For objects that are no
+socket.socket it works as asyncio does, with add_reader and add_writer.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ from cython.cimports.libc.stdint import uint32_t
 Socket = cython.declare(object, socket.socket)
 SO_ERROR = cython.declare(object, socket.SO_ERROR)
 SOL_SOCKET = cython.declare(object, socket.SOL_SOCKET)
-# The families whose addresses may be names.
+# Address families whose addresses may contain host names.
 NAMED = cython.declare(
     tuple, (socket.AF_INET, socket.AF_INET6) if base_events._HAS_IPv6 else (socket.AF_INET,)
 )
@@ -71,7 +73,7 @@ _stock = cython.declare(object, asyncio.SelectorEventLoop)
 
 @cython.cclass
 class SocketLoop(LoopBase):
-    """What a loop does with sockets that are not its own."""
+    """The part of a loop that deals with sockets of the user's."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -92,7 +94,7 @@ class SocketLoop(LoopBase):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def close_socket_table(self) -> cython.int:
-        """After the driver was closed."""
+        """Close the socket table. The driver must be closed already."""
         if self.socket_table is not None:
             self.socket_table.close()
             self.socket_table = None
@@ -107,7 +109,7 @@ class SocketLoop(LoopBase):
 
     @cython.binding(True)
     def sock_recv_into(self, sock, buf):
-        """Receive into a buffer. Returns how many bytes. See asyncio.loop.sock_recv_into."""
+        """Receive into a buffer. Returns the number of bytes. See asyncio.loop.sock_recv_into."""
         if is_socket(sock):
             return new_coroutine_of_two(RECEIVE_INTO, self, sock, buf)
         return _stock.sock_recv_into(self, sock, buf)
@@ -145,14 +147,14 @@ class SocketLoop(LoopBase):
 
     @cython.binding(True)
     def sock_connect(self, sock, address):
-        """Connect to an address, in which a name is looked up. See asyncio.loop.sock_connect."""
+        """Connect to an address. A host name in it is looked up. See asyncio.loop.sock_connect."""
         if is_socket(sock):
             return new_coroutine_of_two(CONNECT, self, sock, address)
         return _stock.sock_connect(self, sock, address)
 
     @cython.binding(True)
     def sock_accept(self, sock):
-        """Accept a connection. Returns its socket, which does not block, and the peer's address.
+        """Accept a connection. Returns its socket, which is non-blocking, and the peer's address.
 
         See asyncio.loop.sock_accept.
         """
@@ -161,13 +163,13 @@ class SocketLoop(LoopBase):
         return _stock.sock_accept(self, sock)
 
 
-# ---- what they share ---------------------------------------------------------------------------------
+# ---- shared by all methods ---------------------------------------------------------------------------
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def is_socket(sock) -> cython.bint:
-    """Whether it really is one: a mock may only say so."""
+    """Whether it is a true socket.socket, and not a mock of one."""
     return type(sock) is Socket or issubclass(type(sock), Socket)
 
 
@@ -189,7 +191,7 @@ def check(loop: SocketLoop, sock) -> cython.int:
 
 @cython.cfunc
 def slot_of(c: NativeCoroutine, fd: cython.int) -> SocketSlot:
-    """What is known of the coroutine's socket, or None."""
+    """Return the slot of the coroutine's socket, or None."""
     table: SocketTable = cython.cast(SocketLoop, c.owner).socket_table
     return None if table is None else table.slot_of(fd, c.value)
 
@@ -197,7 +199,7 @@ def slot_of(c: NativeCoroutine, fd: cython.int) -> SocketSlot:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def wait_again(c: NativeCoroutine, mask: uint32_t) -> cython.int:
-    """What a step does last: wait for the socket, of which the kernel is to tell how it stands."""
+    """End a step: wait for the socket, after the kernel has looked at its state once more."""
     fd: cython.int = descriptor_of(c.value)
     return wait_ready(c, fd, slot_of(c, fd), mask, True)
 
@@ -207,7 +209,7 @@ def wait_again(c: NativeCoroutine, mask: uint32_t) -> cython.int:
 def wait_ready(
     c: NativeCoroutine, fd: cython.int, slot: SocketSlot, mask: uint32_t, again: cython.bint
 ) -> cython.int:
-    """The same with more known: see SocketTable.wait."""
+    """The same for a caller that knows the slot, and whether to look again: see SocketTable.wait."""
     loop: SocketLoop = cython.cast(SocketLoop, c.owner)
     if slot is None or fd in loop.transports:
         loop._ensure_fd_no_transport(fd)
@@ -220,7 +222,7 @@ def wait_ready(
 
 @cython.cclass
 class SocketMethod(Method):
-    """Tries, and waits, until it is done."""
+    """A method that tries its call, and waits for the socket, until the call succeeds."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -241,7 +243,7 @@ class SocketMethod(Method):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def failed(self, c: NativeCoroutine, error) -> cython.int:
-        c.value = c.extra = None  # what holds the user's buffer
+        c.value = c.extra = None  # drop the user's buffer
         raise error
 
 
@@ -278,7 +280,7 @@ class Receive(SocketMethod):
 def receive_some(
     fd: cython.int, slot: SocketSlot, buffer: cython.p_void, size: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
-    """How many bytes were received; -1 if the socket would have to wait."""
+    """Receive once. Returns the number of bytes, or -1 if the socket would block."""
     if slot is not None and slot.drained:
         return -1
     result: cython.Py_ssize_t = hoop_try_recv(fd, buffer, size)
@@ -287,7 +289,7 @@ def receive_some(
     if result < 0:
         raise_errno(result)
     if slot is not None:
-        # Of TCP it means that there is no more, until there are news.
+        # On TCP a short read means that the socket is empty until the next event.
         slot.drained = slot.ends_short and 0 < result < size
     return result
 
@@ -295,7 +297,7 @@ def receive_some(
 @cython.cfunc
 @cython.exceptval(check=False)
 def size_of(n) -> cython.Py_ssize_t:
-    """n, or 0 for what is no ordinary number: the socket's method knows what to make of that."""
+    """Return n, or 0 if it is no ordinary number. Then the socket's method raises the right error."""
     overflow: cython.int = 0
     if type(n) is not int:
         return 0
@@ -334,7 +336,8 @@ class ReceiveInto(SocketMethod):
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def borrow(buffer, view: cython.pointer[Py_buffer]) -> cython.bint:
-    """Borrow a buffer to receive into. False if it has no room: the socket's method says what is wrong."""
+    """Borrow a buffer to receive into. False if it has no room; the socket's method raises the right error.
+    """
     try:
         PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
     except (BufferError, TypeError):
@@ -348,7 +351,7 @@ def borrow(buffer, view: cython.pointer[Py_buffer]) -> cython.bint:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def room_in(buffer) -> cython.Py_ssize_t:
-    """How much can be received into it."""
+    """Return how many bytes fit into it."""
     view: Py_buffer
     if not borrow(buffer, cython.address(view)):
         return 0
@@ -359,7 +362,7 @@ def room_in(buffer) -> cython.Py_ssize_t:
 
 @cython.cclass
 class ByName(SocketMethod):
-    """Receives by a method of the socket."""
+    """A method that receives by calling a method of the socket."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -367,7 +370,7 @@ class ByName(SocketMethod):
         if type(c.value) is Socket and self.may_wait(c.extra):
             fd: cython.int = descriptor_of(c.value)
             slot: SocketSlot = slot_of(c, fd)
-            # Cheaper than a BlockingIOError.
+            # Asking first is cheaper than catching a BlockingIOError.
             if (slot is not None and slot.drained) or not hoop_is_readable(fd):
                 return wait_ready(c, fd, slot, EPOLLIN, False)
         try:
@@ -379,7 +382,7 @@ class ByName(SocketMethod):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def may_wait(self, arguments) -> cython.bint:
-        """Whether the method would not refuse its arguments."""
+        """Whether the arguments are right, so that the socket's method would not refuse them."""
         return True
 
     def call(self, sock, arguments):
@@ -435,7 +438,7 @@ class Accept(ByName):
 @cython.final
 @cython.cclass
 class Sending:
-    """Data, and how much of it was sent."""
+    """The data of a sock_sendall(), and how much of it was sent."""
 
 
 @cython.final
@@ -487,7 +490,7 @@ class SendAll(SocketMethod):
 @cython.cfunc
 @cython.exceptval(-2, check=False)
 def send_some(sock, data) -> cython.Py_ssize_t:
-    """How many bytes were sent; -1 if the socket would have to wait."""
+    """Send once. Returns the number of bytes, or -1 if the socket would block."""
     result: cython.Py_ssize_t
     view: Py_buffer
     if type(sock) is not Socket:
@@ -530,9 +533,9 @@ class SendTo(SocketMethod):
 @cython.final
 @cython.cclass
 class Connect(SocketMethod):
-    """loop.sock_connect(): looks up a name, as the coroutine's `inner`; then connects.
+    """loop.sock_connect(): looks up a host name, by the coroutine's `inner`, and then connects.
 
-    While the backlog of a Unix socket is full the `inner` is a pause, and `count` its milliseconds.
+    While the backlog of a Unix socket is full, `inner` is a pause and `count` its length in milliseconds.
     """
 
     @cython.cfunc
@@ -553,7 +556,8 @@ class Connect(SocketMethod):
             return OVER
         except (BlockingIOError, InterruptedError) as exc:
             if exc.errno == EAGAIN and c.value.family == AF_UNIX:
-                # The server's backlog is full. The kernel does not tell when it no longer is: try again.
+                # The server's backlog is full. The kernel does not report when it has room, so try again
+                # later.
                 c.count = min(max(1, c.count * 2), RETRY_MS_MAX)
                 return c.delegate(asyncio.sleep(c.count * 1e-3))
             return wait_again(c, EPOLLOUT)
@@ -566,7 +570,7 @@ class Connect(SocketMethod):
             return self.connect(c)
         slot: SocketSlot = slot_of(c, descriptor_of(c.value))
         try:
-            # It may have been connected and reset since: then that is for whoever receives to be told.
+            # The connection may have been reset already. Then a later call on the socket reports that.
             if slot is None or slot.failed:
                 error = c.value.getsockopt(SOL_SOCKET, SO_ERROR)
                 if error:
@@ -589,7 +593,9 @@ class Connect(SocketMethod):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def end_waiting(self, c: NativeCoroutine) -> cython.int:
-        """Nothing to do once the loop is closed; nor in a forked child, whose table is its parent's too."""
+        """Stop watching the socket. Not if the loop is closed, nor in a fork, which shares the parent's
+        table.
+        """
         loop: SocketLoop = cython.cast(SocketLoop, c.owner)
         if loop.socket_table is None or loop.driver.inherited():
             return 0
@@ -597,7 +603,7 @@ class Connect(SocketMethod):
 
 
 async def _resolve(c: NativeCoroutine):
-    """Put what the address stands for in its place."""
+    """Replace the host name in the address by the address that it stands for."""
     sock = c.value
     loop = c.owner
     resolved = await loop._ensure_resolved(

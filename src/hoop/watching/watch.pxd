@@ -6,7 +6,7 @@ cdef class WatchOp(Op):
     cdef Handle handle
 
 cdef class WatchLoop(SocketLoop):
-    cdef dict watched                   # descriptor -> the object that add_reader or add_writer was given
+    cdef dict watched                   # by descriptor: the object that add_reader() was given
     cdef object watch(self, object fileobj, int interest, object callback, tuple args)
     cdef bint unwatch(self, object fileobj, int interest) except -1
     cdef object watched_descriptor(self, object fileobj)

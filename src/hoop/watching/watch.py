@@ -1,4 +1,4 @@
-"""Watching a descriptor that the loop does not own: add_reader and add_writer."""
+"""Watches descriptors that the loop does not own: add_reader and add_writer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _extract_stack = cython.declare(object, format_helpers.extract_stack)
 
 @cython.cfunc
 def descriptor(fileobj) -> object:
-    """The number of a descriptor, given itself or as an object with fileno(); as selectors has it."""
+    """Return the number of a descriptor, given as a number or as an object with fileno(), as selectors
+    does.
+    """
     if isinstance(fileobj, int):
         fd = fileobj
     else:
@@ -58,7 +60,7 @@ class WatchOp(Op):
 
 @cython.cclass
 class WatchLoop(SocketLoop):
-    """What a loop does with descriptors that are not its own."""
+    """The part of a loop that watches descriptors of the user's."""
 
     def __cinit__(self):
         self.watched = {}
@@ -79,9 +81,9 @@ class WatchLoop(SocketLoop):
         watch.fd = fd
         watch.interest = interest
         watch.handle = handle
-        # Of what was watched by this number before, the kernel knows whether it is the same file.
+        # If another op is armed for this number, the kernel knows whether the file is still the same.
         self.driver.submit(watch)
-        self.look_at = 0  # it may be ready already
+        self.look_at = 0  # it may be ready already, so ask the driver in the next turn
         if number is not fileobj:
             if self.driver.armed(fd, READABLE if interest == WRITABLE else WRITABLE) is None:
                 self.watched[number] = fileobj
@@ -109,7 +111,8 @@ class WatchLoop(SocketLoop):
 
     @cython.cfunc
     def watched_descriptor(self, fileobj) -> object:
-        """The descriptor of an object; if that was closed while it was watched, the one it had."""
+        """Return the descriptor of an object. If it was closed while it was watched, return the one it had.
+        """
         try:
             return descriptor(fileobj)
         except ValueError:
@@ -131,7 +134,7 @@ class WatchLoop(SocketLoop):
         return self.unwatch(fd, WRITABLE)
 
     def _watched(self, fd):
-        """The handles that wait for a descriptor to become readable and writable, or None."""
+        """Return the handles that wait for a descriptor to be readable and to be writable, or None."""
         self.check_driver()
         found = []
         for interest in (READABLE, WRITABLE):
