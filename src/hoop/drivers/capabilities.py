@@ -56,7 +56,7 @@ RECEIVE = cython.declare(cython.ulonglong, 2)
 SEND = cython.declare(cython.ulonglong, 3)
 CANCEL = cython.declare(cython.ulonglong, 4)
 
-_found = cython.declare(object, None)  # None until refusal() was called, then a tuple (reason or None,)
+_found = cython.declare(object, None)  # a tuple (reason or None,) once refusal() was called
 
 
 class Refused(Exception):
@@ -232,7 +232,7 @@ def _try_send(ring: cython.pointer[hoop_ring]) -> cython.bint:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel rounds it up to its minimum
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel's minimum
         try:
             for _ in range(64):
                 hoop_ask_call(

@@ -17,11 +17,11 @@
     tell()              Submit what is pending to the kernel. Its completions wait for the next poll().
     wake()              Make a sleeping poll() return. Any thread may call it.
     close()             Give back what the driver holds of the kernel's. Ops that are armed become idle.
-    supports(i)         Whether the driver does all that an interest asks. RECEIVE can always be submitted, but
-                        epoll only tells when to make the system call.
+    supports(i)         Whether the driver does all that an interest asks. RECEIVE can always be submitted,
+                        but epoll only tells when to make the system call.
     supports_call(c)    Whether a CallOp of that code can be submitted now.
-    armed(fd, i)        Return the foreign op that is armed for a descriptor, or None. A driver that treats all
-                        ops alike may return one that is not foreign.
+    armed(fd, i)        Return the foreign op that is armed for a descriptor, or None. A driver that treats
+                        all ops alike may return one that is not foreign.
     take_armed()        Disarm all ops that the kernel is not working on, and return them.
 
 With a `spin_ns` a driver may spin: poll() first looks for events again and again for that long. It spins

@@ -124,7 +124,7 @@ class EpollDriver(Driver):
         op.enter_armed()
         place[0] = own(op)
         result: cython.int = self.update(op.fd, former is not cython.NULL)
-        if result == -ENOENT or result == -EBADF:  # the file that was watched under this number is closed
+        if result == -ENOENT or result == -EBADF:  # the file of this number was closed
             neighbour = self.take_neighbour(op)
             if result == -ENOENT:
                 result = self.update(op.fd, False)
@@ -185,7 +185,7 @@ class EpollDriver(Driver):
             return 0
         op.enter_idle()
         place[0] = cython.NULL
-        # This fails if somebody else closed the descriptor. Then the kernel watches nothing already.
+        # The call fails if somebody else closed the descriptor. Then the kernel has stopped watching it.
         if self.update(op.fd, False) == -ENOENT and not op.yields:
             self.update(op.fd, False)
         Py_DECREF(ref(op))
@@ -287,7 +287,7 @@ class EpollDriver(Driver):
                 push_ready(ready, cython.cast(Op, slot.reader))
                 slot = cython.address(
                     self.slots[fd]
-                )  # news may run finalisers, and those watch more
+                )  # complete() may run finalisers, which may grow the table
             if slot.writer is not cython.NULL and seen & (EPOLLOUT | EPOLLERR | EPOLLHUP):
                 push_ready(ready, cython.cast(Op, slot.writer))
         return self.start_anew() if ghosts else 0

@@ -217,6 +217,5 @@ class Layer(Attributed):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush_waiting(self) -> cython.int:
-        """Pass everything that it keeps on to the connection, if it waits only to leave together with more.
-        """
+        """Pass everything that it keeps on to the connection, if it only waits to leave with more."""
         return 0

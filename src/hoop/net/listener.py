@@ -238,7 +238,7 @@ def stand_by(stream: StreamTransport) -> cython.int:
     """Start a task that closes a new connection if it is cancelled in the next two turns."""
     c: NativeCoroutine = new_coroutine(ACCEPTING, stream, None)
     c.count = 0
-    c.phase = SUSPENDED  # as if it had taken its first step, so that it can be cancelled from now on
+    c.phase = SUSPENDED  # after its first step, in which it could not be cancelled
     task: Task = new_task(stream.loop, c, None, stream.context, False)
     task.silent = True  # the connection is made, so nobody needs to hear of this task's end
     return 0

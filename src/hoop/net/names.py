@@ -32,8 +32,7 @@ class Resolver:
         return lookup
 
     def close(self) -> None:
-        """Accept no more lookups. Those that have not begun are dropped; one that has begun ends by itself.
-        """
+        """Accept no more lookups. Those that have not begun are dropped. The others end by themselves."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             if not self._unfinished:

@@ -130,8 +130,7 @@ class Order(NamedTuple):
             return None  # subprocess will raise the right error
 
     def shares_memory(self) -> bool:
-        """Whether the child may share memory: not if it gets other privileges, or the user forbids vfork().
-        """
+        """Whether the child may share memory: not with other privileges, or if the user forbids vfork()."""
         return self.uid is None and self.gid is None and self.gids is None and _uses_vfork()
 
     def _launch(self) -> tuple[Any, ...]:
@@ -310,7 +309,7 @@ class ChildWatch:
         kind, number = os.P_PIDFD, self._pidfd
         if number < 0:
             kind, number = os.P_PID, process.pid
-        with process._waitpid_lock:  # another thread of the user's may be waiting, too
+        with process._waitpid_lock:  # another thread of the program may be waiting, too
             if process.returncode is None:
                 try:
                     info: Any = os.waitid(kind, number, os.WEXITED)
@@ -412,7 +411,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
                 self._loop.call_soon(self._tell_waiters, turns - 1)
                 return
             self._loop._ended_children.add(self)
-        waiters, self._exit_waiters = self._exit_waiters or [], []  # it is None after connection_lost()
+        waiters, self._exit_waiters = self._exit_waiters or [], []  # None after connection_lost()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(self._returncode)

@@ -25,8 +25,7 @@ from cython.cimports.hoop._c.python import (
 
 @cython.cclass
 class Attributed:
-    """An object with attributes of any name. As usual, an instance's attribute hides a method of its class.
-    """
+    """An object with attributes of any name. An instance's attribute hides a method of its class."""
 
     def __dealloc__(self):
         Py_XDECREF(self.attributes)
@@ -36,7 +35,7 @@ class Attributed:
         return PyObject_GenericGetDict(self, cython.NULL)
 
 
-# ---- slots that Cython cannot spell ------------------------------------------------------------------
+# ---- slots that Cython cannot set --------------------------------------------------------------------
 # Subclasses with slots of their own call these. There is no former slot to call: the class has only this
 # field.
 

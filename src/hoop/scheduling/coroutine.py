@@ -310,7 +310,7 @@ def _failure(future) -> object:
     return None
 
 
-# ---- slots that Cython cannot spell ------------------------------------------------------------------
+# ---- slots that Cython cannot set --------------------------------------------------------------------
 
 _coroutine_dealloc = cython.declare(destructor, cython.NULL)
 spare_coroutines = cython.declare(hoop_spares)

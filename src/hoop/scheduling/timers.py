@@ -36,7 +36,7 @@ from cython.cimports.hoop._c.python import (
 )
 from cython.cimports.hoop.scheduling.handle import Handle, empty_handle
 
-ARITY = cython.declare(cython.Py_ssize_t, 4)  # four children per entry: fewer cache misses than with two
+ARITY = cython.declare(cython.Py_ssize_t, 4)  # children per entry: fewer cache misses than with 2
 # So few cancelled entries are not worth a sweep.
 COMPACT_FROM = cython.declare(cython.Py_ssize_t, 64)
 NEVER_WAIT = cython.declare(cython.double, float("-inf"))
@@ -135,7 +135,7 @@ class Timers:
             self.heap = heap
             self.capacity = capacity
         entry.deadline = handle.deadline
-        if entry.deadline != entry.deadline:  # NaN compares with nothing, so the timer is due at once
+        if entry.deadline != entry.deadline:  # NaN compares with nothing: run it at once
             entry.deadline = NEVER_WAIT
         entry.number = self.next_number
         entry.handle = own(handle)

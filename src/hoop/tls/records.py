@@ -158,7 +158,7 @@ class Records:
             self.workspace.busy = False
         return True
 
-    # ---- in ----
+    # ---- receiving ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -267,7 +267,7 @@ class Records:
                 pass  # the shutdown will raise the same error
         return 0
 
-    # ---- out ----
+    # ---- sending ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

@@ -1,4 +1,4 @@
-"""Descriptors and sockets of the user's: add_reader(), add_writer(), and loop.sock_recv() and its like.
+"""The user's own descriptors and sockets: add_reader(), add_writer(), loop.sock_recv() and its like.
 
 Nothing here is public. Users call these methods of the loop.
 """

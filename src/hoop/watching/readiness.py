@@ -1,4 +1,4 @@
-"""Waits until sockets of the user's are ready, for loop.sock_recv() and its like, on either driver.
+"""Waits until the user's own sockets are ready, for loop.sock_recv() and its like, on either driver.
 
 A SocketTable has an epoll descriptor, and is the op by which the driver watches that descriptor. When a
 task first waits for a socket, the table registers the socket there, edge-triggered. It stays registered, so
@@ -230,7 +230,7 @@ class SocketTable(Op):
     def deregister(self, slot: SocketSlot, fd: cython.int) -> cython.int:
         slot.mask = 0
         slot.generation += 1
-        # This fails if the socket was closed. Its number may be another's by now.
+        # The call fails if the socket was closed. Its number may be another's by now.
         hoop_epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, 0, 0)
         return 0
 

@@ -4,7 +4,7 @@ from hoop.scheduling.base cimport LoopBase
 from hoop.scheduling.coroutine cimport Method, NativeCoroutine
 from hoop.watching.readiness cimport SocketSlot, SocketTable
 
-# The part of a loop that deals with sockets of the user's.
+# The part of a loop that uses the user's own sockets.
 cdef class SocketLoop(LoopBase):
     cdef SocketTable socket_table       # None until a task waits for a socket
     cdef int check_driver(self) except -1

@@ -1,4 +1,4 @@
-"""The loop's methods for sockets of the user's: sock_recv, sock_sendall, sock_connect and the others.
+"""The loop's methods for the user's own sockets: sock_recv, sock_sendall, sock_connect and the others.
 
 Each returns a coroutine in C (see scheduling/coroutine.py). It tries the system call. If the call would
 block, it waits for the socket (see watching/readiness.py) and tries again. It tries only when its task
@@ -73,7 +73,7 @@ _stock = cython.declare(object, asyncio.SelectorEventLoop)
 
 @cython.cclass
 class SocketLoop(LoopBase):
-    """The part of a loop that deals with sockets of the user's."""
+    """The part of a loop that uses the user's own sockets."""
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -336,8 +336,7 @@ class ReceiveInto(SocketMethod):
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def borrow(buffer, view: cython.pointer[Py_buffer]) -> cython.bint:
-    """Borrow a buffer to receive into. False if it has no room; the socket's method raises the right error.
-    """
+    """Borrow a buffer to receive into. False if it has no room: then the socket's method raises."""
     try:
         PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
     except (BufferError, TypeError):

@@ -60,7 +60,7 @@ class WatchOp(Op):
 
 @cython.cclass
 class WatchLoop(SocketLoop):
-    """The part of a loop that watches descriptors of the user's."""
+    """The part of a loop that watches the user's own descriptors."""
 
     def __cinit__(self):
         self.watched = {}
@@ -111,8 +111,7 @@ class WatchLoop(SocketLoop):
 
     @cython.cfunc
     def watched_descriptor(self, fileobj) -> object:
-        """Return the descriptor of an object. If it was closed while it was watched, return the one it had.
-        """
+        """Return the descriptor of an object. If it was closed while watched, return the one it had."""
         try:
             return descriptor(fileobj)
         except ValueError:
