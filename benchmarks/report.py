@@ -264,12 +264,12 @@ def document(results: dict[str, Any], drawn: bool) -> str:
     parts = [
         "# Benchmarks\n",
         f"Made by `{facts['command']}` in {facts['minutes']:.0f} minutes: {describe(facts)}\n",
-        "Every number is of that machine in that hour. What to believe is the ratios: the contestants took "
-        "turns within every round, and a ratio is the median over the rounds of one cost divided by the "
-        "other. In parentheses, or as “÷ floor”, it is relative to the floor: bare C servers of ours that "
-        "do the least that can be done, or blocking calls for files. Where C epoll and C io_uring are "
-        "both there, C epoll is 1.00. [The README of the benchmarks](../benchmarks/README.md) says how it "
-        "was measured, and what no number here can tell.\n",
+        "Every number is of that machine in that hour. Believe the ratios: the contestants took turns "
+        "within every round, and a ratio is the median over the rounds of one cost divided by another. "
+        "Numbers in parentheses, or as “÷ floor”, are relative to the floor. That is a bare C server which "
+        "does the least possible work, or blocking calls for files. Where C epoll and C io_uring are both "
+        "there, C epoll is 1.00. [The README of the benchmarks](../benchmarks/README.md) explains how the "
+        "numbers were measured, and what they cannot tell.\n",
     ]
     if drawn:
         parts.append("![CPU per operation, relative to bare C and to asyncio](benchmarks.png)\n")
@@ -289,7 +289,7 @@ def document(results: dict[str, Any], drawn: bool) -> str:
             parts += [f"## {heading}\n", group_table(members)]
     absent = absent_lines(results)
     if absent:
-        parts += ["## Who failed, and who is not here\n", "\n".join(absent) + "\n"]
+        parts += ["## Failed, or not installed\n", "\n".join(absent) + "\n"]
     details = [cells for row in rows for cells in detail_lines(row)]
     parts += ["## All of it\n", table(DETAIL_HEADER, details)]
     return "\n".join(parts)
