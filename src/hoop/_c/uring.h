@@ -400,7 +400,7 @@ static inline char *hoop_pool_data(hoop_pool *p, const hoop_cqe *c) {
     if (id >= p->n) return NULL;
     return p->memory + (size_t)id * p->bytes + (p->incremental ? p->filled[id] : 0);
 }
-/* Call this when the data was copied. The kernel may fill the buffer again, unless it still does. */
+/* Call this when the data was copied. It lends the buffer again, unless the kernel is still filling it. */
 static inline void hoop_pool_done(hoop_pool *p, const hoop_cqe *c) {
     uint32_t id = c->flags >> CQE_BUFFER_SHIFT;
     if (id >= p->n) return;

@@ -2,7 +2,7 @@ from hoop.drivers.ready cimport ReadyRing
 from hoop.drivers.op cimport Op
 
 cdef class Driver:
-    cdef unsigned long generation       # forks before it was made: the kernel's side is that process's
+    cdef unsigned long generation       # the number of forks when it was made: see inherited()
     cdef bint inherited(self) noexcept
     cdef unsigned long waits, wakes     # how often poll() slept; how often wake() was called
     # Whether `pending` and `bell` tell all there is to know. Then a look costs the loop a memory read.

@@ -5,33 +5,33 @@ from hoop.drivers.driver cimport Driver
 from hoop.drivers.op cimport CALL, CallOp, Op
 from hoop.drivers.ring cimport Ring
 
-# The kernel's names of requests without an op. No place has the number 0, nor one with this bit.
+# The `user_data` of requests without an op. No place has the number 0, or a number with this bit.
 cdef enum:
     WAKE = 0
     CANCEL = 0x80000000
 
-# Where an op is kept from its submission until the kernel has let go of it.
+# The table entry of an op, from its submission until the kernel no longer works on it.
 cdef struct Place:
-    Ref op                          # owned; NULL once it was cancelled before the kernel knew of it
-    uint32_t generation             # part of the name that the kernel knows: no answer reaches a later op
+    Ref op                          # owned; NULL if it was cancelled before the kernel knew it
+    uint32_t generation             # part of `user_data`, so that no completion reaches a later op
     uint32_t next_free
-    bint in_kernel                  # a request is under way, and its last completion has not come
-    bint queued                     # on the list of what is to be asked for
-    bint cancelled                  # the kernel was asked to end the request
-    bint only_poll                  # the kernel does not receive here: wait for readiness
+    bint in_kernel                  # a request was submitted, and its last completion has not come
+    bint queued                     # its index is in `queue`
+    bint cancelled                  # the kernel was asked to cancel the request
+    bint only_poll                  # the kernel cannot receive for this op, so only wait for readiness
 
 cdef class Requests(Driver):
     cdef Ring ring
     cdef bint wake_armed
-    cdef Place *places              # [0] is never used: a place of 0 means none
+    cdef Place *places              # index 0 is never used, and means that an op has no place
     cdef uint32_t n_places, free_place
-    cdef uint32_t *queue            # places to be asked for before the kernel is entered
+    cdef uint32_t *queue            # places whose requests are to be written
     cdef uint32_t n_queued, queue_size
-    cdef unsigned long in_kernel    # how many requests are under way
-    cdef unsigned long sends        # how many of them are called back when the loop rests: see is_send()
-    cdef bint calls_written         # the kernel will answer some of what was written at once
+    cdef unsigned long in_kernel    # how many requests were submitted and have not ended
+    cdef unsigned long sends        # how many of those are sends: see is_send()
+    cdef bint calls_written         # the kernel will complete some of the written requests at once
 
-    # The kernel's name of the request of a place.
+    # The `user_data` of a place's request.
     cdef inline uint64_t name_of(self, uint32_t index) noexcept:
         return <uint64_t>self.places[index].generation << 32 | index
     cdef bint is_ours(self) noexcept
@@ -47,7 +47,7 @@ cdef class Requests(Driver):
     cdef int enter_now(self) except -1
     cdef int check(self, int result) except -1
 
-# Whether it is called back when the loop rests: another thread may run it next, and could not learn how
-# much was sent.
+# Whether the request is a send. Sends are cancelled when the loop stops, because another thread that runs
+# it next could not learn how much was sent.
 cdef inline bint is_send(Op op) noexcept:
     return op.interest == CALL and (<CallOp>op).code == OP_SEND

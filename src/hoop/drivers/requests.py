@@ -1,11 +1,11 @@
-"""The requests that the io_uring driver makes of the kernel, and the places that ops have meanwhile.
+"""The requests that the io_uring driver submits to the kernel, and the table of the ops that they are for.
 
-An op has a place from its submission until the last completion of its last request. The kernel knows the
-number of the place and its generation and never a pointer, so that no answer can reach a later op. The op
-owns the memory that the kernel reads or writes, and the place owns the op. Requests are cancelled by that
-name too: to cancel those of a descriptor the kernel would look at all there are.
+An op has a place in the table from its submission until the last completion of its last request. The kernel
+gets the number of the place and its generation, and never a pointer. So no completion can reach a later op.
+The op owns the memory that the kernel reads or writes, and the place owns the op. Requests are cancelled by
+the same number. To cancel all requests of a descriptor, the kernel would search them all.
 
-Requests are written into the ring when the driver is about to enter the kernel, and not before.
+Requests are written into the ring just before the driver enters the kernel.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ETIME = cython.declare(cython.int, errno.ETIME)
 
 @cython.cclass
 class Requests(Driver):
-    """The half of UringDriver that asks. It has the ring, the places, and the list of what to ask for."""
+    """The half of UringDriver that submits requests. It has the ring, the table of places, and a queue."""
 
     def __dealloc__(self):
         PyMem_Free(self.places)
@@ -80,7 +80,7 @@ class Requests(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def drop(self, index: uint32_t) -> cython.int:
-        """Let go of the op: the kernel knows nothing of it."""
+        """Drop an op of which the kernel knows nothing."""
         p: Ref = self.places[index].op
         self.places[index].op = cython.NULL
         cython.cast(Op, p).place = 0
@@ -101,7 +101,7 @@ class Requests(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def enqueue(self, index: uint32_t) -> cython.int:
-        """Ask the kernel for the op before it is entered next."""
+        """Queue a request for the op, to be written before the kernel is entered next."""
         n: cython.ulonglong
         if self.places[index].queued:
             return 0
@@ -120,14 +120,14 @@ class Requests(Driver):
         self.pending = True
         return 0
 
-    # ---- asking ----
+    # ---- writing requests ----
 
     @cython.cfunc
     def next_entry(self) -> cython.pointer[hoop_sqe]:
-        """An empty entry of the submission ring."""
+        """Return an empty entry of the submission ring."""
         entry: cython.pointer[hoop_sqe] = hoop_ring_next(cython.address(self.ring.raw))
         if entry is cython.NULL:
-            self.enter_now()  # the kernel takes what is written
+            self.enter_now()  # the kernel takes the entries that were written
             entry = hoop_ring_next(cython.address(self.ring.raw))
             if entry is cython.NULL:
                 raise_errno(-EBUSY, "io_uring")
@@ -137,7 +137,7 @@ class Requests(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def ask_for_queued(self) -> cython.int:
-        """Write a request for each op that is to have one."""
+        """Write a request for each op in the queue."""
         i: uint32_t = 0
         kept: uint32_t = 0
         index: uint32_t
@@ -158,7 +158,7 @@ class Requests(Driver):
             elif op.phase == ARMED:
                 self.places[index].queued = False
                 self.ask(index, op)
-            else:  # its turn has not come yet
+            else:  # it was not run yet since its last completion
                 self.queue[kept] = index
                 kept += 1
         self.n_queued = kept
@@ -208,9 +208,9 @@ class Requests(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def cancel_again(self, cqe: cython.pointer[hoop_cqe]) -> cython.int:
-        """A request to cancel has failed: while what it meant is being worked on, the kernel does not see it.
+        """Handle a cancel request that failed: the kernel does not find a request that it is working on.
 
-        If it ended meanwhile, its place has another name by now.
+        Do nothing if that request ended meanwhile: its place has another generation by now.
         """
         index: uint32_t = cython.cast(uint32_t, cqe.user_data & (CANCEL - 1))
         if cqe.res == -ENOENT and index < self.n_places and self.places[index].in_kernel:
@@ -224,13 +224,13 @@ class Requests(Driver):
     @cython.cfunc
     @cython.exceptval(check=False)
     def is_ours(self) -> cython.bint:
-        """Whether the calling thread may use the ring: no other can."""
+        """Whether the calling thread may use the ring. Only one thread can."""
         return self.ring.belongs_here() and not self.inherited()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def enter_now(self) -> cython.int:
-        """Have the kernel take what is written and do what it can. Completions wait for poll()."""
+        """Enter the kernel, so that it takes the entries written. Completions wait for poll()."""
         if self.is_ours():
             self.check(hoop_ring_enter(cython.address(self.ring.raw), 0, 0))
             self.pending = True
@@ -239,13 +239,13 @@ class Requests(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def check(self, result: cython.int) -> cython.int:
-        """Look at the result of entering the kernel. Other failures than these are ours."""
+        """Check the result of entering the kernel. Raises OSError for an error that waiting cannot mend."""
         if result >= 0 or result == -ETIME:
             return 0
         if result == -EINTR:
             PyErr_CheckSignals()
         elif result == -EAGAIN or result == -EBUSY or result == -ENOMEM:
-            self.pending = True  # once we have made room, or others have
+            self.pending = True  # once this process or others have freed resources
         else:
             raise_errno(result, "io_uring_enter")
         return 0

@@ -8,10 +8,10 @@ from hoop.drivers.requests cimport Requests
 
 cdef class UringDriver(Requests):
     cdef object gc_marker           # an object field, so that the type is garbage-collected
-    cdef NestedOp nested            # watches what is not ours; None until there is something
-    cdef Ref ready                  # where the loop queues: borrowed, it owns the driver
+    cdef NestedOp nested            # the epoll driver for foreign ops; None until there is one
+    cdef Ref ready                  # the loop's ready ring; borrowed, because the loop owns the driver
     cdef bint reaping
-    cdef bint resting               # no turns are being taken: nobody will submit what is written
+    cdef bint resting               # the loop does not run, so nobody will submit the entries written
 
     cdef int refuse(self) except -1
     cdef int submit_foreign(self, Op op) except -1

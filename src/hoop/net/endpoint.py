@@ -122,7 +122,7 @@ class Endpoint(Attributed):
     def get_extra_info(self, name, default=None):
         """Return a fact about the connection: "socket", "sockname", "peername".
 
-        See asyncio.BaseTransport.get_extra_info. Who replaces that one is asked in our place.
+        See asyncio.BaseTransport.get_extra_info. If a program has replaced that method, its own is called.
         """
         if self.__class__.get_extra_info is not _get_extra_info:
             return self.ask_replacement(name, default)

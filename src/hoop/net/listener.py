@@ -238,7 +238,7 @@ def stand_by(stream: StreamTransport) -> cython.int:
     """Start a task that closes a new connection if it is cancelled in the next two turns."""
     c: NativeCoroutine = new_coroutine(ACCEPTING, stream, None)
     c.count = 0
-    c.phase = SUSPENDED  # after its first step, in which it could not be cancelled
+    c.phase = SUSPENDED  # skip the first step, so that failed() sees a cancellation
     task: Task = new_task(stream.loop, c, None, stream.context, False)
     task.silent = True  # the connection is made, so nobody needs to hear of this task's end
     return 0
