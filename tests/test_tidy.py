@@ -293,6 +293,7 @@ def test_only_choosing_names_a_kind_of_driver():
         ("streams.writer", "tls.layer"),
         ("watching.readiness", "scheduling.coroutine"),
         ("watching.sockets", "loop.turn"),
+        ("loop.calls", "loop.turn"),
         ("loop.turn", "loop.running"),
         ("loop.turn", "drivers.epoll"),
         ("loop.turn", "net.listener"),

@@ -1,6 +1,5 @@
 from hoop.drivers.ready cimport Runnable
-from hoop.scheduling.handle cimport Handle
-from hoop.watching.watch cimport WatchLoop
+from hoop.loop.calls cimport LoopCalls
 
 cdef enum:
     # While the loop is busy it asks the driver when `look_at` says so; at the latest after this much (each
@@ -11,20 +10,17 @@ cdef enum:
     LOOKS_IN_A_ROW = 8
     TURNS_BETWEEN_LOOKS = 64
 
-cdef class Loop(WatchLoop):
-    cdef object task_factory
+cdef class Loop(LoopCalls):
     cdef unsigned long unpolled         # how much ran since the driver was last asked
     cdef long long tick                 # the coarse clock when the driver was last asked
     cdef unsigned long turns_between    # the last look and the next
     cdef unsigned int in_vain           # looks that found nothing, one after the other
     cdef bint turning                   # inside a turn, whoever takes it
-    cdef bint own_clock                 # time() is not ours
-    cdef bint follows_clock, follows_soon   # nor is time() or call_soon() on this one loop
+    cdef bint follows_clock, follows_soon   # time() or call_soon() is not ours on this one loop
     cdef unsigned int class_version     # the class when it was last asked about these
     cdef int see_class(self) except -1
     cdef int announce_tasks(self) except -1
     cdef bint own_methods               # nor is call_later(), create_future() or create_task(), on this one loop
-    cdef double now(self) except? -1
     cdef int run_once(self) except -1
     cdef int begin(self) except -1
     cdef int sleep(self) except -1
@@ -47,5 +43,3 @@ cdef class Loop(WatchLoop):
     cdef int report(self, object context) except -1
     cdef int end_running(self) except -1
     cdef int take_turns(self, bint only_one) except -1
-    cdef object add_timer(self, double deadline, object when_given, object callback, tuple args, object context)
-    cdef object call_task_factory(self, object coro, object name, object context, object eager_start)

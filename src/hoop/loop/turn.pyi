@@ -1,65 +1,15 @@
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any
 
 from hoop.drivers.driver import Driver
+from hoop.loop.calls import LoopCalls
 from hoop.net.stream import StreamTransport
-from hoop.scheduling.future import Future
-from hoop.scheduling.handle import Handle
 from hoop.scheduling.task import Task
-from hoop.scheduling.timers import TimerHandle
-from hoop.watching.watch import WatchLoop
 
-_T = TypeVar("_T")
-_Ts = TypeVarTuple("_Ts")
-
-class Loop(WatchLoop):
-    def call_soon(
-        self,
-        callback: Callable[[*_Ts], object],
-        *args: *_Ts,
-        context: Context | None = None,
-    ) -> Handle: ...
-    def call_soon_threadsafe(
-        self,
-        callback: Callable[[*_Ts], object],
-        *args: *_Ts,
-        context: Context | None = None,
-    ) -> Handle: ...
-    def call_later(
-        self,
-        delay: float,
-        callback: Callable[[*_Ts], object],
-        *args: *_Ts,
-        context: Context | None = None,
-    ) -> TimerHandle: ...
-    def call_at(
-        self,
-        when: float,
-        callback: Callable[[*_Ts], object],
-        *args: *_Ts,
-        context: Context | None = None,
-    ) -> TimerHandle: ...
-    def create_future(self) -> Future[Any]: ...
-    def create_task(
-        self,
-        coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
-        *,
-        name: object = None,
-        context: Context | None = None,
-        eager_start: bool | None = None,
-    ) -> Task[_T]: ...
+class Loop(LoopCalls):
     def stop(self) -> None: ...
-    def time(self) -> float: ...
-    def is_running(self) -> bool: ...
-    def is_closed(self) -> bool: ...
-    def get_debug(self) -> bool: ...
 
     # For hoop.loop only.
-    _debug: bool
-    _stopping: bool
-    _thread_id: int | None
     def _set_driver(self, driver: Driver) -> None: ...
     def _set_spin(self, spin_ns: int) -> None: ...
     def _follow(self, name: str) -> None: ...
