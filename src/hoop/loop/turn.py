@@ -1,9 +1,9 @@
-"""The loop's turn, and the calls that feed it.
+"""The loop's turn. calls.py has the calls that feed it.
 
 One turn (`run_once`): flush what was written, ask the driver, queue the timers that are due, run exactly
-what the ring holds. The driver is asked every turn only when there is nothing to run; while callbacks
-keep the loop busy it is asked after whatever may be news to it (something was sent, or came), then for some
-turns, and then ever less often, since on epoll each look is a system call.
+what the ring holds. With nothing to run, the loop asks the driver every turn. While callbacks keep the loop
+busy, it asks after an event that may be news to the driver (something was sent, or came). Then it asks for
+some turns, and then ever less often, since on epoll each look is a system call.
 
 `hoop.loop.EventLoop` adds the rest of asyncio's interface in ordinary Python.
 """
@@ -104,7 +104,7 @@ class Loop(LoopCalls):
             self.queue_due_timers()
         if self.own_soon:
             self.announce_tasks()
-        # What these put onto the ring waits for the next turn.
+        # The runnables that these put onto the ring wait for the next turn.
         count = self.tail - self.head
         if count > self.ready_max:
             self.ready_max = count
@@ -132,7 +132,7 @@ class Loop(LoopCalls):
             if wait > LONGEST_WAIT:
                 wait = LONGEST_WAIT
             timeout_ns = cython.cast(cython.longlong, wait * 1e9) + 1 if wait > 0 else 0
-        # What came before may have run finalisers, and those anything: look again. From here until
+        # The lines above may have run finalisers, and those anything: look again. From here until
         # the driver lets go of the GIL nothing else can run, so no wake-up is lost.
         if self.head != self.tail or self.stopping:
             return 0
@@ -144,8 +144,8 @@ class Loop(LoopCalls):
         self.unpolled = 0
         self.look_at = 0  # even if only a timer ended it
         self.plan_look(self.tail != tail)
-        # A signal may have come with other news, and the kernel then does not say so. What its handler
-        # raises is to leave the loop: in a callback it would be taken for that callback's.
+        # A signal may have come with other news, and the kernel then does not say so. If its handler raises,
+        # that is to leave the loop: in a callback it would be taken for that callback's.
         return PyErr_CheckSignals()
 
     @cython.cfunc
@@ -231,7 +231,7 @@ class Loop(LoopCalls):
     def run_ready(self) -> cython.int:
         """Run the next `left` runnables. The only place where anything is run.
 
-        What one raises leaves it in `running` and the rest in `left`: see recover().
+        If one raises, it stays in `running` and the rest in `left`: see recover().
         """
         r: Ref
         while self.left:
@@ -314,7 +314,7 @@ class Loop(LoopCalls):
 
     @property
     def _current_handle(self):
-        """What asyncio's exception handlers may look at, in debug mode: a handle or a task, never an op."""
+        """In debug mode, the handle or task that asyncio's exception handlers may look at. Never an op."""
         if not self.debug or self.running is cython.NULL:
             return None
         return to_show(cython.cast(Runnable, self.running))
