@@ -5,6 +5,13 @@ The second base is asyncio's selector loop, with everything that runs at most on
 Examples are choosing addresses, checking arguments, servers, executors, exception handlers and debug mode.
 There hoop behaves as the running Python's asyncio, because it runs the same code. No selector exists: its
 users get the driver.
+
+A loop belongs to the thread that runs it, which need not be the thread that made it. Other threads may call
+`call_soon_threadsafe` alone. That pushes the callback under the GIL, and writes to the wake-up descriptor
+only if the loop sleeps and nobody has woken it yet.
+
+While the loop runs in the main thread, it also watches the socket to which Python's C signal handler writes.
+So a signal always ends its sleep.
 """
 
 from __future__ import annotations
