@@ -61,17 +61,24 @@ NO_FRAMES = (
 )
 
 
-# The sources that a C file names. Python looks for such a name in sys.path: there it is `hoop/net/stream.py`.
-SOURCE_NAME = re.compile(r'^(  ")src/(hoop/[^"]+",?)$', re.MULTILINE)
+# The sources that a C file names, for tracebacks and for gdb.
+SOURCE_NAMES = (
+    re.compile(r'^(  ")src/(hoop/[^"]+",?)$', re.MULTILINE),
+    re.compile(r'^(#line \d+ ")(hoop/[^"]+")$', re.MULTILINE),
+)
 
 
 def adjust(c_file: Path, with_frames: bool) -> None:
-    """Let tracebacks find the installed sources, and take the core's functions out of tracebacks.
+    """Name the sources as they lie in an installation, and take the core's functions out of tracebacks.
 
     A traceback then ends in the user's code that failed. The core is below that, as CPython's own C is.
+    A build that shows the core's frames names its sources by their whole path, so that Python and gdb show
+    the lines too.
     """
     text = before = c_file.read_text()
-    text = SOURCE_NAME.sub(r"\1\2", text)
+    root = f"{SOURCE.resolve()}/" if with_frames else ""
+    for pattern in SOURCE_NAMES:
+        text = pattern.sub(rf"\g<1>{root}\2", text)
     for pattern, replacement in () if with_frames else NO_FRAMES:
         text = pattern.sub(replacement, text)
     if text != before:
@@ -126,7 +133,7 @@ def main() -> None:
         build_dir=str(C_FILES),
         force=directives_changed(),
         annotate=bool(os.environ.get("HOOP_ANNOTATE")),
-        emit_linenums=False,
+        emit_linenums=MODE == "debug",  # gdb then shows the .py, not the C
     )
     for module in modules:
         adjust(Path(module.sources[0]), with_frames=MODE == "debug")

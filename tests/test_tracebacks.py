@@ -526,6 +526,7 @@ def test_a_debug_build_shows_where_in_the_core():
     with pytest.raises(asyncio.QueueEmpty) as raised:
         hoop.Queue().get_nowait()
     assert in_core(frames(raised.value)[-1])
+    assert traceback.extract_tb(raised.value.__traceback__)[-1].line.startswith("raise ")
 
 
 # ---- the StopIteration that ends an await --------------------------------------------------------------
