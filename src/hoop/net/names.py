@@ -53,7 +53,7 @@ def resolve_literal(
 
 
 def _is_literal(host: Any) -> bool:
-    """Whether it is an address and no name. A lookup of a name here would reach audit hooks twice."""
+    """Whether a host is an address and no name. A lookup of a name here would reach audit hooks twice."""
     if isinstance(host, bytes):
         host = host.decode("latin1")
     if not isinstance(host, str) or not (host[:1].isdigit() or ":" in host):

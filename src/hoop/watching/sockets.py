@@ -169,7 +169,7 @@ class SocketLoop(LoopBase):
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def is_socket(sock) -> cython.bint:
-    """Whether it is a true socket.socket, and not a mock of one."""
+    """Whether an object is a true socket.socket, and not a mock of one."""
     return type(sock) is Socket or issubclass(type(sock), Socket)
 
 
@@ -350,7 +350,7 @@ def borrow(buffer, view: cython.pointer[Py_buffer]) -> cython.bint:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def room_in(buffer) -> cython.Py_ssize_t:
-    """Return how many bytes fit into it."""
+    """Return how many bytes fit into a buffer."""
     view: Py_buffer
     if not borrow(buffer, cython.address(view)):
         return 0
