@@ -84,6 +84,27 @@ def test_no_file_names_a_path_of_one_machine():
     assert found == []
 
 
+def test_architecture_names_files_and_methods_that_exist():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    assert len(text.splitlines()) <= 110  # one page
+    named = re.findall(r"`(\w+/[\w/]+\.(?:py|h|md))`", text)
+    assert named
+    assert [name for name in named if not any((at / name).exists() for at in (PACKAGE, ROOT))] == []
+    steps = re.findall(r"^\| \d \| `([\w/]+\.py)` \| (.*) \|$", text, re.MULTILINE)
+    assert len(steps) == 6  # of a byte in, and of a byte out
+    for name, step in steps:
+        defined = {
+            f"{cls.name}.{method.name}"
+            for cls in ast.walk(ast.parse((PACKAGE / name).read_text()))
+            if isinstance(cls, ast.ClassDef)
+            for method in cls.body
+            if isinstance(method, ast.FunctionDef)
+        }
+        called = re.findall(r"`([A-Z]\w+\.\w+)`", step)
+        assert called
+        assert set(called) <= defined, name
+
+
 def test_build_requirements_are_said_twice_alike():
     """Building without isolation installs a group; pip with isolation reads [build-system]."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
