@@ -106,7 +106,7 @@ HOT = [
     ("drivers.requests", "drivers.requests", "Requests", "ask_for_queued"),
     ("drivers.requests", "drivers.requests", "Requests", "ask"),
     ("net.datagram", "net.datagram", "DatagramTransport", "receive"),
-    ("net.datagram", "net.datagram", "DatagramTransport", "send"),
+    ("net.sender", "net.sender", "DatagramSender", "send"),
     ("net.datagram", "net.datagram", "DatagramTransport", "deliver"),
     ("net.datagram", "net.datagram", "DatagramTransport", "go_on"),
     ("net.datagram", "net.datagram", "DatagramTransport", "may_hold"),

@@ -296,6 +296,7 @@ def test_only_choosing_names_a_kind_of_driver():
         ("scheduling.task", "loop.turn"),
         ("scheduling.task", "net.stream"),
         ("net.receiver", "net.stream"),
+        ("net.sender", "net.datagram"),
         ("net.stream", "loop.turn"),
         ("net.stream", "net.listener"),
         ("scheduling.task", "net.listener"),

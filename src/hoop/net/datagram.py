@@ -15,29 +15,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import sys
 import warnings
-from asyncio import constants, log, transports
+from asyncio import transports
 
 import cython
-from cython.cimports.cpython.bytes import (
-    PyBytes_AS_STRING,
-    PyBytes_FromStringAndSize,
-    PyBytes_GET_SIZE,
-)
+from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.cpython.mem import PyMem_Calloc
 from cython.cimports.hoop._c.datagram import (
     HOOP_DATAGRAMS,
-    hoop_audit_sendto,
     hoop_drop_errors,
     hoop_inbox,
-    hoop_letter,
     hoop_receive_batch,
     hoop_received,
     hoop_received_bytes,
-    hoop_send_batch,
 )
-from cython.cimports.hoop._c.linux import AF_INET, AF_INET6, hoop_address, hoop_tick
+from cython.cimports.hoop._c.linux import AF_INET, AF_INET6, hoop_tick
 from cython.cimports.hoop._c.python import (
     Py_DECREF,
     PyContext_CopyCurrent,
@@ -50,25 +42,20 @@ from cython.cimports.hoop._c.python import (
     ref,
 )
 from cython.cimports.hoop.drivers.errors import os_error
-from cython.cimports.hoop.drivers.op import ARMED, CANCELLING, READABLE, READY, WRITABLE, Op
+from cython.cimports.hoop.drivers.op import CANCELLING, READABLE, WRITABLE, Op
 from cython.cimports.hoop.drivers.ready import Runnable
-from cython.cimports.hoop.net.letters import PEERS, Letters, Peer
-from cython.cimports.hoop.net.outbox import as_bytes
+from cython.cimports.hoop.net.letters import PEERS, Peer
+from cython.cimports.hoop.net.sender import SHORTEST_REST, DatagramSender, SendOp, is_armed
 from cython.cimports.hoop.scheduling.base import LoopBase
 
-EBADF = cython.declare(cython.int, errno.EBADF)
 EAGAIN = cython.declare(cython.int, errno.EAGAIN)
 EINTR = cython.declare(cython.int, errno.EINTR)
 LONGEST = cython.declare(cython.Py_ssize_t, 256 * 1024)  # what asyncio asks a Unix socket for
 GROW_AFTER = cython.declare(cython.int, 4)  # full receives in a row, before more are asked for
 # A protocol is quick when so many calls in a row took no tick of the coarse clock, which is 1 to 4 ms.
 QUICK_CALLS = cython.declare(cython.uint, 16)
-# News without anything to receive, before the endpoint rests; and for how long it does, in seconds.
+# News without anything to receive, before the endpoint rests.
 EMPTY_MAX = cython.declare(cython.uint, 4)
-SHORTEST_REST = cython.declare(cython.double, 0.001)
-LONGEST_REST = cython.declare(cython.double, 0.1)
-LOG_LOST_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
-SENDS_EMPTY = cython.declare(cython.bint, sys.version_info >= (3, 13))
 
 # What isinstance() sees: as asyncio's own, it is a Transport besides.
 _asyncio_transport = cython.declare(
@@ -117,20 +104,8 @@ class Delivery(Runnable):
         return None if self.transport is None else self.transport.datagram_received
 
 
-@cython.final
 @cython.cclass
-class SendOp(Op):
-    """Sends what the kernel did not take at once, when there is room."""
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def on_ready(self) -> cython.int:
-        transport: DatagramTransport = self.transport
-        return 0 if transport is None else transport.on_writable()
-
-
-@cython.cclass
-class DatagramTransport(Letters):
+class DatagramTransport(DatagramSender):
     """A datagram endpoint. See asyncio.DatagramTransport."""
 
     @property
@@ -271,12 +246,6 @@ class DatagramTransport(Letters):
             self.read_timer = self.rest(rest, self._read_again)
         return 0
 
-    @cython.cfunc
-    def rest(self, seconds: cython.double, then) -> object:
-        return self.loop.call_later(
-            min(seconds, LONGEST_REST), then, context=self.loop.wake_context
-        )
-
     def _read_again(self):
         self.read_timer = None
         if not self.closing and not self.reading_paused:
@@ -407,38 +376,6 @@ class DatagramTransport(Letters):
             self.reading_paused = False
             self.start_reading()
 
-    # ---- sending ----
-
-    def sendto(self, data, addr=None):
-        """Send a datagram; if the kernel does not take it now, queue it.
-
-        A mutable buffer is copied. Raises TypeError for what is no buffer of bytes, and ValueError for
-        another address than the one that the endpoint was made for. What the kernel says against it is
-        told to the protocol's error_received.
-        """
-        if type(data) is not bytes:
-            data = as_bytes(data, "bytes-like object")
-        if not SENDS_EMPTY and not data:
-            return
-        if self.remote is not None:
-            if addr is not None and addr != self.remote:
-                raise ValueError(f"Invalid address: must be None or {self.remote}")
-            addr = self.remote
-        if self.lost and (self.remote is not None or self.fd < 0):
-            if self.lost >= LOG_LOST_FROM:
-                log.logger.warning("socket.send() raised exception.")
-            self.lost += 1
-            return
-        if self.peers is cython.NULL:
-            raise RuntimeError("the endpoint was not opened")
-        if not self.outbox and not self.may_hold() and not self.waits_to_send():
-            self.send(data, addr)
-            return
-        self.queue(data, addr)
-        if not self.waits_to_send() and (not self.may_hold() or self.buffered > self.high_water):
-            self.flush()
-        self.maybe_pause()
-
     @cython.cfunc
     @cython.exceptval(check=False)
     def may_hold(self) -> cython.bint:
@@ -450,166 +387,6 @@ class DatagramTransport(Letters):
             and self.delivered < len(self.inbox)
             and len(self.outbox) < 2 * HOOP_DATAGRAMS
         )
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def waits_to_send(self) -> cython.bint:
-        """Whether the kernel took no more the last time."""
-        return is_armed(self.send_op) or self.send_timer is not None
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def send(self, data: bytes, address) -> cython.int:
-        """Send the one datagram, with none before it."""
-        letter: hoop_letter
-        to: hoop_address
-        n: cython.int
-        if not self.has_peer and not self.find_address(address, cython.address(to)):
-            self.queue(data, address)
-            self.flush()
-            return self.maybe_pause()
-        if not self.has_peer and self.audit(address) < 0:
-            return 0
-        letter.data = PyBytes_AS_STRING(data)
-        letter.length = PyBytes_GET_SIZE(data)
-        letter.to = cython.NULL if self.has_peer else cython.address(to)
-        self.loop.look_at = 0  # the receiver may be another transport of this loop
-        n = -EBADF
-        if not self.lent or not self.was_closed():
-            n = hoop_send_batch(self.fd, cython.address(letter), 1)
-        if n > 0:
-            return 0
-        if n != -EAGAIN and n != -EINTR:
-            self.protocol.error_received(os_error(n))
-            return 0
-        self.queue(data, address)
-        self.settle()
-        return self.maybe_pause()
-
-    @cython.cfunc
-    @cython.exceptval(-2, check=False)
-    def audit(self, address) -> cython.int:
-        """What the socket module would tell audit hooks. -1 if one of them objects, as it does to asyncio."""
-        try:
-            hoop_audit_sendto(self.sock, address)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:
-            self.fail(exc, "Fatal write error on datagram transport")
-            return -1
-        return -1 if self.fd < 0 else 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def flush(self) -> cython.int:
-        """Send what is queued, as far as the kernel takes it; wait for the rest."""
-        letters: hoop_letter[HOOP_DATAGRAMS]
-        n: cython.int
-        if self.lent and self.was_closed():  # asyncio's socket says so to each
-            while self.outbox:
-                self.forget(1)
-                self.tell("error_received", (os_error(-EBADF),))
-            return self.settle()
-        self.loop.look_at = 0
-        while self.outbox and self.fd >= 0:
-            n = self.gather(letters)
-            if n > 0:
-                n = hoop_send_batch(self.fd, letters, n)
-                if n < 0 and n != -EAGAIN and n != -EINTR:
-                    return self.refused(os_error(n))
-                if n > 0:
-                    self.forget(n)
-            else:
-                n = self.send_by_python()
-            if n <= 0:
-                break
-        return self.settle()
-
-    @cython.cfunc
-    @cython.exceptval(-2, check=False)
-    def send_by_python(self) -> cython.int:
-        """Have the socket send the first datagram: 1; 0 if that cannot be sent; -1 if it has to wait.
-
-        The socket, the address and audit hooks may run anything: meanwhile the outbox is without it.
-        """
-        data: bytes = self.outbox[0]
-        address = self.outbox[1]
-        moved: cython.bint = self.moved
-        self.forget(1)
-        try:
-            self.sock.sendto(data, address)
-        except (BlockingIOError, InterruptedError):
-            if not self.lost:
-                self.put_back(data, address)
-            self.moved = moved
-            return -1
-        except OSError as exc:
-            self.tell("error_received", (exc,))
-            return 0
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:
-            self.fail(exc, "Fatal write error on datagram transport")
-            return 0
-        return 1
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def refused(self, exc) -> cython.int:
-        """The first datagram of the outbox cannot be sent: tell the protocol, and go on without it."""
-        self.forget(1)
-        try:
-            return self.tell("error_received", (exc,))
-        finally:
-            self.settle()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def settle(self) -> cython.int:
-        """After sending: wait until the kernel takes more, or be done."""
-        if self.fd < 0 or self.loop.closed:
-            return 0
-        if self.outbox and not self.lost:
-            if not self.waits_to_send():
-                self.loop.driver.submit(self.send_op)
-            return self.maybe_resume()
-        self.end_waiting()
-        self.maybe_resume()  # may queue more
-        if self.closing and not self.outbox and not self.lost:
-            return self.lose(None)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def end_waiting(self) -> cython.int:
-        if self.send_timer is not None:
-            self.send_timer.cancel()
-            self.send_timer = None
-        if is_armed(self.send_op) and not self.loop.closed:
-            self.loop.driver.cancel(self.send_op)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def on_writable(self) -> cython.int:
-        """Send what waits. If the kernel says that it would take some and does not, ask it less often.
-
-        A Unix socket that is not connected is writable, whatever the receivers' queues.
-        """
-        self.moved = False
-        self.flush()
-        if self.moved:
-            self.send_rest = 0
-        elif is_armed(self.send_op):
-            self.loop.driver.cancel(self.send_op)
-            self.send_rest = max(2 * self.send_rest, SHORTEST_REST)
-            self.send_timer = self.rest(self.send_rest, self._send_again)
-        return 0
-
-    def _send_again(self):
-        self.send_timer = None
-        if self.outbox and self.fd >= 0:
-            self.on_writable()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -768,13 +545,6 @@ class DatagramTransport(Letters):
     @property
     def _address(self):
         return self.remote
-
-
-@cython.cfunc
-@cython.inline
-@cython.exceptval(check=False)
-def is_armed(op: Op) -> cython.bint:
-    return op.phase == ARMED or op.phase == READY
 
 
 def open_datagram(
