@@ -1,14 +1,14 @@
 """The datagram transport: a UDP or Unix socket and its protocol, many datagrams in one system call.
 
 In:   driver.poll -> ReceiveOp on the ready ring -> on_readable receives a batch -> datagram_received for the
-      first; each of the others has a turn of its own (Delivery), behind whatever waits for one
-Out:  sendto() sends. Answers to a batch may leave together: what datagram_received sends is held until the
-      batch is delivered, unless anything else is to run before, or the protocol is not always quick
+      first, and a turn for each of the others (Delivery), behind the runnables that wait for theirs
+Out:  sendto() sends: see sender.py
 
-A batch grows while datagrams keep coming and shrinks when they do not: asking for a second one that is
-not there costs a third of a receive. Addresses that are no literals of the socket's family (host names,
-paths) go through the Python socket, one datagram at a time, as in asyncio.
-Behaviour follows asyncio's _SelectorDatagramTransport.
+Answers to a batch may leave together. A datagram that datagram_received sends is held until the batch is
+delivered, unless anything else is to run before, or the protocol is not always quick.
+
+A batch grows while datagrams keep coming, and shrinks when they do not. To ask for a second one that is not
+there costs a third of a receive. Behaviour follows asyncio's _SelectorDatagramTransport.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ QUICK_CALLS = cython.declare(cython.uint, 16)
 # News without anything to receive, before the endpoint rests.
 EMPTY_MAX = cython.declare(cython.uint, 4)
 
-# What isinstance() sees: as asyncio's own, it is a Transport besides.
+# The class that isinstance() sees. As asyncio's own, it is a Transport besides.
 _asyncio_transport = cython.declare(
     object,
     type(
@@ -168,7 +168,7 @@ class DatagramTransport(DatagramSender):
         return self.protocol
 
     def _begin(self, waiter):
-        """What asyncio does in three callbacks: connection_made, start reading, wake the waiter."""
+        """Call connection_made, start reading, wake the waiter: asyncio does it in three callbacks."""
         self.connected = True
         try:
             self.tell("connection_made", (self,))
@@ -421,7 +421,7 @@ class DatagramTransport(DatagramSender):
         self.send_held()
 
     def abort(self):
-        """Close at once. What was not sent is dropped."""
+        """Close at once. Datagrams that were not sent are dropped."""
         self._force_close(None)
 
     def _force_close(self, exc):
@@ -550,7 +550,9 @@ class DatagramTransport(DatagramSender):
 def open_datagram(
     loop: LoopBase, sock, protocol, address=None, waiter=None, extra=None, lent: cython.bint = False
 ):
-    """What asyncio's _make_datagram_transport makes: connection_made is called in a later turn.
+    """Make the transport of a socket, as asyncio's _make_datagram_transport does.
+
+    Its protocol's connection_made is called in a later turn.
 
     `lent`: the socket is somebody's who may close it.
     """

@@ -55,8 +55,8 @@ class DatagramSender(Letters):
         """Send a datagram; if the kernel does not take it now, queue it.
 
         A mutable buffer is copied. Raises TypeError for what is no buffer of bytes, and ValueError for
-        another address than the one that the endpoint was made for. What the kernel says against it is
-        told to the protocol's error_received.
+        another address than the one that the endpoint was made for. An error of
+        the kernel is told to the protocol's error_received.
         """
         if type(data) is not bytes:
             data = as_bytes(data, "bytes-like object")
@@ -113,7 +113,7 @@ class DatagramSender(Letters):
     @cython.cfunc
     @cython.exceptval(-2, check=False)
     def audit(self, address) -> cython.int:
-        """What the socket module would tell audit hooks. -1 if one of them objects, as it does to asyncio."""
+        """Tell audit hooks what the socket module would. -1 if one of them objects, as it does to asyncio."""
         try:
             hoop_audit_sendto(self.sock, address)
         except (KeyboardInterrupt, SystemExit):
@@ -160,7 +160,7 @@ class DatagramSender(Letters):
     @cython.cfunc
     @cython.exceptval(-2, check=False)
     def send_by_python(self) -> cython.int:
-        """Have the socket send the first datagram: 1; 0 if that cannot be sent; -1 if it has to wait.
+        """Have the socket send the first datagram. Returns 1, or 0 if that cannot be sent, or -1 if it waits.
 
         The socket, the address and audit hooks may run anything: meanwhile the outbox is without it.
         """
