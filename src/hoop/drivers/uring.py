@@ -10,6 +10,12 @@ Where this kernel lacks a request (see capabilities.py), the driver waits for re
 POLL_ADD. It asks for that again after each turn of the op, so that it is level-triggered like epoll. A
 request keeps its file open. Therefore a descriptor that is not ours (of a foreign op) is in an epoll
 descriptor, which the ring watches.
+
+A stream that sends alone makes its own system call, which is fastest. When several streams send in one turn,
+their SendOps become requests that enter the kernel together. A stream has one such request under way.
+
+The ring is made when a thread begins to run the loop, and made again when another thread does. If the kernel
+refuses it, for example because locked memory is limited, epoll takes over with all armed ops.
 See io_uring(7), io_uring_enter(2).
 """
 

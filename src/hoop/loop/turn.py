@@ -1,9 +1,19 @@
 """The loop's turn. calls.py has the calls that feed it.
 
-One turn (`run_once`): flush what was written, ask the driver, queue the timers that are due, run exactly
-what the ring holds. With nothing to run, the loop asks the driver every turn. While callbacks keep the loop
-busy, it asks after an event that may be news to the driver (something was sent, or came). Then it asks for
-some turns, and then ever less often, since on epoll each look is a system call.
+One turn (`run_once`) sends the writes that were held back, and asks the driver. It puts the timers that are
+due onto the ring, and runs what the ring then holds.
+
+If the ring is empty, the loop sleeps in the driver until the next deadline. Otherwise it looks at the driver
+without waiting. With io_uring two reads of memory tell each turn whether there is news. With epoll each look
+is a system call, so a busy loop looks
+
+- in the turn after it has sent something, which may be news to another descriptor of this loop;
+- from the second turn after news for eight turns, then after twice as many turns each time, up to 64;
+- at the latest after about 256 callbacks, or in every fourth turn if the coarse clock has moved on.
+
+If a callback raises, the number of those that this turn has still to run is kept in `left`. The loop reports
+the exception and goes on with the turn. KeyboardInterrupt and SystemExit leave the loop. Then the rest stays
+on the ring for the next run.
 
 `hoop.loop.EventLoop` adds the rest of asyncio's interface in ordinary Python.
 """
