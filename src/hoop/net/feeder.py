@@ -52,7 +52,7 @@ _originals = cython.declare(
 
 
 def _is_asyncio_s_own(member):
-    """Whether a member was defined in asyncio's module. It could have been replaced before hoop was imported."""
+    """Whether asyncio defined a member. A program may have replaced it before hoop was imported."""
     function = member.fget if isinstance(member, property) else member
     return getattr(function, "__globals__", None) is vars(streams)
 
