@@ -2,10 +2,10 @@
 
 In:   driver.poll -> ReceiveOp on the ready ring -> on_readable receives a batch -> datagram_received for the
       first, and a turn for each of the others (Delivery), behind the runnables that wait for theirs
-Out:  sendto() sends: see sender.py
+Out:  sendto() sends (sender.py)
 
-Answers to a batch may leave together. A datagram that datagram_received sends is held until the batch is
-delivered, unless anything else is to run before, or the protocol is not always quick.
+Answers to a batch may leave together. The loop holds those of datagram_received until the batch is delivered,
+unless anything else is to run before, or the protocol is not always quick.
 
 A batch grows while datagrams keep coming, and shrinks when they do not. To ask for a second one that is not
 there costs a third of a receive. Behaviour follows asyncio's _SelectorDatagramTransport.
@@ -45,7 +45,7 @@ from cython.cimports.hoop.drivers.errors import os_error
 from cython.cimports.hoop.drivers.op import CANCELLING, READABLE, WRITABLE, Op
 from cython.cimports.hoop.drivers.ready import Runnable
 from cython.cimports.hoop.net.letters import PEERS, Peer
-from cython.cimports.hoop.net.sender import SHORTEST_REST, DatagramSender, SendOp, is_armed
+from cython.cimports.hoop.net.sender import DatagramSender, SendOp, is_armed
 from cython.cimports.hoop.scheduling.base import LoopBase
 
 EAGAIN = cython.declare(cython.int, errno.EAGAIN)
@@ -242,8 +242,7 @@ class DatagramTransport(DatagramSender):
         self.empty += 1
         if self.empty > EMPTY_MAX and is_armed(self.receive_op):
             self.loop.driver.cancel(self.receive_op)
-            rest = SHORTEST_REST * (1 << min(self.empty - EMPTY_MAX, 8))
-            self.read_timer = self.rest(rest, self._read_again)
+            self.read_timer = self.rest(1 << min(self.empty - EMPTY_MAX, 8), self._read_again)
         return 0
 
     def _read_again(self):

@@ -8,11 +8,11 @@ cdef class DatagramSender(Letters):
     cdef object remote                  # `remote_addr`, the one address that may be given; None for any
     cdef SendOp send_op
     cdef object send_timer              # after which to ask the kernel again; None unless it spoke in vain
-    cdef double send_rest               # the last rest before sending, in seconds
+    cdef double send_rest               # the last rest before sending, in shortest ones
     cdef bint closing                   # close() or abort() was called, or something failed
     cdef unsigned int lost              # connection_lost is scheduled; then counts datagrams to nobody
 
-    cdef object rest(self, double seconds, object then)
+    cdef object rest(self, double times, object then)
     cdef bint waits_to_send(self) noexcept
     cdef int send(self, bytes data, object address) except -1
     cdef int audit(self, object address) except -2
@@ -26,8 +26,6 @@ cdef class DatagramSender(Letters):
     cdef bint may_hold(self) noexcept
     cdef int fail(self, object exc, str message) except -1
     cdef int lose(self, object exc) except -1
-
-cdef double SHORTEST_REST
 
 cdef inline bint is_armed(Op op) noexcept:
     return op.phase == ARMED or op.phase == READY

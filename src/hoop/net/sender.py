@@ -234,7 +234,7 @@ class DatagramSender(Letters):
             self.send_rest = 0
         elif is_armed(self.send_op):
             self.loop.driver.cancel(self.send_op)
-            self.send_rest = max(2 * self.send_rest, SHORTEST_REST)
+            self.send_rest = max(2 * self.send_rest, 1)
             self.send_timer = self.rest(self.send_rest, self._send_again)
         return 0
 
@@ -244,10 +244,10 @@ class DatagramSender(Letters):
             self.on_writable()
 
     @cython.cfunc
-    def rest(self, seconds: cython.double, then) -> object:
-        return self.loop.call_later(
-            min(seconds, LONGEST_REST), then, context=self.loop.wake_context
-        )
+    def rest(self, times: cython.double, then) -> object:
+        """Call `then` after so many of the shortest rest, or after the longest."""
+        seconds = min(times * SHORTEST_REST, LONGEST_REST)
+        return self.loop.call_later(seconds, then, context=self.loop.wake_context)
 
     # ---- what the transport does ----
 
