@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -141,3 +142,15 @@ assert missing == [], missing
     assert "needs Linux" in done.stdout
     assert "darwin" in done.stdout
     assert "asyncio" in done.stdout
+
+
+def test_a_public_name_says_hoop_as_its_place():
+    """So that a pickle holds when a module moves."""
+    for name in hoop.__all__:
+        public = getattr(hoop, name)
+        module = getattr(public, "__module__", "hoop")
+        assert module == "hoop" or module.startswith("asyncio."), name
+        if isinstance(public, type):
+            assert pickle.loads(pickle.dumps(public)) is public
+    assert repr(hoop.Queue) == "<class 'hoop.Queue'>"
+    assert pickle.dumps(hoop.Path("x")).count(b"hoop.") == 0

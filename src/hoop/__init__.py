@@ -251,3 +251,10 @@ A task that never has to wait then costs no turn of the loop. See asyncio.eager_
 
     asyncio.get_running_loop().set_task_factory(hoop.eager_task_factory)
 """
+
+if sys.platform == "linux":
+    from hoop._c.shown import show_as_public
+
+    for _public in [globals()[name] for name in __all__ if name in globals()]:
+        if getattr(_public, "__module__", "").startswith("hoop."):
+            show_as_public(_public)

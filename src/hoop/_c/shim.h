@@ -202,6 +202,16 @@ static inline PyCFunction hoop_c_method(PyObject *descriptor) {
     return NULL;
 }
 
+/* A static type has its module in its name, up to the last dot. */
+static inline int hoop_is_static(PyObject *type) {
+    return !(((PyTypeObject *)type)->tp_flags & Py_TPFLAGS_HEAPTYPE);
+}
+
+static inline void hoop_name_type(PyObject *type, const char *name) {
+    ((PyTypeObject *)type)->tp_name = name;
+    PyType_Modified((PyTypeObject *)type);
+}
+
 /* Return the number that a class has until it or one of its bases changes; 0 if it has none now. */
 static inline unsigned int hoop_type_version(PyObject *type) { return ((PyTypeObject *)type)->tp_version_tag; }
 

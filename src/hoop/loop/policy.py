@@ -20,4 +20,6 @@ class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
         asyncio.run(main())  # runs on hoop
     """
 
+    __module__ = "hoop"
+
     _loop_factory = EventLoop

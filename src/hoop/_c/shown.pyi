@@ -1,0 +1,3 @@
+from typing import Any
+
+def show_as_public(public: Any) -> None: ...
