@@ -1,9 +1,9 @@
 """Compares hoop with other event loops and with bare C, interleaved on the same machine.
 
-The question it answers: how much does an operation cost on hoop, relative to the others, here and
-now? Contestants take turns within every round, and a ratio is taken within a round before the median
-is taken over rounds, so that a neighbour's load falls on all alike. The question it cannot answer:
-how fast is hoop in absolute terms, or on another machine. The raw times are of this machine, this run.
+The question it answers: how much does an operation cost on hoop, relative to the others, here and now?
+Contestants take turns within every round. Ratios are taken within a round, and then their median over all
+rounds, so a neighbour's load falls on all alike. The question it cannot answer: how fast is hoop in
+absolute terms, or on another machine? The raw times are of this machine and this run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 class Settings:
-    """How long everything takes: `--quick` shows that all works, the default is to be believed."""
+    """How long everything takes: `--quick` only shows that all works, the default is for numbers."""
 
     def __init__(self, quick: bool, rounds: int | None) -> None:
         self.served_rounds = rounds or (2 if quick else 7)
@@ -75,9 +75,9 @@ class Settings:
 
 
 class Race:
-    """One row under way: its contestants in turns, their samples, and what did not work.
+    """One row under way: its contestants in turns, their samples, and the failures.
 
-    Whoever fails is out from then on, with all its samples, and the reason kept.
+    A contestant that fails is out from then on, with all its samples. The report has the reason.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Contestants and load clients as processes: starting, asking, and what the kernel knows of them."""
+"""Contestants and load clients as processes: starting, asking, and the kernel's figures about them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLOOR_SOURCES = HERE / "floor"
 START_TIMEOUT_S = 30
 ANSWER_GRACE_S = 60
 STDERR_BYTES_MAX = 64 * 1024
-UNAVAILABLE = 3  # worker.py's exit status for what cannot be had here.
+UNAVAILABLE = 3  # worker.py's exit status if a loop or a package is missing here.
 
 
 class Failure(Exception):
@@ -36,8 +36,8 @@ class Absent(Failure):
 class Process:
     """A process that answers lines with lines, from its start until it is stopped.
 
-    What it writes to standard error is kept as far as a pipe holds it, for the message if it fails; more
-    than that does not block it. It is pinned to a CPU, if one is given.
+    A pipe keeps what fits of its standard error, for the message if the process fails. More output does not
+    block it. If a CPU is given, the process is pinned to it.
     """
 
     def __init__(self, command: Sequence[str], cpu: int | None) -> None:
@@ -122,7 +122,7 @@ class Process:
         os.close(self._stderr)
 
 
-# ---- what is compiled and made once ----
+# ---- programs and files that are made once ----
 
 
 def build_floor() -> None:
@@ -162,7 +162,7 @@ def certificate() -> dict[str, str]:
 
 
 def choose_cpus() -> tuple[int, int] | None:
-    """Return a CPU for what is measured and one for the load, or None if there is only one."""
+    """Return a CPU for the contestant and one for the load, or None if there is only one."""
     cpus = sorted(os.sched_getaffinity(0))
     return (cpus[0], cpus[1]) if len(cpus) > 1 else None
 

@@ -92,12 +92,12 @@ def labels(row: Row, *roles: str) -> list[str]:
 
 
 def floor_of(row: Row) -> str | None:
-    """Return what the row's costs are divided by: the first floor that is there."""
+    """Return the contestant by which the row's costs are divided: the first floor that has samples."""
     return next(iter(labels(row, "floor")), None)
 
 
 def best_other(row: Row) -> str | None:
-    """Return who is best at what decides, apart from hoop and the floor."""
+    """Return the best contestant by the deciding figure, apart from hoop and the floor."""
     key = row["judged"][0]
     costs = {label: middle(row, label, key) for label in labels(row, "other")}
     known = {label: cost for label, cost in costs.items() if cost is not None}
@@ -105,7 +105,7 @@ def best_other(row: Row) -> str | None:
 
 
 def lost(row: Row, label: str, other: str, key: str) -> float | None:
-    """Return the ratio by which it is worse than the other, or None if it is not beyond the noise."""
+    """Return the ratio by which a contestant is worse than another, or None if it is within the noise."""
     each = ratios(row, label, other, key)
     if not each:
         return None
@@ -115,7 +115,7 @@ def lost(row: Row, label: str, other: str, key: str) -> float | None:
 
 
 def losses(row: Row) -> Iterator[tuple[str, str, str, float]]:
-    """Yield who of hoop is worse than whom, at what, and by how much."""
+    """Yield each loss of hoop: its contestant, the better one, the figure, and the ratio."""
     for label in labels(row, "ours"):
         for key in row["judged"]:
             for other in labels(row, "other"):
@@ -148,7 +148,7 @@ def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def line(row: Row) -> str:
-    """Return what a row came to, in one line."""
+    """Return a row's result, in one line."""
     key = row["judged"][0]
     costs = [f"{label} {amount(key, middle(row, label, key))}" for label in row["samples"]]
     out = [f"{label} failed ({reason})" for label, reason in row["failures"].items()]

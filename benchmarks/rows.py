@@ -1,8 +1,9 @@
-"""The table of what is compared: every row with its workload, its load and its contestants.
+"""The table of comparisons: every row with its workload, its load and its contestants.
 
-Nothing is run here. A row is `served` (a contestant is a server, and a C client loads it), `work` (a
-contestant does the work by itself) or `idle` (a server holds connections on which nothing happens).
-In options and parameters `{name}` stands for what compare.py makes when it is first asked for it.
+Nothing is run here. There are three kinds of rows. `served`: a contestant is a server, and a C client loads
+it. `work`: the contestant does the work by itself. `idle`: a server holds connections on which nothing
+happens. In options and parameters `{name}` stands for a path or address that compare.py makes when a row
+first asks for it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ IDLE_CONNECTIONS, IDLE_FEWER_CONNECTIONS = 10_000, 500
 
 @dataclass(frozen=True)
 class Contestant:
-    """A way of doing what the row is about. The `floor` is what the others are measured against."""
+    """A way of doing the row's operation. The others are measured against the `floor`."""
 
     label: str
     role: Role
@@ -34,17 +35,17 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Load:
-    """What the C client does: closed loops, one request in flight on each connection."""
+    """The C client's work: closed loops, one request in flight on each connection."""
 
     connections: int = 1
     message_bytes: int = 64
     options: tuple[str, ...] = ()  # See client.c.
-    address: str = "0"  # What the server is to bind: a TCP port, a path, or `udp`.
+    address: str = "0"  # The server's address: a TCP port, a path, or `udp`.
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing to measure. `judged` are the keys of a sample that decide who is better; less is."""
+    """One operation to measure. The contestant with less of the figures in `judged` is better."""
 
     name: str
     group: str
@@ -57,12 +58,12 @@ class Row:
     unit: str = "request"
     step: int = 1  # Of work: operations come in multiples of this.
     once: int = 0  # Of work: exactly so many operations, each time in a new process.
-    pinned: bool = True  # What has threads or children, or spins, needs another CPU.
+    pinned: bool = True  # False with threads, children or spinning: they need another CPU.
     default: bool = True
 
     @property
     def anew(self) -> bool:
-        """Whether every sample needs a new process: what is freed does not count twice."""
+        """Whether every sample needs a new process, because memory that was freed must not count twice."""
         return self.kind == "idle" or self.once > 0
 
 
@@ -105,7 +106,7 @@ def echo_contestants(server: str, loops: Iterable[str]) -> tuple[Contestant, ...
     return (*contestants, *native_streams()) if server == "streams" else contestants
 
 
-# What is measured without --all: server, message, connections; and who takes part beside the main ones.
+# The rows without --all, by server, message and connections, with the contestants beside the main ones.
 ECHO_BY_DEFAULT: dict[tuple[str, int, int], tuple[str, ...]] = {
     ("protocol", 64, 1): LOOPS,
     ("protocol", 64, 50): LOOPS,

@@ -1,12 +1,12 @@
 """Keeps one loop busy with everything at once for a long time, and looks whether anything is left over.
 
-The question it answers: do descriptors, live operations, tasks or memory grow, or is a byte lost, when
-connections of all kinds, files, threads and children come and go, are cancelled, aborted and starved of
-descriptors, for minutes or for hours? The question it cannot answer: how fast any of it is.
+The question it answers: do descriptors, live operations, tasks or memory grow, or is a byte lost?
+Connections of all kinds, files, threads and children come and go, for minutes or for hours. They are
+cancelled, aborted and starved of descriptors. The question it cannot answer: how fast any of it is.
 
 Workers go through scenarios in an order that the seed fixes. Every byte they send comes back through a
-server on the same loop and is compared. From time to time all stop: then whatever is counted has to be
-what it was at the first such calm, and in the end the memory what it was halfway.
+server on the same loop and is compared. From time to time all workers stop. Then every count has to be the
+same as at the first such calm. At the end the memory has to be the same as halfway.
 """
 
 from __future__ import annotations
@@ -438,7 +438,7 @@ class Soak:
         finally:
             for descriptor in taken:
                 os.close(descriptor)
-        await asyncio.sleep(STARVED_S)  # Whoever has failed to get one may still be on its way out.
+        await asyncio.sleep(STARVED_S)  # Tasks that failed to get one may still be ending.
         self.starved = False
 
     async def calm(self) -> dict[str, int]:

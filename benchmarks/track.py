@@ -1,14 +1,14 @@
 """Counts the instructions of an operation before and after a change, with valgrind's callgrind.
 
-The question it answers: did a change make an operation longer or shorter? The count hardly varies
-from run to run and does not depend on what else the machine does, so small steps show. The question
-it cannot answer: how long an operation takes; a cache miss, a branch missed or a system call counts
-like any other instruction here, and what the kernel does is not counted at all.
+The question it answers: did a change make an operation longer or shorter? The count hardly varies from run
+to run and does not depend on other programs, so small steps show. The question it cannot answer: how long
+does an operation take? A cache miss, a missed branch or a system call counts like any other instruction.
+The kernel's work is not counted at all.
 
-It compares what is built here with a commit: the last one if the core has changed since, or else the
-one before it. That commit is built in build/track, with the same Python. Each row runs at two sizes in
-processes of their own; the difference of the counts, divided by the difference of the sizes, leaves
-out the start of the interpreter and whatever is set up.
+It compares the build here with a commit: the last one if the core has changed since, or else the one before
+it. That commit is built in build/track, with the same Python. Each row runs at two sizes in processes of
+their own. The difference of the counts, divided by the difference of the sizes, leaves out the
+interpreter's start and all preparation.
 """
 
 from __future__ import annotations

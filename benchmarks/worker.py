@@ -4,11 +4,11 @@ Usage: worker.py check LOOP                     prints the loop's version, if it
        worker.py serve LOOP SERVER PARAMETERS   prints where it listens, then serves until killed
        worker.py work LOOP WORK PARAMETERS      prints `ready`; for each line with a number of seconds
                                                 does the work for about so long and prints JSON
-       worker.py count LOOP WORK PARAMETERS     does the work once, for whoever counts instructions
+       worker.py count LOOP WORK PARAMETERS     does the work once, for a program that counts instructions
 
-A LOOP is from loops.py, or `none` for a server that needs none; SERVER and WORK are `module:function`
-in workloads, PARAMETERS a JSON object for it. Ends with its parent; exits with status 3, and a line
-on standard error, when what was asked for cannot be had here.
+A LOOP is a name from loops.py, or `none` for a server that needs no loop. SERVER and WORK are
+`module:function` in workloads. PARAMETERS are a JSON object for it. A worker ends with its parent. If a
+loop or a package is missing it exits with status 3 and a line on standard error.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Checks the types of the compiled core with mypy, which Cython does not do.
 
-To Cython an unknown attribute of a C class is a look-up at run time, and an argument of the wrong class a
-TypeError at run time. mypy finds both, once it can see what the .pxd files declare. So mypy is shown each
-compiled `x.py` with the declarations of its `x.pxd` written into it: fields on the line of the class's
-docstring, everything else after the last line. Errors keep their line numbers.
+Cython looks up an unknown attribute of a C class at run time, and an argument of the wrong class raises a
+TypeError there. mypy finds both beforehand, once it can see the declarations of the .pxd files. So this
+script shows mypy each compiled `x.py` with the declarations of its `x.pxd` written into it. Fields go on
+the line of the class's docstring, everything else after the last line. Errors keep their line numbers.
 
     python tools/check_core.py            everything mypy finds
-    python tools/check_core.py --keep     and leave what mypy was shown in build/check-core
+    python tools/check_core.py --keep     and leave the text that mypy sees in build/check-core
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ C_INTEGER = re.compile(
     r"^(unsigned |signed |long |short )*(int|long|char|short|s?size_t|Py_ssize_t)$"
 )
 
-# What `hoop.loop.EventLoop` adds, and the core calls by name: none of it per event.
+# Methods of `hoop.loop.EventLoop` that the core calls by name, none of them per event.
 ADDED = {
     "LoopBase": (
         "_new_driver",
@@ -56,8 +56,8 @@ ADDED = {
     "Runnable": ("_context", "_wakeup"),  # of a future's waiter, which is always a Task
 }
 
-# Errors that are none: inner names of asyncio, of which typeshed does not know; and our classes where
-# asyncio's are asked for, as which they pass by their `__class__`.
+# Errors to ignore. typeshed does not know asyncio's private names. And our classes pass for asyncio's by
+# their `__class__`, which mypy cannot see.
 EXPECTED = re.compile(
     r'(Module|"type\[Server\]") has no attribute "(_\w+|logger)"|'
     r'incompatible type .* expected "(_asyncio\.|AbstractEventLoop")'
@@ -82,7 +82,7 @@ MYPY = [
 
 
 def python_type(c_type: str) -> str:
-    """What a type checker should take a C type for."""
+    """The type that a type checker should take a C type for."""
     c_type = c_type.removeprefix("const ").strip()
     if c_type.endswith("*"):
         target = c_type[:-1].strip()

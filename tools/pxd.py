@@ -1,4 +1,4 @@
-"""Finds the compiled modules and reads their .pxd files: what they cimport, and what they declare.
+"""Finds the compiled modules and reads their .pxd files: their cimports, and their declarations.
 
 This is no parser of Cython: it knows the forms that the core uses, and raises SyntaxError for others.
 `tools/check_core.py` and `tests/test_tidy.py` are built on it.
@@ -46,7 +46,7 @@ class Class:
 
 @dataclass
 class Declarations:
-    """What one .pxd says."""
+    """The content of one .pxd."""
 
     cimports: dict[str, str] = field(default_factory=dict)  # name -> module it comes from
     constants: list[str] = field(default_factory=list)  # members of enums
@@ -76,7 +76,7 @@ _VARIABLE = re.compile(r'^(?P<stars>\**)(?P<name>\w+)(?P<array>\[\w*\])?\s*(?:"[
 
 
 def read(path: Path) -> Declarations:
-    """Return what a .pxd file declares."""
+    """Return the declarations of a .pxd file."""
     declarations = Declarations()
     try:
         for line in _tree(path.read_text()):

@@ -1,7 +1,7 @@
-/* What the clients and servers of the floor have in common: addresses, errors, time, TLS.
+/* Common to the clients and servers of the floor: addresses, errors, time, TLS.
  *
- * OpenSSL is found when a program asks for it, not when it is compiled: so its headers need not be
- * there, and on a machine without the library everything but TLS works.
+ * A program loads OpenSSL when it asks for TLS, not when it is compiled. So it needs no headers, and on a
+ * machine without the library everything but TLS works.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -121,7 +121,7 @@ static inline int listen_and_announce(const char *text, int type) {
     }
     if (address.any.sa_family == AF_INET) {
         if (type & SOCK_STREAM) {
-            set_nodelay(fd); /* What it accepts inherits this. */
+            set_nodelay(fd); /* Accepted sockets inherit this. */
         }
         if (getsockname(fd, &address.any, &bytes) < 0) {
             fail("getsockname");
@@ -253,7 +253,7 @@ static inline void *wrap_in_tls(int fd, bool server) {
     return session;
 }
 
-/* What a call of OpenSSL did, in the terms of read(2): bytes, 0 at the end, or -1 and errno. */
+/* The result of an OpenSSL call, in the terms of read(2): bytes, 0 at the end, or -1 and errno. */
 static inline ssize_t tls_result(void *session, int result) {
     if (result > 0) {
         return result;

@@ -1,10 +1,10 @@
-"""What the benchmarks run, without any measuring, and how a worker finds it by name.
+"""The work that the benchmarks run, without any measuring. A worker finds it by name.
 
-A *server* is `async def f(sock, **parameters)`: it serves on a socket that listens already, and
-returns when it accepts (or never, if it is no coroutine). A piece of *work* is `async def f(n)`: it
-does its operation n times and nothing else that grows with n; or, if something has to be there first,
-an asynchronous context manager of such a function. All use only what every asyncio loop offers, so
-the same code runs on all of them.
+A *server* is `async def f(sock, **parameters)`. It serves on a socket that listens already, and returns
+when it accepts (or never, if it is no coroutine). A piece of *work* is `async def f(n)`. It does its
+operation n times, and nothing else that grows with n. If it needs preparation, it is an asynchronous
+context manager of such a function. All use only what every asyncio loop offers, so the same code runs on
+all of them.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ class EchoProtocol(asyncio.Protocol):
 class BufferedEchoProtocol(asyncio.BufferedProtocol):
     """Sends back every byte that the loop put into its buffer.
 
-    A transport may keep what it was given until it is sent, so it gets a copy of its own, as any
-    protocol that uses its buffer again has to make one.
+    A transport may keep the object that it was given until all is sent. So each protocol that uses its
+    buffer again has to give it a copy.
     """
 
     transport: asyncio.Transport

@@ -7,22 +7,22 @@ from hoop.drivers.op cimport CallOp
 
 cdef class SystemCall(CallOp):
     cdef LoopBase loop
-    cdef object pool                # that makes the call on a thread; None if the driver makes it
+    cdef object pool                # makes the call on a thread; None if the driver makes it
     cdef object other_way           # the pool, should the driver refuse
     cdef int start(self, LoopBase loop, object pool) except -1
     cdef bint was_refused(self) except -1
     cdef int deliver(self) except -1    # virtual: the result is there
 
 cdef class OpenCall(SystemCall):
-    cdef LoopBase home              # of which it was asked
+    cdef LoopBase home              # the loop that was asked
     cdef object home_pool
-    cdef bint unwanted              # whoever asked has gone
+    cdef bint unwanted              # the caller has gone
     cdef int start(self, LoopBase loop, object pool) except -1
     cdef int on_ready(self) except -1
     cdef int give_back(self) except -1
 
 cdef class CloseCall(SystemCall):
-    cdef bint owes                  # nobody has closed it yet
+    cdef bint owes                  # the descriptor is not closed yet
     cdef bint complete(self, int result, char *data) except -1
     cdef bint was_refused(self) except -1
     cdef int close_now(self) except -1

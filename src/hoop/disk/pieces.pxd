@@ -5,7 +5,7 @@ cdef class Chunk:
     cdef char *data
     cdef Py_ssize_t capacity
 
-# What was written and not sent: the bytes of `data` from `start` on, for this offset.
+# Bytes that were written and not sent: those of `data` from `start` on, for this offset.
 cdef class Piece:
     cdef bytes data
     cdef Py_ssize_t start

@@ -8,10 +8,10 @@ cdef class FileBuffer(Buffer):
     cdef LoopBase loop
     cdef readonly object pool
     cdef readonly int in_flight     # ops and threads that use the descriptor
-    cdef bint forgotten             # written out and closed when the last of them ends
-    cdef public bint local          # a regular file of this machine: closing it asks nobody
+    cdef bint forgotten             # no code holds the file: write and close when the last of them ends
+    cdef public bint local          # a regular file of this machine: closing it asks no server
     cdef public object remove_when_closed   # its path, or None
-    cdef int error                  # of the last op, until somebody raises it; -errno
+    cdef int error                  # -errno of the last op, until raise_error() raises it
     cdef Future moved               # done at the next end of an op
     cdef int filled(self, FillCall op) except -1
     cdef int drained(self, DrainCall op) except -1
@@ -36,6 +36,6 @@ cdef class Line:
 
 cdef class LineSource:
     cdef public FileBuffer buffer
-    cdef public object next_line    # reads a line from what is in memory; True: a line of bytes; None: nothing
+    cdef public object next_line    # reads a line in memory: a function, True for bytes, or None
     cdef public int queued          # operations that wait, or for which others wait
     cdef public bint dirty          # written to since it was last flushed

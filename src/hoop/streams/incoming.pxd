@@ -5,9 +5,9 @@ from hoop.scheduling.future cimport Future
 from hoop.sync.waiting cimport Primitive
 
 cdef class Incoming(Primitive):
-    # What was received and not given out, from `start` on: in a bytes object of one packet, or in a
-    # bytearray. Neither, if it is nothing. A bytearray that somebody has asked for is kept for good, and
-    # `start` stays 0: it is changed from outside too.
+    # The bytes that were received and not given out, from `start` on. They are in a bytes object of one
+    # packet or in a bytearray; without such bytes both are None. If your code has asked for the bytearray, the
+    # reader keeps it for good, and `start` stays 0, because your code may change it too.
     cdef bytes chunk
     cdef bytearray store
     cdef Py_ssize_t start
@@ -15,11 +15,11 @@ cdef class Incoming(Primitive):
     cdef object limit_                  # as it was given
     cdef Py_ssize_t limit               # the same as a number
     cdef Py_ssize_t high                # above this much the transport is paused
-    cdef object waiter                  # a future; None while nobody waits
-    cdef Future last_waiter             # the one of the last wait, to be used again if nobody else has it
-    cdef Py_ssize_t need                # and what must be there before it is woken
-    cdef object error                   # what every read raises ...
-    cdef bint bytes_first               # ... that cannot be answered with what came before it
+    cdef object waiter                  # a future; None while no task waits
+    cdef Future last_waiter             # that of the last wait, for reuse if only the reader has it
+    cdef Py_ssize_t need                # so many bytes must be there before it is woken
+    cdef object error                   # every read raises this ...
+    cdef bint bytes_first               # ... unless the bytes before the error answer it
     cdef object transport
     cdef bint eof, paused
 
@@ -35,7 +35,7 @@ cdef class Incoming(Primitive):
         if self.store is not None:
             return PyByteArray_AS_STRING(self.store) + self.start
         return NULL
-    # Whether bytes can be put in without calling a method of somebody else's, or raising.
+    # Whether bytes can be put in without an exception and without calling a replaced method.
     cdef inline bint takes_bytes(self) noexcept:
         return self.is_ours and self.attributes == NULL and not self.eof and not self.lent
 
@@ -48,7 +48,7 @@ cdef class Incoming(Primitive):
     cdef int arrived(self) except -1
     cdef int maybe_pause(self) except -1
     cdef int maybe_resume(self) except -1
-    # What a read does last.
+    # The last act of a read.
     cdef inline int settle(self) except -1:
         if self.paused:
             return self.maybe_resume()

@@ -12,14 +12,14 @@ cdef class StreamProtocol(Layer):
     cdef object transport               # None once the connection is lost
     cdef object client_connected_cb     # None of a client
     cdef bint over_tls
-    cdef bint paused                    # the transport wants nothing written now
+    cdef bint paused                    # the transport has paused writing
     cdef bint lost                      # connection_lost was called ...
     cdef object error                   # ... with this
     cdef object drain_waiters           # a deque of futures; None until needed
     cdef object close_waiters           # the same
-    cdef object closed                  # a future; None until somebody asks for it
+    cdef object closed                  # a future; None until a task asks for it
     cdef object __weakref__
-    # Whether the reader can be fed, and neither that nor this has a method of somebody else's.
+    # Whether the reader can be fed, and no method of the reader or this protocol is replaced.
     cdef inline bint takes_bytes(self) noexcept:
         return self.reader is not None and self.attributes == NULL and self.reader.takes_bytes()
     cdef int check_not_lost(self) except -1

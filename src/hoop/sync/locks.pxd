@@ -1,9 +1,9 @@
 from hoop.sync.waiting cimport Primitive
 
-# What Lock and Semaphore share: taken with `await acquire()` or `async with`, given back with release().
+# Base of Lock and Semaphore: taken with `await acquire()` or `async with`, given back with release().
 cdef class Acquirable(Primitive):
     cdef object __weakref__
-    cdef object waiters                 # a deque of futures; None until somebody waits
+    cdef object waiters                 # a deque of futures; None until a task waits
 
     cdef bint is_waited_for(self) except -1
     cdef bint take(self) except -1                  # virtual: take it at once, or not
@@ -16,7 +16,7 @@ cdef class Lock(Acquirable):
     cdef int wake_first(self) except -1
 
 cdef class Semaphore(Acquirable):
-    cdef object value                   # any number: some say math.inf
+    cdef object value                   # any number, math.inf too
     cdef bint wake_next(self) except -1
     cdef int wake_all_due(self) except -1
 

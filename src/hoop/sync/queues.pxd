@@ -12,14 +12,14 @@ cdef class Queue(Primitive):
     cdef object __weakref__
     cdef object items                   # a deque; a list if the order is another
     cdef object getters, putters        # deques of futures; None until needed
-    cdef Event finished                 # set while nothing is unfinished; None until somebody joins
+    cdef Event finished                 # set while nothing is unfinished; None until a task joins
     cdef object maxsize_                # as it was given
     cdef Py_ssize_t limit               # the same as a number; the largest if there is none
     cdef Py_ssize_t unfinished          # items put, and not yet done with
     cdef unsigned char order
     cdef bint is_shutdown
 
-    # Whether it can be put into and taken from without calling its methods.
+    # Whether items can be put in and taken out without a call of its methods.
     cdef inline bint is_simple(self) noexcept:
         return self.order != CUSTOM and self.attributes == NULL
     cdef bint is_empty(self) except -1

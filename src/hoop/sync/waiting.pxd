@@ -2,14 +2,14 @@ from hoop.scheduling.attributes cimport Attributed
 from hoop.scheduling.base cimport LoopBase
 from hoop.scheduling.coroutine cimport NativeCoroutine
 
-# Anything that tasks wait for. Bound to the loop on which that first happens. Weak references belong to the
-# class that has the fields: they end before those do.
+# An object that tasks wait for. It belongs to the loop on which a task first waits. Weak references belong to
+# the class that has the fields: they end before the fields do.
 cdef class Primitive(Attributed):
     cdef object bound_loop              # None until then
     cdef LoopBase native_loop           # the same, if it is ours and its futures are ordinary ones
     cdef bint is_ours                   # not of a subclass
 
-    # Whether its methods are ours: nobody has put others in their place.
+    # Whether its methods are ours, and not replaced by a subclass or an attribute.
     cdef inline bint is_plain(self) noexcept:
         return self.is_ours and self.attributes == NULL
     cdef int bind(self, object loop) except -1
