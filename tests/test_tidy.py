@@ -334,10 +334,8 @@ NOT_YET_PLAIN: set[str] = {
     "loop",
     "net",
     "scheduling",
-    "streams",
-    "sync",
 }
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs", "benchmarks", "tools"]
 GENERATED = {"docs/benchmarks.md"}  # lists of figures, written by benchmarks/
 
 
