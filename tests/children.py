@@ -1,4 +1,4 @@
-"""What the process tests share: a program that no child can run yet, and what is left of children."""
+"""Helpers of the process tests: a program that no child can run yet, and the remains of children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every test of hoop gets: a loop, a time limit, and the proof that nothing was left behind.
+"""Fixtures of every test of hoop: a loop, a time limit, and the proof that nothing was left behind.
 
 `loop`, `new_loop` and `run` give hoop loops, once for each driver. A test that expects something in
 asyncio's log asks for `logged`; in all others a warning or an error there fails the test.
@@ -55,8 +55,9 @@ failed_key = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the real standard error, for what faulthandler has to say; take SIGINT, even if started with
-    it ignored, as what runs in the background is."""
+    """Keep the real standard error, for faulthandler's output. Take SIGINT, even if pytest was started with
+    it ignored, as background jobs are.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[stderr_key] = os.dup(2)
 
@@ -102,8 +103,9 @@ def pytest_runtest_protocol(item: pytest.Item):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item):
-    """End the session if a teardown takes too long: pytest does not finish it then, and what is left of
-    this test's fixtures would make others fail."""
+    """End the session if a teardown takes too long. pytest does not finish it then, and the remains of
+    this test's fixtures would make others fail.
+    """
     try:
         return (yield)
     except OverTime:
@@ -188,7 +190,7 @@ def nothing_left(request):
 
 
 class Logged(logging.Handler):
-    """What was written to asyncio's log at level WARNING and above."""
+    """The records in asyncio's log at level WARNING and above."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -229,7 +231,7 @@ def asyncio_log(nothing_left, request):
 
 @pytest.fixture
 def logged(asyncio_log) -> Logged:
-    """What was written to asyncio's log: `.messages`, `.text`."""
+    """The records in asyncio's log: `.messages`, `.text`."""
     asyncio_log.expected = True
     return asyncio_log
 

@@ -1,4 +1,4 @@
-"""What the tests share that say when what is written leaves."""
+"""Helpers of the tests that check when written data leaves."""
 
 import socket
 import time
@@ -7,7 +7,7 @@ SLOW_S = 0.002  # a wait that is taken for too long: twice what outbox.py puts u
 
 
 def there(peer):
-    """What the peer has got by now."""
+    """The bytes that the peer has received so far."""
     try:
         return peer.recv(65536, socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -21,7 +21,7 @@ def hold_up(seconds=SLOW_S):
         pass
 
 
-# Whatever would show that something waits.
+# The calls that would show that data waits.
 SHOWS = {
     "get_write_buffer_size": lambda t: t.get_write_buffer_size() == 0,
     "get_extra_info": lambda t: t.get_extra_info("socket"),

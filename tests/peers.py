@@ -1,4 +1,4 @@
-"""What the transport tests share: recording protocols, connected pairs, one script on two loops.
+"""Helpers of the transport tests: recording protocols, connected pairs, one script on two loops.
 
 Nothing here sleeps: a test that must wait for the kernel takes turns of the loop until a condition holds.
 """
@@ -159,7 +159,7 @@ def reset(sock: socket.socket) -> None:
 
 
 def on_asyncio(script: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
-    """What a script does on the running Python's own loop."""
+    """The record of a script on the running Python's own loop."""
     loop = asyncio.SelectorEventLoop()
     loop.set_exception_handler(lambda *_: None)  # its own failures are not for the log
     try:
@@ -177,7 +177,7 @@ def same_as_asyncio(loop: Any, script: Callable[[Any], Coroutine[Any, Any, Any]]
 
 
 def outcome(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What a call returns, or the type and the words of what it raises."""
+    """The result of a call, or the type and text of its exception."""
     try:
         return function(*args, **kwargs)
     except Exception as exc:

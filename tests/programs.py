@@ -26,7 +26,7 @@ where = contextvars.ContextVar("where", default="outside")
 
 
 class Failure(Exception):
-    """What programs raise."""
+    """The exception that programs raise."""
 
 
 class YieldsNone:
@@ -363,7 +363,7 @@ class Program:
             return future.remove_done_callback(dice.choice(self.callbacks))
 
     def callback(self, kind: str, number: int, seed: int) -> None:
-        """What call_soon and timers call: note it, then do one thing that needs no task."""
+        """The callback of call_soon and timers: note it, then do one thing that needs no task."""
         self.note(kind, number)
         dice = random.Random(seed)
         what = dice.randrange(7)
@@ -412,7 +412,7 @@ class Program:
         return sorted(found, key=lambda t: (getattr(t, "born", 0), by_number(t.get_name())))
 
     def report(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """The loop's exception handler. What is noticed when an object dies is not an event."""
+        """The loop's exception handler. A message at an object's death is not an event."""
         message = context["message"]
         if "never retrieved" not in message and "destroyed" not in message:
             self.note(
@@ -421,7 +421,7 @@ class Program:
 
 
 def with_tasks(task_class: type, *, eager: bool = False) -> Callable[[Program], None]:
-    """What to do to a program so that all its tasks are of a class, and perhaps start eagerly."""
+    """A change to a program: all its tasks are of a class, and perhaps start eagerly."""
     options = {"eager_start": True} if eager else {}
 
     count = itertools.count()

@@ -2,9 +2,9 @@
 
     python tests/refused.py EPERM python -m pytest tests
 
-The first word is the error that io_uring_setup gives (EPERM, ENOSYS, ...); KILL ends the process that dares
-to call it; ENTER lets it have a ring, and refuses to enter it. A seccomp filter does it, so it holds for all
-children too. See seccomp(2).
+The first word is the error that io_uring_setup gives (EPERM, ENOSYS, ...). KILL ends the process that calls
+it. ENTER lets the process have a ring, and refuses to enter it. A seccomp filter does this, so it holds for
+all children too. See seccomp(2).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is not as its class promises, and what only C code can do.
+"""Objects that break their class's promises, and things that only C code can do.
 
 Of subclasses of bytes only their bytes count, as for asyncio, whatever bytes() makes of them.
 """
@@ -34,7 +34,7 @@ ODD = Odd(b"odd bytes")
 
 
 async def received_by(loop, send) -> bytes:
-    """What arrives of what `send(transport)` sends."""
+    """The bytes that arrive of those that `send(transport)` sends."""
     ours, theirs = Recorder(), Recorder()
     a, b = socket.socketpair()
     transport, _ = await loop.create_connection(lambda: ours, sock=a)
@@ -342,7 +342,7 @@ def test_a_reader_s_attribute_may_run_code_when_another_is_looked_up(run, watche
 
 
 class Direct(asyncio.Transport):
-    """What is written is with the other's protocol at once; at some write the connection is lost instead."""
+    """Written data reaches the other's protocol at once. At some write the connection is lost instead."""
 
     _start_tls_compatible = True
 

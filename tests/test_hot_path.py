@@ -1,7 +1,8 @@
-"""What runs per event looks nothing up by name: shown by the C that Cython makes of it.
+"""Functions that run per event look nothing up by name: shown by the C that Cython makes of them.
 
-An attribute that Cython does not know, a module's global that was not declared, a builtin that is called
-as an object: each compiles, works, and costs ten times the rest of the function.
+Three mistakes are possible. They are an attribute that Cython does not know, a module's global that was not
+declared, and a builtin that is called as an object. Each compiles, works, and costs ten times the rest of the
+function.
 """
 
 from __future__ import annotations

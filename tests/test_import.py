@@ -1,4 +1,4 @@
-"""What importing hoop does: alone, uncompiled, off Linux, and to asyncio. Each in a fresh process."""
+"""Importing hoop: alone, uncompiled, not on Linux, and its effect on asyncio. Each in a fresh process."""
 
 from __future__ import annotations
 

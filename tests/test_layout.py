@@ -1,4 +1,4 @@
-"""What the core assumes of the layouts of CPython and of Cython is checked when it is imported."""
+"""The core's assumptions about the layouts of CPython and Cython are checked when it is imported."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def installed():
 
 
 def meant() -> dict[str, object]:
-    """What each name means now, in asyncio and in its module."""
+    """The present meaning of each name, in asyncio and in its module."""
     return {
         f"{place.__name__}.{name}": getattr(place, name)
         for module, name in NAMES

@@ -335,7 +335,10 @@ NOT_YET_PLAIN: set[str] = {
     "net",
     "scheduling",
 }
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs", "benchmarks", "tools"]
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs"),
+    *("benchmarks", "tests", "tools"),
+]
 GENERATED = {"docs/benchmarks.md"}  # lists of figures, written by benchmarks/
 
 

@@ -1,8 +1,8 @@
 """A traceback has the frames that it has on asyncio, and no more: none of the compiled core's.
 
 Each case fails on stock asyncio, with asyncio's classes, and on hoop, with hoop's. The frames of this file
-are the same then, nothing is shown inside the last of them that asyncio would not show, and whatever stands
-between them is at most what asyncio has there.
+are the same in both. Inside the last of them hoop shows no frame that asyncio would not show. Between them it
+shows at most the frames that asyncio has there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ no_frames = pytest.mark.skipif(IS_DEBUG_BUILD, reason="a debug build shows the c
 
 
 def frames(exc: BaseException) -> list[tuple[str, str]]:
-    """What a traceback shows: (file, function), outermost first."""
+    """The frames of a traceback: (file, function), outermost first."""
     return [(frame.filename, frame.name) for frame in traceback.extract_tb(exc.__traceback__)]
 
 
@@ -632,7 +632,7 @@ def test_a_cycle_through_a_stop_iteration_is_collected(loop):
 
 
 class StopSoon(StopIteration):
-    """What a coroutine may end with that is thrown into."""
+    """The exceptions with which a coroutine may end that is thrown into."""
 
     value = property(lambda self: 1 // 0)  # an await does not ask it
 

@@ -1,4 +1,4 @@
-"""What the TLS tests share: certificates, contexts, connected pairs, and a peer that is no event loop."""
+"""Helpers of the TLS tests: certificates, contexts, connected pairs, and a peer that is no event loop."""
 
 from __future__ import annotations
 

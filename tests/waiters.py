@@ -1,4 +1,4 @@
-"""What the tests of locks and queues share: starting tasks, and seeing how they end."""
+"""Helpers of the tests of locks and queues: starting tasks, and seeing how they end."""
 
 from __future__ import annotations
 

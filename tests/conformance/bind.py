@@ -10,10 +10,13 @@ the loop under test:
   under test has a poller of its own) and, from Python 3.13 on, ``asyncio.EventLoop``;
 * ``asyncio.BaseEventLoop()``, under that name, as test_pep492 and test_runners spell it.
 
-Three things stay stock on purpose: ``asyncio.base_events.BaseEventLoop``, hence the ``TestLoop``
-of ``test.test_asyncio.utils`` (a foreign loop on which the tasks and futures under test have to
-work too) and the loops whose internals test_base_events examines; the other base classes that
-test_selector_events and test_proactor_events examine; and Python processes a test starts afresh.
+Three things stay stock on purpose:
+
+* ``asyncio.base_events.BaseEventLoop``, and so the loops whose internals test_base_events examines.
+  The ``TestLoop`` of ``test.test_asyncio.utils`` is one too. It is a foreign loop on which the tasks
+  and futures under test have to work as well;
+* the other base classes that test_selector_events and test_proactor_events examine;
+* Python processes that a test starts afresh.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ LOOPS = ("hoop", "uvloop", "asyncio")
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is under test: a loop, and the task and future classes that go with it."""
+    """The classes under test: a loop, and the task and future classes that go with it."""
 
     name: str
     loop_class: type[asyncio.AbstractEventLoop]

@@ -1,9 +1,9 @@
 """Adds to CPython's test modules the classes that exercise hoop's own Task, Future and loop.
 
-CPython writes its task and future tests once, in base classes, and applies them to its C and its
-Python implementation in subclasses such as ``CTask_CFuture_Tests``. ``add`` does the same for the
-task and future under test, under names with ``Hoop`` in them. Where the C subclass has tests of its
-own (they are about what native code gets wrong) it is the C subclass that is extended. The tests of
+CPython writes its task and future tests once, in base classes. Subclasses such as
+``CTask_CFuture_Tests`` apply them to its C and its Python implementation. ``add`` does the same for
+the task and future under test, under names with ``Hoop`` in them. Where the C subclass has tests of
+its own (for typical errors of native code), ``add`` extends the C subclass. The tests of
 ``BaseEventLoop`` are applied to the loop under test in the same way.
 """
 

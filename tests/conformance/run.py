@@ -3,12 +3,12 @@
     python tests/conformance/run.py                     the core modules, on hoop
     python tests/conformance/run.py --all               every module of test.test_asyncio
     python tests/conformance/run.py --modules test_locks,test_queues -k Barrier --verbose
-    python tests/conformance/run.py --baseline          what fails on stock asyncio here
+    python tests/conformance/run.py --baseline          the tests that fail on stock asyncio here
 
-Every module runs in a process of its own, on the loop under test wherever a test makes one (see
-bind.py) and with hoop's Task and Future in CPython's task and future tests (see classes.py). A
-test that hangs or crashes is counted as such, and the tests after it still run. A test that does
-not pass is all right only if exceptions.toml lists it, or if a second run shows that it fails on
+Every module runs in a process of its own. Wherever a test makes a loop it gets the loop under test
+(see bind.py). CPython's task and future tests get hoop's Task and Future (see classes.py). A test
+that hangs or crashes is counted as such, and the tests after it still run. There are two excuses for
+a test that does not pass. Either exceptions.toml lists it, or a second run shows that it fails on
 stock asyncio on this machine too. A listed test that passes is a failure.
 
 The last line is ``N passed, M failed``; the exit status is 1 unless M is 0.

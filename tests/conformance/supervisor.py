@@ -1,8 +1,8 @@
 """Runs one test module in worker processes, and outlives every hang and crash in them.
 
-A worker that says nothing for the time a test may take is killed with all its children, one that
-dies is noticed, and either way the test that was running is charged with it and a new worker
-runs the tests that are left.
+The supervisor kills a worker, with all its children, if it says nothing for the time a test may
+take. It notices a worker that dies. Either way the test that was running has failed, and a new
+worker runs the tests that are left.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import IO, Any
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent.parent / "src"
 WORKER = HERE / "worker.py"
-# What a stalled worker gets, past the limit, to write the traceback of every thread.
+# The seconds that a stalled worker gets, past the limit, to write the traceback of every thread.
 GRACE = 3.0
 TAIL = 4000
 
@@ -33,7 +33,7 @@ BAD = ("failed", "hung", "crashed")
 
 @dataclasses.dataclass
 class Result:
-    """What became of one test."""
+    """The outcome of one test."""
 
     id: str
     outcome: str
@@ -126,7 +126,7 @@ class _Worker:
             os.close(self._events)
 
     def output(self) -> str:
-        """What the worker printed since the current test began, or the end of it."""
+        """The worker's output since the current test began, or the end of it."""
         self.log.seek(max(self._log_mark, self.log.seek(0, os.SEEK_END) - TAIL))
         return self.log.read().decode(errors="replace")
 

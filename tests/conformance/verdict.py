@@ -2,9 +2,9 @@
 
 The outcomes a worker reports (passed, skipped, failed, hung, crashed) get three more here:
 
-* ``excepted``: failed or hung, and the exceptions file says why that is all right;
-* ``stock``: did not pass, and does not pass on stock asyncio on this machine either;
-* ``surprise``: the exceptions file says it cannot pass, and it passed.
+* ``excepted``: failed or hung, and the exceptions file says why that is all right
+* ``stock``: did not pass, and does not pass on stock asyncio on this machine either
+* ``surprise``: passed, although the exceptions file says that it cannot
 """
 
 from __future__ import annotations

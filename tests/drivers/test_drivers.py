@@ -41,7 +41,7 @@ for loop in loops:
 
 
 def tell(*launcher, code=TELL, **environment):
-    """What a program prints and logs, in a process of its own."""
+    """The output and the log of a program, in a process of its own."""
     inherited = {
         k: v for k, v in os.environ.items() if k not in ("HOOP_DRIVER", "HOOP_URING_WITHOUT")
     }

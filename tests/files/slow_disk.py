@@ -1,10 +1,10 @@
-"""A disk whose every request takes as long as somebody wishes: a FUSE server, run as a program.
+"""A disk whose every request takes as long as a test wishes: a FUSE server, run as a program.
 
     slow_disk.py FOLDER
 
 mounts a disk with one file, `file`, on the folder and prints "mounted". For each request of a kind in SLOW
-it prints the kind and answers when it has read a line, or after TOO_LONG seconds, with "late" printed. So a
-loop that answers each line shows that no request stops it. It ends when its standard input does.
+it prints the kind. It answers when it has read a line, or after TOO_LONG seconds, with "late" printed. So a
+loop that answers each line shows that no request stops it. The server ends when its standard input ends.
 """
 
 from __future__ import annotations

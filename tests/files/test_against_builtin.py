@@ -1,7 +1,7 @@
-"""Whatever is done with a file gives what the builtin's file gives: results, exceptions, content.
+"""Operations on hoop's files give the same as on the builtin's: results, exceptions, content.
 
-Sequences of operations are drawn at random, with the seed in the test's name, and done to two files of the
-same content: one opened by io.open(), one by hoop.open(). Each sequence runs with data from the kernel's
+Sequences of operations are drawn at random, with the seed in the test's name. They are done to two files of
+the same content, one opened by io.open(), one by hoop.open(). Each sequence runs with data from the kernel's
 cache and, `cold`, with every read made by an op.
 """
 
@@ -46,7 +46,7 @@ def random_text(rng: random.Random, encoding: str, n: int) -> str:
 
 
 async def outcome(call, *args):
-    """What an operation came to: its result or its exception."""
+    """The outcome of an operation: its result or its exception."""
     try:
         result = call(*args)
         if hasattr(result, "__await__"):

@@ -25,7 +25,7 @@ FAR = 2**63 - 1
 
 
 async def result_of(call, *args):
-    """What it returned, or its exception."""
+    """The result of a call, or its exception."""
     try:
         result = call(*args)
         return await result if hasattr(result, "__await__") else result

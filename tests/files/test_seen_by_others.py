@@ -1,4 +1,4 @@
-"""What audit hooks see of files (PEP 578), and what blockbuster makes of them."""
+"""Files as audit hooks (PEP 578) and blockbuster see them."""
 
 from __future__ import annotations
 

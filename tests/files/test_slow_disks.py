@@ -53,7 +53,7 @@ class Disk:
 
     @property
     def late(self) -> list[str]:
-        """What the loop stood still for."""
+        """The requests for which the loop stood still."""
         return [line for line in self.asked if line.startswith("late")]
 
 

@@ -3,7 +3,7 @@
 A scheduler prints its address, and a worker reads it: so all of them can start at the same time.
 
 Its event loop is hoop's, because hoop.run() runs it. With HOOP_TEST_CERT and HOOP_TEST_KEY it speaks TLS.
-What the workers compute in the tests stands here too, so that they can import it.
+The functions that the workers compute in the tests stand here too, so that they can import them.
 """
 
 from __future__ import annotations

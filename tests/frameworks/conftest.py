@@ -1,4 +1,4 @@
-"""What the framework tests share: a loop that is checked to be hoop's, and a certificate."""
+"""Fixtures of the framework tests: a loop that is checked to be hoop's, and a certificate."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def find_program(name: str, *folders: str) -> str | None:
 
 
 def unprivileged() -> dict[str, Any]:
-    """What Popen needs to start a server that refuses to run as root."""
+    """Popen's arguments to start a server that refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     names = {entry.pw_name for entry in pwd.getpwall()}

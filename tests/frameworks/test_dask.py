@@ -19,7 +19,7 @@ SOURCE = Path(hoop.__file__).parent.parent
 
 
 def hoop_loop(driver: str) -> str:
-    """What cluster.loop_here() says of a hoop loop."""
+    """The answer of cluster.loop_here() for a hoop loop."""
     return f"hoop.loop.event_loop.EventLoop on {driver}"
 
 

@@ -80,7 +80,7 @@ def test_aiohttp_server_and_client(run, security):
 
 
 class Application:
-    """An ASGI application: shouts back, streams lines, talks over a WebSocket; counts its lifespan."""
+    """An ASGI application that shouts back, streams lines, talks over a WebSocket and counts its lifespan."""
 
     def __init__(self) -> None:
         self.lifespan: list[str] = []

@@ -258,7 +258,7 @@ def test_aiosmtpd_receives_mail(run, tls, encryption):
     implicit = tls.serving if encryption == "tls" else None
 
     def deliver(port):
-        """What a blocking client does, in a thread of its own."""
+        """The part of a blocking client, in a thread of its own."""
         if encryption == "tls":
             client = smtplib.SMTP_SSL("127.0.0.1", port, context=tls.trusting, timeout=10)
         else:

@@ -1,4 +1,4 @@
-"""What several processes serve on one socket in test_workers.py: an ASGI application, and gunicorn's worker.
+"""Served by several processes on one socket in test_workers.py: an ASGI application, and gunicorn's worker.
 
 `/` says which process answers, and on which loop. `/block?path` keeps its process busy, without ever coming
 back to the loop, until there is a file of that path.

@@ -318,7 +318,7 @@ class HFuture:
 
 
 def odd_yield(world: World) -> Any:
-    """What a coroutine should or should not yield."""
+    """Objects that a coroutine should or should not yield."""
     kind = world.dice.randrange(9)
     if kind < 3:
         return None

@@ -1,10 +1,10 @@
 """Lets programs that misbehave in every callback loose on hoop, and tells what they broke.
 
-A program is random, and made by its seed: it acts from inside protocols, handles, done callbacks, task steps,
-exception handlers, finalisers, signal handlers, and arguments that only look like bytes, str or int. What is
-looked for: a crash, a sanitizer's report, a hang, a callback out of order, bytes that are not those sent,
-anything left behind. Batches of seeds run in processes of their own. What the kernel does is not in the
-seed: a seed that failed fails again often, not always.
+A program is random, and made by its seed. It acts from inside protocols, handles, done callbacks, task steps,
+exception handlers, finalisers and signal handlers. It also acts from arguments that only look like bytes, str
+or int. The fuzzer looks for a crash, a sanitizer's report, a hang, a callback out of order, wrong bytes, and
+anything left behind. Batches of seeds run in processes of their own. The kernel's timing is not in the seed,
+so a seed that failed fails again often, not always.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def last_seed(out: str) -> int | None:
 
 
 def report(driver: str, fuel: int, status: int, out: str, err: str) -> list[str]:
-    """What a batch found, each as some lines of text."""
+    """The findings of a batch, each as some lines of text."""
     found = [line[:1500] for line in out.splitlines() if line.startswith("WRONG")]
     if out.rstrip().endswith("done"):
         return found

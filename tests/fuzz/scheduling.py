@@ -314,7 +314,7 @@ def look_at_task(world: World) -> None:
 
 
 class Item(Actor):
-    """What priority queues have to compare."""
+    """Items that priority queues have to compare."""
 
 
 @action(2)

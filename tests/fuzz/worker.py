@@ -1,7 +1,7 @@
 """Runs a batch of seeds in one process, for run.py: `worker.py DRIVER FUEL FIRST COUNT [--trail]`.
 
-Each seed is announced on standard output before it begins, so that whoever started this process knows on
-which one it died. What was found wrong is told in lines that begin with WRONG.
+Each seed is announced on standard output before it begins, so the parent knows on which seed this process
+died. Findings are lines that begin with WRONG.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def run_seed(seed: int, driver: str, fuel: int, trail: bool) -> list[str]:
 
 
 def begin(world: World) -> None:
-    """What every run begins with: some of each."""
+    """The objects that every run begins with: some of each kind."""
     world.depth = 0
     for action in (
         scheduling.make_context,

@@ -1,4 +1,4 @@
-"""What a run of the fuzzer shares: dice, fuel, what was made so far, and what was found wrong.
+"""The state of a run of the fuzzer: dice, fuel, the objects made so far, and the findings.
 
 Everything that hoop calls ends up in `World.act`, which takes a few random actions, and in `World.may_raise`.
 Actions may fail in every way that asyncio documents: what a program gets for a wrong call is for other
@@ -35,7 +35,7 @@ class BaseBoom(SystemExit):
     """Raised on purpose, and let through by the loop."""
 
 
-# What a call may raise at an inappropriate time or for a hostile argument.
+# Exceptions that a call may raise at an inappropriate time or for a hostile argument.
 MAY_BE_RAISED = (
     Boom,
     OSError,

@@ -1,4 +1,4 @@
-"""Who owns a descriptor: cancellation at every await point, and no close of somebody else's number."""
+"""The owner of a descriptor: cancellation at every await point, and no close of another owner's number."""
 
 import asyncio
 import gc
@@ -44,7 +44,7 @@ def probe():
 
 
 async def cancel_after(n, coro):
-    """Run a coroutine for n turns, then cancel it. What it returned, or None."""
+    """Run a coroutine for n turns, then cancel it. The result of a call, or None."""
     task = asyncio.ensure_future(coro)
     await turns(n)
     task.cancel()

@@ -1,6 +1,6 @@
-"""What audit hooks (PEP 578) are told while a loop does this and that.
+"""Prints the events that audit hooks (PEP 578) see while a loop does this and that.
 
-The argument says whose: `python audited.py asyncio` (or `epoll`, `uring`).
+The argument names the loop: `python audited.py asyncio` (or `epoll`, `uring`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What asyncio offers on top of a loop, on a hoop loop; and each one's tasks on the other's loop."""
+"""asyncio's functions on top of a loop, on a hoop loop; and each library's tasks on the other's loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What asyncio tells audit hooks (PEP 578) hoop tells them: the same events, arguments and order."""
+"""Audit hooks (PEP 578) see of hoop the same as of asyncio: events, arguments and order."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ async def after_a_raw_send(loop):
 
 
 async def after_add_reader(loop):
-    """What is ready already, in the middle of a long busy run."""
+    """A descriptor that is ready already, in the middle of a long busy run."""
     found = []
     for _ in range(TRIES):
         c, d = socket.socketpair()
@@ -176,7 +176,7 @@ def test_a_busy_loop_sees_what_came_as_soon_as_asyncio(loop, script):
 
 
 def test_in_a_long_busy_run_on_epoll_most_turns_do_not_look():
-    """Each look is a system call. What the loop cannot know of waits for a while then; not for ever."""
+    """Each look is a system call. An event unknown to the loop waits for a while, but not for ever."""
 
     async def main():
         found, hits = [], []

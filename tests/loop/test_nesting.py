@@ -21,7 +21,7 @@ NESTERS = [
     for name in ("nest_asyncio", "nest_asyncio2")
 ]
 
-# What both packages put into the class of a loop, and everything that they ask before.
+# All that both packages put into the class of a loop, and everything that they ask before.
 PATCH = """
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What the loop and its tasks count, for whoever looks on."""
+"""The counts of the loop and its tasks, for tools that watch them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_sleeps_once_for_a_distant_timer(loop):
     loop.call_later(0.05, loop.stop)
     before = loop.counters()["sleeps"]
     loop.run_forever()
-    # What wakes the process without reason, which happens on a busy machine, does so a few times at most.
+    # A busy machine may wake the process without reason, but only a few times.
     assert loop.counters()["sleeps"] - before < 10, loop.counters()
 
 

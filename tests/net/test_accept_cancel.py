@@ -11,7 +11,7 @@ from tls_peers import client_context, server_context
 
 
 def cancel_all_but(kept: asyncio.Task | None) -> None:
-    """What aiosmtpd's Controller.stop() does."""
+    """The same steps as aiosmtpd's Controller.stop()."""
     for task in asyncio.all_tasks() - {kept}:
         task.cancel()
 

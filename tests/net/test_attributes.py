@@ -1,4 +1,4 @@
-"""What programs and their tests put on transports and streams: attributes, and methods of their own."""
+"""Programs and their tests put attributes and methods of their own on transports and streams."""
 
 import asyncio
 import gc

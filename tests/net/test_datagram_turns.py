@@ -13,7 +13,7 @@ CLOCK_MONOTONIC_COARSE = 6
 
 
 def waiting(sock: socket.socket) -> list[bytes]:
-    """What a socket has received so far."""
+    """The datagrams that a socket has received so far."""
     found = []
     while True:
         try:
@@ -83,7 +83,7 @@ def test_other_endpoints_have_turns_between(loop):
 
 
 def test_answers_have_left_before_anything_else_runs(loop):
-    """Whatever is held for the rest of the batch."""
+    """The datagrams that are held for the rest of the batch."""
 
     async def main():
         seen = []

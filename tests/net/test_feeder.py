@@ -1,6 +1,6 @@
-"""asyncio's own StreamReader on a hoop loop: fed in C, and nobody can tell.
+"""asyncio's own StreamReader on a hoop loop: fed in C, and no program can tell.
 
-What is different is counted here: that feed_data() is not called. Everything else must be as if it was.
+The one difference is counted here: feed_data() is not called. Everything else must be as if it was.
 """
 
 from __future__ import annotations

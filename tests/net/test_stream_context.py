@@ -166,7 +166,7 @@ def test_two_connections_write_to_each_other_from_their_own_contexts(loop):
 
 
 def shape(value):
-    """What can be equal on two loops: types, without ports and paths."""
+    """The part that can be equal on two loops: types, without ports and paths."""
     if isinstance(value, tuple):
         return tuple(0 if isinstance(part, int) and part > 1023 else part for part in value)
     return value

@@ -171,7 +171,7 @@ def interrupted(loop, callback, error):
 @pytest.mark.parametrize("size", [1, 7, 1000])
 @pytest.mark.parametrize("callback", ["get_buffer", "buffer_updated", "data_received"])
 def test_orders_to_leave_between_what_was_received_lose_nothing_of_it(loop, callback, size):
-    """Whatever the driver has handed over already waits for the next turns, and needs no news to come."""
+    """Events that the driver has handed over wait for the next turns, and need no other event to come."""
     calls = []
 
     def leave(protocol, *_):

@@ -22,7 +22,7 @@ from peers import (
 
 
 def packets(loop, write):
-    """What each send carried: a SOCK_SEQPACKET peer sees one packet for each."""
+    """The data of each send: a SOCK_SEQPACKET peer sees one packet for each."""
 
     async def main():
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

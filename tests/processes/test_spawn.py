@@ -44,7 +44,7 @@ def start(*argv, programs=None, **changed):
 
 
 def finish(child):
-    """What became of a child: spawn.outcome(), and its exit status."""
+    """The end of a child: spawn.outcome(), and its exit status."""
     pid, report = child
     select.select([report], [], [])
     found = spawn.outcome(report)
@@ -54,7 +54,7 @@ def finish(child):
 
 
 def output(*argv, **changed):
-    """What a child that does what it should prints."""
+    """The output of a child that works as it should."""
     r, w = os.pipe()
     with open(r, errors="surrogateescape") as file:
         child = start(*argv, stdio=(-1, w, w), **changed)
@@ -403,7 +403,7 @@ def test_descriptors_are_closed_one_by_one_on_old_kernels(python):
 
 
 def test_a_child_takes_no_longer_to_make_in_a_large_process():
-    """What is measured is the best of many: the rest is the machine's."""
+    """The best of many runs is measured: longer times are the machine's."""
 
     def best(copies):
         times = []

@@ -1,4 +1,4 @@
-"""What c/spawn.h asks of the compiler in assembly holds however it is compiled."""
+"""The assembly of _c/spawn.h does its work however it is compiled."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def without_internal(line):
 
 
 async def facts(**keywords):
-    """What a child has been given that was made with these keywords, less what differs from run to run."""
+    """A child's own account of itself, made with these keywords, without what differs from run to run."""
     process = await asyncio.create_subprocess_exec("sleep", "100", **keywords)
     proc = Path(f"/proc/{process.pid}")
 
@@ -59,7 +59,7 @@ async def facts(**keywords):
 
 
 class Surroundings:
-    """What the keywords may speak of: descriptors and a directory."""
+    """Things that the keywords may name: descriptors and a directory."""
 
     def __init__(self, folder):
         self.folder = folder

@@ -35,7 +35,7 @@ def test_a_program_may_end_at_any_turn_of_making_a_child(run):
         )
         await turns(n)
         if not task.done():
-            # What asyncio.run() does at the end of its program.
+            # The last steps of asyncio.run().
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for other in others:
                 other.cancel()

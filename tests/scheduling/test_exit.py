@@ -1,4 +1,4 @@
-"""What is said of tasks and futures that are dropped: by a finaliser, and when the interpreter ends."""
+"""Messages about dropped tasks and futures: from a finaliser, and when the interpreter ends."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ KEPT = [
 
 
 def said(kept: str, loop: str) -> Counter[str]:
-    """What a program that leaves tasks pending writes to standard error, without addresses."""
+    """The standard error of a program that leaves tasks pending, without addresses."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(LEFT_PENDING), kept, loop],
         capture_output=True,
@@ -109,7 +109,7 @@ def test_an_endless_chain_of_tasks_does_not_keep_the_interpreter_from_its_exit(d
 
 @pytest.fixture
 def unraisable(monkeypatch):
-    """What sys.unraisablehook is told; sys.excepthook must hear of nothing."""
+    """The events of sys.unraisablehook; sys.excepthook must see none."""
     told: list[tuple[type, str]] = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda what: told.append((what.exc_type, what.object.__name__))

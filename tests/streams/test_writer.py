@@ -1,6 +1,6 @@
 """Connections of a hoop.StreamReader and a hoop.StreamWriter: over TCP, Unix sockets and TLS.
 
-What must be as in asyncio runs with the functions of both.
+Tests of behaviour that asyncio shares run with the functions of both.
 """
 
 from __future__ import annotations

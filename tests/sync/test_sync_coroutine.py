@@ -1,4 +1,4 @@
-"""What `queue.get()`, `lock.acquire()` and the like give: coroutines, to everybody who looks."""
+"""Methods such as `queue.get()` and `lock.acquire()` give coroutines, however one looks at them."""
 
 from __future__ import annotations
 

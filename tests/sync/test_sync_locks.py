@@ -1,5 +1,4 @@
-"""Locks, semaphores and events: who gets what, also when somebody is cancelled; and what all primitives
-have in common."""
+"""Locks, semaphores and events: which task gets them, also after a cancellation. And their common part."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Random programs of tasks that wait, hand over and are cancelled do the same with hoop's classes as with
-asyncio's: each writes down what happened and in which order, on both loops.
+"""Random programs of tasks that wait, hand over and are cancelled.
+
+They do the same with hoop's classes as with asyncio's. Each writes down all events in order, on both loops.
 
 Where Pythons differ hoop follows the newest, so semaphores and conditions are compared from 3.13 on.
 """

@@ -1,4 +1,4 @@
-"""What runs within OpenSSL: callbacks of an SSLContext, and SSLObjects that are somebody else's."""
+"""Code that runs within OpenSSL: callbacks of an SSLContext, and SSLObjects of the program's own."""
 
 import asyncio
 import ssl

@@ -19,7 +19,7 @@ from tls_peers import (
 
 
 def lost(protocol):
-    """What happened to a recorder, and with what exception it was lost."""
+    """The events of a recorder, and the exception with which it was lost."""
     return protocol.events, repr(protocol.lost_with)
 
 

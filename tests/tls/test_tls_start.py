@@ -97,7 +97,7 @@ def proxy_server(loop, seen):
 
 @pytest.mark.parametrize("cut", [None, 20, 5, 1, 0])
 def test_a_line_and_the_client_hello_in_one_segment(loop, cut):
-    """What the StreamReader holds when TLS starts belongs to TLS: all of it, some of it or nothing."""
+    """Bytes that the StreamReader holds when TLS starts belong to TLS: all of them, some or none."""
 
     async def main():
         seen = []

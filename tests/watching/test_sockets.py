@@ -35,7 +35,7 @@ ARGUMENTS = {
 
 
 async def ending(awaitable):
-    """What an awaitable gives, or the kind and text of what it raises."""
+    """The result of an awaitable, or the kind and text of its exception."""
     try:
         return await awaitable
     except Exception as exc:

@@ -381,7 +381,7 @@ def test_a_file_that_a_duplicate_keeps_open_does_not_keep_the_loop_busy(loop, re
 
 @pytest.mark.parametrize("how", ["write", "write_eof", "flush"])
 def test_a_given_socket_that_was_closed_by_hand_is_no_way_to_another_file(loop, how):
-    """What is written to its transport goes nowhere, whoever has the number now."""
+    """Data written to its transport goes nowhere, although another file may have the number now."""
 
     async def script(loop):
         ours, theirs = socket.socketpair()
