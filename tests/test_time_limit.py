@@ -52,6 +52,26 @@ def test_a_test_that_takes_too_long_fails_and_the_next_one_runs(run_pytest):
     assert "1 failed, 1 passed" in printed
 
 
+def test_a_report_that_takes_long_is_made_all_the_same(run_pytest):
+    status, printed = run_pytest(
+        """
+        import time
+        class Slow(Exception):
+            def __str__(self):
+                time.sleep(0.7)
+                return "slow to say"
+        def test_it(tmp_path):
+            raise Slow
+        def test_next(tmp_path):
+            pass
+        """
+    )
+    assert status == 1, printed
+    assert "INTERNALERROR" not in printed
+    assert "slow to say" in printed
+    assert "1 failed, 1 passed" in printed
+
+
 def test_a_teardown_that_takes_too_long_ends_the_session(run_pytest):
     status, printed = run_pytest(
         """
