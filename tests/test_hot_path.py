@@ -140,11 +140,11 @@ HOT = [
     ("loop.running", "loop.running", "SleepTimer", "run"),
     ("drivers.epoll", "drivers.epoll", "EpollDriver", "poll"),
     ("drivers.epoll", "drivers.epoll", None, "push_ready"),
-    ("disk.buffer", "disk.buffer", "Buffer", "has"),
-    ("disk.buffer", "disk.buffer", "Buffer", "has_line"),
-    ("disk.buffer", "disk.buffer", "Buffer", "line_bytes"),
+    ("disk.window", "disk.window", "Window", "has"),
+    ("disk.window", "disk.window", "Window", "has_line"),
+    ("disk.window", "disk.window", "Window", "line_bytes"),
     ("disk.buffer", "disk.buffer", "Buffer", "take"),
-    ("disk.buffer", "disk.buffer", "Buffer", "fill_cached"),
+    ("disk.window", "disk.window", "Window", "fill_cached"),
     ("disk.source", "disk.source", None, "line_iternext"),
 ]
 

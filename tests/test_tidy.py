@@ -304,6 +304,7 @@ def test_only_choosing_names_a_kind_of_driver():
         ("net.stream", "tls.layer"),
         ("tls.records", "net.stream"),
         ("disk.buffer", "scheduling.base"),
+        ("disk.window", "disk.buffer"),
         ("disk.call", "disk.buffer"),
         ("net.stream", "disk.source"),
         ("net.feeder", "net.stream"),

@@ -30,28 +30,19 @@ from cython.cimports.cpython.bytes import (
     PyBytes_GET_SIZE,
 )
 from cython.cimports.hoop._c.file import (
-    HOOP_READ,
     HOOP_WRITE,
-    POLLIN,
     POLLOUT,
     hoop_perform,
     hoop_read_cached,
     hoop_stand_at,
-    hoop_wait_ready,
 )
 from cython.cimports.hoop._c.linux import hoop_close
 from cython.cimports.hoop._c.python import hoop_forbid_new
-from cython.cimports.hoop.disk.pieces import (
-    Chunk,
-    Piece,
-    close_waiting,
-    new_chunk,
-    new_piece,
-    size_of,
-)
+from cython.cimports.hoop.disk.pieces import Piece, close_waiting, new_piece, size_of
+from cython.cimports.hoop.disk.window import FILL_BYTES_MAX, FIRST_BYTES, LINE, TO_END, Window
 from cython.cimports.hoop.drivers.errors import os_error
 from cython.cimports.libc.stdint import int64_t
-from cython.cimports.libc.string import memchr, memcpy, memmove
+from cython.cimports.libc.string import memcpy
 
 UnsupportedOperation = cython.declare(object, io.UnsupportedOperation)
 operator_index = cython.declare(object, operator.index)
@@ -71,13 +62,12 @@ PIPE_BYTES = cython.declare(cython.Py_ssize_t, 4096)
 
 
 @cython.cclass
-class Buffer:
+class Buffer(Window):
     """The bytes of an open file. See io.BufferedRandom for what the methods mean."""
 
     def __cinit__(self):
-        self.fd = self.left = self.abort_fd = -1
+        self.left = -1
         self.pending = []
-        self.next_bytes = FIRST_BYTES
 
     def __dealloc__(self):
         fd: cython.int = self.fd if self.fd >= 0 else self.left
@@ -88,17 +78,6 @@ class Buffer:
             hoop_close(self.abort_fd)
 
     # ---- asking ----
-
-    @property
-    def closed(self):
-        """Whether it is closed."""
-        return self.fd < 0
-
-    def fileno(self):
-        """The descriptor."""
-        if self.fd < 0:
-            raise ValueError("I/O operation on closed file")
-        return self.fd
 
     def isatty(self):
         """Whether it is a terminal."""
@@ -125,195 +104,7 @@ class Buffer:
             raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
         return self.pos
 
-    # ---- what is in memory ----
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def available(self) -> cython.Py_ssize_t:
-        """How many bytes from the position on are in the window."""
-        ahead: int64_t
-        if self.window is None:
-            return 0
-        ahead = self.window_at + self.window_bytes - self.pos
-        return ahead if 0 <= ahead <= self.window_bytes else 0
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def front(self) -> cython.p_char:
-        return self.window.data + (self.pos - self.window_at)
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def line_bytes(self) -> cython.Py_ssize_t:
-        """The length of the line at the position, or 0 if its end is not in the window."""
-        n: cython.Py_ssize_t = self.available()
-        if n == 0:
-            return 0
-        start: cython.p_char = self.front()
-        end: cython.p_char = cython.cast(cython.p_char, memchr(start, 10, n))
-        return 0 if end is cython.NULL else end - start + 1
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def has(self, need: cython.Py_ssize_t) -> cython.bint:
-        if self.pending_bytes or self.draining:
-            return False  # the file is not yet what it is to be
-        if self.at_end and self.window_at <= self.pos <= self.window_at + self.window_bytes:
-            return True
-        if need >= 0:
-            return self.available() >= need
-        return need == LINE and self.line_bytes() > 0
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def renew(self) -> cython.void:
-        """An operation begins. To the one before the file had ended, but it may have grown."""
-        if self.said_end:
-            self.said_end = self.at_end = False
-
-    def begin(self):
-        """An operation begins on a thread."""
-        self.renew()
-
-    def ready(self, need: cython.Py_ssize_t):
-        """Whether so many bytes (-1: all, -2: a line) are in memory, or all that is left, once what the
-        kernel has cached was taken. Begins an operation. Raises OSError."""
-        self.renew()
-        return self.has(need) or self.fill_cached(need)
-
-    @cython.cfunc
-    def make_room(self, n: cython.Py_ssize_t) -> cython.p_char:
-        """Where the next n bytes of the window go. Only while no op reads into it."""
-        left: cython.Py_ssize_t = self.available()
-        if self.window is None or (left == 0 and self.window.capacity < n):
-            self.window = new_chunk(n)
-            self.window_bytes = 0
-            self.window_at = self.pos
-        elif left == 0:
-            self.window_bytes = 0
-            self.window_at = self.pos
-        elif self.window.capacity - self.window_bytes < n:
-            window = self.window if self.window.capacity >= left + n else new_chunk(left + n)
-            memmove(window.data, self.front(), left)
-            self.window = window
-            self.window_bytes = left
-            self.window_at = self.pos
-        return self.window.data + self.window_bytes
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def ask_for(self, need: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """How much the next read asks for."""
-        n: int64_t = max(self.next_bytes, need - self.available())
-        at: int64_t = self.pos + self.available()
-        if self.size >= at:
-            left: int64_t = self.size - at
-            if need == TO_END or n > left:
-                # One more, to see that it is the end. A file system may claim any size.
-                n = min(left, FILL_BYTES_MAX) + 1
-        return n
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def fill_cached(self, need: cython.Py_ssize_t) -> cython.bint:
-        """Take what the kernel has cached. Whether that is enough."""
-        taken: cython.Py_ssize_t = 0
-        n: cython.Py_ssize_t
-        got: cython.Py_ssize_t
-        if (
-            not self.asks_cache
-            or self.filling
-            or self.pending_bytes
-            or self.draining
-            or self.fd < 0
-            or self.may_wait
-            or self.tired
-        ):
-            return False
-        while not self.has(need):
-            n = self.ask_for(need)
-            if taken >= CACHED_BYTES_MAX or n > FILL_BYTES_MAX:
-                return False
-            place: cython.p_char = self.make_room(n)
-            got = hoop_read_cached(self.fd, place, n, self.window_at + self.window_bytes)
-            if got < 0:
-                if got != -EAGAIN:
-                    self.asks_cache = False
-                return False
-            self.at_end = got == 0
-            self.window_bytes += got
-            taken += got
-            self.cold = False
-            if got == n:
-                self.grow(n, CACHED_BYTES_MAX)
-        self.tire(taken)
-        return True
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def tire(self, n: cython.Py_ssize_t) -> cython.void:
-        """So much was read without a turn of the loop: after a while others have to have theirs."""
-        self.streak += n
-        if self.streak > FILL_BYTES_MAX:
-            self.streak = 0
-            self.tired = True
-
-    def rest(self):
-        """Whether it is time for a turn of the loop: then it has been taken."""
-        tired: cython.bint = self.tired
-        self.tired = False
-        return tired
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def grow(self, n: cython.Py_ssize_t, most: cython.Py_ssize_t) -> cython.int:
-        """The file is read in order: ask for more at a time."""
-        if n >= self.next_bytes:
-            self.next_bytes = min(2 * self.next_bytes, max(most, self.next_bytes))
-        if 0 <= self.size < self.window_at + self.window_bytes:
-            self.size = -1
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def fill_waiting(self, need: cython.Py_ssize_t) -> cython.int:
-        """On a thread of the pool: read until it is enough."""
-        got: cython.long
-        while not self.has(need):
-            if self.abort_fd >= 0:
-                self.wait_ready(POLLIN)
-            n: cython.Py_ssize_t = min(self.ask_for(need), FILL_BYTES_MAX)
-            place: cython.p_char = self.make_room(n)
-            window: Chunk = self.window  # held: another thread may forget it meanwhile
-            end: int64_t = self.window_at + self.window_bytes
-            fd: cython.int = self.fd
-            at: int64_t = end if self.regular else -1  # HOOP_HERE
-            with cython.nogil:
-                got = hoop_perform(HOOP_READ, fd, 0, place, n, at)
-            if got == -EINTR:
-                continue
-            if got < 0:
-                raise os_error(got)
-            if self.window is not window or self.window_at + self.window_bytes != end:
-                continue
-            self.at_end = got == 0
-            self.window_bytes += got
-            if got == n:
-                self.grow(n, FILL_BYTES_MAX)
-        return 0
-
-    def wait_ready(self, events: cython.int):
-        """On a thread of the pool: wait for the other side, or to be told to give up."""
-        result: cython.int
-        fd: cython.int = self.fileno()
-        abort_fd: cython.int = self.abort_fd
-        while True:
-            with cython.nogil:
-                result = hoop_wait_ready(fd, events, abort_fd)
-            if result != -EINTR:
-                break
-        if result < 0:
-            raise os_error(result)
+    # ---- what an operation needs ----
 
     def wait_for(self, need: cython.Py_ssize_t):
         """On a thread of the pool: have so much in memory."""
@@ -342,13 +133,6 @@ class Buffer:
         if self.fd < 0:
             raise ValueError(f"{doing} of closed file")
         return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def has_line(self) -> cython.bint:
-        """Whether a line is in memory, or all that is left: ready(LINE)."""
-        self.renew()
-        return self.has(LINE) or self.fill_cached(LINE)
 
     @cython.cfunc
     def take(self, n: cython.Py_ssize_t) -> object:
@@ -582,13 +366,6 @@ class Buffer:
         """Let the descriptor stand where the file does, for whoever else uses it."""
         if self.regular and self.fd >= 0:
             hoop_stand_at(self.fd, self.pos, 0)
-
-    def forget(self):
-        """Forget what was read: the file was changed."""
-        self.window = None
-        self.window_bytes = 0
-        self.at_end = False
-        self.size = -1
 
     # ---- writing, into memory ----
 

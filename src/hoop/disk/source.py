@@ -19,10 +19,7 @@ import errno
 import os
 
 import cython
-from cython.cimports.cpython.bytes import (
-    PyBytes_AS_STRING,
-    PyBytes_FromStringAndSize,
-)
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cython.cimports.hoop._c.file import (
     HOOP_FSYNC,
     HOOP_FTRUNCATE,
@@ -52,9 +49,10 @@ from cython.cimports.hoop._c.python import (
     ref,
     unaryfunc,
 )
-from cython.cimports.hoop.disk.buffer import CACHED_BYTES_MAX, FILL_BYTES_MAX, FIRST_BYTES, Buffer
+from cython.cimports.hoop.disk.buffer import Buffer
 from cython.cimports.hoop.disk.call import Lent, SystemCall, lend, new_call, new_close
 from cython.cimports.hoop.disk.pieces import Piece, close_waiting
+from cython.cimports.hoop.disk.window import CACHED_BYTES_MAX, FILL_BYTES_MAX, FIRST_BYTES
 from cython.cimports.hoop.drivers.errors import os_error
 from cython.cimports.hoop.scheduling.base import LoopBase, as_native
 from cython.cimports.hoop.scheduling.future import Future, new_future
