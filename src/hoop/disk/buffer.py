@@ -1,9 +1,9 @@
-"""The bytes of an open file in memory: what was read ahead, and what is to be written.
+"""An open file as io.BufferedRandom has it, on bytes in memory: a window read ahead, and bytes to be written.
 
-A Buffer is what io.BufferedRandom is, with one difference: it never waits. Its methods work on memory; a
-read that finds too little takes from the kernel what is cached, and what is written stays until somebody
-has it written. So `io.TextIOWrapper` over a Buffer runs on the loop, exact in every detail, as long as
-whoever calls it has made sure that what it needs is there (`ready`).
+A Buffer is what io.BufferedRandom is, with one difference: it never waits. Its methods work on memory. A
+read that finds too little takes from the kernel the bytes that are cached (window.py). Written bytes stay
+until somebody has them written. So `io.TextIOWrapper` over a Buffer runs on the loop, exact in every detail.
+Its caller must have made sure that the bytes that it needs are there (`ready`).
 
 Files that are not regular (pipes, terminals, devices) have no offsets and may wait for ever. Their
 operations run as a whole on a thread, with `may_wait` set: then the same methods make blocking calls.
@@ -171,7 +171,7 @@ class Buffer(Window):
         return self.take(n)
 
     def read1(self, size=-1, /):
-        """What one read brings."""
+        """The bytes that one read brings."""
         n: cython.Py_ssize_t = size_of(size) if self.can_read else -1
         self.check_reading("read" if self.can_read else "read1")
         if n < 0:
@@ -184,7 +184,7 @@ class Buffer(Window):
         return self.take(min(n, have) if have else n)
 
     def peek(self, size=0, /):
-        """What follows, without moving on."""
+        """The bytes that follow, without moving on."""
         self.check_reading("peek")
         if self.available() == 0 or self.pending_bytes:
             self.ensure(1)
@@ -472,7 +472,7 @@ class Buffer(Window):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def put_back(self, piece: Piece) -> cython.int:
-        """What could not be written is pending again, before everything else."""
+        """The rest of a piece that could not be written is pending again, before everything else."""
         if piece.size():
             self.pending.insert(0, piece)
             self.pending_bytes += piece.size()
