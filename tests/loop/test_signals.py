@@ -482,8 +482,8 @@ def test_a_signal_that_comes_with_one_whose_handler_raises_is_not_lost(loop):
         loop.call_soon(
             lambda: (setattr(loop, "_ssock", Together(loop._ssock)), loop._csock.send(b"\0"))
         )
-        for number in numbers:
-            os.kill(os.getpid(), number)
+        for number in numbers:  # to this thread: another one may not have blocked them
+            signal.pthread_kill(threading.get_ident(), number)
         loop.set_exception_handler(lambda *_: None)
         while len(seen) < 2:
             try:
