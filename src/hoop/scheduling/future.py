@@ -90,7 +90,15 @@ STATE_NAMES = cython.declare(tuple, ("PENDING", "FINISHED", "CANCELLED"))
 
 @cython.cclass
 class Future(Runnable):
-    """A result that will be set later. See asyncio.Future."""
+    """A result that will be set later. Await a future to wait for it. See asyncio.Future.
+
+    `loop` is the loop that runs the callbacks; without one the running loop. Awaiting the future raises the
+    exception that was set, or CancelledError.
+
+        future = hoop.Future()
+        loop.call_later(1, future.set_result, "done")
+        print(await future)
+    """
 
     def __init__(self, *, loop=None):
         self.check_new()
@@ -659,8 +667,7 @@ def empty_future(o: Ref) -> cython.void:
 @cython.cfunc
 @cython.exceptval(check=False)
 def future_dealloc(o: Ref) -> cython.void:
-    """tp_dealloc, in place of __dealloc__ and of the finaliser's call for every future: both cost more
-    than the future. Nothing here may count references to `o`."""
+    """tp_dealloc, in place of __dealloc__ and of the finaliser's call for every future: both cost more"""
     if cython.cast(Future, o).log_traceback and PyObject_CallFinalizerFromDealloc(o) < 0:
         return  # somebody kept it
     PyObject_GC_UnTrack(o)  # before anything is let go: that may run code, and that a collection

@@ -32,7 +32,13 @@ _format_callback_source = cython.declare(object, _format_callback)
 
 @cython.cclass
 class Handle(Runnable):
-    """A callback that the loop will call once, in its context. See asyncio.Handle."""
+    """A callback that the loop will call once, in its context. See asyncio.Handle.
+
+    The loop makes handles; your code only cancels them.
+
+        handle = loop.call_soon(print, "hello")
+        handle.cancel()
+    """
 
     @property
     def __class__(self):

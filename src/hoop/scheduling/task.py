@@ -95,8 +95,12 @@ tasks_made = cython.declare(cython.ulong, 0)
 class Task(Future):
     """A coroutine that the loop drives to its end. See asyncio.Task.
 
-    `polls` counts the steps taken so far; `busy_ns` (nanoseconds spent in them) and `created_at` (file
-    and line) are kept while the loop's `measuring` is on.
+    Awaiting the task gives the coroutine's result or raises its exception. `polls` counts the steps so far.
+    While the loop's `measuring` is on, `busy_ns` has the nanoseconds spent in steps. `created_at` then has
+    the file and line where the task was made.
+
+        task = hoop.create_task(fetch(url))
+        task.cancel()
     """
 
     def __init__(self, coro, *, loop=None, name=None, context=None, eager_start=False):

@@ -46,7 +46,13 @@ _asyncio_timer_handle = cython.declare(object, asyncio.TimerHandle)
 
 @cython.cclass
 class TimerHandle(Handle):
-    """A callback that the loop calls once, not before its deadline. See asyncio.TimerHandle."""
+    """A callback that the loop calls once, not before its deadline. See asyncio.TimerHandle.
+
+    The deadline is `when()`, in seconds on the clock of `loop.time()`.
+
+        timer = loop.call_later(5, print, "too late")
+        timer.cancel()
+    """
 
     @property
     def __class__(self):

@@ -28,10 +28,14 @@ LimitOverrunError = cython.declare(object, exceptions.LimitOverrunError)
 
 @cython.cclass
 class StreamReader(Incoming):
-    """The bytes that come in on a connection, to be read by a task. See asyncio.StreamReader.
+    """The bytes that arrive on a connection, to be read by a task. See asyncio.StreamReader.
 
-    `limit` is how long a line may be. Above twice as much in the buffer the transport is paused. You can give
-    readline() and readuntil() a `limit` of their own, and readuntil() a tuple of separators.
+    open_connection() and start_server() make readers. `limit` is the longest line, in bytes. The transport
+    is paused while more than twice as much waits in the buffer. You can give readline() and readuntil() a
+    `limit` of their own, and readuntil() a tuple of separators.
+
+        line = await reader.readline()
+        body = await reader.readexactly(100)
     """
 
     def _state_names(self):
@@ -67,13 +71,13 @@ class StreamReader(Incoming):
     # ---- what comes in ----
 
     def set_transport(self, transport):
-        """Say which transport is to be paused when too much comes in. Only once."""
+        """Tell the reader which transport to pause when too much arrives. Call this only once."""
         if self.transport is not None:
             raise AssertionError("Transport already set")
         self.transport = transport
 
     def feed_data(self, data):
-        """Put bytes in. Nobody may after feed_eof()."""
+        """Put bytes into the buffer. Not allowed after feed_eof()."""
         if self.eof:
             raise AssertionError("feed_data after feed_eof")
         if not data:
@@ -85,19 +89,19 @@ class StreamReader(Incoming):
         self.add_chunk(data)
 
     def feed_eof(self):
-        """Say that nothing more comes."""
+        """Tell the reader that no more bytes come."""
         self.end()
 
     def at_eof(self):
-        """Whether everything was read and nothing more comes."""
+        """Return True if everything was read and no more bytes come."""
         return self.eof and self.size() == 0
 
     def exception(self):
-        """The exception that set_exception() was given; None without."""
+        """Return the exception given to set_exception(), or None."""
         return self.error
 
     def set_exception(self, exc):
-        """Make every read raise it, now and later."""
+        """Make every read raise this exception, now and later."""
         self.bytes_first = False
         self.fail(exc)
 
@@ -105,31 +109,47 @@ class StreamReader(Incoming):
 
     @cython.binding(True)
     def read(self, n=-1):
-        """Read up to `n` bytes, as soon as there are some; b"" at the end. Without `n`, all there will be."""
+        """Read up to `n` bytes, as soon as there are some. Without `n`, read to the end.
+
+        At the end of the stream the result is b"". Raises the exception with which the connection was lost.
+
+            while block := await reader.read(65536):
+                print(len(block))
+        """
         return _counted(READ, self, n)
 
     @cython.binding(True)
     def readexactly(self, n):
-        """Read `n` bytes. Raises IncompleteReadError with those there are if the end comes before."""
+        """Read exactly `n` bytes. The task wakes once, when all of them are there.
+
+        Raises asyncio.IncompleteReadError, with the bytes so far in `partial`, if the stream ends before.
+
+            header = await reader.readexactly(16)
+        """
         return _counted(READ_EXACTLY, self, n)
 
     @cython.binding(True)
     def readline(self, *, limit=None):
-        r"""Read up to the next "\n", or to the end. Raises ValueError if the line is longer than `limit`.
+        r"""Read a line, up to the next "\n" or to the end of the stream. At the end the result is b"".
 
-        Such a line is dropped. `limit` is the reader's, if this is not given.
+        Raises ValueError if the line is longer than `limit` bytes, and drops that line. If you give no
+        `limit`, the reader's counts.
+
+            line = await reader.readline(limit=1000)
         """
         if not isinstance(self, StreamReader) or not self.is_plain():
-            return _readline(self, limit)  # which looks again at what it was given
+            return _readline(self, limit)  # which checks the limit again
         return _until(READ_LINE, self, NEWLINE, limit)
 
     @cython.binding(True)
     def readuntil(self, separator=NEWLINE, *, limit=None):
-        """Read up to a separator, or the first of a tuple of them, which comes at the end of the result.
+        """Read up to a separator, or the first of a tuple of them. The result ends with the separator.
 
-        Raises IncompleteReadError at the end, with what there is. Raises LimitOverrunError if more than
-        `limit` bytes come before the separator, and then takes nothing. `limit` is the reader's, if
-        this is not given.
+        Raises asyncio.IncompleteReadError if the stream ends before, with the bytes so far in `partial`.
+        Raises asyncio.LimitOverrunError if more than `limit` bytes come before the separator, and then
+        takes nothing. If you give no `limit`, the reader's counts.
+
+            record = await reader.readuntil((b";", b","))
         """
         return _until(READ_UNTIL, self, separator, limit)
 
@@ -137,7 +157,7 @@ class StreamReader(Incoming):
         return self
 
     def __anext__(self):
-        """The next line; there is none at the end."""
+        """The next line, for `async for`."""
         if not self.is_plain():
             return _next(self)
         return _until(NEXT, self, NEWLINE, None)
@@ -267,7 +287,7 @@ def _until(method: Method, reader: StreamReader, separator, limit) -> object:
 
 
 async def _readline(reader: StreamReader, limit):
-    """readline() where readuntil() may be somebody else's."""
+    """readline() if a subclass may have replaced readuntil()."""
     try:
         return await (reader.readuntil() if limit is None else reader.readuntil(limit=limit))
     except IncompleteReadError as exc:
@@ -278,7 +298,7 @@ async def _readline(reader: StreamReader, limit):
 
 
 async def _next(reader):
-    """A step of `async for` where readline() may be somebody else's."""
+    """A step of `async for` if a subclass may have replaced readline()."""
     line = await reader.readline()
     if line == b"":
         raise StopAsyncIteration
