@@ -363,7 +363,7 @@ class Buffer(Window):
         raise ValueError("cannot fit 'int' into an offset-sized integer")
 
     def stand(self):
-        """Let the descriptor stand where the file does, for whoever else uses it."""
+        """Let the descriptor stand where the file does, for others who use it."""
         if self.regular and self.fd >= 0:
             hoop_stand_at(self.fd, self.pos, 0)
 

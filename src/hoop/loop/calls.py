@@ -154,7 +154,7 @@ class LoopCalls(WatchLoop):
     def time(self):
         """Seconds on the loop's clock: time.monotonic().
 
-        Timers go by whatever takes the place of this method, in a subclass or on one loop.
+        Timers go by the method that takes the place of this one, in a subclass or on one loop.
         """
         return hoop_now()
 

@@ -551,9 +551,7 @@ def open_datagram(
 ):
     """Make the transport of a socket, as asyncio's _make_datagram_transport does.
 
-    Its protocol's connection_made is called in a later turn.
-
-    `lent`: the socket is somebody's who may close it.
+    Its protocol's connection_made is called in a later turn. A `lent` socket is one that its owner may close.
     """
     transport: DatagramTransport = DatagramTransport.__new__(DatagramTransport)
     try:

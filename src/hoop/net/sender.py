@@ -226,7 +226,7 @@ class DatagramSender(Letters):
     def on_writable(self) -> cython.int:
         """Send what waits. If the kernel says that it would take some and does not, ask it less often.
 
-        A Unix socket that is not connected is writable, whatever the receivers' queues.
+        A Unix socket that is not connected is writable, however full the receivers' queues are.
         """
         self.moved = False
         self.flush()

@@ -1,8 +1,10 @@
 """The stream transport: a connected socket and its protocol.
 
 A byte in:   driver.poll -> RecvOp on the ready ring -> on_readable (receiver.py) -> protocol.data_received
-A byte out:  write() sends it at once; or SendOp on the loop's dirty list, if it is to wait (outbox.py);
-             what the kernel does not take waits for the descriptor to become writable.
+
+A byte out:  write() sends it at once. If it is to wait (outbox.py), SendOp is on the loop's dirty list.
+
+Bytes that the kernel does not take wait for the descriptor to become writable.
 
 The transport owns the descriptor until connection_lost was called, and the loop the transport. Every callback
 to the protocol runs in the context the connection was made in. As asyncio's _SelectorSocketTransport.
@@ -60,13 +62,13 @@ EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
 SEND_BYTES_MAX = cython.declare(cython.Py_ssize_t, 1 << 30)
 LOG_LOST_WRITES_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)
 
-# What data should be, in the words of the running Python.
+# The name of what data should be, in the words of the running Python.
 DATA = cython.declare(
     str,
     "bytes-like object" if sys.version_info < (3, 14) else "bytes, bytearray, or memoryview object",
 )
 
-# What isinstance() sees: asyncio's sendfile fallback insists on its flow control mixin.
+# The class that isinstance() sees. asyncio's sendfile fallback insists on its flow control mixin.
 _asyncio_transport = cython.declare(
     object, type("StreamTransport", (transports._FlowControlMixin, asyncio.Transport), {})
 )
@@ -200,7 +202,7 @@ class StreamTransport(Receiver):
         return 0
 
     def _begin(self, waiter):
-        """What asyncio does in three callbacks: connection_made, start reading, wake the waiter."""
+        """Call connection_made, start reading, wake the waiter: asyncio does it in three callbacks."""
         try:
             self.begin()
         finally:
@@ -543,7 +545,7 @@ class StreamTransport(Receiver):
             self.lose(None)
 
     def abort(self):
-        """Close at once. What was not sent is dropped."""
+        """Close at once. Bytes that were not sent are dropped."""
         self._force_close(None)
 
     def _force_close(self, exc):
@@ -734,9 +736,9 @@ def new_stream(
 def open_stream(
     loop: LoopBase, sock, protocol, waiter=None, extra=None, server=None, lent: cython.bint = False
 ):
-    """What asyncio's _make_socket_transport makes: connection_made is called in a later turn.
+    """Make the transport of a socket, as asyncio's _make_socket_transport does.
 
-    `lent`: the socket is somebody's who may close it.
+    Its protocol's connection_made is called in a later turn. A `lent` socket is one that its owner may close.
     """
     stream = new_stream(loop, sock.fileno(), sock, protocol, None, extra, server, cython.NULL)
     stream.lent = stream.recv_op.foreign = stream.send_op.foreign = lent

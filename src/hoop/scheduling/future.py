@@ -1,7 +1,7 @@
 """Futures: a result that is not there yet. See asyncio.Future, whose behaviour this follows.
 
 A future is its own iterator, so that `await future` makes no object, and the StopIteration that ends the
-await is used again. Most futures have one waiter, a native task: it is kept in a C field and pushed onto the
+await is used again. Most futures have one waiter, a native task. It is kept in a C field, and pushed onto the
 ready ring itself when the future is done.
 
 A future belongs to the thread that runs its loop. The loop may be any asyncio loop: `loop` is set if it
@@ -189,7 +189,7 @@ class Future(Runnable):
 
     @cython.cfunc
     def take_error(self) -> object:
-        """What is raised instead of a result that is not there."""
+        """The exception to raise instead of a result that is not there."""
         if self.state == FINISHED:
             self.log_traceback = False
             PyException_SetTraceback(self.error, self.outcome)
@@ -481,7 +481,7 @@ def _repr(future):
 @cython.final
 @cython.cclass
 class FutureIterator:
-    """What iter(future) gives: a future has no send, throw and close, or it would be a coroutine."""
+    """The object that iter(future) gives. With send(), throw() and close() a future would be a coroutine."""
 
     def __init__(self, future: Future):
         self.future = future

@@ -1,7 +1,7 @@
 """Tasks: coroutines driven step by step. See asyncio.Task, whose behaviour this follows.
 
-A step sends None into the coroutine. What it yields says what to do: a future of this loop makes the task
-that future's waiter; None means "again next turn". A woken task goes onto the ready ring itself.
+A step sends None into the coroutine. The object that it yields says what to do. If that is a future of this
+loop, the task becomes its waiter. None means "again next turn". A woken task goes onto the ready ring itself.
 
 A loop owns its unfinished tasks, so a task that nobody else holds still finishes. Dropping the loop drops
 them, and each complains.
@@ -144,7 +144,7 @@ class Task(Future):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def start_eagerly(self) -> cython.int:
-        """Take the first step now, inside whatever is running."""
+        """Take the first step now, inside the code that is running."""
         entered: Ref = cython.NULL
         status: PySendResult
         result: Ref = cython.NULL
@@ -322,7 +322,7 @@ class Task(Future):
         if is_error(exc, StopIteration):  # a coroutine that was thrown into, and returned
             return self.returned(hoop_stop_value(exc))
         if is_error(exc, CancelledError):
-            self.error = exc  # raised again once; whoever asks later gets one without a message
+            self.error = exc  # raised again once; later callers get one without a message
             self.cancel_future(None)
             return 0
         self.fail(exc)
@@ -403,7 +403,7 @@ class Task(Future):
             self.step_foreign()
 
     def _step_here(self):
-        """Take a step in whatever context this is called: what a call_soon() of the user's is given."""
+        """Take a step in the context of the caller. A call_soon() of the user's is given this."""
         status: PySendResult
         result: Ref = cython.NULL
         if self.state != PENDING or self.loop is None:

@@ -92,7 +92,7 @@ class Incoming(Primitive):
         if self.waiter is not None:
             if size >= self.need or is_cancelled(self.waiter):
                 self.wake_waiter()
-            return 0  # whoever was woken takes some first
+            return 0  # the one that was woken takes some first
         return 0 if size <= self.high else self.maybe_pause()
 
     @cython.cfunc
@@ -103,7 +103,7 @@ class Incoming(Primitive):
         try:
             self.transport.pause_reading()
         except NotImplementedError:
-            self.transport = None  # it cannot be paused: whatever comes has to be kept
+            self.transport = None  # it cannot be paused: all that comes has to be kept
         else:
             self.paused = True
         return 0

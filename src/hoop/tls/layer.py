@@ -183,7 +183,7 @@ class TlsLayer(TlsInbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def wake(self, exc) -> cython.int:
-        """Tell whoever waits for the handshake."""
+        """Tell the one who waits for the handshake."""
         waiter = self.waiter
         self.waiter = None
         if waiter is not None and not waiter.done():
