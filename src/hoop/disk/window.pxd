@@ -2,8 +2,8 @@ from libc.stdint cimport int64_t
 from hoop.disk.pieces cimport Chunk
 
 cdef enum:
-    # A first read brings so much, and each further one twice as much, up to what copies in some 20 µs: as
-    # long as the loop may be kept by a file that is cached. An op, which keeps nobody, reads more.
+    # A first read asks for FIRST_BYTES, and each further one for twice as much. The limit is the size that is
+    # copied in some 20 µs, because a cached file keeps the loop so long. An op keeps no loop, and reads more.
     FIRST_BYTES = 65536
     CACHED_BYTES_MAX = 262144
     FILL_BYTES_MAX = 1048576
@@ -19,7 +19,7 @@ cdef class Window:
     cdef public bint may_wait       # the calls of now are made on a thread of the pool
     cdef public int abort_fd        # readable once such a thread should stop waiting; or -1
     cdef int64_t pos                # where the file stands for its user
-    cdef int64_t size               # when it was opened; -1: not known, or it has grown
+    cdef int64_t size               # when the file was opened; -1 if not known, or if it has grown
     cdef Chunk window               # what was read ...
     cdef int64_t window_at          # ... from this offset on ...
     cdef Py_ssize_t window_bytes    # ... and how much

@@ -2,9 +2,9 @@ from hoop.drivers.ready cimport Runnable
 from hoop.loop.calls cimport LoopCalls
 
 cdef enum:
-    # While the loop is busy it asks the driver when `look_at` says so; at the latest after this much (each
-    # turn counts 3, each runnable 1), or when every fourth turn finds that the coarse clock has moved on.
-    # One that announces it asks when it does.
+    # While the loop is busy it asks the driver in the turn `look_at`. It asks earlier after this much work
+    # (each turn counts 3, each runnable 1), or if the coarse clock has moved on, which every fourth turn checks.
+    # A driver that announces its events is asked when it does.
     LOOK_AFTER = 256
     # So many looks in vain one turn after the other; then each next one comes after twice as many turns.
     LOOKS_IN_A_ROW = 8
@@ -31,7 +31,7 @@ cdef class Loop(LoopCalls):
             return True
         if self.turns < self.look_at and self.turns & 3:
             return False
-        # What is left of a batch needs no news from the driver, and soon ends.
+        # The rest of a batch needs no event from the driver, and soon ends.
         return self.tail - self.head != 1 or not (<Runnable>self.ring[self.head & self.mask]).is_delivery
     cdef int look(self) except -1
     cdef int send_held(self) except -1
