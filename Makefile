@@ -37,7 +37,7 @@ SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo test test-refused bench lint format asan fuzz debug conformance build clean
+.PHONY: help demo test test-refused bench lint format asan fuzz debug conformance wheels build clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -85,6 +85,9 @@ debug: $(DEBUG)/.built $(DEBUG)/.with-test ## the tests on a build with C assert
 
 conformance: $(ENV)/.built $(ENV)/.with-test ## CPython's own asyncio tests, every module, on hoop
 	$(RUN) tests/conformance/run.py --all $(ARGS)
+
+wheels: $(ENV)/.env $(ENV)/.with-wheels ## the source archive, and a wheel for each Python that is here, into dist/
+	$(RUN) tools/wheels.py $(ARGS)
 
 build: $(ENV)/.built ## compile the core in place, for PYTHON, into an editable installation
 

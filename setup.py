@@ -61,6 +61,8 @@ NO_FRAMES = (
 )
 
 
+# Cython's own declarations lie somewhere else in each environment. Without that, two builds have the same bytes.
+CYTHON_NAME = re.compile(r'^(  ")[^"]*/(Cython/Includes/[^"]+",?)$', re.MULTILINE)
 # The sources that a C file names, for tracebacks and for gdb.
 SOURCE_NAMES = (
     re.compile(r'^(  ")src/(hoop/[^"]+",?)$', re.MULTILINE),
@@ -75,7 +77,8 @@ def adjust(c_file: Path, with_frames: bool) -> None:
     A build that shows the core's frames names its sources by their whole path, so that Python and gdb show
     the lines too.
     """
-    text = before = c_file.read_text()
+    before = c_file.read_text()
+    text = CYTHON_NAME.sub(r"\1\2", before)
     root = f"{SOURCE.resolve()}/" if with_frames else ""
     for pattern in SOURCE_NAMES:
         text = pattern.sub(rf"\g<1>{root}\2", text)

@@ -137,7 +137,8 @@ static inline long hoop_perform(int code, int fd, unsigned flags, void *address,
     case HOOP_CLOSE: return HOOP_RESULT(close(fd));
     case HOOP_STATX: return HOOP_RESULT(statx(fd, address, (int)flags, length, (struct statx *)(uintptr_t)offset));
     case HOOP_RENAMEAT:
-        return HOOP_RESULT(renameat2(fd, address, (int)length, (const char *)(uintptr_t)offset, flags));
+        /* musl has no renameat2(). */
+        return HOOP_RESULT(syscall(__NR_renameat2, fd, address, (int)length, (const char *)(uintptr_t)offset, flags));
     case HOOP_UNLINKAT: return HOOP_RESULT(unlinkat(fd, address, (int)flags));
     case HOOP_MKDIRAT: return HOOP_RESULT(mkdirat(fd, address, length));
     case HOOP_FTRUNCATE: return HOOP_RESULT(ftruncate(fd, (off_t)offset));
