@@ -61,7 +61,7 @@ NO_FRAMES = (
 )
 
 
-# Cython's own declarations lie somewhere else in each environment. Without that, two builds have the same bytes.
+# Cython's own declarations lie elsewhere in each environment. Without their place, builds are the same.
 CYTHON_NAME = re.compile(r'^(  ")[^"]*/(Cython/Includes/[^"]+",?)$', re.MULTILINE)
 # The sources that a C file names, for tracebacks and for gdb.
 SOURCE_NAMES = (

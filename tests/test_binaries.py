@@ -1,4 +1,4 @@
-"""Checks what the compiled modules need of the machine on which they run: no newer libc than the wheels promise."""
+"""The compiled modules need no newer libc than the wheels promise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSIONED = re.compile(r"GLIBC_(\d+)\.(\d+)[^ ]*\)?\s+(\w+)$", re.MULTILINE)
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump, of binutils, is not here")
 @pytest.mark.skipif(sys.prefix.endswith("-asan"), reason="the sanitizers need what they need")
 def test_no_symbol_is_newer_than_the_libc_of_the_wheels():
-    """A function of a newer libc would keep the wheel from older systems. Call the kernel directly instead."""
+    """A function of a newer libc would keep the wheel from older systems. Call the kernel instead."""
     assert OURS
     newer = {}
     for path in OURS:

