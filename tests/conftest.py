@@ -115,7 +115,7 @@ def pytest_runtest_teardown(item: pytest.Item):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Note that a test failed: its remains are then no news. The time of the report is not the test's."""
+    """Note that a test failed: its leftovers are then no news. The report has time of its own."""
     left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         report = yield
