@@ -124,7 +124,8 @@ class Endpoint(Attributed):
 
         See asyncio.BaseTransport.get_extra_info. If a program has replaced that method, its own is called.
         """
-        if self.__class__.get_extra_info is not _get_extra_info:
+        shown = self.__class__
+        if shown is not type(self) and shown.get_extra_info is not _get_extra_info:
             return self.ask_replacement(name, default)
         return self.known(name, default)
 
