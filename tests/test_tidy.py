@@ -335,7 +335,7 @@ NOT_YET_PLAIN: set[str] = {
 }
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs"),
-    *("benchmarks", "tests", "tools"),
+    *("benchmarks", "examples", "tests", "tools"),
 ]
 GENERATED = {"docs/benchmarks.md"}  # lists of figures, written by benchmarks/
 
