@@ -223,7 +223,10 @@ def run(
         hoop.run(main())  # was: asyncio.run(main())
     """
     if asyncio._get_running_loop() is not None:
-        raise RuntimeError("hoop.run() cannot be called from a running event loop")
+        raise RuntimeError(
+            "hoop.run() cannot be called from a running event loop: use `await` there instead. "
+            "In Jupyter, write `await main()` in the cell."
+        )
     with Runner(debug=debug, loop_factory=loop_factory) as runner:
         return runner.run(main)
 

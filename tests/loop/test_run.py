@@ -54,7 +54,8 @@ def test_run_within_a_run():
     async def main():
         coro = asyncio.sleep(0)
         with pytest.raises(
-            RuntimeError, match=r"hoop\.run\(\) cannot be called from a running event loop"
+            RuntimeError,
+            match=r"hoop\.run\(\) cannot be called from a running event loop: use `await` .* Jupyter",
         ):
             hoop.run(coro)
         coro.close()
