@@ -27,7 +27,7 @@ COMMANDS = {
     ],
     "gunicorn": [
         *("gunicorn", "workers:application", "--workers", str(WORKERS), "--bind", "127.0.0.1:0"),
-        *("--worker-class", "workers.HoopWorker", "--graceful-timeout", "2"),
+        *("--worker-class", "hoop.workers.UvicornWorker", "--graceful-timeout", "2"),
     ],
 }
 NEEDS = {"uvicorn": ["uvicorn"], "gunicorn": ["gunicorn", "uvicorn", "uvicorn_worker"]}

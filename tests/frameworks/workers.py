@@ -1,4 +1,4 @@
-"""Served by several processes on one socket in test_workers.py: an ASGI application, and gunicorn's worker.
+"""Served by several processes on one socket in test_workers.py: an ASGI application.
 
 `/` says which process answers, and on which loop. `/block?path` keeps its process busy, without ever coming
 back to the loop, until there is a file of that path.
@@ -29,15 +29,3 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     headers = [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-try:
-    from uvicorn_worker import UvicornWorker
-except ImportError:
-    pass
-else:
-
-    class HoopWorker(UvicornWorker):
-        """A worker of gunicorn that serves by uvicorn on a hoop loop."""
-
-        CONFIG_KWARGS = {"loop": "hoop:EventLoop", "http": "auto", "lifespan": "on"}
