@@ -37,7 +37,7 @@ SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo test test-refused bench lint format asan fuzz debug conformance wheels build clean
+.PHONY: help demo test test-refused test-frameworks bench lint format asan fuzz debug conformance wheels build clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -52,6 +52,9 @@ test: $(ENV)/.built $(ENV)/.with-test ## all tests, and CPython's own for tasks,
 
 test-refused: $(ENV)/.built $(ENV)/.with-test ## the tests in a process to which the kernel refuses io_uring
 	$(RUN) tests/refused.py EPERM $(RUN) -m pytest $(TESTS) -p no:cacheprovider $(ARGS)
+
+test-frameworks: $(ENV)/.built $(ENV)/.with-test $(ENV)/.with-frameworks ## each line of docs/frameworks.md, with every framework installed
+	$(RUN) -m pytest tests/frameworks/test_documented.py -rs $(ARGS)
 
 bench: $(ENV)/.built $(ENV)/.with-bench $(ENV)/.with-rivals ## compare with others and bare C (BENCH=soak, BENCH=track: see benchmarks/)
 	$(RUN) benchmarks/$(BENCH).py $(ARGS)
