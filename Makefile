@@ -37,7 +37,7 @@ SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo test test-refused test-frameworks bench lint format asan fuzz debug conformance wheels build clean
+.PHONY: help demo test test-refused test-frameworks bench lint format asan fuzz debug conformance wheels changes build clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -91,6 +91,9 @@ conformance: $(ENV)/.built $(ENV)/.with-test ## CPython's own asyncio tests, eve
 
 wheels: $(ENV)/.env $(ENV)/.with-wheels ## the source archive, and a wheel for each Python that is here, into dist/
 	$(RUN) tools/wheels.py $(ARGS)
+
+changes: $(ENV)/.installed $(ENV)/.with-release ## the changelog of what is not released yet, by towncrier; nothing is written
+	$(RUN) -m towncrier build --draft $(ARGS)
 
 build: $(ENV)/.built ## compile the core in place, for PYTHON, into an editable installation
 
