@@ -7,6 +7,7 @@ ARGS ?=
 TESTS ?= tests
 BENCH ?= compare
 SPARES ?= 0 1
+DRAFT ?= --draft
 
 # With ccache, what was compiled once is not compiled again.
 ifeq ($(origin CC),default)
@@ -59,7 +60,7 @@ test-frameworks: $(ENV)/.built $(ENV)/.with-test $(ENV)/.with-frameworks ## each
 bench: $(ENV)/.built $(ENV)/.with-bench $(ENV)/.with-rivals ## compare with others and bare C (BENCH=soak, BENCH=track: see benchmarks/)
 	$(RUN) benchmarks/$(BENCH).py $(ARGS)
 
-lint: $(ENV)/.built $(ENV)/.with-demo $(ENV)/.with-lint ## ruff, mypy on the package and on the core, stubtest
+lint: $(ENV)/.built $(ENV)/.with-demo $(ENV)/.with-lint ## ruff, mypy on the package and on the core, stubtest, the files of .github
 	@status=0; check() { echo "$$*"; "$$@" || status=1; }; \
 	check $(ENV)/bin/ruff check --output-format=concise .; \
 	check $(ENV)/bin/ruff format --check --output-format=concise .; \
@@ -67,6 +68,12 @@ lint: $(ENV)/.built $(ENV)/.with-demo $(ENV)/.with-lint ## ruff, mypy on the pac
 	check $(RUN) tools/check_core.py; \
 	check env MYPYPATH=typings:src $(RUN) -m mypy.stubtest hoop --concise \
 		--ignore-disjoint-bases --allowlist tests/typing/stubtest-allowlist.txt; \
+	schema() { check $(RUN) -m check_jsonschema --builtin-schema vendor.$$*; }; \
+	schema github-workflows .github/workflows/*.yml; \
+	schema github-issue-config .github/ISSUE_TEMPLATE/config.yml; \
+	schema github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml)); \
+	schema dependabot .github/dependabot.yml; \
+	check $(ENV)/bin/zizmor --offline --quiet .github; \
 	exit $$status
 
 format: $(ENV)/.with-lint ## let ruff format everything, and mend what it can
@@ -92,8 +99,8 @@ conformance: $(ENV)/.built $(ENV)/.with-test ## CPython's own asyncio tests, eve
 wheels: $(ENV)/.env $(ENV)/.with-wheels ## the source archive, and a wheel for each Python that is here, into dist/
 	$(RUN) tools/wheels.py $(ARGS)
 
-changes: $(ENV)/.installed $(ENV)/.with-release ## the changelog of what is not released yet, by towncrier; nothing is written
-	$(RUN) -m towncrier build --draft $(ARGS)
+changes: $(ENV)/.installed $(ENV)/.with-release ## the changelog of what is not released yet, by towncrier (DRAFT=: write it)
+	$(RUN) -m towncrier build $(DRAFT) $(ARGS)
 
 build: $(ENV)/.built ## compile the core in place, for PYTHON, into an editable installation
 

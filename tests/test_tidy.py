@@ -335,6 +335,7 @@ NOT_YET_PLAIN: set[str] = {
 }
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs"),
+    *("RELEASING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"),
     *("benchmarks", "examples", "tests", "tools"),
 ]
 GENERATED = {"docs/benchmarks.md"}  # lists of figures, written by benchmarks/
