@@ -413,12 +413,9 @@ def test_dask(tmp_path):
     need("distributed")
     documented.write("Dask", tmp_path)
     program = (tmp_path / "compute.py").read_text()
-    shown = "print(await client.run_on_scheduler(answering.which_loop))\n"
-    program = program.replace("        print(await", f"        {shown}        print(await", 1)
-    program = "import answering\n" + program.replace("    ", "    ", 1)
-    (tmp_path / "compute.py").write_text(
-        program.replace("hoop.run(", 'if __name__ == "__main__":\n    hoop.run(')
-    )
+    shown = "        print(await client.run_on_scheduler(answering.which_loop))\n"
+    program = program.replace("        print(await", f"{shown}        print(await", 1)
+    (tmp_path / "compute.py").write_text("import answering\n" + program)
     assert python(tmp_path, "compute.py").split() == [*ON_HOOP.split(), "6"]
 
 
@@ -431,13 +428,26 @@ def test_ray(tmp_path):
     assert python(tmp_path, "actors.py").split()[-1] == "hoop"
 
 
+CELERY = """
+import answering
+app.conf.broker_url = "filesystem://"
+app.conf.broker_transport_options = dict.fromkeys(["data_folder_in", "data_folder_out"], "tasks")
+app.conf.result_backend = "file://results"
+"""
+
+
 def test_celery(tmp_path):
+    """A worker of Celery's in processes of its own, with its messages in files."""
     need("celery")
     documented.write("Celery", tmp_path)
+    for folder in ("tasks", "results"):
+        (tmp_path / folder).mkdir()
     program = (tmp_path / "tasks.py").read_text()
     program = program.replace("return url\n", "return answering.which_loop()\n", 1)
-    (tmp_path / "tasks.py").write_text("import answering\n" + program)
-    out = python(tmp_path, "-c", "import tasks; print(tasks.fetch_page.apply(['x']).get())")
+    (tmp_path / "tasks.py").write_text(program + CELERY)
+    ask_it = "import tasks; print(tasks.fetch_page.delay('').get(timeout=12))"
+    with running(tmp_path, "-m", "celery", "-A", "tasks", "worker", "--concurrency", "1"):
+        out = python(tmp_path, "-c", ask_it)
     assert out.strip() == ON_HOOP
 
 
