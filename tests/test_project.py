@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -80,6 +81,21 @@ def test_workflows_run_only_what_is_here(workflow):
     assert [name for name in ours if not (ROOT / name).exists()] == []
     groups = re.findall(r"pip install --group (\w+)", text.replace("--group dev", ""))
     assert set(groups) <= set(PROJECT["dependency-groups"])
+
+
+@pytest.mark.parametrize(("body", "status"), [("asyncio.run(asyncio.sleep(0))", 0), ("pass", 1)])
+def test_other_projects_tests_pass_only_if_a_loop_of_hoop_ran(tmp_path, body, status):
+    (tmp_path / "test_it.py").write_text(f"import asyncio\n\ndef test_it():\n    {body}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "on_hoop", "-p", "no:cacheprovider", "-q"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "downstream")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"loops made by hoop: {1 - status}" in done.stdout
+    assert done.returncode == status
 
 
 @pytest.mark.parametrize("name", ["bug", "slow", "idea"])
