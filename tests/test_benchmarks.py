@@ -208,3 +208,11 @@ def test_instructions_of_work_can_be_counted():
 def test_a_short_soak_finds_nothing():
     printed = run_script("soak.py", "--minutes", "0.05")
     assert "all that was sent came back, and nothing was left over" in printed
+
+
+def test_chart_shows_the_tables(load):
+    """By hand: `python benchmarks/chart.py`."""
+    docs = BENCHMARKS.parent / "docs"
+    drawn = load("chart").charts((docs / "benchmarks.md").read_text())
+    assert set(drawn) == {"chart-light.svg", "chart-dark.svg"}
+    assert {name: (docs / name).read_text() for name in drawn} == drawn
