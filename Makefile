@@ -38,7 +38,8 @@ SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo test test-refused test-frameworks bench lint format asan fuzz debug conformance wheels changes build clean
+.PHONY: help demo test test-refused test-frameworks bench lint format asan fuzz debug conformance docs wheels \
+	changes build clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -95,6 +96,9 @@ debug: $(DEBUG)/.built $(DEBUG)/.with-test ## the tests on a build with C assert
 
 conformance: $(ENV)/.built $(ENV)/.with-test ## CPython's own asyncio tests, every module, on hoop
 	$(RUN) tests/conformance/run.py --all $(ARGS)
+
+docs: $(ENV)/.built $(ENV)/.with-docs ## the site, into build/site, with its links checked and its programs run
+	$(RUN) tools/docs.py $(ARGS)
 
 wheels: $(ENV)/.env $(ENV)/.with-wheels ## the source archive, and a wheel for each Python that is here, into dist/
 	$(RUN) tools/wheels.py $(ARGS)
