@@ -144,7 +144,7 @@ $(ASAN)/.built $(DEBUG)/.built: .venv/$(VERSION)-%/.built: .venv/$(VERSION)-%/.e
 		--force-reinstall .
 	@mv $@.begun $@
 
-# Not every one of these has a wheel for every Python: who has none is left out.
+# Some of these have no wheel for this Python. pip cannot install those, and they are left out.
 $(ENV)/.with-rivals: $(ENV)/.env
 	@for rival in rloop blazio talyn zuvloop rsloop; do \
 		$(RUN) $(PIP) install -q --only-binary :all: $$rival >/dev/null 2>&1 \

@@ -24,7 +24,7 @@ DIRECTIVES = {
     "cdivision": True,
     "binding": False,
     "auto_pickle": False,
-    # What a finaliser or a C callback raises goes to sys.unraisablehook, and nowhere else. With tracebacks
+    # An exception in a finaliser or a C callback goes to sys.unraisablehook only. With tracebacks
     # Cython calls sys.excepthook first, which ends the process for a SystemExit.
     "unraisable_tracebacks": False,
     "embedsignature": True,
@@ -46,8 +46,9 @@ CFLAGS, LDFLAGS = FLAGS[MODE]
 C_FILES = Path(f"build/cython-{MODE}")
 
 
-# What Cython writes where an exception leaves a function or is caught in one, and what the core has there.
-# A clause that catches one relies on the traceback that the first of these has begun: None stands for it.
+# Pairs of a pattern and its replacement, for the C code that Cython writes. The first removes the call that
+# adds a traceback entry where an exception leaves a function. Clauses that catch an exception rely on a
+# traceback, so the other two let None stand for a missing one.
 NO_FRAMES = (
     (re.compile(r'^ *__Pyx_AddTraceback\("(?!init ).*\);\n', re.MULTILINE), ""),
     (

@@ -1,4 +1,4 @@
-"""What the core uses of Cython's pure mode, as a type checker should see it.
+"""The part of Cython's pure mode that the core uses, as a type checker should see it.
 
 C numbers are Python's numbers and C pointers are `pointer`; decorators change nothing. A name that is
 not here is an error: add it.
