@@ -14,7 +14,7 @@ cdef class LoopBase(ReadyRing):
     cdef list flushing                  # the dirty list of the last flush, to be used again
     cdef bint together                  # several streams send now: let the driver make the calls
     # State of writes that wait for other connections' writes: see net/outbox.py.
-    cdef bint attends                   # served() is to be called when the current callback ends
+    cdef bint attends                   # call served() when the current callback ends
     cdef unsigned int waiting           # how many connections have such a write
     cdef bint replies_wait              # some of those writes were made by tasks
     cdef long long waiting_since        # when the first of them began to wait, in nanoseconds

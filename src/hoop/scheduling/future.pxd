@@ -15,8 +15,8 @@ cdef class Future(Runnable):
     cdef object foreign_loop        # ... else this is
     cdef object outcome             # the result; beside an exception, the traceback it was set with
     cdef object error               # the exception; of a cancelled task, the CancelledError to raise
-    # Who is told. The first native task to wait is held in C and pushed itself; everything after it
-    # is in the list: a Task, or a tuple (callback, context).
+    # The loop calls these when the future is done. `waiter` is the first native task that waits, and is
+    # pushed itself. `callbacks` has all that came after it, each a Task or a tuple (callback, context).
     cdef Runnable waiter
     cdef list callbacks
     cdef object cancel_message

@@ -597,7 +597,7 @@ def future_iternext(f: Future | None) -> cython.pointer[PyObject]:
 @cython.cfunc
 @cython.exceptval(check=False)
 def future_await(f: Ref) -> Ref:
-    """am_await: a future is its own iterator, so that an await makes no object."""
+    """Fill the slot `am_await`. A future is its own iterator, so that an await makes no object."""
     if cython.cast(Future, f).loop is None and cython.cast(Future, f).foreign_loop is None:
         raise_in_slot(RuntimeError("Future object is not initialized."))
         return cython.NULL
@@ -667,7 +667,7 @@ def empty_future(o: Ref) -> cython.void:
 @cython.cfunc
 @cython.exceptval(check=False)
 def future_dealloc(o: Ref) -> cython.void:
-    """tp_dealloc, in place of __dealloc__ and of the finaliser's call for every future: both cost more"""
+    """Fill the slot `tp_dealloc`. `__dealloc__`, and a finaliser's call for every future, would cost more."""
     if cython.cast(Future, o).log_traceback and PyObject_CallFinalizerFromDealloc(o) < 0:
         return  # somebody kept it
     PyObject_GC_UnTrack(o)  # before anything is let go: that may run code, and that a collection

@@ -7,7 +7,7 @@ cdef class Task(Future):
     cdef object context
     cdef object name                    # None until somebody asks: then "Task-<number>"
     cdef unsigned long number
-    # What it waits for: set while suspended on a future. Owned.
+    # The future that this task waits for; NULL while it waits for none. Owned.
     cdef Ref fut_waiter
     cdef object pending_error           # to be thrown into the coroutine at its next step
     cdef bint must_cancel
@@ -16,7 +16,7 @@ cdef class Task(Future):
     # The loop's list of unfinished tasks; see link().
     cdef Ref next_task, previous_task
     cdef bint listed
-    # For whoever looks on.
+    # For debuggers and profilers.
     cdef readonly unsigned long polls   # steps taken
     cdef readonly long long busy_ns     # time spent in steps while the loop was measuring
     cdef readonly object created_at     # (file, line), if the loop was measuring then

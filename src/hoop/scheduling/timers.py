@@ -37,7 +37,7 @@ from cython.cimports.hoop._c.python import (
 from cython.cimports.hoop.scheduling.handle import Handle, empty_handle
 
 ARITY = cython.declare(cython.Py_ssize_t, 4)  # children per entry: fewer cache misses than with 2
-# So few cancelled entries are not worth a sweep.
+# Fewer cancelled entries than this are not worth a sweep.
 COMPACT_FROM = cython.declare(cython.Py_ssize_t, 64)
 NEVER_WAIT = cython.declare(cython.double, float("-inf"))
 
