@@ -1,4 +1,4 @@
-"""C code that hoop calls: headers, and for each a .pxd file that declares it to Cython.
+"""C code that hoop calls: headers, and the .pxd files that declare them to Cython.
 
 Nothing here is public. check_compiled() tells whether hoop was compiled for this Python.
 """

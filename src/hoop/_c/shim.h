@@ -523,7 +523,7 @@ static inline Py_ssize_t hoop_sendv(int fd, struct iovec *vec, size_t n) {
     struct msghdr message = {.msg_iov = vec, .msg_iovlen = n};
     return HOOP_RESULT(sendmsg(fd, &message, MSG_NOSIGNAL));
 }
-/* The same for a socket of the user's, which may be a blocking one. */
+/* Receive from a socket of the user's, which may be a blocking one, without waiting. */
 static inline Py_ssize_t hoop_try_recv(int fd, void *buf, size_t n) {
     Py_ssize_t r;
     do r = HOOP_RESULT(recv(fd, buf, n, MSG_DONTWAIT));

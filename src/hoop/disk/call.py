@@ -63,7 +63,7 @@ from cython.cimports.libc.stdint import int64_t, uint64_t
 
 # No single call moves more bytes: Linux's own limit is a page less than 2 GiB.
 CALL_BYTES_MAX = cython.declare(cython.Py_ssize_t, 1 << 30)
-# So many bytes are copied in some 20 µs: one call may keep the loop so long.
+# The most bytes that one call copies on the loop, which takes some 20 µs.
 AT_ONCE_BYTES_MAX = cython.declare(cython.Py_ssize_t, 262144)
 EAGAIN = cython.declare(cython.longlong, errno.EAGAIN)
 ECANCELED = cython.declare(cython.longlong, errno.ECANCELED)

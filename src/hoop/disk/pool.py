@@ -107,7 +107,7 @@ class PythonJob:
 
 
 class OwedJob:
-    """A call that is made in any case, though no task waits for it: it closes or removes something."""
+    """A call that closes or removes a file. It is made even if the loop closes, and no task waits for it."""
 
     __slots__ = ("_call", "_error", "_pool")
 
@@ -213,7 +213,10 @@ class FilePool:
     # ---- files without an owner ----
 
     def owe(self, call: Callable[..., object], *args: Any) -> None:
-        """On the loop's thread: have a thread make a call that no task waits for, in any case."""
+        """Have a thread make a call that no task waits for. Make it here if the loop was closed.
+
+        Call this on the loop's thread.
+        """
         job = OwedJob(self, functools.partial(call, *args))
         loop = self._loop()
         if loop is None or loop.is_closed():

@@ -8,7 +8,7 @@ cdef class FileBuffer(Buffer):
     cdef LoopBase loop
     cdef readonly object pool
     cdef readonly int in_flight     # ops and threads that use the descriptor
-    cdef bint forgotten             # no code holds the file: write and close when the last of them ends
+    cdef bint forgotten             # no code holds the file: write and close it when `in_flight` is 0
     cdef public bint local          # a regular file of this machine: closing it asks no server
     cdef public object remove_when_closed   # its path, or None
     cdef int error                  # -errno of the last op, until raise_error() raises it

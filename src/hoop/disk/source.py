@@ -411,10 +411,10 @@ def may_wait(fd: cython.int):
 
 
 def read_cached_file(path: bytes, device: cython.ulonglong):
-    """All of a small regular file on that local device, if everything is cached; else None, or -errno.
+    """Return the bytes of a small regular file on that local device, if all are cached. Never waits.
 
-    Never waits. If the file is on another device, the result is -EXDEV and a descriptor that the caller
-    closes.
+    Returns None if some are not cached, or -errno. If the file is on another device, the result is -EXDEV
+    and a descriptor that the caller closes.
     """
     status: hoop_status
     data: object = None
@@ -482,7 +482,7 @@ class LineSource:
 @cython.cfunc
 @cython.exceptval(check=False)
 def line_await(line: Ref) -> Ref:
-    """am_await: a line is its own iterator."""
+    """Fill the slot `am_await`: a line is its own iterator."""
     Py_INCREF(line)
     return line
 

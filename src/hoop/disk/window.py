@@ -190,7 +190,7 @@ class Window:
     @cython.cfunc
     @cython.exceptval(check=False)
     def tire(self, n: cython.Py_ssize_t) -> cython.void:
-        """So much was read without a turn of the loop: after a while others have to have theirs."""
+        """Count bytes that were read without a turn of the loop. After many, the loop gets a turn."""
         self.streak += n
         if self.streak > FILL_BYTES_MAX:
             self.streak = 0

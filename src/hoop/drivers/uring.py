@@ -70,7 +70,7 @@ from cython.cimports.libc.stdint import uint32_t
 
 # From Linux 6.13 on, the kernel works off about this much at a time and does not ring for the rest.
 FULL_BATCH = cython.declare(cython.int, 16)
-# So long close() waits for the kernel to let go of what it has; then the memory is left to it for good.
+# How long close() waits for the kernel to end its requests. Then hoop leaves their memory to it for good.
 CLOSE_NS = cython.declare(cython.longlong, 1_000_000_000)
 
 EBADF = cython.declare(cython.int, errno.EBADF)
@@ -156,7 +156,7 @@ class UringDriver(Requests):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def close_ring(self) -> cython.int:
-        """Also of a ring that belongs to another thread or process: then no more than this can be done."""
+        """Close the ring. No more can be done with a ring of another thread or process."""
         self.ready = cython.NULL
         if self.nested is not None:
             self.nested.ready = cython.NULL
@@ -269,7 +269,7 @@ class UringDriver(Requests):
             if op.interest != CALL or is_send(op) or self.inherited():
                 op.enter_idle()
                 return self.drop(index)
-            self.ask(index, op)  # somebody waits for what becomes of it
+            self.ask(index, op)  # a task waits for the result of this call
         op.enter_cancelling()
         self.ask_cancel(index)
         # The owner is about to close the descriptor, and the kernel must have let go by then. If it has not,
@@ -354,7 +354,7 @@ class UringDriver(Requests):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def reap(self, ready: ReadyRing) -> cython.int:
-        """Take all that has completed. How much it was."""
+        """Take all completions. Returns how many there were."""
         cqe: hoop_cqe
         n: cython.int = 0
         if self.reaping:  # a finaliser cancels something: what came first must be taken first
@@ -442,7 +442,7 @@ class UringDriver(Requests):
         if wants_turn and op.phase == ARMED:
             op.enter_ready()
             ready.push(op)
-        # Asked for again after its turn. Not if the descriptor is somebody's who has closed it.
+        # Ask the kernel again when the op has run. A failed watch is not repeated: its descriptor was closed.
         if result >= 0 or op.interest > WRITABLE or result == -ECANCELED:
             self.enqueue(index)
         return 0
@@ -460,7 +460,7 @@ class UringDriver(Requests):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def cancel_all(self) -> cython.int:
-        """Wait for the kernel to let go of all it has; but not for ever."""
+        """Cancel all requests, and wait up to CLOSE_NS for the kernel to end them."""
         index: uint32_t
         nobody: ReadyRing = ReadyRing()
         deadline: cython.longlong = hoop_now_ns() + CLOSE_NS

@@ -6,7 +6,7 @@ cdef enum:
     # (each turn counts 3, each runnable 1), or if the coarse clock has moved on, which every fourth turn checks.
     # A driver that announces its events is asked when it does.
     LOOK_AFTER = 256
-    # So many looks in vain one turn after the other; then each next one comes after twice as many turns.
+    # After this many looks in vain, one in each turn, the loop doubles the turns between two looks each time.
     LOOKS_IN_A_ROW = 8
     TURNS_BETWEEN_LOOKS = 64
 

@@ -71,7 +71,7 @@ class Loop(LoopCalls):
         self.driver = driver
 
     def _set_spin(self, spin_ns: cython.longlong):
-        """Spin for so long before sleeping, while that is worth it."""
+        """Poll for up to `spin_ns` before the loop sleeps, while that is worth it."""
         self.driver.spin_ns = spin_ns
         self.driver.mean_wait_ns = spin_ns
 
@@ -86,7 +86,7 @@ class Loop(LoopCalls):
         return 0
 
     def _follow(self, name):
-        """Go by this method from now on: somebody put another in the place of this one loop's."""
+        """Call this loop's method by name from now on, because your code has replaced it on this loop."""
         if name == "time":
             self.own_clock = self.follows_clock = True
         elif name == "call_soon":
@@ -221,7 +221,7 @@ class Loop(LoopCalls):
     def announce_tasks(self) -> cython.int:
         """Give the steps of the tasks on the ring to call_soon(), which somebody has replaced.
 
-        Not where a task is pushed: that must cost nothing for all others.
+        push() does not do so itself, because it has to cost nothing for loops whose call_soon() is their own.
         """
         count: cython.ulong = self.tail - self.head
         while count and self.head != self.tail:
@@ -307,7 +307,7 @@ class Loop(LoopCalls):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def report(self, context) -> cython.int:
-        """Tell the exception handler. Nothing waits for it."""
+        """Call the exception handler, after sending the writes that wait for other connections."""
         self.timed = None
         if self.waiting:
             self.flush_waiting()
@@ -419,7 +419,7 @@ class Loop(LoopCalls):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def send_held(self) -> cython.int:
-        """Send now what was to wait a little."""
+        """Send all held writes now."""
         self.flush_dirty()
         for transport in list(self.transports.values()):
             if isinstance(transport, Endpoint):
@@ -483,7 +483,10 @@ class Loop(LoopCalls):
 
 
 def _send_before_fork():
-    """Both processes would send what waits, and who forks may wait for the child next."""
+    """Send held writes before a fork.
+
+    Otherwise both processes would send them, and the parent may then block on the child.
+    """
     running = asyncio._get_running_loop()
     if isinstance(running, Loop):
         loop: Loop = running

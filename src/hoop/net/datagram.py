@@ -333,7 +333,7 @@ class DatagramTransport(DatagramSender):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def go_on(self, may_hold: cython.bint) -> cython.int:
-        """After a delivery: the next has its turn, and answers leave before anything else can run."""
+        """Called after a delivery: queue the next one, and send the answers before other code runs."""
         tick: cython.longlong = hoop_tick()
         loop: LoopBase = self.loop
         next_is_ours: cython.bint = False

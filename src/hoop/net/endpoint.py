@@ -197,13 +197,13 @@ class Layer(Attributed):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_chunk(self, chunk: bytes) -> cython.int:
-        """The same for bytes that are a `bytes` object already."""
+        """Take received bytes that are a `bytes` object already: see on_bytes()."""
         return self.on_bytes(PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_early_bytes(self, data: cython.p_char, n: cython.Py_ssize_t) -> cython.int:
-        """The same, but called while the driver takes its events, so that no user code may run.
+        """Take received bytes while the driver takes its events, when no user code may run.
 
         If it returns DECLINED, the op keeps the bytes and offers them again when the loop runs it.
         """

@@ -222,7 +222,7 @@ class Feeder(Layer):
 
 
 class FailedReader(streams.StreamReader):
-    """asyncio's reader after the connection failed. It raises the error only if its bytes do not suffice."""
+    """asyncio's reader after the connection failed: a read raises the error if too few bytes are left."""
 
     __slots__ = ()
 

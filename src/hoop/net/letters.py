@@ -1,4 +1,4 @@
-"""The sending half of a datagram transport: addresses of peers, a queue of datagrams, and flow control.
+"""The queue of a datagram transport: the datagrams that wait, addresses of peers, and flow control.
 
 Queued data is immutable. One system call sends as many of the datagrams as the kernel takes.
 """

@@ -94,7 +94,7 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def is_to_wait_for_others(self, op: Op) -> cython.bint:
-        """The same while the loop calls protocols with received data."""
+        """Whether a write waits that a protocol makes while the loop hands it received data."""
         habit: Habit
         if self.manner != JOINS and not (
             (self.loop.waiting or self.loop.hands_out_more())
@@ -118,7 +118,7 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def is_to_wait_as_reply(self, op: Op) -> cython.bint:
-        """The same in a step of a task that received data has woken, while more such tasks are ready."""
+        """Whether a write waits in the step of a task woken by received data if more such tasks are ready."""
         habit: Habit = self.own_habit()
         self.wrote_at = hoop_now_ns()
         if not habit.ends_soon():
@@ -335,7 +335,7 @@ class Outbox(Endpoint):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush(self) -> cython.int:
-        """Send what is queued, as far as the kernel takes it."""
+        """Send queued bytes, as many as the kernel takes."""
         raise NotImplementedError(type(self).__name__)
 
     @cython.cfunc

@@ -1,4 +1,4 @@
-"""The sending half of a datagram transport: one datagram at once, or those that wait, by the batch.
+"""The sending of datagrams: sendto() sends one at once, or the queue of letters.py leaves in batches.
 
 The kernel gets a datagram when sendto() is called, unless others wait before it or it may wait for others. If
 the kernel takes no more, the rest waits for the socket to be writable. Addresses that are no literals of the
@@ -28,7 +28,7 @@ from cython.cimports.hoop.net.outbox import as_bytes
 EBADF = cython.declare(cython.int, errno.EBADF)
 EAGAIN = cython.declare(cython.int, errno.EAGAIN)
 EINTR = cython.declare(cython.int, errno.EINTR)
-# For how long an endpoint rests that the kernel spoke to in vain, in seconds.
+# The shortest and the longest rest of an endpoint, in seconds: see rest().
 SHORTEST_REST = cython.declare(cython.double, 0.001)
 LONGEST_REST = cython.declare(cython.double, 0.1)
 LOG_LOST_FROM = cython.declare(cython.uint, constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES)

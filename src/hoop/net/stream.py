@@ -77,10 +77,10 @@ _asyncio_transport = cython.declare(
 @cython.final
 @cython.cclass
 class SendOp(CallOp):
-    """Sends what a stream has queued: what was to wait, or what the descriptor did not take.
+    """Sends queued bytes: writes held back, and bytes the kernel refused.
 
-    By the stream's own system call, after which it waits for the descriptor to become writable; or as
-    a call that the driver makes. Of one stream only one call is under way at any time.
+    On epoll the stream calls send() itself; on io_uring the driver may. A stream has at most one such call
+    under way.
     """
 
     @cython.cfunc

@@ -87,7 +87,7 @@ class Incoming(Primitive):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def arrived(self) -> cython.int:
-        """There is more: wake who waits if it is enough, or stop more from coming if it is too much."""
+        """Called when bytes came: wake the reading task if they suffice. Pause the transport at the limit."""
         size: cython.Py_ssize_t = self.size()
         if self.waiter is not None:
             if size >= self.need or is_cancelled(self.waiter):
@@ -204,7 +204,7 @@ class Incoming(Primitive):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def wait(self, c: NativeCoroutine, method: str, need: cython.Py_ssize_t) -> cython.int:
-        """Wait until so much is there, or the end. A step does this last."""
+        """Wait until `need` bytes are there, or the end of the stream. A step does this last."""
         if self.waiter is not None:
             raise RuntimeError(
                 f"{method}() called while another coroutine is already waiting for incoming data"

@@ -622,7 +622,7 @@ class WaitClosed(Method):
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _wait_among(c: NativeCoroutine, waiters, future) -> cython.int:
-    """Wait in a deque, and remember which one: the writer may have another protocol when the wait is over."""
+    """Wait in a deque. Remember the deque, because the writer may have another protocol after the wait."""
     c.extra = waiters
     return wait_in(c, waiters, future)
 

@@ -259,7 +259,7 @@ class Lock(Acquirable):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def wake_first(self) -> cython.int:
-        # Only the first: if its future is done already, its step is still to come.
+        # Wake only the first waiter. If its future is done already, its task has yet to run.
         waiters = self.waiters
         if waiters is not None and len(waiters):
             wake(waiters[0], True)

@@ -228,8 +228,9 @@ def finish_class(cls, passes_for, coroutine_functions: tuple) -> cython.int:
 
 @cython.cfunc
 def primitive_await(p: Ref) -> Ref:
-    """am_await: raise Python's own message, which otherwise would contain the module's name. There is no
-    `__await__`, so nothing takes a primitive for an awaitable.
+    """Fill the slot `am_await`: raise Python's own message, without the module's name.
+
+    There is no `__await__`, so nothing takes a primitive for an awaitable.
     """
     name = type(cython.cast(object, p)).__name__
     raise TypeError(CANNOT_BE_AWAITED % name)

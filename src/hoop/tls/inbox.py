@@ -1,6 +1,6 @@
 """The way in through TLS: bytes from the transport below to OpenSSL, and plaintext to the application.
 
-stream.on_readable -> on_bytes feeds record after record to OpenSSL -> protocol.data_received, once
+Receiver.on_readable -> on_bytes feeds record after record to OpenSSL -> protocol.data_received, once
 
 While the application reads nothing, the transport below is paused too. The plaintext of a packet is decrypted
 into memory that the loop's TLS connections share, or into a BufferedProtocol's own.

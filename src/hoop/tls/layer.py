@@ -172,11 +172,11 @@ class TlsLayer(TlsInbox):
             )
 
     def pause_writing(self):
-        """The transport below keeps more than it likes: what is written waits here."""
+        """Keep written bytes here: the queue of the transport below is above its high-water mark."""
         self.lower_paused = True
 
     def resume_writing(self):
-        """The transport below takes more again."""
+        """Send the bytes kept here: the queue of the transport below is at its low-water mark."""
         self.lower_paused = False
         self.flush()
 

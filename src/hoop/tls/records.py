@@ -242,7 +242,7 @@ class Records:
     @cython.cfunc
     @cython.exceptval(-2, check=False)
     def decrypt_by_name(self, into: cython.p_char, room: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """The same for an object that is not Python's own."""
+        """Decrypt through the methods of an SSL object that is not Python's own."""
         self.workspace.busy = True
         try:
             data: bytes = bytes(self.decrypt(room))

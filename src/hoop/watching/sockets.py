@@ -209,7 +209,7 @@ def wait_again(c: NativeCoroutine, mask: uint32_t) -> cython.int:
 def wait_ready(
     c: NativeCoroutine, fd: cython.int, slot: SocketSlot, mask: uint32_t, again: cython.bint
 ) -> cython.int:
-    """The same for a caller that knows the slot, and whether to look again: see SocketTable.wait."""
+    """Wait for a socket. The caller knows its slot, and whether to look again: see SocketTable.wait."""
     loop: SocketLoop = cython.cast(SocketLoop, c.owner)
     if slot is None or fd in loop.transports:
         loop._ensure_fd_no_transport(fd)
@@ -592,8 +592,9 @@ class Connect(SocketMethod):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def end_waiting(self, c: NativeCoroutine) -> cython.int:
-        """Stop watching the socket. Not if the loop is closed, nor in a fork, which shares the parent's
-        table.
+        """Stop watching the socket.
+
+        Does nothing if the loop is closed, or in a forked child, which shares the parent's table.
         """
         loop: SocketLoop = cython.cast(SocketLoop, c.owner)
         if loop.socket_table is None or loop.driver.inherited():
