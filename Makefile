@@ -114,13 +114,15 @@ clean: ## remove everything that was built, with the virtual environments
 	find src tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- environments ----
-# `python -m venv` needs ensurepip, which some distributions split off: then pip installs itself there.
+# `python -m venv` needs ensurepip, which some distributions split off. Then python3's pip fetches the newest one,
+# since an older one may not run on this Python, and that one installs itself.
 
 .venv/$(VERSION)-%/.env: pyproject.toml
 	@echo "setting up .venv/$(VERSION)-$*"
 	@$(PYTHON) -m venv .venv/$(VERSION)-$* >/dev/null 2>&1 || { \
 		$(PYTHON) -m venv --clear --without-pip .venv/$(VERSION)-$* && \
-		$(PYTHON) $(PIP) --python .venv/$(VERSION)-$*/bin/python install -q pip; }
+		python3 $(PIP) install -q --upgrade --target .venv/pip pip && \
+		python3 .venv/pip/pip --disable-pip-version-check --python .venv/$(VERSION)-$*/bin/python install -q pip; }
 	@.venv/$(VERSION)-$*/bin/python $(PIP) install -q --upgrade 'pip>=25.1'
 	@.venv/$(VERSION)-$*/bin/python $(PIP) install -q --group build
 	@touch $@
