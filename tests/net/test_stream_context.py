@@ -109,6 +109,82 @@ def test_every_callback_of_an_accepted_connection_runs_in_its_copy_of_the_server
     assert found == {name: {"server"} for name in found}
 
 
+def in_a_context(value):
+    context = contextvars.copy_context()
+    context.run(var.set, value)
+    return context
+
+
+@pytest.mark.parametrize("method", ["_make_socket_transport", "_create_connection_transport"])
+def test_every_callback_runs_in_the_context_that_was_given(loop, method):
+    """asyncio gives one from Python 3.15 on."""
+    found = {}
+
+    async def main():
+        protocol = watching(found)
+        ours, peer = socket.socketpair()
+        peer.setblocking(False)
+        context = in_a_context("given")
+        if method == "_make_socket_transport":
+            ours.setblocking(False)
+            transport = loop._make_socket_transport(ours, protocol, context=context)
+            await until(lambda: protocol.transport)
+        else:
+            transport, _ = await loop._create_connection_transport(
+                ours, lambda: protocol, None, None, context=context
+            )
+        with peer:
+            await exercise(loop, transport, peer, protocol)
+
+    loop.run_until_complete(main())
+    assert len(found) == 6
+    assert found == {name: {"given"} for name in found}
+
+
+def test_a_server_makes_each_connection_in_a_copy_of_the_context_that_was_given(loop):
+    seen = []
+
+    async def main():
+        def factory():
+            seen.append(var.get())
+            var.set("mine")
+            return Recorder(data_received=lambda p, data: seen.append(var.get()))
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setblocking(False)
+            loop._start_serving(factory, listening, context=in_a_context("given"))
+            for count in (1, 2):
+                with socket.create_connection(listening.getsockname()) as peer:
+                    peer.send(b"x")
+                    await until(lambda: len(seen) == 2 * count)  # noqa: B023
+            loop._stop_serving(listening)
+        await turns(3)
+
+    loop.run_until_complete(main())
+    assert seen == ["given", "mine"] * 2
+
+
+@pytest.mark.parametrize("method", ["_add_reader", "_add_writer"])
+def test_a_watched_descriptor_calls_in_the_context_that_was_given(loop, method):
+    seen = []
+
+    async def main():
+        ours, peer = socket.socketpair()
+        with ours, peer:
+            ours.setblocking(False)
+            peer.send(b"x")
+            handle = getattr(loop, method)(
+                ours, lambda: seen.append(var.get()), context=in_a_context("given")
+            )
+            await until(lambda: seen)
+            assert handle.get_context()[var] == "given"
+            loop.remove_reader(ours)
+            loop.remove_writer(ours)
+
+    loop.run_until_complete(main())
+    assert set(seen) == {"given"}
+
+
 def test_what_one_callback_sets_the_next_one_finds_and_no_other_connection_does(loop):
     async def main():
         seen = []

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import contextvars
 import functools
 import inspect
 import os
@@ -372,6 +373,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         server_side: bool = False,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
+        context: contextvars.Context | None = None,
     ) -> Any:
         try:
             sock.setblocking(False)
@@ -387,9 +389,10 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
                     server_hostname=server_hostname,
                     ssl_handshake_timeout=ssl_handshake_timeout,
                     ssl_shutdown_timeout=ssl_shutdown_timeout,
+                    context=context,
                 )
             else:
-                transport = self._make_socket_transport(sock, protocol, waiter)
+                transport = self._make_socket_transport(sock, protocol, waiter, context=context)
         except BaseException:
             if CLOSES_THE_UNUSED:
                 sock.close()
@@ -412,9 +415,11 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: contextvars.Context | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(sock)
-        return open_stream(self, sock, protocol, waiter, extra, server, sock in self._lent)
+        lent = sock in self._lent
+        return open_stream(self, sock, protocol, waiter, extra, server, lent, context)
 
     def _make_datagram_transport(
         self,
@@ -440,6 +445,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         server: Any = None,
         ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: contextvars.Context | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
         transport = tls.new_transport(
@@ -453,7 +459,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
         lent = rawsock in self._lent
-        open_stream(self, rawsock, transport._ssl_protocol, None, extra, server, lent)
+        open_stream(self, rawsock, transport._ssl_protocol, None, extra, server, lent, context)
         return transport
 
     async def start_tls(
@@ -493,6 +499,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         backlog: int = 100,
         ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: contextvars.Context | None = None,
     ) -> None:
         accept_tls = functools.partial(
             tls.accept,
@@ -504,7 +511,13 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             ssl_shutdown_timeout,
         )
         accepting = AcceptOp(
-            self, sock, protocol_factory, server, backlog, accept_tls if sslcontext else None
+            self,
+            sock,
+            protocol_factory,
+            server,
+            backlog,
+            accept_tls if sslcontext else None,
+            context,
         )
         accepting.start()
         self._listeners[sock] = accepting

@@ -55,7 +55,14 @@ class AcceptOp(Op):
     """Accepts connections on a listening socket until it is stopped."""
 
     def __init__(
-        self, loop: LoopBase, sock, protocol_factory, server=None, backlog=100, on_socket=None
+        self,
+        loop: LoopBase,
+        sock,
+        protocol_factory,
+        server=None,
+        backlog=100,
+        on_socket=None,
+        context=None,
     ):
         self.loop = loop
         self.sock = sock
@@ -65,7 +72,7 @@ class AcceptOp(Op):
         self.protocol_factory = protocol_factory
         self.server = server
         self.on_socket = on_socket
-        self.context = PyContext_CopyCurrent()
+        self.context = PyContext_CopyCurrent() if context is None else context
         self.backlog = max(1, backlog)
         self.burst = 1
 

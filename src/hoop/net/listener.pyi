@@ -1,4 +1,5 @@
 import asyncio
+import contextvars
 import socket
 from collections.abc import Callable
 from typing import Any, final
@@ -19,6 +20,7 @@ class AcceptOp(Op):
         server: Any = None,
         backlog: int = 100,
         on_socket: Callable[[socket.socket, dict[str, Any]], object] | None = None,
+        context: contextvars.Context | None = None,
     ) -> None: ...
     def start(self) -> None: ...
     def stop(self) -> None: ...

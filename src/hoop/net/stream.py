@@ -734,13 +734,21 @@ def new_stream(
 
 
 def open_stream(
-    loop: LoopBase, sock, protocol, waiter=None, extra=None, server=None, lent: cython.bint = False
+    loop: LoopBase,
+    sock,
+    protocol,
+    waiter=None,
+    extra=None,
+    server=None,
+    lent: cython.bint = False,
+    context=None,
 ):
     """Make the transport of a socket, as asyncio's _make_socket_transport does.
 
     Its protocol's connection_made is called in a later turn. A `lent` socket is one that its owner may close.
+    Every callback runs in `context`, or in a copy of the current one.
     """
-    stream = new_stream(loop, sock.fileno(), sock, protocol, None, extra, server, cython.NULL)
+    stream = new_stream(loop, sock.fileno(), sock, protocol, context, extra, server, cython.NULL)
     stream.lent = stream.recv_op.foreign = stream.send_op.foreign = lent
     # begin() enters the connection's context itself.
     loop.soon(stream._begin, (waiter,), loop.wake_context)

@@ -1,4 +1,5 @@
 import asyncio
+import contextvars
 import socket
 from collections.abc import Iterable
 from typing import Any, final
@@ -32,4 +33,5 @@ def open_stream(
     extra: dict[str, Any] | None = None,
     server: Any = None,
     lent: bool = False,
+    context: contextvars.Context | None = None,
 ) -> StreamTransport: ...

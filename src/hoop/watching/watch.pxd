@@ -7,7 +7,7 @@ cdef class WatchOp(Op):
 
 cdef class WatchLoop(SocketLoop):
     cdef dict watched                   # by descriptor: the object that add_reader() was given
-    cdef object watch(self, object fileobj, int interest, object callback, tuple args)
+    cdef object watch(self, object fileobj, int interest, object callback, tuple args, object context)
     cdef bint unwatch(self, object fileobj, int interest) except -1
     cdef object watched_descriptor(self, object fileobj)
 

@@ -66,12 +66,12 @@ class WatchLoop(SocketLoop):
         self.watched = {}
 
     @cython.cfunc
-    def watch(self, fileobj, interest: cython.int, callback, args: tuple) -> object:
+    def watch(self, fileobj, interest: cython.int, callback, args: tuple, context) -> object:
         number = descriptor(fileobj)
         fd: cython.int = number
         self.check_open()
         self.check_driver()
-        handle: Handle = new_handle(callback, args, None, self)
+        handle: Handle = new_handle(callback, args, context, self)
         if self.debug:
             handle.source_traceback = _extract_stack(sys._getframe(0))
         former: Op = self.driver.armed(fd, interest)
@@ -120,14 +120,14 @@ class WatchLoop(SocketLoop):
                     return fd
             raise
 
-    def _add_reader(self, fd, callback, *args):
-        return self.watch(fd, READABLE, callback, args)
+    def _add_reader(self, fd, callback, *args, context=None):
+        return self.watch(fd, READABLE, callback, args, context)
 
     def _remove_reader(self, fd):
         return self.unwatch(fd, READABLE)
 
-    def _add_writer(self, fd, callback, *args):
-        return self.watch(fd, WRITABLE, callback, args)
+    def _add_writer(self, fd, callback, *args, context=None):
+        return self.watch(fd, WRITABLE, callback, args, context)
 
     def _remove_writer(self, fd):
         return self.unwatch(fd, WRITABLE)

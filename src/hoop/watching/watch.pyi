@@ -1,3 +1,4 @@
+import contextvars
 from collections.abc import Callable
 from typing import Any, final
 
@@ -10,6 +11,12 @@ class WatchOp(Op): ...
 
 class WatchLoop(SocketLoop):
     # For hoop.loop only.
-    def _add_reader(self, fd: int, callback: Callable[..., object], *args: Any) -> Handle: ...
+    def _add_reader(
+        self,
+        fd: int,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Handle: ...
     def _remove_reader(self, fd: int) -> bool: ...
     def _watched(self, fd: int) -> tuple[Handle | None, Handle | None]: ...
