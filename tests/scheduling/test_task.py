@@ -464,6 +464,23 @@ def test_runs_in_the_given_context(run):
     run(main())
 
 
+@pytest.mark.parametrize("eager", [False, True])
+def test_what_is_no_context_is_refused(run, eager):
+    async def main():
+        loop = asyncio.get_running_loop()
+        for wrong in (5, {}, "x", contextvars.Context):
+            coro = asyncio.sleep(0)
+            text = f"a contextvars.Context was expected, got {type(wrong).__name__}"
+            with pytest.raises(TypeError, match=f"^{text}$"):
+                hoop.Task(coro, loop=loop, context=wrong, eager_start=eager)
+            with pytest.raises(TypeError, match=f"^{text}$"):
+                loop.create_task(coro, context=wrong)
+            coro.close()
+        assert len(asyncio.all_tasks()) == 1
+
+    run(main())
+
+
 def test_two_tasks_share_a_context(run):
     async def main():
         context = contextvars.copy_context()

@@ -108,7 +108,7 @@ class Future(Runnable):
     @cython.exceptval(-1, check=False)
     def check_new(self) -> cython.int:
         if self.loop is not None or self.foreign_loop is not None:
-            raise RuntimeError(f"{type(self).__name__} object is initialized already.")
+            raise RuntimeError(f"{type(self).__name__} object is already initialized")
         return 0
 
     @cython.cfunc

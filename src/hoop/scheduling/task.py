@@ -12,6 +12,7 @@ On a loop that is not ours a task steps through `call_soon`, as asyncio's own do
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import sys
 import types
@@ -81,6 +82,7 @@ CancelledError = cython.declare(object, asyncio.CancelledError)
 InvalidStateError = cython.declare(object, asyncio.InvalidStateError)
 CoroutineType = cython.declare(object, types.CoroutineType)
 GeneratorType = cython.declare(object, types.GeneratorType)
+Context = cython.declare(object, contextvars.Context)
 _asyncio_task = cython.declare(object, asyncio.Task)
 _iscoroutine = cython.declare(object, coroutines.iscoroutine)
 _throw = cython.declare(object, "throw")
@@ -116,7 +118,12 @@ class Task(Future):
             self.silent = True
             raise TypeError(f"a coroutine was expected, got {coro!r}")
         self.is_task = True
-        self.context = PyContext_CopyCurrent() if context is None else context
+        if context is None:
+            context = PyContext_CopyCurrent()
+        elif type(context) is not Context:
+            self.silent = True
+            raise TypeError(f"a contextvars.Context was expected, got {type(context).__name__}")
+        self.context = context
         self.coro = coro
         if name is None:
             tasks_made += 1
