@@ -371,6 +371,19 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
             program = args if isinstance(args, (bytes, str)) else args[0]
             logger.debug("process %r created: pid %s", program, self._pid)
 
+    async def _wait(self) -> int | None:
+        # Not asyncio's: it keeps the waiters in a list or in a set, which depends on the version of Python.
+        if self._returncode is not None:
+            return self._returncode
+        waiter = self._loop.create_future()
+        waiters: Any = self._exit_waiters
+        waiters.append(waiter)
+        try:
+            return await waiter  # type: ignore[no-any-return]
+        finally:
+            if waiter in waiters:
+                waiters.remove(waiter)
+
     async def connect_pipes(self) -> None:
         """Connect the child's pipes, then the protocol. If it is cancelled, close() closes all of them."""
         loop = self._loop
