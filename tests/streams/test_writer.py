@@ -761,3 +761,35 @@ def test_data_after_an_end_that_was_fed_by_hand(run, logged):
             await writer.wait_closed()
 
     run(main())
+
+
+def test_a_plain_callback_of_a_server_that_raises(loop, streams):
+    """From Python 3.14 on its connection is closed."""
+    reported = []
+    names = asyncio.StreamReaderProtocol.connection_made.__code__.co_consts
+    closes = "Unhandled exception in client_connected_cb" in names
+
+    def callback(reader, writer):
+        writers.append(writer)
+        raise ZeroDivisionError
+
+    def note(loop, context):
+        reported.append((context["message"], type(context["exception"])))
+
+    writers = []
+
+    async def main():
+        loop.set_exception_handler(note)
+        server = await streams.start_server(callback, "127.0.0.1", 0)
+        reader, writer = await streams.open_connection(*server.sockets[0].getsockname())
+        await until(lambda: reported)
+        assert reported[0][1] is ZeroDivisionError
+        if closes:
+            assert reported[0][0] == "Unhandled exception in client_connected_cb"
+            assert await reader.read() == b""
+        for each in (writer, *writers):
+            each.close()
+            await each.wait_closed()
+        await end(server)
+
+    loop.run_until_complete(main())

@@ -76,6 +76,12 @@ class StreamReader(Incoming):
             raise AssertionError("Transport already set")
         self.transport = transport
 
+    def _replace_transport(self, transport):
+        # asyncio's StreamReaderProtocol calls this after start_tls, from Python 3.14 on.
+        if self.transport is None:
+            raise AssertionError("Transport not set")
+        self.transport = transport
+
     def feed_data(self, data):
         """Put bytes into the buffer. Not allowed after feed_eof()."""
         if self.eof:

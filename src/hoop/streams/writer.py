@@ -51,6 +51,11 @@ def _ending_names():
 # The oldest do not warn of a writer that is dropped unclosed.
 KEEPS_WRITER = cython.declare(cython.bint, hasattr(_asyncio_protocol, "_replace_writer"))
 REPORTS = cython.declare(cython.bint, "exception" in _ending_names())
+REPORTS_PLAIN = cython.declare(
+    cython.bint,
+    "Unhandled exception in client_connected_cb"
+    in _asyncio_protocol.connection_made.__code__.co_consts,
+)
 CLOSES_CANCELLED = cython.declare(cython.bint, "cancelled" in _ending_names())
 COMPLAINS = cython.declare(cython.bint, hasattr(asyncio.StreamWriter, "__del__"))
 
@@ -90,7 +95,16 @@ class StreamProtocol(Layer):
         writer = StreamWriter(transport, self, reader, self.loop)
         if KEEPS_WRITER:
             self.writer = writer
-        result = self.client_connected_cb(reader, writer)
+        try:
+            result = self.client_connected_cb(reader, writer)
+        except Exception as exc:
+            if not REPORTS_PLAIN:
+                raise
+            message = "Unhandled exception in client_connected_cb"
+            context = {"message": message, "exception": exc, "transport": transport}
+            self.loop.call_exception_handler(context)
+            transport.close()
+            return
         if coroutines.iscoroutine(result):
             self.task = self.loop.create_task(result)
             if REPORTS:
