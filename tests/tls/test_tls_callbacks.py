@@ -1,6 +1,7 @@
 """Code that runs within OpenSSL: callbacks of an SSLContext, and SSLObjects of the program's own."""
 
 import asyncio
+import contextvars
 import ssl
 
 import pytest
@@ -254,3 +255,38 @@ def test_an_sslobject_that_lies_about_how_much_ends_the_connection(loop, method,
         assert [message for message, *_ in told] == ["Fatal error on SSL protocol"] * len(told)
 
     loop.run_until_complete(main())
+
+
+def test_every_callback_runs_in_the_context_that_was_given(loop):
+    """asyncio gives one from Python 3.15 on."""
+    var = contextvars.ContextVar("var", default="nowhere")
+    seen = {}
+
+    def noting(name):
+        return lambda *_: seen.setdefault(name, var.get())
+
+    async def main():
+        names = ("connection_made", "data_received", "connection_lost")
+        client = Recorder(**{name: noting(name) for name in names})
+        server = Recorder()
+        ours, theirs = tcp_pair()
+        ours.setblocking(False)
+        context = contextvars.copy_context()
+        context.run(var.set, "given")
+        options = {"server_hostname": "localhost", "context": context}
+        accepting = loop.create_task(accept_tls(loop, theirs, server))
+        transport = loop._make_ssl_transport(ours, client, client_context(), None, **options)
+        await accepting
+        await until(lambda: client.transport)
+        assert not transport._ssl_protocol._app_reading_paused
+        transport.pause_reading()
+        assert transport._ssl_protocol._app_reading_paused
+        transport.resume_reading()
+        server.transport.write(b"x")
+        await until(lambda: client.received)
+        transport.close()
+        await until(lambda: client.is_lost and server.is_lost)
+        await turns(2)
+
+    loop.run_until_complete(main())
+    assert seen == dict.fromkeys(("connection_made", "data_received", "connection_lost"), "given")

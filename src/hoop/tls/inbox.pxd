@@ -23,4 +23,5 @@ cdef class TlsInbox(TlsOutbox):
     # virtual, and the layer's
     cdef int do_handshake(self) except -1
     cdef int start_shutdown(self) except -1
+    cdef int limit_shutdown(self) except -1
     cdef int do_shutdown(self) except -1

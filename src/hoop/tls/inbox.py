@@ -231,6 +231,7 @@ class TlsInbox(TlsOutbox):
         if self.may_deliver():
             self.closed = True
             self.state = FLUSHING
+            self.limit_shutdown()
             return self.flush()
         return 0
 
@@ -299,4 +300,9 @@ class TlsInbox(TlsOutbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def do_shutdown(self) -> cython.int:
+        raise NotImplementedError(type(self).__name__)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def limit_shutdown(self) -> cython.int:
         raise NotImplementedError(type(self).__name__)

@@ -308,10 +308,17 @@ class TlsLayer(TlsInbox):
             self.loop.soon(self._start_shutdown, (), self.context)
             return 0
         self.state = FLUSHING
-        self.timer = self.loop.call_later(self.shutdown_timeout, self._on_shutdown_timeout)
+        self.limit_shutdown()
         if not self.reading_paused:
             self.catch_up()
         return self.flush()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def limit_shutdown(self) -> cython.int:
+        """Give the peer so much time to read the rest and to answer."""
+        self.timer = self.loop.call_later(self.shutdown_timeout, self._on_shutdown_timeout)
+        return 0
 
     def _start_shutdown(self):
         self.start_shutdown()
@@ -382,6 +389,10 @@ class TlsLayer(TlsInbox):
     @property
     def _extra(self):
         return self.extra
+
+    @property
+    def _app_reading_paused(self):
+        return self.reading_paused
 
     @property
     def _sslcontext(self):
