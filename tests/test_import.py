@@ -92,6 +92,19 @@ if policy is not None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_import_is_refused_where_the_gil_is_off():
+    done = python("import sys; sys._is_gil_enabled = lambda: False; import hoop")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: hoop needs the GIL, and it is off in this Python.")
+    assert "PYTHON_GIL=1" in last
+
+
+def test_a_free_threaded_python_with_its_gil_on_can_import_hoop():
+    done = python("import sys; sys._is_gil_enabled = lambda: True; import hoop")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.fixture
 def uncompiled(tmp_path):
     """A folder with hoop's Python sources and no extension."""

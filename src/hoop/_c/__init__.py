@@ -1,15 +1,21 @@
 """C code that hoop calls: headers, and the .pxd files that declare them to Cython.
 
-Nothing here is public. check_compiled() tells whether hoop was compiled for this Python.
+Nothing here is public. check_compiled() tells whether hoop's core can run in this Python.
 """
 
+import sys
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 
 def check_compiled() -> None:
-    """Raise ImportError, with a hint, if hoop is not compiled for this Python."""
+    """Raise ImportError, with a hint, if hoop is not compiled for this Python or its GIL is off."""
+    if hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled():
+        raise ImportError(
+            "hoop needs the GIL, and it is off in this Python. Set PYTHON_GIL=1, or use a Python that "
+            "is not free-threaded."
+        )
     loop = Path(__file__).parent.parent / "loop"
     if not any((loop / f"turn{suffix}").exists() for suffix in EXTENSION_SUFFIXES):
         raise ImportError(
