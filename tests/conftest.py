@@ -61,6 +61,11 @@ def pytest_configure(config: pytest.Config) -> None:
     it ignored, as background jobs are.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # From Python 3.15 on, fork() sees faulthandler's thread, which limits the time of each test.
+    if sys.version_info >= (3, 15):
+        config.addinivalue_line(
+            "filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning"
+        )
     config.stash[stderr_key] = os.dup(2)
 
 

@@ -62,11 +62,13 @@ def test_it_can_be_awaited_or_entered(run, tmp_path):
     async def main():
         async with hoop.open(path, "w") as f:
             assert await f.write("one\ntwo\n") == 8
+        with open(path) as builtin:
+            default = builtin.encoding  # "utf-8" from Python 3.15 on
         f = await hoop.open(path)
         assert (f.name, f.mode, f.encoding, f.errors) == (
             str(path),
             "r",
-            "UTF-8",
+            default,
             "strict",
         )
         assert [line async for line in f] == ["one\n", "two\n"]
