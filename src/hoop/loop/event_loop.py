@@ -53,6 +53,8 @@ _stop_loop_of: Callable[[Any], None] = base_events._run_until_complete_cb  # typ
 
 # Since 3.14.8 asyncio closes a connection's socket if making its transport fails, even the user's own socket.
 CLOSES_THE_UNUSED = sys.version_info >= (3, 14, 8)
+# From 3.15 on asyncio hands a context to the methods that make transports.
+GIVES_CONTEXTS = sys.version_info >= (3, 15)
 
 # The kinds of sockets that the C library's getaddrinfo() knows.
 KINDS = frozenset((socket.SOCK_STREAM, socket.SOCK_DGRAM))
@@ -375,6 +377,9 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         ssl_shutdown_timeout: float | None = None,
         context: contextvars.Context | None = None,
     ) -> Any:
+        if context is None and GIVES_CONTEXTS:
+            context = contextvars.copy_context()
+        options: dict[str, Any] = {} if context is None else {"context": context}
         try:
             sock.setblocking(False)
             protocol = protocol_factory()
@@ -389,10 +394,10 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
                     server_hostname=server_hostname,
                     ssl_handshake_timeout=ssl_handshake_timeout,
                     ssl_shutdown_timeout=ssl_shutdown_timeout,
-                    context=context,
+                    **options,
                 )
             else:
-                transport = self._make_socket_transport(sock, protocol, waiter, context=context)
+                transport = self._make_socket_transport(sock, protocol, waiter, **options)
         except BaseException:
             if CLOSES_THE_UNUSED:
                 sock.close()
