@@ -53,7 +53,7 @@ EINTR = cython.declare(cython.int, errno.EINTR)
 EINVAL = cython.declare(cython.int, errno.EINVAL)
 ESPIPE = cython.declare(cython.int, errno.ESPIPE)
 POSITION_MAX = cython.declare(int64_t, (1 << 63) - 1)
-# Every file can be so long; beyond it the kernel is asked.
+# Every file system allows positions up to this one. hoop asks the kernel about later ones.
 SURE_POSITION_MAX = cython.declare(int64_t, (1 << 31) - 1)
 # No single call moves more: Linux's own limit is a page less than 2 GiB.
 CALL_BYTES_MAX = cython.declare(cython.Py_ssize_t, 1 << 30)
@@ -107,7 +107,7 @@ class Buffer(Window):
     # ---- what an operation needs ----
 
     def wait_for(self, need: cython.Py_ssize_t):
-        """On a thread of the pool: have so much in memory."""
+        """Read until `need` bytes are in memory. Runs on a thread of the pool."""
         self.ensure(need)
 
     @cython.cfunc
@@ -222,7 +222,7 @@ class Buffer(Window):
             self.ensure(self.available() + 1)
 
     def line_ready(self, limit: cython.Py_ssize_t):
-        """Whether readline(limit) finds what it needs."""
+        """Whether the bytes that readline(limit) needs are in memory."""
         self.renew()
         if limit < 0:
             return self.ready(LINE)
@@ -399,7 +399,7 @@ class Buffer(Window):
         return n
 
     def flush(self):
-        """Nothing: what is pending leaves with `drain`. Raises ValueError when closed."""
+        """Do nothing, because `drain` writes the pending bytes. Raises ValueError when closed."""
         if self.fd < 0:
             raise ValueError(
                 "flush of closed file" if self.can_write else "I/O operation on closed file."

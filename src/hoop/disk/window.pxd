@@ -3,12 +3,12 @@ from hoop.disk.pieces cimport Chunk
 
 cdef enum:
     # A first read asks for FIRST_BYTES, and each further one for twice as much. The limit is the size that is
-    # copied in some 20 µs, because a cached file keeps the loop so long. An op keeps no loop, and reads more.
+    # copied in some 20 µs, because the loop waits while it copies a cached file. An op reads more.
     FIRST_BYTES = 65536
     CACHED_BYTES_MAX = 262144
     FILL_BYTES_MAX = 1048576
 
-cdef enum Need:                     # what an operation must find in the window; else so many bytes
+cdef enum Need:                     # the need of an operation, if it is not a number of bytes
     TO_END = -1
     LINE = -2
 

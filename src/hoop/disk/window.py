@@ -76,7 +76,7 @@ class Window:
     @cython.exceptval(check=False)
     def has(self, need: cython.Py_ssize_t) -> cython.bint:
         if self.pending_bytes or self.draining:
-            return False  # the file is not yet what it is to be
+            return False  # the file lacks bytes that were written here
         if self.at_end and self.window_at <= self.pos <= self.window_at + self.window_bytes:
             return True
         if need >= 0:
@@ -95,15 +95,17 @@ class Window:
         self.renew()
 
     def ready(self, need: cython.Py_ssize_t):
-        """Whether so many bytes (-1: all, -2: a line) are in memory, or all that is left, once what the
-        kernel has cached was taken. Begins an operation. Raises OSError."""
+        """Take bytes that the kernel has cached. Returns whether `need` bytes, or the last ones, are there.
+
+        A `need` of -1 means all bytes, -2 a line. Begins an operation. Raises OSError.
+        """
         self.renew()
         return self.has(need) or self.fill_cached(need)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def has_line(self) -> cython.bint:
-        """Whether a line is in memory, or all that is left: ready(LINE)."""
+        """Whether a line, or the rest of the file, is in memory: ready(LINE)."""
         self.renew()
         return self.has(LINE) or self.fill_cached(LINE)
 
@@ -244,7 +246,7 @@ class Window:
             raise os_error(result)
 
     def forget(self):
-        """Forget what was read: the file was changed."""
+        """Forget the bytes in memory, because the file was changed."""
         self.window = None
         self.window_bytes = 0
         self.at_end = False

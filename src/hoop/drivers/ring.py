@@ -28,7 +28,7 @@ SQ_ENTRIES = cython.declare(cython.uint, 256)
 CQ_ENTRIES = cython.declare(cython.uint, 4096)
 SQ_ENTRIES_LEAST = cython.declare(cython.uint, 32)
 CQ_ENTRIES_LEAST = cython.declare(cython.uint, 64)
-# The kernel's own threads for calls that block: at most so many for files, and as many for the rest.
+# The most threads that the kernel uses for calls that block on files, and the most for all other calls.
 WORKERS_MAX = cython.declare(cython.uint, 8)
 ENOMEM = cython.declare(cython.int, errno.ENOMEM)
 

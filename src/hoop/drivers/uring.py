@@ -214,7 +214,7 @@ class UringDriver(Requests):
                 self.reap(ready)
         return 0
 
-    # ---- what is wanted ----
+    # ---- arming and disarming ops ----
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -493,7 +493,7 @@ class UringDriver(Requests):
                 continue
             op = cython.cast(Op, self.places[index].op)
             if self.places[index].in_kernel and op.interest == CALL and not self.inherited():
-                Py_INCREF(ref(op))  # the kernel may still touch what it owns: never freed
+                Py_INCREF(ref(op))  # never freed: the kernel may still touch its memory
             self.places[index].in_kernel = False
             if op.phase != DEAD:
                 op.enter_idle()

@@ -40,7 +40,7 @@ _WIDE = {"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}
 _CHARACTER_BYTES = 8  # no encoding of these takes more for a character, byte order mark included
 _MASK = (1 << 64) - 1
 _WHENCES = (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE)
-_TEXT_CHUNK = 8192  # so many bytes io.TextIOWrapper decodes at a time
+_TEXT_CHUNK = 8192  # how many bytes io.TextIOWrapper decodes at a time
 
 
 class AsyncFile(LineSource, Generic[_Data]):
@@ -174,7 +174,7 @@ class AsyncFile(LineSource, Generic[_Data]):
             await self._drain(accepted, send)
 
     async def _drain(self, accepted: int = _EVERYTHING, everything: bool = True) -> None:
-        """Write everything pending, or so much that the rest fits the buffer.
+        """Write all pending bytes, or enough of them that the rest fits the buffer.
 
         If the kernel refuses, the part counted by `accepted` stays pending, up to a buffer's size. The rest
         belongs to the operation that raises.
@@ -719,7 +719,7 @@ class TextFile(AsyncFile[str]):
             return self._text.seek(target, whence)
         again = 0
         if whence == 0 and target > _MASK:
-            again = (target >> 128) & _MASK  # so many bytes are to be decoded again
+            again = (target >> 128) & _MASK  # how many bytes to decode again
         if again and not self._special:
             await self._operate(None, _nothing, send=True)
             self.buffer.seek(target & _MASK)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-BATCH = 256  # so many names are fetched in one call on a thread
+BATCH = 256  # how many names one call on a thread fetches
 
 
 class Path(pathlib.PurePosixPath):

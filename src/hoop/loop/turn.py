@@ -393,7 +393,7 @@ class Loop(LoopCalls):
         return 0
 
     def _run_once(self):
-        """One turn, for those who drive the loop by hand."""
+        """Take one turn, for code that drives the loop by hand."""
         self.take_turns(True)
 
     def _check_inherited(self):

@@ -52,7 +52,7 @@ EAGAIN = cython.declare(cython.int, errno.EAGAIN)
 EINTR = cython.declare(cython.int, errno.EINTR)
 LONGEST = cython.declare(cython.Py_ssize_t, 256 * 1024)  # what asyncio asks a Unix socket for
 GROW_AFTER = cython.declare(cython.int, 4)  # full receives in a row, before more are asked for
-# A protocol is quick when so many calls in a row took no tick of the coarse clock, which is 1 to 4 ms.
+# A protocol is quick when this many calls in a row took no tick of the coarse clock, which is 1 to 4 ms.
 QUICK_CALLS = cython.declare(cython.uint, 16)
 # News without anything to receive, before the endpoint rests.
 EMPTY_MAX = cython.declare(cython.uint, 4)
@@ -76,7 +76,7 @@ class ReceiveOp(Op):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
-        transport: DatagramTransport = self.transport  # what it calls may make it let go of this op
+        transport: DatagramTransport = self.transport  # a callback may set self.transport to None
         return 0 if transport is None else transport.on_readable()
 
     @cython.cfunc

@@ -102,7 +102,7 @@ class Endpoint(Attributed):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def send_held(self) -> cython.int:
-        """Send now what is queued and waits only to leave together with more."""
+        """Send the bytes now that wait only to leave together with more."""
         return 0
 
     @cython.cfunc

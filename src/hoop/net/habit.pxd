@@ -7,9 +7,9 @@ cdef enum:
 cdef class Habit:
     cdef unsigned char manner           # how a new connection is expected to write: see outbox.pxd
     cdef unsigned int quick             # how many callbacks in a row ended soon after they wrote
-    cdef unsigned int rest              # so many more writes must not wait
+    cdef unsigned int rest              # how many more writes must not wait
     cdef unsigned int next_rest         # the value of `rest` after the next long wait
-    cdef unsigned int reply_rest, next_reply_rest   # the same for replies of tasks
+    cdef unsigned int reply_rest, next_reply_rest   # `rest` and `next_rest` of tasks' replies
     cdef bint may_wait(self) noexcept
     cdef bint reply_may_wait(self) noexcept
     cdef bint ends_soon(self) noexcept

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import cython
 
-# After so many callbacks that ended soon, writes may wait until a callback ends.
+# Writes may wait until a callback ends, if at least this many callbacks in a row ended soon.
 CALLBACKS_SEEN = cython.declare(cython.uint, 16)
-# After a wait that was too long, so many writes do not wait. Each further time it is four times as many.
+# The number of writes that do not wait after a wait that was too long. Each further one quadruples it.
 # Every wait that went well lowers that number by one part in 256, so that rare long waits are forgotten.
 REST_MIN = cython.declare(cython.uint, 256)
 REST_MAX = cython.declare(cython.uint, 1 << 16)

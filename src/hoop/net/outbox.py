@@ -464,7 +464,7 @@ class Outbox(Endpoint):
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def served(loop: LoopBase) -> cython.int:
-    """Called when a callback for a connection has ended: measure it, and send what has waited long enough."""
+    """Called when a connection's callback has ended: measure it, and send writes that waited long enough."""
     timed: Outbox
     more: cython.bint = loop.serves_more()
     if loop.timed is not None:

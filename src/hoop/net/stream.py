@@ -108,7 +108,7 @@ class SendOp(CallOp):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_ready(self) -> cython.int:
-        stream: StreamTransport = self.stream  # what it calls may make it let go of this op
+        stream: StreamTransport = self.stream  # a callback may set self.stream to None
         if stream is None:
             return 0
         return stream.on_sent(self.result) if self.interest == CALL else stream.on_writable()
@@ -365,7 +365,7 @@ class StreamTransport(Receiver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush(self) -> cython.int:
-        """Send what is queued, as far as the kernel takes it; wait for the rest."""
+        """Send queued bytes, as many as the kernel takes. SendOp sends the rest."""
         n: cython.Py_ssize_t
         if self.waits:
             self.end_wait(self.send_op)
@@ -549,7 +549,7 @@ class StreamTransport(Receiver):
         self._force_close(None)
 
     def _force_close(self, exc):
-        if self.waits:  # what was written before is not dropped, but what the kernel does not take
+        if self.waits:  # send held writes: drop only bytes that the kernel does not take
             self.send_held()
         if self.lost:
             return

@@ -38,7 +38,7 @@ Loop = Any  # a hoop.EventLoop; the module that has it imports this one
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 ID_MAX = 2**32 - 1
 GROUPS_MAX = 2**16
-PIPE_TURNS = 8  # so many turns suffice to read a full pipe and its end
+PIPE_TURNS = 8  # enough turns to read a full pipe and its end
 TAKEN = "child process pid %d exit status already read: will report returncode 255"
 
 _stock_popen = subprocess.Popen

@@ -93,8 +93,7 @@ cdef class LoopBase(ReadyRing):
     cdef void *datagram_buffer(self, size_t size)
 
 cdef enum:
-    # At most so many connections' writes wait for each other. More would save hardly anything per system
-    # call.
+    # The most connections whose writes wait for each other. More would save hardly any system calls.
     TOGETHER_MAX = 32
     SCRATCH_BYTES = 262144              # as much as asyncio's transports receive at once
 

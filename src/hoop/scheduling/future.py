@@ -301,7 +301,7 @@ class Future(Runnable):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def schedule(self) -> cython.int:
-        """Queue everybody who waits, in the order in which they came."""
+        """Queue all tasks and callbacks that wait, in the order in which they came."""
         self.finished()
         if self.waiter is not None:
             if self.loop.debug:

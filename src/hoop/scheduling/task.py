@@ -479,7 +479,7 @@ class Task(Future):
         self.cancel_requests += 1
         if self.fut_waiter is not cython.NULL:
             waited = cython.cast(object, self.fut_waiter)
-            # It stays our waiter: it may be a task that ignores this, to be cancelled again later.
+            # Keep `fut_waiter`: it may be a task that ignores this cancellation, and is cancelled again later.
             if waited.cancel(msg=msg):
                 return True
         self.must_cancel = True
@@ -588,7 +588,7 @@ def new_task(loop: LoopBase, coro, name, context, eager: cython.bint) -> Task:
 @cython.inline
 @cython.exceptval(check=False)
 def _advance(task: Task | None, result: cython.pointer[Ref]) -> PySendResult:
-    """Resume the coroutine: send None, or throw what it has coming. Nothing is raised here."""
+    """Resume the coroutine: send None, or throw the pending error. This function itself raises nothing."""
     waited: Ref = task.fut_waiter
     status: PySendResult
     if waited is cython.NULL:

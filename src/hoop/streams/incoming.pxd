@@ -13,11 +13,11 @@ cdef class Incoming(Primitive):
     cdef Py_ssize_t start
     cdef bint lent
     cdef object limit_                  # as it was given
-    cdef Py_ssize_t limit               # the same as a number
+    cdef Py_ssize_t limit               # `limit_` as a number
     cdef Py_ssize_t high                # above this much the transport is paused
     cdef object waiter                  # a future; None while no task waits
-    cdef Future last_waiter             # that of the last wait, for reuse if only the reader has it
-    cdef Py_ssize_t need                # so many bytes must be there before it is woken
+    cdef Future last_waiter             # the future of the last wait, for reuse if only the reader has it
+    cdef Py_ssize_t need                # how many bytes must be there before `waiter` is woken
     cdef object error                   # every read raises this ...
     cdef bint bytes_first               # ... unless the bytes before the error answer it
     cdef object transport

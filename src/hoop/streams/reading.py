@@ -41,7 +41,7 @@ class Reading(Method):
     def failed(self, c: NativeCoroutine, error) -> cython.int:
         reader: Incoming = cython.cast(Incoming, c.owner)
         reader.stop_waiting(c)
-        reader.maybe_pause()  # nobody waits any more for what is too much otherwise
+        reader.maybe_pause()  # without this waiter, the reader may hold too much
         raise error
 
 

@@ -81,9 +81,9 @@ class TlsInbox(TlsOutbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def decrypt(self, total: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """Decrypt what was fed, behind the `total` bytes of plaintext there are. How many that makes.
+        """Decrypt records behind the `total` bytes of plaintext there are. Returns the new total.
 
-        When there is no room for another record what there is so far is delivered.
+        When there is no room for another record, deliver the plaintext so far.
         """
         n: cython.Py_ssize_t
         records: Records = self.records
@@ -161,7 +161,7 @@ class TlsInbox(TlsOutbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def read_on(self) -> cython.bint:
-        """Deliver what was received before. Whether there may be more, for which a turn is due."""
+        """Deliver bytes that were received before. Returns whether more may be left for another turn."""
         total: cython.Py_ssize_t
         more: cython.bint = False
         try:
@@ -249,7 +249,7 @@ class TlsInbox(TlsOutbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def resume_reading(self) -> cython.int:
-        """The application wants more. It gets in the next turn what was received before."""
+        """Read again. The loop delivers in its next turn the bytes that were received before."""
         if self.reading_paused:
             self.reading_paused = False
             if self.lower is not None and self.state <= OPEN:

@@ -183,7 +183,7 @@ class TlsLayer(TlsInbox):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def wake(self, exc) -> cython.int:
-        """Tell the one who waits for the handshake."""
+        """Wake the task that waits for the handshake."""
         waiter = self.waiter
         self.waiter = None
         if waiter is not None and not waiter.done():
@@ -358,7 +358,7 @@ class TlsLayer(TlsInbox):
         if self.state == SHUTDOWN:
             self.state = ENDED
             self.parting = failure
-            self.lower.close()  # behind what was written
+            self.lower.close()  # it sends written bytes first
         return 0
 
     def _on_shutdown_timeout(self):

@@ -80,7 +80,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def go_on(self) -> cython.int:
-        """Encrypt what is queued, unless the stream lets it wait for other connections."""
+        """Encrypt queued bytes, unless the stream lets them wait for other connections."""
         n: cython.Py_ssize_t = self.records.queued
         if (
             self.stream is None
@@ -130,7 +130,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def flush(self) -> cython.int:
-        """Encrypt what is queued and send it, as long as the transport below takes it."""
+        """Encrypt queued bytes and send them, as long as the transport below takes them."""
         if self.sealing or (self.state != OPEN and self.state != FLUSHING):
             return 0
         if self.records.workspace.busy or self.catching_up:
@@ -201,7 +201,7 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def push(self) -> cython.int:
-        """Have a stream send what it was given."""
+        """Have the stream below send the records it was given."""
         stream: StreamTransport = self.stream
         if stream is not None:
             stream.flush()

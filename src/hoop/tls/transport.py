@@ -66,7 +66,7 @@ class SSLTransport(Attributed):
         self.tls.pause_reading()
 
     def resume_reading(self):
-        """Undo pause_reading(). The loop delivers in its next turn what was received before."""
+        """Undo pause_reading(). The loop delivers in its next turn the bytes that were received before."""
         self.tls.resume_reading()
 
     # ---- sending ----

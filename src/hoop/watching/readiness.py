@@ -52,7 +52,7 @@ from cython.cimports.hoop.scheduling.base import LoopBase
 from cython.cimports.hoop.scheduling.future import PENDING, Future, new_future
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 
-# A registration ends after so many events for which no task waited.
+# A registration ends after this many events for which no task waited.
 UNATTENDED_MAX = cython.declare(cython.int, 4)
 # After such an event a socket may have an end, an error or urgent data behind its bytes. From then on a
 # short read does not prove that the socket is empty, and the reader tries once more.
