@@ -25,11 +25,11 @@ DEBUG := .venv/$(VERSION)-debug
 RUN := $(ENV)/bin/python
 
 # Compiled is what has a .pxd beside it.
-DECLARED := $(wildcard src/hoop/*/*.pxd)
+DECLARED := $(wildcard src/hoop/*.pxd src/hoop/*/*.pxd)
 CORE := $(DECLARED) $(wildcard $(DECLARED:.pxd=.py) src/hoop/_c/*.h)
 SOURCES := $(CORE) $(shell find src/hoop -name '*.py' -o -name '*.pyi' -o -name '*.html')
 PIP := -m pip --disable-pip-version-check
-RUN_CONFORMANCE := $(if $(filter tests,$(TESTS)),$(wildcard tests/conformance/run.py))
+RUN_CONFORMANCE := $(if $(filter tests,$(patsubst %/,%,$(TESTS))),$(wildcard tests/conformance/run.py))
 
 SANITIZERS = $(shell gcc -print-file-name=libasan.so) $(shell gcc -print-file-name=libubsan.so)
 SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \

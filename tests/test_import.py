@@ -23,9 +23,11 @@ def modules() -> list[str]:
     return [name.removesuffix(".__init__") for name in names]
 
 
-def python(program: str, *, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+def python(
+    program: str, *, path: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run a program in a fresh interpreter; with `path`, look for modules there first."""
-    environment = dict(os.environ)
+    environment = {**os.environ, **variables}
     environment.pop("PYTHONPATH", None)
     if path is not None:
         environment["PYTHONPATH"] = str(path)
@@ -167,3 +169,23 @@ def test_a_public_name_says_hoop_as_its_place():
             assert pickle.loads(pickle.dumps(public)) is public
     assert repr(hoop.Queue) == "<class 'hoop.Queue'>"
     assert pickle.dumps(hoop.Path("x")).count(b"hoop.") == 0
+
+
+def test_a_public_class_keeps_its_name_until_the_process_ends():
+    """The last finalisers run when hoop's modules are gone."""
+    done = python(
+        """
+import codecs, os
+import hoop
+
+class Late:
+    def __call__(self, name):
+        return None
+    def __del__(self, cls=hoop.Queue, write=os.write):
+        write(1, cls.__name__.encode())
+
+codecs.register(Late())
+""",
+        PYTHONMALLOC="debug",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Queue", "")

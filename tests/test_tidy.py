@@ -323,7 +323,26 @@ def test_only_choosing_names_a_kind_of_driver():
     ],
 )
 def test_inner_modules_know_nothing_of_outer_ones(module, never):
+    assert {f"hoop.{never}", f"hoop.{module}"} <= set(MODULES)
     assert f"hoop.{never}" not in reachable(imports(), f"hoop.{module}")
+
+
+def test_nothing_is_imported_by_a_relative_name():
+    """imports() would not see it."""
+    relative = [
+        module
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
+
+
+def test_headers_know_nothing_of_modules():
+    """The .pxd of a C header cimports from other headers only."""
+    for path in PACKAGE.glob("_c/*.pxd"):
+        ours = {name for name in pxd.read(path).cimports.values() if name.startswith("hoop.")}
+        assert all(name.startswith("hoop._c") for name in ours), path.name
 
 
 # ---- prose: one idea a sentence, and its actor named --------------------------------------------------

@@ -24,7 +24,9 @@ warnings.simplefilter("ignore")
 names = [m.name for m in pkgutil.walk_packages(hoop.__path__, "hoop.") if "demo" not in m.name]
 modules = [m for m in map(importlib.import_module, names) if m.__file__.endswith(".so")]
 found = {c for m in modules for c in vars(m).values() if isinstance(c, type)}
-classes = [c for c in found if c.__module__.startswith("hoop.")] + [hoop.EventLoop]
+classes = [c for c in found if c.__module__.split(".")[0] == "hoop"]
+assert {hoop.Task, hoop.Queue} <= set(classes)
+classes.append(hoop.EventLoop)
 empty = asyncio.Future.__new__(asyncio.Future)
 ARGUMENTS = [(), (None,), (1,), (b"x",), (None, None), (1, 1), (b"x", None), (None,) * 3, (len,), (empty,)]
 LEFT_OUT = ("__class__", "__subclasshook__", "__init_subclass__", "mro")

@@ -20,7 +20,7 @@ SOURCE = Path(hoop.__file__).parent.parent
 
 def hoop_loop(driver: str) -> str:
     """The answer of cluster.loop_here() for a hoop loop."""
-    return f"hoop.loop.event_loop.EventLoop on {driver}"
+    return f"hoop.EventLoop on {driver}"
 
 
 @contextlib.contextmanager

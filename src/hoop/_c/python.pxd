@@ -86,7 +86,7 @@ cdef extern from "shim.h":
     bint hoop_is_method_of(Ref callable, object type) noexcept
     unsigned int hoop_type_version(object type) noexcept
     bint hoop_is_static(object type) noexcept
-    void hoop_name_type(object type, const char *name) noexcept     # which has to live as long as the type
+    int hoop_name_type(object type, const char *name) except -1
     bint hoop_is_dead(object weak_reference) noexcept
     PyCFunction hoop_c_method(object descriptor) except NULL
 

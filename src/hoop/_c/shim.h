@@ -207,9 +207,16 @@ static inline int hoop_is_static(PyObject *type) {
     return !(((PyTypeObject *)type)->tp_flags & Py_TPFLAGS_HEAPTYPE);
 }
 
-static inline void hoop_name_type(PyObject *type, const char *name) {
-    ((PyTypeObject *)type)->tp_name = name;
+/* The copy is never freed: a static type lives as long as the process, longer than any Python object. */
+static inline int hoop_name_type(PyObject *type, const char *name) {
+    char *copy = strdup(name);
+    if (copy == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    ((PyTypeObject *)type)->tp_name = copy;
     PyType_Modified((PyTypeObject *)type);
+    return 0;
 }
 
 /* Return the number that a class has until it or one of its bases changes; 0 if it has none now. */

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from cython.cimports.hoop._c.python import hoop_is_static, hoop_name_type
 
-# The names must live as long as the types that have them.
-_names: dict[str, bytes] = {}
-
 
 def show_as_public(public) -> None:
     """Let a class or function of hoop have `hoop` as its `__module__`."""
     if isinstance(public, type) and hoop_is_static(public):
-        name: bytes = _names.setdefault(public.__name__, f"hoop.{public.__name__}".encode())
+        name: bytes = f"hoop.{public.__name__}".encode()
         hoop_name_type(public, name)
     else:
         public.__module__ = "hoop"

@@ -33,18 +33,18 @@ from asyncio import base_events, constants, events
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from hoop.disk import pool as file_pool
-from hoop.drivers import choosing as drivers
+from hoop.disk import pool
+from hoop.drivers import choosing
 from hoop.drivers.driver import Driver
 from hoop.loop import pipes, registry
 from hoop.loop.drain import Drain, Drained, check
 from hoop.loop.turn import Loop
-from hoop.net import names as dns
+from hoop.net import names
 from hoop.net.datagram import open_datagram
 from hoop.net.listener import AcceptOp
 from hoop.net.stream import open_stream
 from hoop.processes import process
-from hoop.tls import setup as tls
+from hoop.tls import setup
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -170,9 +170,9 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     def __init__(self, driver: str | None = None, spin_us: float | None = None) -> None:
         try:
-            spin_ns = drivers.choose_spin(spin_us)
-            file_threads_max = file_pool.choose_threads_max()
-            self._set_driver(drivers.choose(driver))
+            spin_ns = choosing.choose_spin(spin_us)
+            file_threads_max = pool.choose_threads_max()
+            self._set_driver(choosing.choose(driver))
             self._set_spin(spin_ns)
         except BaseException:
             self._closed = True  # nothing is open yet: no warning
@@ -190,9 +190,9 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._children: set[process.ChildWatch] = set()
         # Children that have ended while another process still has their pipes open.
         self._ended_children: set[process.SubprocessTransport] = set()
-        self._resolver = dns.Resolver()
+        self._resolver = names.Resolver()
         self._drain: Drain | None = None
-        self._file_pool = file_pool.FilePool(self, file_threads_max)
+        self._file_pool = pool.FilePool(self, file_threads_max)
         self._watches_signals = False
         registry.loops.add(self)
 
@@ -213,7 +213,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     def _new_driver(self, error: int) -> Driver:
         """The driver that takes over if the present one cannot serve the thread that runs the loop."""
-        return drivers.after_failure(error)
+        return choosing.after_failure(error)
 
     # ---- running ----
 
@@ -453,7 +453,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         context: contextvars.Context | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
-        transport = tls.new_transport(
+        transport = setup.new_transport(
             self,
             protocol,
             sslcontext,
@@ -484,7 +484,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         If the protocol belongs to a StreamReader, data that the reader holds counts as the first TLS
         records. Raises ConnectionResetError if the connection is lost during the handshake.
         """
-        return await tls.upgrade(
+        return await setup.upgrade(
             self,
             transport,
             protocol,
@@ -507,7 +507,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         context: contextvars.Context | None = None,
     ) -> None:
         accept_tls = functools.partial(
-            tls.accept,
+            setup.accept,
             self,
             protocol_factory,
             sslcontext,
@@ -646,7 +646,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
         Raises socket.gaierror if the host is not known.
         """
-        found = dns.resolve_literal(host, port, family, type, proto, flags)
+        found = names.resolve_literal(host, port, family, type, proto, flags)
         if found is not None:
             return found
         resolve = self._getaddrinfo_debug if self._debug else socket.getaddrinfo
