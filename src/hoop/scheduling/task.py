@@ -479,7 +479,7 @@ class Task(Future):
         self.cancel_requests += 1
         if self.fut_waiter is not cython.NULL:
             waited = cython.cast(object, self.fut_waiter)
-            # Keep `fut_waiter`: it may be a task that ignores this cancellation, and is cancelled again later.
+            # Keep `fut_waiter`: it may be a task that ignores this cancellation and is cancelled again.
             if waited.cancel(msg=msg):
                 return True
         self.must_cancel = True
