@@ -19,16 +19,14 @@ import hoop
 
 class Feed(asyncio.DatagramProtocol):
     def __init__(self) -> None:
-        self.heard_of: dict[
-            Any, float
-        ] = {}  # the time of each watcher's last hello, by its address
+        self.heard_of: dict[Any, float] = {}  # hellos: address -> time
         self.transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
-    def datagram_received(self, data: bytes, address: Any) -> None:
-        self.heard_of[address] = asyncio.get_running_loop().time()
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.heard_of[addr] = asyncio.get_running_loop().time()
 
     def publish(self, news: bytes) -> None:
         """Send the news to all watchers that are still there.."""

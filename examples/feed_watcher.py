@@ -17,7 +17,7 @@ class Watcher(asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self.news: hoop.Queue[str] = hoop.Queue()
 
-    def datagram_received(self, data: bytes, address: object) -> None:
+    def datagram_received(self, data: bytes, addr: object) -> None:
         self.news.put_nowait(data.decode())
 
 
