@@ -34,9 +34,7 @@ DRIVERS = [
 ]
 
 TIME_LIMIT = float(os.environ.get("HOOP_TIME_LIMIT", "20"))  # seconds; more on a busy machine
-KILL_AFTER = (
-    2 * TIME_LIMIT
-)  # seconds until a process that did not even notice its time limit is ended
+KILL_AFTER = 2 * TIME_LIMIT  # seconds until a process that missed its time limit is ended
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
