@@ -18,6 +18,7 @@ from cython.cimports.hoop._c.python import (
     hoop_check_spared,
     hoop_may_spare,
     hoop_revive,
+    hoop_set_signature,
     hoop_spare,
     hoop_spares,
     hoop_swap_dealloc,
@@ -34,11 +35,18 @@ _format_callback_source = cython.declare(object, _format_callback)
 class Handle(Runnable):
     """A callback that the loop will call once, in its context. See asyncio.Handle.
 
-    The loop makes handles; your code only cancels them.
+    The loop makes handles; your code only cancels them. A handle that your code makes itself is in no queue.
 
         handle = loop.call_soon(print, "hello")
         handle.cancel()
     """
+
+    # Handles of the loop come from new_handle(), which does not call this.
+    def __init__(self, callback, args, loop, context=None):
+        self.callback = callback
+        self.args = tuple(args)
+        self.context = PyContext_CopyCurrent() if context is None else context
+        self.loop = loop
 
     @property
     def __class__(self):
@@ -186,3 +194,4 @@ def handle_dealloc(o: Ref) -> cython.void:
 
 hoop_check_spared(Handle)
 _handle_dealloc = hoop_swap_dealloc(Handle, cython.cast(destructor, handle_dealloc))
+hoop_set_signature(Handle, b"(callback, args, loop, context=None)")

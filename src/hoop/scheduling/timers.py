@@ -21,6 +21,7 @@ from cython.cimports.hoop._c.python import (
     hoop_check_spared,
     hoop_may_spare,
     hoop_revive,
+    hoop_set_signature,
     hoop_spare,
     hoop_spares,
     hoop_swap_clear,
@@ -53,6 +54,12 @@ class TimerHandle(Handle):
         timer = loop.call_later(5, print, "too late")
         timer.cancel()
     """
+
+    # Timers of the loop come from new_timer(), which does not call this.
+    def __init__(self, when, callback, args, loop, context=None):
+        Handle.__init__(self, callback, args, loop, context)
+        self.deadline = when
+        self.when_given = None if type(when) is float else when
 
     @property
     def __class__(self):
@@ -341,3 +348,4 @@ def timer_dealloc(o: Ref) -> cython.void:
 
 hoop_check_spared(TimerHandle)
 _timer_dealloc = hoop_swap_dealloc(TimerHandle, cython.cast(destructor, timer_dealloc))
+hoop_set_signature(TimerHandle, b"(when, callback, args, loop, context=None)")
