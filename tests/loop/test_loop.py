@@ -80,7 +80,19 @@ def test_subclass(driver):
 
 
 def test_repr(loop):
-    assert repr(loop) == "<EventLoop running=False closed=False debug=False>"
+    state = "running=False closed=False debug=False"
+    assert repr(loop) == f"<hoop.EventLoop driver={loop.driver} {state}>"
+    loop.close()
+    assert repr(loop) == "<hoop.EventLoop running=False closed=True debug=False>"
+
+
+def test_repr_of_a_subclass(driver):
+    class Mine(hoop.EventLoop):
+        pass
+
+    loop = Mine(driver)
+    assert repr(loop).startswith(f"<{__name__}.test_repr_of_a_subclass.<locals>.Mine driver=")
+    loop.close()
 
 
 def test_every_public_name_of_asyncios_loop(both):

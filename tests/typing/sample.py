@@ -63,7 +63,8 @@ def on_a_loop(loop: hoop.EventLoop) -> None:
     timer: hoop.TimerHandle = loop.call_later(0.5, print, "later")
     assert_type(timer.when(), float)
     loop.call_soon(named, 1)  # type: ignore[arg-type]
-    assert_type(loop.driver, str)
+    assert_type(loop.driver, Literal["epoll", "uring"])
+    hoop.new_event_loop(driver="epol")  # type: ignore[arg-type]
     accepted: asyncio.AbstractEventLoop = loop
     accepted.stop()
 

@@ -3,10 +3,10 @@
 Nothing here is public. check_compiled() tells whether hoop's core can run in this Python.
 """
 
+import os
 import sys
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 
 
 def check_compiled() -> None:
@@ -16,8 +16,8 @@ def check_compiled() -> None:
             "hoop needs the GIL, and it is off in this Python. Set PYTHON_GIL=1, or use a Python that "
             "is not free-threaded."
         )
-    loop = Path(__file__).parent.parent / "loop"
-    if not any((loop / f"turn{suffix}").exists() for suffix in EXTENSION_SUFFIXES):
+    turn = os.path.join(os.path.dirname(os.path.dirname(__file__)), "loop", "turn")
+    if not any(os.path.exists(turn + suffix) for suffix in EXTENSION_SUFFIXES):
         raise ImportError(
             "hoop's core is not compiled for this Python. Build it with `pip install .` in the "
             "source tree (or `make build`), with gcc and Python's headers installed."

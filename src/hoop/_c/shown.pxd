@@ -1,1 +1,1 @@
-# No other module of the core calls this one: hoop/__init__.py does, for each public name.
+# Nothing for other modules in C: they call show_as_public() once, when they are imported.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
 
 import cython
 from cython.cimports.hoop._c.linux import MSG_NOSIGNAL, hoop_eventfd_write
@@ -48,7 +47,7 @@ from cython.cimports.libc.string import memcmp, memset
 BITS = ("receive", "incremental", "send", "no_iowait")
 ETIME = cython.declare(cython.int, 62)
 ECANCELED = cython.declare(cython.int, 125)
-SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
+SYSCTL = "/proc/sys/kernel/io_uring_disabled"
 
 # `user_data` of the test's requests. The kernel returns it with each completion.
 WAKE = cython.declare(cython.ulonglong, 1)
@@ -121,7 +120,8 @@ def _try_everything() -> cython.int:
 def _hint(error: int) -> str:
     """Guess why the kernel refused a ring, for the message to the user."""
     try:
-        disabled = SYSCTL.read_text().strip()
+        with open(SYSCTL) as file:
+            disabled = file.read().strip()
     except OSError:
         return ""
     return f" (kernel.io_uring_disabled is {disabled})" if disabled != "0" else ""

@@ -1,4 +1,5 @@
 BITS: tuple[str, ...]
+SYSCTL: str
 
 class Refused(Exception): ...
 

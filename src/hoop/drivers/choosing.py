@@ -13,20 +13,23 @@ import errno
 import logging
 import math
 import os
+from typing import Literal
 
 from hoop.drivers import capabilities
 from hoop.drivers.driver import Driver
 from hoop.drivers.epoll import EpollDriver
 from hoop.drivers.uring import UringDriver
 
+DriverName = Literal["epoll", "uring"]
 NAMES = ("epoll", "uring")
 SPIN_US_MAX = 1_000_000
 
 logger = logging.getLogger("hoop")
 _told: set[str] = set()
+_has_run_in = 0  # the process in which a loop has run; a forked child is another
 
 
-def choose(name: str | None = None) -> Driver:
+def choose(name: DriverName | None = None) -> Driver:
     """Make the driver of that name, else the one that HOOP_DRIVER names, else the better one that works.
 
     Raises ValueError for an unknown name. Raises OSError if the argument asks for io_uring and it does not
@@ -80,3 +83,17 @@ def tell(message: str, warn: bool) -> None:
     if message not in _told:
         _told.add(message)
         logger.log(logging.WARNING if warn else logging.INFO, message)
+
+
+def tell_running(driver: str) -> None:
+    """Write to the log, when the first loop of a process starts to run, that it does."""
+    global _has_run_in
+    process = os.getpid()
+    if _has_run_in != process:
+        _has_run_in = process
+        logger.info("hoop's event loop runs in process %d, with the driver %s", process, driver)
+
+
+def has_run() -> bool:
+    """Whether a hoop loop has run in this process."""
+    return _has_run_in == os.getpid()

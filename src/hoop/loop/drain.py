@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 Loop = Any  # a hoop.EventLoop; its module imports this one
 
@@ -13,8 +12,7 @@ LOOK_EVERY = 0.02  # seconds between two looks at the connections
 CANCEL_AT = 0.75  # of the time until the deadline; the rest is for tasks to end in
 
 
-@dataclasses.dataclass(frozen=True)
-class Drained:
+class Drained(NamedTuple):
     """The result of EventLoop.drain(): how much it closed, cancelled and aborted, and which tasks still
     run.
 

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from hoop.disk import pool
 from hoop.drivers import choosing
+from hoop.drivers.choosing import DriverName
 from hoop.drivers.driver import Driver
 from hoop.loop import pipes, registry
 from hoop.loop.drain import Drain, Drained, check
@@ -43,8 +44,9 @@ from hoop.net import names
 from hoop.net.datagram import open_datagram
 from hoop.net.listener import AcceptOp
 from hoop.net.stream import open_stream
-from hoop.processes import process
-from hoop.tls import setup
+
+if TYPE_CHECKING:
+    from hoop.processes import process
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -168,7 +170,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         _set_coroutine_origin_tracking: Any
         _ssock: Any
 
-    def __init__(self, driver: str | None = None, spin_us: float | None = None) -> None:
+    def __init__(self, driver: DriverName | None = None, spin_us: float | None = None) -> None:
         try:
             spin_ns = choosing.choose_spin(spin_us)
             file_threads_max = pool.choose_threads_max()
@@ -202,7 +204,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             self._follow(name)
 
     @property
-    def driver(self) -> str:
+    def driver(self) -> DriverName:
         """The name of the loop's driver: "uring" or "epoll".
 
         For example:
@@ -210,6 +212,13 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
             print(asyncio.get_running_loop().driver)
         """
         return self._driver_name()
+
+    def __repr__(self) -> str:
+        driver = "" if self.is_closed() else f"driver={self.driver} "
+        return (
+            f"<{type(self).__module__}.{type(self).__qualname__} {driver}running={self.is_running()} "
+            f"closed={self.is_closed()} debug={self.get_debug()}>"
+        )
 
     def _new_driver(self, error: int) -> Driver:
         """The driver that takes over if the present one cannot serve the thread that runs the loop."""
@@ -287,6 +296,7 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         )
         events._set_running_loop(self)
         self._watch_signals()
+        choosing.tell_running(self.driver)
 
     def _run_forever_cleanup(self) -> None:
         self._unwatch_signals()
@@ -453,6 +463,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         context: contextvars.Context | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
+        from hoop.tls import setup  # only now: many programs never need it
+
         transport = setup.new_transport(
             self,
             protocol,
@@ -484,6 +496,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         If the protocol belongs to a StreamReader, data that the reader holds counts as the first TLS
         records. Raises ConnectionResetError if the connection is lost during the handshake.
         """
+        from hoop.tls import setup
+
         return await setup.upgrade(
             self,
             transport,
@@ -506,24 +520,20 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         context: contextvars.Context | None = None,
     ) -> None:
-        accept_tls = functools.partial(
-            setup.accept,
-            self,
-            protocol_factory,
-            sslcontext,
-            server,
-            ssl_handshake_timeout,
-            ssl_shutdown_timeout,
-        )
-        accepting = AcceptOp(
-            self,
-            sock,
-            protocol_factory,
-            server,
-            backlog,
-            accept_tls if sslcontext else None,
-            context,
-        )
+        accept_tls = None
+        if sslcontext:
+            from hoop.tls import setup
+
+            accept_tls = functools.partial(
+                setup.accept,
+                self,
+                protocol_factory,
+                sslcontext,
+                server,
+                ssl_handshake_timeout,
+                ssl_shutdown_timeout,
+            )
+        accepting = AcceptOp(self, sock, protocol_factory, server, backlog, accept_tls, context)
         accepting.start()
         self._listeners[sock] = accepting
 
@@ -628,6 +638,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         return pipes.WritePipe(self, pipe, protocol, waiter, extra)
 
     async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
+        from hoop.processes import process
+
         return await process.open_process(self, *args, **kwargs)
 
     # ---- names ----
@@ -777,7 +789,7 @@ class DriverSelector:
         """Do nothing: the driver belongs to the loop."""
 
 
-def new_event_loop(driver: str | None = None, spin_us: float | None = None) -> EventLoop:
+def new_event_loop(driver: DriverName | None = None, spin_us: float | None = None) -> EventLoop:
     """Return a new hoop event loop, for example for `loop_factory=`. For the arguments see EventLoop.
 
     For example:
