@@ -4,62 +4,119 @@
 
     hoop.run(main())  # was: asyncio.run(main())
 
+Or change the import. Every name of asyncio is here too, and hoop's own stand where hoop has them:
+
+    import hoop as asyncio
+
+Or change nothing, and start the program with `python -m hoop program.py`. See also hoop.install().
+
 Everything that runs for each callback, packet or task step is compiled to C.
 """
 
 from __future__ import annotations
 
 import asyncio  # first: importing _asyncio before it makes a second set of current tasks
+import importlib
 import sys
 import warnings
+from asyncio import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
+    AbstractEventLoop,
+    AbstractServer,
+    BaseEventLoop,
+    BaseProtocol,
+    BaseTransport,
+    BrokenBarrierError,
+    BufferedProtocol,
+    CancelledError,
+    DatagramProtocol,
+    DatagramTransport,
+    IncompleteReadError,
+    InvalidStateError,
+    LimitOverrunError,
+    Protocol,
+    QueueEmpty,
+    QueueFull,
+    ReadTransport,
+    SelectorEventLoop,
+    SendfileNotAvailableError,
+    Server,
+    StreamReaderProtocol,
+    SubprocessProtocol,
+    SubprocessTransport,
+    TaskGroup,
+    Timeout,
+    TimeoutError,
+    Transport,
+    WriteTransport,
+    _enter_task,
+    _get_running_loop,
+    _leave_task,
+    _register_task,
+    _set_running_loop,
+    _unregister_task,
+    all_tasks,
+    as_completed,
+    create_subprocess_exec,
+    create_subprocess_shell,
+    current_task,
+    ensure_future,
+    gather,
+    get_event_loop,
+    get_event_loop_policy,
+    get_running_loop,
+    iscoroutine,
+    iscoroutinefunction,
+    isfuture,
+    run_coroutine_threadsafe,
+    set_event_loop,
+    set_event_loop_policy,
+    shield,
+    timeout,
+    timeout_at,
+    to_thread,
+    wait,
+    wait_for,
+    wrap_future,
+)
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hoop.names import install, uninstall
+from hoop.installing import install, uninstall
+
+if sys.version_info >= (3, 12):
+    from asyncio import create_eager_task_factory
+if sys.version_info >= (3, 14):
+    from asyncio import (
+        FrameCallGraphEntry,
+        FutureCallGraph,
+        capture_call_graph,
+        format_call_graph,
+        future_add_to_awaited_by,
+        future_discard_from_awaited_by,
+        print_call_graph,
+    )
+elif sys.platform != "win32":
+    from asyncio import (
+        AbstractChildWatcher,
+        AbstractEventLoopPolicy,
+        DefaultEventLoopPolicy,
+        FastChildWatcher,
+        MultiLoopChildWatcher,
+        PidfdChildWatcher,
+        SafeChildWatcher,
+        ThreadedChildWatcher,
+        get_child_watcher,
+        set_child_watcher,
+    )
 
 _T = TypeVar("_T")
 
 __version__ = "0.1.0"
 
-if sys.platform == "linux":
-    from hoop._c import check_compiled
-
-    check_compiled()
-
-    from hoop.files.descriptors import (
-        copy_file_range,
-        fallocate,
-        fdatasync,
-        fstat,
-        fsync,
-        ftruncate,
-        pread,
-        preadv,
-        pwrite,
-        pwritev,
-    )
-    from hoop.files.file import BinaryFile, TextFile
-    from hoop.files.opening import open
-    from hoop.files.path import Path
-    from hoop.files.whole import read_bytes, read_text, write_bytes, write_text
-    from hoop.loop import EventLoop, new_event_loop
-    from hoop.loop.running import create_task, sleep
-    from hoop.scheduling.future import Future
-    from hoop.scheduling.handle import Handle
-    from hoop.scheduling.task import Task
-    from hoop.scheduling.timers import TimerHandle
-    from hoop.streams import (
-        open_connection,
-        open_unix_connection,
-        start_server,
-        start_unix_server,
-    )
-    from hoop.streams.reader import StreamReader
-    from hoop.streams.writer import StreamWriter
-    from hoop.sync.conditions import Barrier, Condition
-    from hoop.sync.locks import BoundedSemaphore, Event, Lock, Semaphore
-    from hoop.sync.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
-else:
+if sys.platform != "linux":
     from asyncio import (
         Barrier,
         BoundedSemaphore,
@@ -111,74 +168,280 @@ else:
     copy_file_range = fallocate = fdatasync = fstat = fsync = ftruncate = _needs_linux
     open = pread = preadv = pwrite = pwritev = _needs_linux
     read_bytes = read_text = write_bytes = write_text = _needs_linux
+else:
+    from hoop._c import check_compiled
 
-if TYPE_CHECKING:
-    from hoop.loop.policy import EventLoopPolicy
+    check_compiled()
 
-__all__ = [
+    from hoop.loop import EventLoop, new_event_loop
+    from hoop.loop.running import create_task, sleep
+    from hoop.scheduling.future import Future
+    from hoop.scheduling.handle import Handle
+    from hoop.scheduling.task import Task
+    from hoop.scheduling.timers import TimerHandle
+
+    if TYPE_CHECKING:
+        # For type checkers. A running program imports these when it first asks for them (see _LATER).
+        from asyncio import subprocess as subprocess
+
+        from hoop import files as files
+        from hoop.files.descriptors import (
+            copy_file_range,
+            fallocate,
+            fdatasync,
+            fstat,
+            fsync,
+            ftruncate,
+            pread,
+            preadv,
+            pwrite,
+            pwritev,
+        )
+        from hoop.files.file import BinaryFile, TextFile
+        from hoop.files.opening import open as open
+        from hoop.files.path import Path as Path
+        from hoop.files.whole import read_bytes, read_text, write_bytes, write_text
+        from hoop.loop.policy import EventLoopPolicy
+        from hoop.streams.opening import (
+            open_connection,
+            open_unix_connection,
+            start_server,
+            start_unix_server,
+        )
+        from hoop.streams.reader import StreamReader
+        from hoop.streams.writer import StreamWriter
+        from hoop.sync.conditions import Barrier, Condition
+        from hoop.sync.locks import BoundedSemaphore, Event, Lock, Semaphore
+        from hoop.sync.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
+
+# The module of each name that is imported when your program first asks for it. A program uses few of them,
+# and they take time to import.
+_LATER = {
+    "Barrier": "hoop.sync.conditions",
+    "BinaryFile": "hoop.files.file",
+    "BoundedSemaphore": "hoop.sync.locks",
+    "Condition": "hoop.sync.conditions",
+    "Event": "hoop.sync.locks",
+    "LifoQueue": "hoop.sync.queues",
+    "Lock": "hoop.sync.locks",
+    "Path": "hoop.files.path",
+    "PriorityQueue": "hoop.sync.queues",
+    "Queue": "hoop.sync.queues",
+    "QueueShutDown": "hoop.sync.queues",
+    "Semaphore": "hoop.sync.locks",
+    "StreamReader": "hoop.streams.reader",
+    "StreamWriter": "hoop.streams.writer",
+    "TextFile": "hoop.files.file",
+    "copy_file_range": "hoop.files.descriptors",
+    "fallocate": "hoop.files.descriptors",
+    "fdatasync": "hoop.files.descriptors",
+    "fstat": "hoop.files.descriptors",
+    "fsync": "hoop.files.descriptors",
+    "ftruncate": "hoop.files.descriptors",
+    "open": "hoop.files.opening",
+    "open_connection": "hoop.streams.opening",
+    "open_unix_connection": "hoop.streams.opening",
+    "pread": "hoop.files.descriptors",
+    "preadv": "hoop.files.descriptors",
+    "pwrite": "hoop.files.descriptors",
+    "pwritev": "hoop.files.descriptors",
+    "read_bytes": "hoop.files.whole",
+    "read_text": "hoop.files.whole",
+    "start_server": "hoop.streams.opening",
+    "start_unix_server": "hoop.streams.opening",
+    "write_bytes": "hoop.files.whole",
+    "write_text": "hoop.files.whole",
+}
+
+# Neither `open` nor `Path`: `from hoop import *` leaves the builtin and pathlib's class alone.
+__all__ = [  # noqa: RUF022
+    "ALL_COMPLETED",
+    "AbstractChildWatcher",
+    "AbstractEventLoop",
+    "AbstractEventLoopPolicy",
+    "AbstractServer",
     "Barrier",
+    "BaseEventLoop",
+    "BaseProtocol",
+    "BaseTransport",
     "BinaryFile",
     "BoundedSemaphore",
+    "BrokenBarrierError",
+    "BufferedProtocol",
+    "CancelledError",
     "Condition",
+    "DatagramProtocol",
+    "DatagramTransport",
+    "DefaultEventLoopPolicy",
     "Event",
     "EventLoop",
     "EventLoopPolicy",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "FastChildWatcher",
+    "FrameCallGraphEntry",
     "Future",
+    "FutureCallGraph",
     "Handle",
+    "IncompleteReadError",
+    "InvalidStateError",
     "LifoQueue",
+    "LimitOverrunError",
     "Lock",
-    "Path",
+    "MultiLoopChildWatcher",
+    "PidfdChildWatcher",
     "PriorityQueue",
+    "Protocol",
     "Queue",
+    "QueueEmpty",
+    "QueueFull",
     "QueueShutDown",
+    "ReadTransport",
     "Runner",
+    "SafeChildWatcher",
+    "SelectorEventLoop",
     "Semaphore",
+    "SendfileNotAvailableError",
+    "Server",
     "StreamReader",
+    "StreamReaderProtocol",
     "StreamWriter",
+    "SubprocessProtocol",
+    "SubprocessTransport",
     "Task",
+    "TaskGroup",
     "TextFile",
+    "ThreadedChildWatcher",
+    "Timeout",
+    "TimeoutError",
     "TimerHandle",
+    "Transport",
+    "WriteTransport",
+    "_enter_task",
+    "_get_running_loop",
+    "_leave_task",
+    "_register_task",
+    "_set_running_loop",
+    "_unregister_task",
+    "all_tasks",
+    "as_completed",
+    "capture_call_graph",
     "copy_file_range",
+    "create_eager_task_factory",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
     "create_task",
+    "current_task",
     "eager_task_factory",
+    "ensure_future",
     "fallocate",
     "fdatasync",
+    "format_call_graph",
     "fstat",
     "fsync",
     "ftruncate",
+    "future_add_to_awaited_by",
+    "future_discard_from_awaited_by",
+    "gather",
+    "get_child_watcher",
+    "get_event_loop",
+    "get_event_loop_policy",
+    "get_running_loop",
     "install",
+    "iscoroutine",
+    "iscoroutinefunction",
+    "isfuture",
     "new_event_loop",
-    "open",
     "open_connection",
     "open_unix_connection",
     "pread",
     "preadv",
+    "print_call_graph",
     "pwrite",
     "pwritev",
     "read_bytes",
     "read_text",
     "run",
+    "run_coroutine_threadsafe",
+    "set_child_watcher",
+    "set_event_loop",
+    "set_event_loop_policy",
+    "shield",
     "sleep",
     "start_server",
     "start_unix_server",
+    "timeout",
+    "timeout_at",
+    "to_thread",
     "uninstall",
+    "wait",
+    "wait_for",
+    "wrap_future",
     "write_bytes",
     "write_text",
 ]
+if sys.version_info < (3, 12):
+    __all__.remove("create_eager_task_factory")
+if sys.version_info < (3, 14):
+    __all__.remove("FrameCallGraphEntry")
+    __all__.remove("FutureCallGraph")
+    __all__.remove("capture_call_graph")
+    __all__.remove("format_call_graph")
+    __all__.remove("future_add_to_awaited_by")
+    __all__.remove("future_discard_from_awaited_by")
+    __all__.remove("print_call_graph")
+if sys.version_info >= (3, 14) or sys.platform == "win32":
+    __all__.remove("AbstractChildWatcher")
+    __all__.remove("AbstractEventLoopPolicy")
+    __all__.remove("DefaultEventLoopPolicy")
+    __all__.remove("FastChildWatcher")
+    __all__.remove("MultiLoopChildWatcher")
+    __all__.remove("PidfdChildWatcher")
+    __all__.remove("SafeChildWatcher")
+    __all__.remove("ThreadedChildWatcher")
+    __all__.remove("get_child_watcher")
+    __all__.remove("set_child_watcher")
+if sys.version_info >= (3, 14):
+    __all__.remove("EventLoopPolicy")  # to look at it gives a DeprecationWarning
+
+if not TYPE_CHECKING:  # which then know a name that does not exist
+
+    def __getattr__(name: str) -> Any:
+        """Import what is imported later. Any other name is one that asyncio has besides those above."""
+        if name == "EventLoopPolicy":
+            value = _event_loop_policy()
+        elif name in ("files", "streams") and sys.platform == "linux":
+            value = importlib.import_module(f"hoop.{name}")
+        elif name in _LATER:
+            value = _public(getattr(importlib.import_module(_LATER[name]), name))
+            globals()[name] = value
+        elif not name.startswith("__") and hasattr(asyncio, name):
+            value = getattr(asyncio, name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__, *_LATER, "EventLoopPolicy", "files", "subprocess"})
 
 
-def __getattr__(name: str) -> Any:
-    if name != "EventLoopPolicy":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if sys.platform == "linux":
-        from hoop.loop.policy import EventLoopPolicy as policy
-    else:
-        from asyncio import DefaultEventLoopPolicy as policy
+def _event_loop_policy() -> Any:
+    """hoop's policy, after asyncio's warning that there will be no policies, from Python 3.14 on."""
+    stock = asyncio.DefaultEventLoopPolicy
+    if sys.platform != "linux":
+        return stock
+    from hoop.loop.policy import EventLoopPolicy as policy
+
     return policy
 
 
-def __dir__() -> list[str]:
-    return [*globals(), "EventLoopPolicy"]
+def _public(value: Any) -> Any:
+    """Let a class or function of one of hoop's modules have `hoop` as its `__module__`."""
+    if getattr(value, "__module__", "").startswith("hoop."):
+        from hoop._c.shown import show_as_public
+
+        show_as_public(value)
+    return value
 
 
 class Runner(asyncio.Runner):  # type: ignore[misc]  # final only to typeshed
@@ -256,8 +519,6 @@ A task that never has to wait then costs no turn of the loop. See asyncio.eager_
 """
 
 if sys.platform == "linux":
-    from hoop._c.shown import show_as_public
-
-    for _public in [globals()[name] for name in __all__ if name in globals()]:
-        if getattr(_public, "__module__", "").startswith("hoop."):
-            show_as_public(_public)
+    for _name in __all__:
+        if _name in globals():
+            _public(globals()[_name])

@@ -1,7 +1,7 @@
 """Puts hoop's classes under asyncio's names, for programs that say `asyncio.Queue()` or `asyncio.sleep(1)`.
 
-Importing hoop changes no name. `install()` does, for the whole process. Call it before other modules take
-the names from asyncio: `from asyncio import Queue` gets the class of that moment.
+Importing hoop changes no name. `hoop.install()` does, for the whole process. Call it before other modules
+take the names from asyncio: `from asyncio import Queue` gets the class of that moment.
 """
 
 from __future__ import annotations
@@ -50,15 +50,8 @@ else:
 _PATCHED = {"create_task": create_task}
 
 
-def install() -> None:
-    """Replace asyncio's queues, locks, streams, `sleep` and `create_task` by hoop's, in the whole process.
-
-    Afterwards `asyncio.Queue` is `hoop.Queue`, and so on. Objects made earlier stay as they are, and a
-    second call does nothing. This does not choose the event loop: use hoop.run() for that.
-
-        hoop.install()
-        hoop.run(main())  # asyncio.Queue() in here makes a hoop.Queue
-    """
+def replace() -> None:
+    """Put hoop's objects under asyncio's names. A second call does nothing."""
     for module, names in REPLACED.items():
         for name in names:
             for place in (module, "asyncio"):
@@ -67,13 +60,8 @@ def install() -> None:
                 setattr(holder, name, _PATCHED.get(name) or _ours(name))
 
 
-def uninstall() -> None:
-    """Undo install(): give asyncio its own names back. Does nothing if install() was not called.
-
-    For example:
-
-        hoop.uninstall()
-    """
+def restore() -> None:
+    """Give asyncio its own names back. Does nothing without replace()."""
     while _originals:
         (place, name), original = _originals.popitem()
         setattr(importlib.import_module(place), name, original)

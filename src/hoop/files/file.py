@@ -452,6 +452,8 @@ class BinaryFile(AsyncFile[bytes]):
             await file.seek(0)
     """
 
+    __module__ = "hoop"
+
     __slots__ = ("_direct",)
 
     def __init__(self, buffer: FileBuffer) -> None:
@@ -604,6 +606,8 @@ class TextFile(AsyncFile[str]):
             async for line in file:
                 print(line, end="")
     """
+
+    __module__ = "hoop"
 
     __slots__ = ("_plain", "_sends_lines", "_text")
 

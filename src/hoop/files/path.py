@@ -40,6 +40,8 @@ class Path(pathlib.PurePosixPath):
             print(path, (await path.stat()).st_size)
     """
 
+    __module__ = "hoop"
+
     __slots__ = ()
 
     async def _do(self, name: str, *args: Any, **kwargs: Any) -> Any:

@@ -54,6 +54,8 @@ else:
                 return
         """
 
+        __module__ = "hoop"
+
 
 @cython.cclass
 class Queue(Primitive):

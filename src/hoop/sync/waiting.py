@@ -36,6 +36,7 @@ from cython.cimports.hoop.scheduling.future import (
     new_future,
 )
 
+from hoop._c.shown import show_as_public
 from hoop.loop.turn import Loop
 
 deque = cython.declare(type, collections.deque)
@@ -210,13 +211,14 @@ def wait_in(c: NativeCoroutine, waiters, future) -> cython.int:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def finish_class(cls, passes_for, coroutine_functions: tuple) -> cython.int:
-    """Give a primitive's class everything besides its body.
+    """Give a public class everything besides its body.
 
     isinstance() takes its objects for asyncio's. iscoroutinefunction() takes its methods for coroutine
     functions, if they are `binding`. inspect.signature() finds the signature of asyncio's class. An `await`
     of the object itself raises Python's usual TypeError.
     """
     PASSES_FOR[cls] = passes_for
+    show_as_public(cls)
     hoop_set_signature(cls, str(inspect.signature(passes_for)).encode())
     for name in coroutine_functions:
         mark_coroutine_function(getattr(cls, name))
