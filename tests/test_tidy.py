@@ -197,6 +197,7 @@ ROOMS = [
     "streams",
     "files",
     "",  # hoop/__init__.py and the modules beside it
+    "children",
     "demo",
 ]
 MODULES_MAX = 12
