@@ -17,21 +17,27 @@ from typing import Any
 
 import hoop
 
-# Package -> the line that makes it use hoop.
+# Package -> the line that makes it use hoop, as in docs/frameworks.md.
 FRAMEWORKS = {
-    "uvicorn": "uvicorn --loop hoop:EventLoop app:app (uvicorn 0.36 or later)",
-    "gunicorn": "a subclass of UvicornWorker with CONFIG_KWARGS = {'loop': 'hoop:EventLoop'}",
-    "hypercorn": "hoop.run(hypercorn.asyncio.serve(app, config))",
-    "granian": "python -m hoop --children -m granian --loop asyncio ...",
-    "aiohttp": "web.run_app(app, loop=hoop.new_event_loop())",
-    "pytest-asyncio": "hoop.install(names=False) in conftest.py",
-    "anyio": "anyio.run(main, backend_options={'loop_factory': hoop.new_event_loop})",
-    "django": "by the server that runs it, such as uvicorn",
-    "ipykernel": "python -m hoop -m ipykernel_launcher in the argv of kernel.json",
-    "distributed": "hoop.install() before the cluster, the worker or the client is made",
-    "arq": "python -m hoop -m arq ...",
+    "uvicorn": "uvicorn app:app --loop hoop:EventLoop",
+    "gunicorn": "gunicorn app:app --worker-class hoop.workers.UvicornWorker",
+    "hypercorn": "hoop.run(serve(app, config))",
+    "granian": 'loops.register("asyncio")(hoop.new_event_loop)',
+    "aiohttp": "web.run_app(make_app(), loop=hoop.new_event_loop())",
+    "django": "uvicorn mysite.asgi:application --loop hoop:EventLoop",
+    "pytest-asyncio": 'pytest_plugins = "hoop.testing"',
+    "anyio": 'anyio.run(main, backend_options={"loop_factory": hoop.new_event_loop})',
+    "ipykernel": "asyncio.set_event_loop_policy(hoop.EventLoopPolicy())",
+    "distributed": "hoop.run(main())",
+    "ray": '"worker_process_setup_hook": use_hoop',
+    "celery": "return hoop.run(fetch(url))",
+    "taskiq": "await run_receiver_task(broker)",
+    "arq": "asyncio.set_event_loop(hoop.new_event_loop())",
+}
+# Packages that choose or change the loop themselves.
+OTHERS = {
+    "uvloop": "hoop.install() in place of uvloop.install(), and hoop.run() of uvloop.run()",
     "nest-asyncio": "not on hoop, whose loop does not run within itself. Use await instead",
-    "uvloop": "hoop.install() for uvloop.install(), and hoop.run() for uvloop.run()",
 }
 VARIABLES = (
     "HOOP_DRIVER",
@@ -116,7 +122,7 @@ def look_at_driver() -> dict[str, Any]:
 def look_at_frameworks() -> list[dict[str, str]]:
     """The frameworks that are installed here, each with its version and its line."""
     found = []
-    for name, line in FRAMEWORKS.items():
+    for name, line in (FRAMEWORKS | OTHERS).items():
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -193,6 +199,10 @@ def lines(report: dict[str, Any]) -> list[str]:
     text.append("" if report["frameworks"] else "no framework that hoop knows is installed here")
     for found in report["frameworks"]:
         text.append(f"{found['name']} {found['version']}\n    {found['use']}")
+    if report["frameworks"]:
+        text.append(
+            "docs/frameworks.md has the place of each line, and the oldest version that takes it"
+        )
     text += ["", "any program\n    python -m hoop program.py, or hoop.install() in its first line"]
     return text
 

@@ -331,7 +331,13 @@ def test_doctor_says_that_a_setting_is_wrong():
     assert "must be 'epoll' or 'uring', not 'foo'" in printed
 
 
+def test_doctor_has_the_lines_of_the_documentation():
+    text = (ROOT / "docs" / "frameworks.md").read_text()
+    assert [line for line in doctor.FRAMEWORKS.values() if line not in text] == []
+
+
 def test_doctor_finds_frameworks(monkeypatch):
+    monkeypatch.setattr(doctor, "OTHERS", {})
     monkeypatch.setattr(doctor, "FRAMEWORKS", {"pytest": "a line", "not-there-at-all": "another"})
     assert doctor.look_at_frameworks() == [
         {"name": "pytest", "version": pytest.__version__, "use": "a line"}
