@@ -27,7 +27,7 @@ FRAMEWORKS = {
     "django": "uvicorn mysite.asgi:application --loop hoop:EventLoop",
     "pytest-asyncio": 'pytest_plugins = "hoop.testing"',
     "anyio": 'anyio.run(main, backend_options={"loop_factory": hoop.new_event_loop})',
-    "ipykernel": "asyncio.set_event_loop_policy(hoop.EventLoopPolicy())",
+    "ipykernel": '"argv": ["python", "-m", "hoop", "--no-names", "-m", "ipykernel_launcher"',
     "distributed": "hoop.run(main())",
     "ray": '"worker_process_setup_hook": use_hoop',
     "celery": "return hoop.run(fetch(url))",

@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,6 +187,32 @@ def test_django(tmp_path, path):
     program = "import answering\n\napplication = answering.make_django()\n"
     (tmp_path / "mysite" / "asgi.py").write_text(program)
     assert served(tmp_path, line, "--uds", "s", path=path) == ON_HOOP
+
+
+def test_django_command(tmp_path):
+    """A management command whose loop is made by async_to_sync."""
+    need("django")
+    assert "`python -m hoop manage.py COMMAND`" in documented.PAGE.read_text()
+    program = """
+        import answering, django
+        from asgiref.sync import async_to_sync
+        from django.conf import settings
+        from django.core import management
+
+        settings.configure()
+        django.setup()
+
+        class Command(management.BaseCommand):
+            def handle(self, **options):
+                async def main():
+                    print(answering.which_loop())
+
+                async_to_sync(main)()
+
+        management.call_command(Command())
+    """
+    (tmp_path / "manage.py").write_text(textwrap.dedent(program))
+    assert python(tmp_path, "-m", "hoop", "manage.py").strip() == ON_HOOP
 
 
 WORKERS = {
