@@ -429,3 +429,9 @@ def test_public_methods_say_what_they_are():
                     and not getattr(value, "__doc__", None)
                 ]
     assert without == []
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest could not tell them apart: it imports each by its name alone."""
+    names = [path.name for path in python_files() if path.name.startswith("test_")]
+    assert {name for name in names if names.count(name) > 1} == set()
