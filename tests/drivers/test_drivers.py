@@ -16,6 +16,8 @@ needs_uring = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 TELL = """
 import asyncio, logging, sys
 logging.basicConfig(level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
+# One line tells of each process in which a hoop loop runs. tests/start is about that one.
+logging.getLogger("hoop").addFilter(lambda record: "event loop runs in" not in record.getMessage())
 import hoop
 
 async def main():

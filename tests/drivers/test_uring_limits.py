@@ -12,6 +12,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up it
 HEAD = """
 import asyncio, encodings.idna, logging, os, resource, signal, socket, sys
 logging.basicConfig(level=logging.INFO, format="%(name)s %(levelname)s %(message)s", stream=sys.stdout)
+# One line tells of each process in which a hoop loop runs. tests/start is about that one.
+logging.getLogger("hoop").addFilter(lambda record: "event loop runs in" not in record.getMessage())
 import hoop
 
 def lock_no_more_than(n_bytes):

@@ -443,7 +443,8 @@ def test_dask(tmp_path):
     shown = "        print(await client.run_on_scheduler(answering.which_loop))\n"
     program = program.replace("        print(await", f"{shown}        print(await", 1)
     (tmp_path / "compute.py").write_text("import answering\n" + program)
-    assert python(tmp_path, "compute.py").split() == [*ON_HOOP.split(), "6"]
+    printed = python(tmp_path, "compute.py").split()
+    assert printed[:3] == [*ON_HOOP.split(), "6"]  # distributed may log more when it ends
 
 
 def test_ray(tmp_path):

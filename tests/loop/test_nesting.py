@@ -100,7 +100,7 @@ loop.close()
 {WORK}
 """
     )
-    refusal = "Can't patch loop of type <class 'hoop.loop.event_loop.EventLoop'>"
+    refusal = "Can't patch loop of type <class 'hoop.EventLoop'>"
     assert printed.splitlines() == [refusal, "one turn"]
 
 
@@ -143,7 +143,7 @@ except ValueError as exc:
 """,
         "-Wignore::ResourceWarning",
     )
-    refusal = "Can't patch loop of type <class 'hoop.loop.event_loop.EventLoop'>"
+    refusal = "Can't patch loop of type <class 'hoop.EventLoop'>"
     assert printed.splitlines() == ["one turn", refusal]
 
 
