@@ -519,6 +519,12 @@ A task that never has to wait then costs no turn of the loop. See asyncio.eager_
 """
 
 if sys.platform == "linux":
+    # Files are imported now, and not when first asked for. By then a tool may have replaced io's methods. The
+    # process may have become a user who cannot read the modules. And a running loop would wait for them.
+    for _name, _module in _LATER.items():
+        if _module.startswith("hoop.files."):
+            globals()[_name] = getattr(importlib.import_module(_module), _name)
+            _public(globals()[_name])
     for _name in __all__:
         if _name in globals():
             _public(globals()[_name])

@@ -511,7 +511,6 @@ def test_permissions_are_the_kernels(python, tmp_path):
     out = python(
         f"""
         import hoop, os
-        hoop.open  # imported while it can be read
         async def main():
             os.setegid(65534); os.seteuid(65534)
             for mode in ("r", "w"):

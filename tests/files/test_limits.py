@@ -318,7 +318,6 @@ def test_a_file_replaced_by_another_user_keeps_what_it_may(python, before, after
         python(
             f"""
             import os, hoop
-            hoop.write_bytes  # imported while it can be read
             async def main():
                 os.setgroups([5000]); os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)
                 await hoop.write_bytes({str(path)!r}, b"new", atomic=True)

@@ -148,3 +148,20 @@ def test_a_tool_that_replaces_ios_methods_does_not_meet_hoops_files(run, tmp_pat
             assert len(await hoop.read_text(path)) == 500
 
     run(main())
+
+
+def test_blockbuster_may_come_before_the_first_file(python):
+    """After `import hoop` alone: what the files need of io was taken from it before blockbuster came."""
+    pytest.importorskip("blockbuster")
+    printed = python(
+        """
+        import hoop
+        from blockbuster import blockbuster_ctx
+        async def main():
+            async with hoop.open("/etc/hostname") as file:
+                print(type(await file.read()).__name__)
+        with blockbuster_ctx():
+            hoop.run(main())
+        """
+    )
+    assert printed == "str\n"

@@ -44,9 +44,7 @@ from hoop.net import names
 from hoop.net.datagram import open_datagram
 from hoop.net.listener import AcceptOp
 from hoop.net.stream import open_stream
-
-if TYPE_CHECKING:
-    from hoop.processes import process
+from hoop.processes import process
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -638,8 +636,6 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         return pipes.WritePipe(self, pipe, protocol, waiter, extra)
 
     async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
-        from hoop.processes import process
-
         return await process.open_process(self, *args, **kwargs)
 
     # ---- names ----
