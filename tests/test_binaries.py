@@ -24,16 +24,18 @@ def test_no_symbol_is_newer_than_the_libc_of_the_wheels():
     """A function of a newer libc would keep the wheel from older systems. Call the kernel instead."""
     assert OURS
     newer = {}
+    seen = 0
     for path in OURS:
         listed = subprocess.run(
             ["objdump", "-T", path], capture_output=True, text=True, check=True
         ).stdout
         found = VERSIONED.findall(listed)
-        assert found, f"objdump lists no symbol of {path.name}"
+        seen += len(found)
         too_new = [name for major, minor, name in found if (int(major), int(minor)) > PROMISED]
         if too_new:
             newer[path.name] = too_new
     assert newer == {}
+    assert seen > len(OURS)  # a small module may call nothing of libc, most call something
 
 
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump, of binutils, is not here")
