@@ -173,6 +173,25 @@ else:
 
     check_compiled()
 
+    # Files are imported now, and not when first asked for. By then a tool may have replaced io's methods. The
+    # process may have become a user who cannot read the modules. And a running loop would wait for them.
+    from hoop import files as files
+    from hoop.files.descriptors import (
+        copy_file_range,
+        fallocate,
+        fdatasync,
+        fstat,
+        fsync,
+        ftruncate,
+        pread,
+        preadv,
+        pwrite,
+        pwritev,
+    )
+    from hoop.files.file import BinaryFile, TextFile
+    from hoop.files.opening import open as open
+    from hoop.files.path import Path as Path
+    from hoop.files.whole import read_bytes, read_text, write_bytes, write_text
     from hoop.loop import EventLoop, new_event_loop
     from hoop.loop.running import create_task, sleep
     from hoop.scheduling.future import Future
@@ -184,23 +203,6 @@ else:
         # For type checkers. A running program imports these when it first asks for them (see _LATER).
         from asyncio import subprocess as subprocess
 
-        from hoop import files as files
-        from hoop.files.descriptors import (
-            copy_file_range,
-            fallocate,
-            fdatasync,
-            fstat,
-            fsync,
-            ftruncate,
-            pread,
-            preadv,
-            pwrite,
-            pwritev,
-        )
-        from hoop.files.file import BinaryFile, TextFile
-        from hoop.files.opening import open as open
-        from hoop.files.path import Path as Path
-        from hoop.files.whole import read_bytes, read_text, write_bytes, write_text
         from hoop.loop.policy import EventLoopPolicy
         from hoop.streams.opening import (
             open_connection,
@@ -218,39 +220,21 @@ else:
 # and they take time to import.
 _LATER = {
     "Barrier": "hoop.sync.conditions",
-    "BinaryFile": "hoop.files.file",
     "BoundedSemaphore": "hoop.sync.locks",
     "Condition": "hoop.sync.conditions",
     "Event": "hoop.sync.locks",
     "LifoQueue": "hoop.sync.queues",
     "Lock": "hoop.sync.locks",
-    "Path": "hoop.files.path",
     "PriorityQueue": "hoop.sync.queues",
     "Queue": "hoop.sync.queues",
     "QueueShutDown": "hoop.sync.queues",
     "Semaphore": "hoop.sync.locks",
     "StreamReader": "hoop.streams.reader",
     "StreamWriter": "hoop.streams.writer",
-    "TextFile": "hoop.files.file",
-    "copy_file_range": "hoop.files.descriptors",
-    "fallocate": "hoop.files.descriptors",
-    "fdatasync": "hoop.files.descriptors",
-    "fstat": "hoop.files.descriptors",
-    "fsync": "hoop.files.descriptors",
-    "ftruncate": "hoop.files.descriptors",
-    "open": "hoop.files.opening",
     "open_connection": "hoop.streams.opening",
     "open_unix_connection": "hoop.streams.opening",
-    "pread": "hoop.files.descriptors",
-    "preadv": "hoop.files.descriptors",
-    "pwrite": "hoop.files.descriptors",
-    "pwritev": "hoop.files.descriptors",
-    "read_bytes": "hoop.files.whole",
-    "read_text": "hoop.files.whole",
     "start_server": "hoop.streams.opening",
     "start_unix_server": "hoop.streams.opening",
-    "write_bytes": "hoop.files.whole",
-    "write_text": "hoop.files.whole",
 }
 
 # Neither `open` nor `Path`: `from hoop import *` leaves the builtin and pathlib's class alone.
@@ -410,8 +394,8 @@ if not TYPE_CHECKING:  # which then know a name that does not exist
         """Import what is imported later. Any other name is one that asyncio has besides those above."""
         if name == "EventLoopPolicy":
             value = _event_loop_policy()
-        elif name in ("files", "streams") and sys.platform == "linux":
-            value = importlib.import_module(f"hoop.{name}")
+        elif name == "streams" and sys.platform == "linux":
+            value = importlib.import_module("hoop.streams")
         elif name in _LATER:
             value = _public(getattr(importlib.import_module(_LATER[name]), name))
             globals()[name] = value
@@ -422,7 +406,7 @@ if not TYPE_CHECKING:  # which then know a name that does not exist
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__, *_LATER, "EventLoopPolicy", "files", "subprocess"})
+        return sorted({*globals(), *__all__, *_LATER, "EventLoopPolicy", "subprocess"})
 
 
 def _event_loop_policy() -> Any:
@@ -519,12 +503,6 @@ A task that never has to wait then costs no turn of the loop. See asyncio.eager_
 """
 
 if sys.platform == "linux":
-    # Files are imported now, and not when first asked for. By then a tool may have replaced io's methods. The
-    # process may have become a user who cannot read the modules. And a running loop would wait for them.
-    for _name, _module in _LATER.items():
-        if _module.startswith("hoop.files."):
-            globals()[_name] = getattr(importlib.import_module(_module), _name)
-            _public(globals()[_name])
-    for _name in __all__:
+    for _name in (*__all__, "Path", "open"):
         if _name in globals():
             _public(globals()[_name])
