@@ -92,8 +92,3 @@ def tell_running(driver: str) -> None:
     if _has_run_in != process:
         _has_run_in = process
         logger.info("hoop's event loop runs in process %d, with the driver %s", process, driver)
-
-
-def has_run() -> bool:
-    """Whether a hoop loop has run in this process."""
-    return _has_run_in == os.getpid()
