@@ -17,6 +17,9 @@ from typing import Any
 
 import hoop
 
+if sys.platform == "linux":
+    from hoop.drivers import capabilities
+
 # Package -> the line that makes it use hoop, as in docs/frameworks.md.
 FRAMEWORKS = {
     "uvicorn": "uvicorn app:app --loop hoop:EventLoop",
@@ -46,16 +49,6 @@ VARIABLES = (
     "HOOP_INSTALL",
     "HOOP_URING_WITHOUT",
 )
-SYSCTL = "/proc/sys/kernel/io_uring_disabled"
-
-
-def read(path: str) -> str | None:
-    """The text of a file below /proc, without spaces around it; None if there is no such file."""
-    try:
-        with open(path) as file:
-            return file.read().strip()
-    except OSError:
-        return None
 
 
 def limit(which: int) -> list[int | str]:
@@ -68,15 +61,18 @@ def limit(which: int) -> list[int | str]:
 
 def seccomp() -> str:
     """Whether a filter decides which system calls this process may make, as in most containers."""
-    status = read("/proc/self/status") or ""
     modes = {"0": "no filter", "1": "strict", "2": "a filter"}
-    found = [line.split()[1] for line in status.splitlines() if line.startswith("Seccomp:")]
+    try:
+        with open("/proc/self/status") as status:
+            found = [line.split()[1] for line in status if line.startswith("Seccomp:")]
+    except OSError:
+        found = []
     return modes.get(found[0], found[0]) if found else "unknown"
 
 
 def explain_refusal(reason: str) -> str:
     """Say what refuses io_uring and what to do about it, from the kernel's answer and its settings."""
-    disabled = read(SYSCTL)
+    disabled = capabilities.io_uring_disabled()
     if disabled in ("1", "2"):
         who = "only members of a group" if disabled == "1" else "nobody"
         return f"the sysctl kernel.io_uring_disabled={disabled} lets {who} use it; 0 lets all"
@@ -93,8 +89,6 @@ def explain_refusal(reason: str) -> str:
 
 def look_at_driver() -> dict[str, Any]:
     """The driver of a new loop, by making one, and the reason if it is not io_uring."""
-    from hoop.drivers import capabilities
-
     found: dict[str, Any] = {"asked for": os.environ.get("HOOP_DRIVER") or None}
     try:
         loop = hoop.new_event_loop()
@@ -155,7 +149,7 @@ def examine() -> dict[str, Any]:
         report["system"]["processors usable"] = len(os.sched_getaffinity(0))
         report["driver"] = look_at_driver()
         report["seccomp"] = seccomp()
-        report["io_uring_disabled"] = read(SYSCTL)
+        report["io_uring_disabled"] = capabilities.io_uring_disabled()
         report["limits"] = {
             "nofile": limit(resource.RLIMIT_NOFILE),
             "memlock": limit(resource.RLIMIT_MEMLOCK),

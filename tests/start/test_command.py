@@ -322,7 +322,7 @@ def test_doctor_says_why_it_is_not_io_uring(how, reason, advice):
 )
 def test_doctor_explains_each_refusal(tmp_path, monkeypatch, disabled, reason, advice):
     (tmp_path / "disabled").write_text(disabled + "\n")
-    monkeypatch.setattr(doctor, "SYSCTL", str(tmp_path / "disabled"))
+    monkeypatch.setattr(capabilities, "SYSCTL", str(tmp_path / "disabled"))
     assert advice in doctor.explain_refusal(reason)
 
 

@@ -84,6 +84,15 @@ def why_not() -> str | None:
     return refusal()
 
 
+def io_uring_disabled() -> str | None:
+    """Return the value of the sysctl kernel.io_uring_disabled; None if this kernel has none."""
+    try:
+        with open(SYSCTL) as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
 def list_capabilities() -> dict[str, bool]:
     """Return the optional features by name, and whether the kernel has each."""
     refusal()
@@ -119,12 +128,8 @@ def _try_everything() -> cython.int:
 
 def _hint(error: int) -> str:
     """Guess why the kernel refused a ring, for the message to the user."""
-    try:
-        with open(SYSCTL) as file:
-            disabled = file.read().strip()
-    except OSError:
-        return ""
-    return f" (kernel.io_uring_disabled is {disabled})" if disabled != "0" else ""
+    disabled = io_uring_disabled()
+    return "" if disabled in (None, "0") else f" (kernel.io_uring_disabled is {disabled})"
 
 
 @cython.cfunc
