@@ -117,6 +117,14 @@ def served(folder: Path, line: str, *options: str, path: str = "/") -> str:
         return ask(folder / "s", log, path)
 
 
+def served_by(folder: Path, name: str, address: str, unix: str) -> str:
+    """Start a documented program on a Unix socket instead, ask it for its loop, and end it."""
+    program = (folder / name).read_text()
+    (folder / name).write_text(program.replace(address, unix))
+    with running(folder, name) as log:
+        return ask(folder / "s", log)
+
+
 # ---- servers ---------------------------------------------------------------------------------------
 
 
@@ -142,10 +150,7 @@ def test_uvicorn_in_a_program(tmp_path):
     need("uvicorn")
     documented.write("uvicorn", tmp_path)
     (tmp_path / "app.py").write_text(ASGI)
-    program = (tmp_path / "serve.py").read_text()
-    (tmp_path / "serve.py").write_text(program.replace("loop=", "uds='s', loop="))
-    with running(tmp_path, "serve.py") as log:
-        assert ask(tmp_path / "s", log) == ON_HOOP
+    assert served_by(tmp_path, "serve.py", "loop=", "uds='s', loop=") == ON_HOOP
 
 
 def test_uvicorn_awaited(tmp_path):
@@ -243,42 +248,30 @@ def test_hypercorn(tmp_path):
     need("hypercorn")
     documented.write("hypercorn", tmp_path)
     (tmp_path / "app.py").write_text(ASGI)
-    program = (tmp_path / "serve.py").read_text()
-    (tmp_path / "serve.py").write_text(program.replace("127.0.0.1:8000", "unix:s"))
-    with running(tmp_path, "serve.py") as log:
-        assert ask(tmp_path / "s", log) == ON_HOOP
+    assert served_by(tmp_path, "serve.py", "127.0.0.1:8000", "unix:s") == ON_HOOP
 
 
 def test_granian(tmp_path):
     need("granian")
     documented.write("granian", tmp_path)
     (tmp_path / "app.py").write_text(ASGI)
-    program = (tmp_path / "serve.py").read_text()
-    program = program.replace("workers=2", "workers=2, uds=__import__('pathlib').Path('s')")
-    (tmp_path / "serve.py").write_text(program)
-    with running(tmp_path, "serve.py") as log:
-        assert ask(tmp_path / "s", log) == ON_HOOP
+    uds = "workers=2, uds=__import__('pathlib').Path('s')"
+    assert served_by(tmp_path, "serve.py", "workers=2", uds) == ON_HOOP
 
 
 def test_granian_embedded(tmp_path):
     need("granian")
     documented.write("granian", tmp_path)
     (tmp_path / "app.py").write_text(ASGI)
-    program = (tmp_path / "embedded.py").read_text()
-    program = program.replace("(app, ", "(app, uds=__import__('pathlib').Path('s'), ")
-    (tmp_path / "embedded.py").write_text(program)
-    with running(tmp_path, "embedded.py") as log:
-        assert ask(tmp_path / "s", log) == ON_HOOP
+    uds = "(app, uds=__import__('pathlib').Path('s'), "
+    assert served_by(tmp_path, "embedded.py", "(app, ", uds) == ON_HOOP
 
 
 def test_aiohttp(tmp_path):
     need("aiohttp")
     documented.write("aiohttp", tmp_path)
     (tmp_path / "views.py").write_text("from answering import make_app\n")
-    program = (tmp_path / "serve.py").read_text()
-    (tmp_path / "serve.py").write_text(program.replace("loop=", "path='s', loop="))
-    with running(tmp_path, "serve.py") as log:
-        assert ask(tmp_path / "s", log) == ON_HOOP
+    assert served_by(tmp_path, "serve.py", "loop=", "path='s', loop=") == ON_HOOP
 
 
 # ---- test frameworks -------------------------------------------------------------------------------
