@@ -129,7 +129,9 @@ def _try_everything() -> cython.int:
 def _hint(error: int) -> str:
     """Guess why the kernel refused a ring, for the message to the user."""
     disabled = io_uring_disabled()
-    return "" if disabled in (None, "0") else f" (kernel.io_uring_disabled is {disabled})"
+    if disabled is None or disabled == "0":
+        return ""
+    return f" (kernel.io_uring_disabled is {disabled})"
 
 
 @cython.cfunc
