@@ -77,6 +77,13 @@ class Driver:
         """Whether this is the copy in a forked child."""
         return self.generation != forks
 
+    def statistics(self) -> dict:
+        """Return numbers that tell how the driver is doing. A driver adds its own to these.
+
+        armed       operations that it watches for now
+        """
+        return {"armed": 0}
+
     # ---- spinning ----
 
     @cython.cfunc

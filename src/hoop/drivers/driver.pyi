@@ -1,2 +1,3 @@
 class Driver:
     name: str
+    def statistics(self) -> dict[str, int]: ...

@@ -38,6 +38,7 @@ from cython.cimports.hoop._c.linux import (
     hoop_eventfd_write,
     hoop_replace,
 )
+from cython.cimports.hoop._c.observe import hoop_tell
 from cython.cimports.hoop._c.python import (
     Py_DECREF,
     PyErr_CheckSignals,
@@ -101,6 +102,14 @@ class EpollDriver(Driver):
     def fileno(self):
         """Return the epoll descriptor, or -1 when closed."""
         return self.epfd
+
+    def statistics(self) -> dict:
+        fd: cython.int
+        armed: cython.int = 0
+        for fd in range(self.n_slots):
+            armed += self.slots[fd].reader is not cython.NULL
+            armed += self.slots[fd].writer is not cython.NULL
+        return {"armed": armed}
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -261,11 +270,15 @@ class EpollDriver(Driver):
                 spin_ns = self.begin_wait(timeout_ns)
             if spin_ns:
                 with cython.nogil:
+                    hoop_tell(cython.address(self.in_wait), 1)
                     n = hoop_epoll_spin(epfd, events, BATCH, spin_ns)
+                    hoop_tell(cython.address(self.in_wait), 0)
             else:
                 self.waits += 1
                 with cython.nogil:
+                    hoop_tell(cython.address(self.in_wait), 1)
                     n = hoop_epoll_wait(epfd, events, BATCH, timeout_ns)
+                    hoop_tell(cython.address(self.in_wait), 0)
             if self.spin_ns:
                 self.end_wait(n, spin_ns, timeout_ns)
         if n < 0:

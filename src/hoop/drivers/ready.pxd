@@ -8,6 +8,7 @@ cdef class Runnable:
     cdef bint is_receiver
     # True if it delivers one datagram of several that were received together.
     cdef bint is_delivery
+    cdef readonly long long since       # the ring's `stamp` when it was last pushed; of a waiting task, when it began
     cdef int run(self) except -1
     cdef object calls(self)
 
@@ -17,12 +18,15 @@ cdef class ReadyRing:
     cdef unsigned long head, tail, mask
     # The stretch of the ring that recent receive callbacks have pushed without a gap: from, and up to.
     cdef unsigned long woken_from, woken_to
+    # The time of the last visit to the driver: nanoseconds of CLOCK_MONOTONIC. 0 before the first.
+    cdef readonly long long stamp
     cdef int grow_ring(self) except -1
     cdef int drop_ready(self) except -1
     cdef inline int push(self, Runnable r) except -1:
         if self.tail - self.head > self.mask:
             self.grow_ring()
         Py_INCREF(<Ref>r)
+        r.since = self.stamp
         self.ring[self.tail & self.mask] = <Ref>r
         self.tail += 1
         return 0

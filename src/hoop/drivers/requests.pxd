@@ -29,6 +29,7 @@ cdef class Requests(Driver):
     cdef uint32_t n_queued, queue_size
     cdef unsigned long in_kernel    # how many requests were submitted and have not ended
     cdef unsigned long sends        # how many of those are sends: see is_send()
+    cdef unsigned long ring_full, buffers_used_up   # how often: see UringDriver.statistics()
     cdef bint calls_written         # the kernel will complete some of the written requests at once
 
     # The `user_data` of a place's request.

@@ -127,6 +127,7 @@ class Requests(Driver):
         """Return an empty entry of the submission ring."""
         entry: cython.pointer[hoop_sqe] = hoop_ring_next(cython.address(self.ring.raw))
         if entry is cython.NULL:
+            self.ring_full += 1
             self.enter_now()  # the kernel takes the entries that were written
             entry = hoop_ring_next(cython.address(self.ring.raw))
             if entry is cython.NULL:

@@ -25,6 +25,7 @@ import errno
 
 import cython
 from cython.cimports.hoop._c.linux import hoop_eventfd_write, hoop_now_ns
+from cython.cimports.hoop._c.observe import hoop_tell
 from cython.cimports.hoop._c.python import (
     Py_INCREF,
     hoop_swap_clear,
@@ -104,6 +105,26 @@ class UringDriver(Requests):
     def fileno(self):
         """The ring's descriptor, or -1 while there is none."""
         return self.ring.raw.fd
+
+    def statistics(self) -> dict:
+        """See Driver.statistics().
+
+        in_kernel       requests that the kernel works on
+        ring_full       how often there was no room for another
+        buffers_used_up how often the kernel had no buffer
+        """
+        index: uint32_t
+        armed: cython.ulong = 0
+        for index in range(1, self.n_places):
+            armed += self.places[index].op is not cython.NULL
+        if self.nested is not None:
+            armed += self.nested.epoll.statistics()["armed"]
+        return {
+            "armed": armed,
+            "in_kernel": self.in_kernel,
+            "ring_full": self.ring_full,
+            "buffers_used_up": self.buffers_used_up,
+        }
 
     def capabilities(self):
         """Whether this driver makes use of each capability, by name."""
@@ -321,11 +342,15 @@ class UringDriver(Requests):
             result = hoop_ring_enter(ring, 0, 0)
         elif spin_ns:
             with cython.nogil:
+                hoop_tell(cython.address(self.in_wait), 1)
                 result = hoop_ring_spin(ring, spin_ns)
+                hoop_tell(cython.address(self.in_wait), 0)
         else:
             self.waits += 1
             with cython.nogil:
+                hoop_tell(cython.address(self.in_wait), 1)
                 result = hoop_ring_enter(ring, 1, timeout_ns)
+                hoop_tell(cython.address(self.in_wait), 0)
         self.calls_written = False
         self.pending = self.n_queued != 0 or hoop_ring_unsubmitted(ring) != 0
         self.check(result)
@@ -396,6 +421,7 @@ class UringDriver(Requests):
             self.sends -= is_send(op)
         if result == -ENOBUFS and op.interest == RECEIVE:
             wants_turn = False  # the pool was empty for a moment: it is asked for again
+            self.buffers_used_up += 1
         elif op.delivers and (result == -EINVAL or result == -EOPNOTSUPP or result == -ENOTSOCK):
             self.places[index].only_poll = True
             wants_turn = False

@@ -26,7 +26,8 @@ cdef class Loop(LoopCalls):
     cdef int sleep(self) except -1
     cdef inline bint worth_a_look(self) noexcept:
         if self.driver.announces:
-            return self.driver.pending or self.driver.bell[0] != 0
+            # A look without news takes no system call, and notes the time: see LoopBase.stamp.
+            return self.driver.pending or self.driver.bell[0] != 0 or self.unpolled >= LOOK_AFTER
         if self.unpolled >= LOOK_AFTER:
             return True
         if self.turns < self.look_at and self.turns & 3:
@@ -35,6 +36,7 @@ cdef class Loop(LoopCalls):
         return self.tail - self.head != 1 or not (<Runnable>self.ring[self.head & self.mask]).is_delivery
     cdef int look(self) except -1
     cdef int send_held(self) except -1
+    cdef long long visit(self) noexcept
     cdef int plan_look(self, bint news) noexcept
     cdef int queue_due_timers(self) except -1
     cdef int run_ready(self) except -1

@@ -147,10 +147,13 @@ class Loop(LoopCalls):
         if self.head != self.tail or self.stopping:
             return 0
         self.asleep = timeout_ns != 0
+        began: cython.longlong = self.visit()
         try:
             self.driver.poll(self, timeout_ns)
         finally:
             self.asleep = False
+            self.stamp = hoop_now_ns()
+            self.idle_ns += self.stamp - began
         self.unpolled = 0
         self.look_at = 0  # even if only a timer ended it
         self.plan_look(self.tail != tail)
@@ -166,6 +169,7 @@ class Loop(LoopCalls):
         tail: cython.ulong = self.tail
         if self.driver.announces or self.stopping:
             self.unpolled = 0
+            self.visit()
             return self.driver.poll(self, 0)
         if self.unpolled < LOOK_AFTER and self.turns < self.look_at:
             tick = hoop_tick()
@@ -173,8 +177,18 @@ class Loop(LoopCalls):
                 return 0
             self.tick = tick
         self.unpolled = 0
+        self.visit()
         self.driver.poll(self, 0)
         return self.plan_look(self.tail != tail)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def visit(self) -> cython.longlong:
+        """The driver is about to be asked. Note the time, and how long no event could be seen."""
+        now: cython.longlong = hoop_now_ns()
+        self.visits.add(now - self.stamp)
+        self.stamp = now
+        return now
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -212,6 +226,7 @@ class Loop(LoopCalls):
             else:
                 self.push(handle)
                 late = now - handle.deadline
+                self.timer_lag.add(cython.cast(cython.longlong, late * 1e9))
                 if late > self.lag_max:
                     self.lag_max = late
         return 0
@@ -389,6 +404,7 @@ class Loop(LoopCalls):
         if driver.spin_ns:
             driver.may_spin = hoop_processors() > 1
         self.see_class()
+        self.stamp = hoop_now_ns()
         self.unpolled = LOOK_AFTER  # the first turn asks the driver, whatever waits
         return 0
 

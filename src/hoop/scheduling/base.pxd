@@ -4,6 +4,7 @@ from hoop.drivers.driver cimport Driver
 from hoop.drivers.ready cimport ReadyRing, Runnable
 from hoop.scheduling.handle cimport Handle
 from hoop.drivers.op cimport Op
+from hoop.scheduling.histogram cimport Histogram
 from hoop.scheduling.timers cimport Timers
 
 # The part of the event loop that futures, tasks and transports use.
@@ -51,6 +52,14 @@ cdef class LoopBase(ReadyRing):
     # Counters for counters(). They are never reset.
     cdef readonly unsigned long turns, callbacks, ready_max
     cdef readonly double lag_max        # seconds by which the latest timer was late
+    # More of them, for statistics(). Times are nanoseconds.
+    cdef readonly Histogram visits      # from one visit to the driver to the next, without the sleep
+    cdef readonly Histogram timer_lag   # by how much timers were late
+    cdef readonly long long idle_ns     # asleep in the driver
+    cdef readonly long long born        # when the loop was made
+    cdef unsigned long tasks_made, tasks_ended, tasks_failed, tasks_cancelled
+    cdef unsigned long long bytes_in, bytes_out     # of all connections
+    cdef unsigned long accepted, refused
     # Whether to measure how long each task keeps the loop busy.
     cdef public bint measuring
     # For debug mode: when the current call of user code began, the longest call, and the function called.

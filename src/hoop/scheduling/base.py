@@ -42,6 +42,7 @@ from cython.cimports.hoop._c.uring import OP_SEND
 from cython.cimports.hoop.drivers.op import Op
 from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
 from cython.cimports.hoop.scheduling.handle import Handle, new_handle
+from cython.cimports.hoop.scheduling.histogram import Histogram
 from cython.cimports.hoop.scheduling.timers import Timers
 
 # Python 3.14 keeps the current task in the thread's state. This function changes it.
@@ -79,6 +80,9 @@ class LoopBase(ReadyRing):
         self.transports = {}
         self.current_tasks = _current_tasks
         self.wake_context = contextvars.Context()
+        self.visits = Histogram()
+        self.timer_lag = Histogram()
+        self.born = hoop_now_ns()
 
     def __dealloc__(self):
         PyMem_Free(self.scratch)
@@ -279,6 +283,39 @@ class LoopBase(ReadyRing):
             "lag_max": self.lag_max,
             "timers": len(self.timers),
             "transports": len(self.transports),
+        }
+
+    def statistics(self) -> dict:
+        """Return what the loop counts beside counters(), since it was made. For tools that observe it.
+
+            visits, timer_lag   Histograms: times between two visits to the driver, and lateness of timers
+            idle_ns, stamp      nanoseconds asleep in the driver, and the time of the last visit to it
+            born                when the loop was made; both times are those of time.monotonic_ns()
+            tasks               how many were made; ended; of those, failed; and were cancelled
+            bytes_in, bytes_out by connections and datagrams
+            accepted, refused   connections taken from the kernel; and those that could not be served
+            driver              numbers of the driver: see Driver.statistics()
+
+        A *visit* is a chance for an event to be seen. So the time between two is what an event may have to
+        wait. A busy loop on io_uring reads no clock at most visits, but one for 256 callbacks at least.
+        """
+        return {
+            "visits": self.visits,
+            "timer_lag": self.timer_lag,
+            "idle_ns": self.idle_ns,
+            "stamp": self.stamp,
+            "born": self.born,
+            "tasks": {
+                "made": self.tasks_made,
+                "ended": self.tasks_ended,
+                "failed": self.tasks_failed,
+                "cancelled": self.tasks_cancelled,
+            },
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "accepted": self.accepted,
+            "refused": self.refused,
+            "driver": {} if self.driver is None else self.driver.statistics(),
         }
 
 

@@ -66,6 +66,7 @@ from cython.cimports.hoop._c.python import (
 )
 from cython.cimports.hoop.scheduling.base import LoopBase
 from cython.cimports.hoop.scheduling.future import (
+    CANCELLED,
     FINISHED,
     PENDING,
     Future,
@@ -91,6 +92,7 @@ UNCANCEL_CLEARS = cython.declare(cython.bint, sys.version_info >= (3, 13))
 ASYNCIO_FOLDER = os.path.dirname(asyncio.__file__)
 
 tasks_made = cython.declare(cython.ulong, 0)
+tasks_linked = cython.declare(cython.ulong, 0)
 
 
 @cython.cclass
@@ -100,6 +102,10 @@ class Task(Future):
     Awaiting the task gives the coroutine's result or raises its exception. `polls` counts the steps so far.
     While the loop's `measuring` is on, `busy_ns` has the nanoseconds spent in steps. `created_at` then has
     the file and line where the task was made.
+
+    `born` is when the task was made, and `since` when it began to wait or to be ready. Both are nanoseconds
+    of time.monotonic_ns(), rounded down to the loop's last visit to its driver. `serial` is a number of its
+    own.
 
         task = hoop.create_task(fetch(url))
         task.cancel()
@@ -193,6 +199,7 @@ class Task(Future):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def link(self) -> cython.int:
+        global tasks_linked
         loop: LoopBase = self.loop
         self.next_task = loop.first_task
         self.previous_task = cython.NULL
@@ -200,6 +207,10 @@ class Task(Future):
             cython.cast(Task, loop.first_task).previous_task = ref(self)
         loop.first_task = own(self)
         self.listed = True
+        tasks_linked += 1
+        self.serial = tasks_linked
+        self.born = self.since = loop.stamp
+        loop.tasks_made += 1
         return 0
 
     @cython.cfunc
@@ -376,6 +387,8 @@ class Task(Future):
         o.add_done_callback(self._wakeup, context=context)
         self.drop_waited()  # if that called back at once, we wait for something else already
         self.fut_waiter = own(o)
+        if self.loop is not None:
+            self.since = self.loop.stamp
         if self.must_cancel:
             if o.cancel(msg=self.cancel_message):
                 self.must_cancel = False
@@ -462,6 +475,11 @@ class Task(Future):
     @cython.exceptval(-1, check=False)
     def finished(self) -> cython.int:
         if self.listed:
+            self.loop.tasks_ended += 1
+            if self.state == CANCELLED:
+                self.loop.tasks_cancelled += 1
+            elif self.error is not None:
+                self.loop.tasks_failed += 1
             self.unlink()
         return 0
 
@@ -620,6 +638,7 @@ def _wait_for(task: Task | None, o: Ref) -> cython.int:
         return task.wait_for_foreign(f)
     f.blocking = False
     task.fut_waiter = o
+    task.since = task.loop.stamp
     if f.state != PENDING:
         task.loop.push(task)
     elif f.waiter is None and f.callbacks is None:

@@ -1,0 +1,6 @@
+# The C that makes a running program observable. Functions raise nothing.
+cdef extern from "observe.h" nogil:
+    enum:
+        HOOP_BUCKETS
+    int hoop_bucket(long long ns) noexcept              # the bucket of a histogram that counts this time
+    void hoop_tell(int *word, int value) noexcept       # set a word that another thread reads without the GIL

@@ -1,0 +1,185 @@
+"""The numbers that loops, drivers and tasks keep at all times, for tools that observe a program."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+import pytest
+
+from hoop.scheduling.histogram import Histogram
+
+
+def turn(loop) -> None:
+    """Let the loop take one turn."""
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def test_statistics_of_a_new_loop(loop):
+    found = loop.statistics()
+    assert set(found) == {
+        "visits", "timer_lag", "idle_ns", "stamp", "born", "tasks", "bytes_in", "bytes_out",
+        "accepted", "refused", "driver",
+    }  # fmt: skip
+    assert found["tasks"] == {"made": 0, "ended": 0, "failed": 0, "cancelled": 0}
+    assert found["visits"].count == found["timer_lag"].count == found["idle_ns"] == 0
+    assert 0 <= time.monotonic_ns() - found["born"] < 60e9
+    assert set(found["driver"].values()) == {0}
+
+
+def test_the_bounds_of_a_histogram_rise():
+    bounds = Histogram.bounds()
+    assert bounds[:6] == [1, 2, 3, 4, 5, 6]
+    assert bounds == sorted(set(bounds))
+    assert bounds[-1] == 2.0**63
+    assert max(b / a for a, b in itertools.pairwise(bounds[4:])) == 1.25
+
+
+def test_an_empty_histogram():
+    empty = Histogram()
+    assert (empty.count, empty.total_ns, empty.max_ns, empty.quantile(0.5)) == (0, 0, 0, 0.0)
+    assert set(empty.counts()) == {0}
+    assert repr(empty) == "<Histogram of 0 times, the longest 0.000000 s>"
+
+
+def test_what_blocks_the_loop_is_a_long_visit(loop):
+    turn(loop)
+    before = loop.visits.count
+    loop.call_soon(time.sleep, 0.02)
+    loop.call_later(0.03, loop.stop)
+    loop.run_forever()
+    visits = loop.visits
+    assert visits.count > before
+    assert sum(visits.counts()) == visits.count
+    assert visits.max_ns >= 20e6
+    assert visits.quantile(1) == visits.max_ns * 1e-9
+    assert visits.quantile(0) <= visits.quantile(0.5) <= visits.quantile(1)
+    assert visits.total_ns >= visits.max_ns
+
+
+def test_sleep_is_idle_and_no_visit(loop):
+    loop.call_later(0.05, loop.stop)
+    loop.run_forever()
+    assert 0.04e9 < loop.idle_ns <= time.monotonic_ns() - loop.born
+    assert loop.visits.max_ns < 0.05e9 or loop.visits.total_ns < 10e9
+
+
+def test_time_between_two_runs_is_no_visit(loop):
+    turn(loop)
+    time.sleep(0.05)
+    before = loop.visits.total_ns
+    turn(loop)
+    assert loop.visits.total_ns - before < 50e6
+
+
+def test_a_busy_loop_notes_the_time(loop):
+    """Also on io_uring, where it need not ask the driver."""
+    turn(loop)
+    began, count = loop.stamp, 0
+
+    def again():
+        nonlocal count
+        count += 1
+        loop.call_soon(again if count < 1000 else loop.stop)
+
+    before = loop.visits.count
+    loop.call_soon(again)
+    loop.run_forever()
+    assert loop.stamp > began
+    assert loop.visits.count - before >= 4 * 1000 // 256
+
+
+def test_timers_that_are_late(loop):
+    loop.call_at(loop.time() - 3, int)
+    loop.call_at(loop.time() - 1, int)
+    turn(loop)
+    lag = loop.timer_lag
+    assert lag.count == 2
+    assert 3e9 <= lag.max_ns < 13e9
+    assert 3.75 > lag.quantile(1) >= 3 or lag.max_ns >= 3.75e9
+
+
+def test_tasks_are_counted_by_how_they_end(loop, run):
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        async def ends():
+            return 1
+
+        async def fails():
+            raise ValueError
+
+        made = [loop.create_task(c()) for c in (ends, ends, fails)]
+        cancelled = loop.create_task(asyncio.sleep(100))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.wait([*made, cancelled])
+        assert made[2].exception()
+        tasks = loop.statistics()["tasks"]
+        assert tasks == {"made": 5, "ended": 4, "failed": 1, "cancelled": 1}
+        serials = [task.serial for task in (*made, cancelled)]
+        assert serials == sorted(set(serials))
+
+    run(main())
+
+
+def test_when_a_task_was_made_and_since_when_it_waits(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        began = time.monotonic_ns()
+        await asyncio.sleep(0.01)  # the loop visits its driver
+        gate = loop.create_future()
+
+        async def waits():
+            await gate
+
+        task = loop.create_task(waits())
+        assert began < task.born == task.since == loop.stamp <= time.monotonic_ns()
+        await asyncio.sleep(0.01)
+        waiting_since = task.since
+        assert task.born <= waiting_since < loop.stamp
+        await asyncio.sleep(0.01)
+        assert task.since == waiting_since  # it waits still
+        gate.set_result(None)
+        assert task.since == loop.stamp > waiting_since  # it is ready
+        await task
+
+    run(main())
+
+
+def test_the_driver_counts_what_it_watches(loop, driver):
+    import socket
+
+    a, b = socket.socketpair()
+    with a, b:
+        loop.add_reader(a, int)
+        turn(loop)
+        watching = loop.statistics()["driver"]["armed"]
+        loop.add_reader(b, int)
+        assert loop.statistics()["driver"]["armed"] == watching + 1
+        loop.remove_reader(a)
+        loop.remove_reader(b)
+        turn(loop)
+    names = (
+        {"armed"} if driver == "epoll" else {"armed", "in_kernel", "ring_full", "buffers_used_up"}
+    )
+    assert set(loop.statistics()["driver"]) == names
+
+
+@pytest.mark.parametrize("task_count", [100])
+def test_the_numbers_of_a_task_are_new_for_a_new_task(run, task_count):
+    """The memory of an ended task serves the next one."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        seen = set()
+        for _ in range(task_count):
+            task = loop.create_task(asyncio.sleep(0))
+            assert task.born == loop.stamp
+            await task
+            seen.add(task.serial)
+        assert len(seen) == task_count
+
+    run(main())
