@@ -10,6 +10,17 @@ from typing import Any
 from world import Boom, World
 
 
+def quietly(world: World, where: str) -> None:
+    """Act and raise nothing: a task whose step ends here is never resumed, on asyncio's loops too.
+
+    For example, a task that yields what it may not is shown in the error, and its callbacks with it.
+    """
+    try:
+        world.act(where)
+    except BaseException:
+        pass
+
+
 class Actor:
     """Something that acts when it is compared, hashed, shown or dropped."""
 
@@ -30,8 +41,11 @@ class Actor:
         return id(self) < id(other)
 
     def __repr__(self) -> str:
-        self.world.act("__repr__")
-        self.world.may_raise()
+        if asyncio.current_task(self.world.loop) is None:
+            self.world.act("__repr__")
+            self.world.may_raise()
+        else:
+            quietly(self.world, "__repr__")
         return "<Actor>"
 
     def __del__(self) -> None:
@@ -272,13 +286,6 @@ class HFuture:
         self.callbacks: list[Any] = []
         world.cleanups.append(self.wake)
 
-    def quietly(self, where: str) -> None:
-        """Act and raise nothing: a task whose step ends here is never resumed, on asyncio's loops too."""
-        try:
-            self.world.act(where)
-        except BaseException:
-            pass
-
     def wake(self) -> None:
         """Call whom nobody has called: who waits for us cannot be cancelled."""
         for callback, context in self.callbacks:
@@ -286,16 +293,16 @@ class HFuture:
 
     @property
     def _asyncio_future_blocking(self) -> bool:
-        self.quietly("_asyncio_future_blocking")
+        quietly(self.world, "_asyncio_future_blocking")
         return self._blocking
 
     @_asyncio_future_blocking.setter
     def _asyncio_future_blocking(self, value: bool) -> None:
-        self.quietly("_asyncio_future_blocking")
+        quietly(self.world, "_asyncio_future_blocking")
         self._blocking = value
 
     def get_loop(self) -> Any:
-        self.quietly("get_loop")
+        quietly(self.world, "get_loop")
         return self._loop
 
     def add_done_callback(self, callback: Any, *, context: Any = None) -> None:
@@ -306,11 +313,11 @@ class HFuture:
             self.world.loop.call_soon(callback, self, context=context)
 
     def cancel(self, msg: Any = None) -> bool:
-        self.quietly("cancel")
+        quietly(self.world, "cancel")
         return self.world.chance(0.5)
 
     def result(self) -> Any:
-        self.quietly("result")
+        quietly(self.world, "result")
         self.world.may_raise()
 
     def done(self) -> bool:
