@@ -101,6 +101,16 @@ def test_timers_that_are_late(loop):
     assert 3.75 > lag.quantile(1) >= 3 or lag.max_ns >= 3.75e9
 
 
+@pytest.mark.parametrize("when", [-1e300, float("-inf")])
+def test_a_timer_of_long_ago(loop, when):
+    """No number of nanoseconds can say how late it is."""
+    for _ in range(3):
+        loop.call_at(when, int)
+    turn(loop)
+    assert loop.timer_lag.max_ns == 3600e9
+    assert loop.timer_lag.total_ns == 3 * 3600e9
+
+
 def test_tasks_are_counted_by_how_they_end(loop, run):
     async def main():
         loop = asyncio.get_running_loop()

@@ -55,6 +55,7 @@ from cython.cimports.hoop.scheduling.timers import TimerHandle
 # asyncio's own: a timer is due this many seconds early, and no wait is longer than a day.
 CLOCK_RESOLUTION = cython.declare(cython.double, 1e-9)
 LONGEST_WAIT = cython.declare(cython.double, 24 * 3600.0)
+LONGEST_LAG = cython.declare(cython.double, 3600.0)  # a timer that was later counts as late by this
 
 
 @cython.cclass
@@ -226,7 +227,7 @@ class Loop(LoopCalls):
             else:
                 self.push(handle)
                 late = now - handle.deadline
-                self.timer_lag.add(cython.cast(cython.longlong, late * 1e9))
+                self.timer_lag.add(cython.cast(cython.longlong, min(late, LONGEST_LAG) * 1e9))
                 if late > self.lag_max:
                     self.lag_max = late
         return 0
