@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import time
 
 import pytest
 
+import hoop
 from hoop.scheduling.histogram import Histogram
 
 
@@ -160,8 +162,6 @@ def test_when_a_task_was_made_and_since_when_it_waits(run):
 
 
 def test_the_driver_counts_what_it_watches(loop, driver):
-    import socket
-
     a, b = socket.socketpair()
     with a, b:
         loop.add_reader(a, int)
@@ -191,5 +191,171 @@ def test_the_numbers_of_a_task_are_new_for_a_new_task(run, task_count):
             await task
             seen.add(task.serial)
         assert len(seen) == task_count
+
+    run(main())
+
+
+# ---- connections -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_bytes_of_connections(run, size):
+    """Each way in and out: small and large, by protocol and by buffered protocol."""
+
+    class Reads(asyncio.Protocol):
+        left = size
+
+        def __init__(self, done):
+            self.done = done
+
+        def data_received(self, data):
+            self.left -= len(data)
+            if not self.left:
+                self.done.set_result(None)
+
+    class Buffers(Reads, asyncio.BufferedProtocol):
+        buffer = bytearray(1000)
+
+        def get_buffer(self, hint):
+            return self.buffer
+
+        def buffer_updated(self, n):
+            self.data_received(bytes(n))
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        for kind in (Reads, Buffers):
+            a, b = socket.socketpair()
+            done = loop.create_future()
+            before = loop.statistics()
+            writer, _ = await loop.connect_accepted_socket(asyncio.Protocol, a)
+            reader, _ = await loop.connect_accepted_socket(lambda: kind(done), b)  # noqa: B023
+            born = reader._statistics()["born"]
+            writer.write(bytes(size // 2))
+            writer.write(bytes(size - size // 2))
+            await done
+            sent, received = writer._statistics(), reader._statistics()
+            assert (sent["bytes_in"], received["bytes_out"]) == (0, 0)
+            assert received["bytes_in"] == size
+            assert (received["kind"], received["closing"]) == ("unix", False)
+            assert received["active"] >= born > 0
+            while sent["bytes_out"] < size:  # on io_uring the last completion may come later
+                await asyncio.sleep(0)
+                sent = writer._statistics()
+            assert sent["bytes_out"] == size
+            writer.close()
+            reader.close()
+            after = loop.statistics()
+            assert after["bytes_in"] - before["bytes_in"] == size
+            assert after["bytes_out"] - before["bytes_out"] == size
+
+    run(main())
+
+
+def test_bytes_of_datagrams(run):
+    class Reads(asyncio.DatagramProtocol):
+        def __init__(self, done):
+            self.done = done
+
+        def datagram_received(self, data, address):
+            if not self.done.done():
+                self.done.set_result(None)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        reader, _ = await loop.create_datagram_endpoint(
+            lambda: Reads(done), local_addr=("127.0.0.1", 0)
+        )
+        at = reader.get_extra_info("sockname")
+        writer, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=at)
+        writer.sendto(bytes(70))
+        await done
+        assert reader._statistics()["bytes_in"] == writer._statistics()["bytes_out"] == 70
+        assert writer._statistics()["kind"] == "udp"
+        assert writer._statistics()["peer"] == at
+        writer.close()
+        reader.close()
+        await asyncio.sleep(0.01)
+
+    run(main())
+
+
+def test_accepted_and_refused(run, logged):
+    async def main():
+        loop = asyncio.get_running_loop()
+        made = []
+
+        def factory():
+            made.append(1)
+            if len(made) == 2:
+                raise ValueError("no room")
+            return asyncio.Protocol()
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        at = server.sockets[0].getsockname()
+        for _ in range(3):
+            transport, _ = await loop.create_connection(asyncio.Protocol, *at)
+            transport.close()
+        while len(made) < 3:
+            await asyncio.sleep(0.001)
+        found = loop.statistics()
+        assert (found["accepted"], found["refused"]) == (3, 1)
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+    assert "Error on transport creation" in logged.text
+
+
+def test_operations_tell_what_they_are(run):
+    """While a protocol is called, the loop runs the operation that received."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        found = loop.create_future()
+
+        class Asks(asyncio.Protocol):
+            def data_received(self, data):
+                found.set_result(loop.current_runnable.about())
+
+        server = await loop.create_server(Asks, "127.0.0.1", 0)
+        at = server.sockets[0].getsockname()
+        transport, _ = await loop.create_connection(asyncio.Protocol, *at)
+        transport.write(b"x")
+        kind, fd, peer = await found
+        assert (kind, peer) == ("RecvOp", transport.get_extra_info("sockname"))
+        assert fd >= 0
+        transport.close()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+# ---- coroutines in C -------------------------------------------------------------------------------
+
+
+def test_a_coroutine_tells_whose_it_is(run):
+    async def main():
+        lock = hoop.Lock()
+        await lock.acquire()
+        waits = lock.acquire()
+        assert waits.owner is lock
+        assert waits.awaits is None
+        task = asyncio.get_running_loop().create_task(waits)
+        await asyncio.sleep(0)
+        assert waits.awaits is task._fut_waiter is not None
+        lock.release()
+        await task
+        assert waits.awaits is None
+
+        now = asyncio.get_running_loop().time()
+        sleeps = hoop.sleep(50)
+        task = asyncio.get_running_loop().create_task(sleeps)
+        await asyncio.sleep(0)
+        assert now + 50 <= sleeps.owner.when() < now + 60
+        task.cancel()
+        await asyncio.wait([task])
 
     run(main())

@@ -5,7 +5,6 @@ cdef class Driver:
     cdef unsigned long generation       # the number of forks when it was made: see inherited()
     cdef bint inherited(self) noexcept
     cdef unsigned long waits, wakes     # how often poll() slept; how often wake() was called
-    cdef int in_wait                    # 1 in a call that blocks, without the GIL: for other threads to read
     # Whether `pending` and `bell` tell all there is to know. Then a look costs the loop a memory read.
     cdef bint announces
     cdef bint pending                   # something was not submitted to the kernel, or not taken from it

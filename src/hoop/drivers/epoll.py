@@ -55,7 +55,7 @@ from cython.cimports.hoop._c.python import (
 from cython.cimports.hoop.drivers.driver import Driver
 from cython.cimports.hoop.drivers.errors import raise_errno
 from cython.cimports.hoop.drivers.op import ARMED, CALL, READABLE, WRITABLE, Op
-from cython.cimports.hoop.drivers.ready import ReadyRing
+from cython.cimports.hoop.drivers.ready import AWAKE, IN_KERNEL, WANTS_GIL, ReadyRing
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memset
 
@@ -270,15 +270,16 @@ class EpollDriver(Driver):
                 spin_ns = self.begin_wait(timeout_ns)
             if spin_ns:
                 with cython.nogil:
-                    hoop_tell(cython.address(self.in_wait), 1)
+                    hoop_tell(cython.address(ready.in_wait), IN_KERNEL)
                     n = hoop_epoll_spin(epfd, events, BATCH, spin_ns)
-                    hoop_tell(cython.address(self.in_wait), 0)
+                    hoop_tell(cython.address(ready.in_wait), WANTS_GIL)
             else:
                 self.waits += 1
                 with cython.nogil:
-                    hoop_tell(cython.address(self.in_wait), 1)
+                    hoop_tell(cython.address(ready.in_wait), IN_KERNEL)
                     n = hoop_epoll_wait(epfd, events, BATCH, timeout_ns)
-                    hoop_tell(cython.address(self.in_wait), 0)
+                    hoop_tell(cython.address(ready.in_wait), WANTS_GIL)
+            ready.in_wait = AWAKE
             if self.spin_ns:
                 self.end_wait(n, spin_ns, timeout_ns)
         if n < 0:

@@ -35,6 +35,7 @@ cdef class Op(Runnable):
     cdef bint complete(self, int result, char *data) except -1
     # The loop runs the op: the descriptor is ready, or the call is done.
     cdef int on_ready(self) except -1
+    cdef object peer(self)                                          # the address at the other end, or None
     # The driver dropped the op because its number now belongs to another file.
     cdef int evicted(self) except -1
     # Send what must leave before the loop sleeps (only for ops on the loop's dirty list).

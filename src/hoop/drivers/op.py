@@ -110,6 +110,14 @@ class Op(Runnable):
         raise NotImplementedError(type(self).__name__)
 
     @cython.cfunc
+    def peer(self) -> object:
+        return None
+
+    def about(self):
+        """Return what this is, its descriptor (-1 if there is none), and the peer's address or None."""
+        return type(self).__name__, self.fd, self.peer()
+
+    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def evicted(self) -> cython.int:
         return 0

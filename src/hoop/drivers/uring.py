@@ -64,7 +64,7 @@ from cython.cimports.hoop.drivers.op import (
     CallOp,
     Op,
 )
-from cython.cimports.hoop.drivers.ready import ReadyRing
+from cython.cimports.hoop.drivers.ready import AWAKE, IN_KERNEL, WANTS_GIL, ReadyRing
 from cython.cimports.hoop.drivers.requests import CANCEL, WAKE, Requests, is_send
 from cython.cimports.hoop.drivers.ring import Ring
 from cython.cimports.libc.stdint import uint32_t
@@ -342,15 +342,16 @@ class UringDriver(Requests):
             result = hoop_ring_enter(ring, 0, 0)
         elif spin_ns:
             with cython.nogil:
-                hoop_tell(cython.address(self.in_wait), 1)
+                hoop_tell(cython.address(ready.in_wait), IN_KERNEL)
                 result = hoop_ring_spin(ring, spin_ns)
-                hoop_tell(cython.address(self.in_wait), 0)
+                hoop_tell(cython.address(ready.in_wait), WANTS_GIL)
         else:
             self.waits += 1
             with cython.nogil:
-                hoop_tell(cython.address(self.in_wait), 1)
+                hoop_tell(cython.address(ready.in_wait), IN_KERNEL)
                 result = hoop_ring_enter(ring, 1, timeout_ns)
-                hoop_tell(cython.address(self.in_wait), 0)
+                hoop_tell(cython.address(ready.in_wait), WANTS_GIL)
+        ready.in_wait = AWAKE
         self.calls_written = False
         self.pending = self.n_queued != 0 or hoop_ring_unsubmitted(ring) != 0
         self.check(result)

@@ -143,6 +143,7 @@ class DatagramTransport(DatagramSender):
             raise MemoryError
         self.set_protocol(protocol)
         loop.transports[fd] = self
+        self.born = self.active = loop.stamp
         return 0
 
     def __del__(self):
@@ -268,6 +269,7 @@ class DatagramTransport(DatagramSender):
                 self.tell("error_received", (os_error(n),))
             return 0
         for i in range(n):
+            self.count_in(self.loop, hoop_received_bytes(box, i))
             self.inbox.append(
                 PyBytes_FromStringAndSize(hoop_received(box, i), hoop_received_bytes(box, i))
             )
@@ -298,6 +300,7 @@ class DatagramTransport(DatagramSender):
         except BaseException as exc:
             return self.fail(exc, "Fatal read error on datagram transport")
         if not self.lost:  # a socket of another class may have called abort()
+            self.count_in(self.loop, len(data))
             self.inbox.append(data)
             self.inbox.append(address)
         return 0

@@ -1,4 +1,5 @@
 from hoop.scheduling.attributes cimport Attributed
+from hoop.scheduling.base cimport LoopBase
 from hoop._c.linux cimport hoop_address
 
 cdef class Endpoint(Attributed):
@@ -10,6 +11,17 @@ cdef class Endpoint(Attributed):
     cdef object socket_view             # asyncio's TransportSocket on `sock`
     cdef hoop_address local, peer       # for AF_INET and AF_INET6; other families keep them in `extra`
     cdef object extra                   # a dict, or None
+    # For tools that observe: the loop's stamp when it was made, and when it last sent or received.
+    cdef long long born, active
+    cdef unsigned long long bytes_in, bytes_out
+    cdef inline void count_in(self, LoopBase loop, Py_ssize_t n) noexcept:
+        self.bytes_in += n
+        self.active = loop.stamp
+        loop.bytes_in += n
+    cdef inline void count_out(self, LoopBase loop, Py_ssize_t n) noexcept:
+        self.bytes_out += n
+        self.active = loop.stamp
+        loop.bytes_out += n
     cdef int own(self, int fd, object sock, object extra) except -1
     cdef int disown(self) except -1
     cdef object python_socket(self)
@@ -30,3 +42,5 @@ cdef class Layer(Attributed):
     cdef int on_early_bytes(self, char *data, Py_ssize_t n) except -1
     cdef int on_lost(self) except -1
     cdef int flush_waiting(self) except -1
+
+cdef str kind_of(int family, int kind)

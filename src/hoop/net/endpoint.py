@@ -32,6 +32,8 @@ from cython.cimports.hoop._c.linux import (
 from cython.cimports.hoop._c.python import Py_REFCNT, Ref
 from cython.cimports.hoop.scheduling.attributes import Attributed
 
+AF_UNIX = cython.declare(cython.int, socket.AF_UNIX)
+SOCK_DGRAM = cython.declare(cython.int, socket.SOCK_DGRAM)
 _get_extra_info = cython.declare(object, asyncio.BaseTransport.get_extra_info)
 
 
@@ -158,6 +160,23 @@ class Endpoint(Attributed):
             method = bind(method, self, self.__class__)
         return method(name) if default is None else method(name, default)
 
+    def _statistics(self):
+        """Return what is known of the connection, for tools that observe it. Runs no code of yours.
+
+        The kind is "tcp", "udp", "unix" or "other". `born` and `active` are the loop's stamps when the
+        connection was made, and when it last sent or received.
+        """
+        return {
+            "fd": self.fd,
+            "kind": kind_of(self.family, self.kind),
+            "local": self.known("sockname", None),
+            "peer": self.known("peername", None),
+            "born": self.born,
+            "active": self.active,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+        }
+
     def _is_accepted(self):
         """Whether a server accepted this connection."""
         return False
@@ -178,6 +197,16 @@ class Endpoint(Attributed):
             if name not in self.extra:
                 self.extra[name] = self.known(name, None)
         return self.extra
+
+
+@cython.cfunc
+def kind_of(family: cython.int, kind: cython.int) -> str:
+    """The kind of a socket, in a word."""
+    if family == AF_UNIX:
+        return "unix"
+    if family != AF_INET and family != AF_INET6:
+        return "other"
+    return "udp" if kind == SOCK_DGRAM else "tcp"
 
 
 @cython.cclass

@@ -8,6 +8,7 @@ cdef class AcceptOp(Op):
     cdef object sock                # the listening socket; its Server owns it
     cdef object protocol_factory
     cdef readonly object server
+    cdef readonly unsigned long accepted, refused   # connections, and those that could not be served
     cdef object context             # copied for each connection
     cdef object on_socket           # if not None, called with each accepted Python socket and its addresses
     cdef unsigned int burst         # how many connections to accept in one turn

@@ -115,6 +115,8 @@ class AcceptOp(Op):
             if fd < 0:
                 self.burst = 1
                 return self.failed(fd)
+            self.accepted += 1
+            self.loop.accepted += 1
             self.connected(fd, cython.address(peer))
             if self.phase != ARMED:
                 return 0  # the protocol has stopped the server
@@ -127,6 +129,8 @@ class AcceptOp(Op):
         exc = os_error(error)
         if exc.errno in NO_CONNECTION:
             return 0
+        self.refused += 1
+        self.loop.refused += 1
         if exc.errno in OUT_OF_RESOURCES:
             return self.out_of_resources(exc)
         raise exc
@@ -164,6 +168,8 @@ class AcceptOp(Op):
         except BaseException as exc:
             if owned:
                 hoop_close(fd)
+            self.refused += 1
+            self.loop.refused += 1
             self.loop.call_exception_handler(
                 {
                     "message": "Error on transport creation for incoming connection",

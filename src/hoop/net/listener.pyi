@@ -12,6 +12,10 @@ from hoop.scheduling.coroutine import Method
 class AcceptOp(Op):
     @property
     def server(self) -> Any: ...
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
     def __init__(
         self,
         loop: LoopBase,

@@ -274,6 +274,7 @@ class Outbox(Endpoint):
         gone: cython.Py_ssize_t = 0
         left: cython.Py_ssize_t
         self.buffered -= n
+        self.count_out(self.loop, n)
         left = PyBytes_GET_SIZE(self.head) - self.head_offset
         if n < left:
             self.head_offset += n

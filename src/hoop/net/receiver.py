@@ -68,6 +68,8 @@ class RecvOp(Inbox):
     @cython.exceptval(-1, check=False)
     def complete(self, result: cython.int, data: cython.p_char) -> cython.bint:
         receiver: Receiver = self.receiver
+        if result > 0 and self.delivers and receiver is not None:
+            receiver.count_in(receiver.loop, result)
         if result > 0 and self.phase == ARMED and self.delivers and self.first is None:
             if receiver is not None and receiver.takes_early(data, result):
                 self.by_hand = result >= BULK_BYTES
@@ -96,6 +98,11 @@ class RecvOp(Inbox):
             receiver.on_readable()
         loop.woken_to = loop.tail
         return 0
+
+    @cython.cfunc
+    def peer(self) -> object:
+        receiver: Receiver = self.receiver
+        return None if receiver is None else receiver.known("peername", None)
 
     @cython.cfunc
     def calls(self) -> object:
@@ -174,6 +181,7 @@ class Receiver(Outbox):
             self.recv_op.by_hand = False
         if n <= 0:
             return self.received_nothing(n)
+        self.count_in(self.loop, n)
         self.floods = n == SCRATCH_BYTES
         self.unanswered = True
         if layer is not None and layer.on_bytes(scratch, n) == TAKEN:
@@ -193,6 +201,7 @@ class Receiver(Outbox):
             if n <= 0:
                 return self.received_nothing(n)
             data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), n)
+        self.count_in(self.loop, n)
         return self.deliver(self.data_received, data, "data_received")
 
     @cython.cfunc
@@ -281,6 +290,7 @@ class Receiver(Outbox):
             self.recv_op.by_hand = False
         PyBuffer_Release(cython.address(view))
         if n > 0:
+            self.count_in(self.loop, n)
             return self.deliver(self.buffer_updated, n, "buffer_updated")
         return self.received_nothing(n)
 
@@ -391,6 +401,7 @@ class Receiver(Outbox):
         data = PyBytes_FromStringAndSize(cython.NULL, SCRATCH_BYTES)
         n = hoop_recv(self.fd, PyBytes_AS_STRING(data), SCRATCH_BYTES)
         if n > 0:
+            self.count_in(self.loop, n)
             self.unanswered = True
             if self.layer is not layer or layer.on_bytes(PyBytes_AS_STRING(data), n) != TAKEN:
                 op.put_back(data[:n])

@@ -102,6 +102,7 @@ class DatagramSender(Letters):
         if not self.lent or not self.was_closed():
             n = hoop_send_batch(self.fd, cython.address(letter), 1)
         if n > 0:
+            self.count_out(self.loop, letter.length)
             return 0
         if n != -EAGAIN and n != -EINTR:
             self.protocol.error_received(os_error(n))
@@ -136,6 +137,7 @@ class DatagramSender(Letters):
     def flush(self) -> cython.int:
         """Send what is queued, as far as the kernel takes it; wait for the rest."""
         letters: hoop_letter[HOOP_DATAGRAMS]
+        i: cython.int
         n: cython.int
         if self.lent and self.was_closed():  # asyncio's socket says so to each
             while self.outbox:
@@ -149,6 +151,8 @@ class DatagramSender(Letters):
                 n = hoop_send_batch(self.fd, letters, n)
                 if n < 0 and n != -EAGAIN and n != -EINTR:
                     return self.refused(os_error(n))
+                for i in range(n):
+                    self.count_out(self.loop, letters[i].length)
                 if n > 0:
                     self.forget(n)
             else:
@@ -183,6 +187,7 @@ class DatagramSender(Letters):
         except BaseException as exc:
             self.fail(exc, "Fatal write error on datagram transport")
             return 0
+        self.count_out(self.loop, PyBytes_GET_SIZE(data))
         return 1
 
     @cython.cfunc

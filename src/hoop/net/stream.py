@@ -46,7 +46,7 @@ from cython.cimports.hoop.drivers.op import (
     WRITABLE,
     CallOp,
 )
-from cython.cimports.hoop.net.endpoint import Layer
+from cython.cimports.hoop.net.endpoint import Endpoint, Layer
 from cython.cimports.hoop.net.habit import Habit
 from cython.cimports.hoop.net.outbox import WAITS_MAX, as_bytes
 from cython.cimports.hoop.net.receiver import Receiver, RecvOp
@@ -102,6 +102,7 @@ class SendOp(CallOp):
             or stream.empty_waiter is not None
         ):
             return True
+        stream.count_out(stream.loop, result)
         stream.drop_chunks()  # all of it was sent, and nobody waits for that
         return False
 
@@ -112,6 +113,11 @@ class SendOp(CallOp):
         if stream is None:
             return 0
         return stream.on_sent(self.result) if self.interest == CALL else stream.on_writable()
+
+    @cython.cfunc
+    def peer(self) -> object:
+        stream: StreamTransport = self.stream
+        return None if stream is None else stream.known("peername", None)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -158,6 +164,7 @@ class StreamTransport(Receiver):
                 server._attach()
             self.server = server
         loop.transports[fd] = self
+        self.born = self.active = loop.stamp
         return 0
 
     def __del__(self):
@@ -299,11 +306,13 @@ class StreamTransport(Receiver):
         self.loop.look_at = 0
         sent = hoop_send(self.fd, PyBytes_AS_STRING(chunk), n)
         if sent == n:
+            self.count_out(self.loop, n)
             return 0
         if sent < 0:
             if sent != -EAGAIN and sent != -EINTR:
                 return self.send_failed(sent)
             sent = 0
+        self.count_out(self.loop, sent)
         self.head = chunk
         self.head_offset = sent
         self.buffered = n - sent
@@ -651,6 +660,17 @@ class StreamTransport(Receiver):
 
     def _release_later(self):
         self.release()
+
+    def _statistics(self):
+        """See Endpoint._statistics(). Adds the numbers and states of a connection."""
+        found = Endpoint._statistics(self)
+        found["buffered"] = self.buffered
+        found["reading_paused"] = self.reading_paused
+        found["writing_paused"] = self.writing_paused
+        found["closing"] = self.closing
+        found["protocol"] = self.protocol
+        found["server"] = self.server
+        return found
 
     # ---- asking ----
 

@@ -196,6 +196,13 @@ class NativeCoroutine:
     def cr_origin(self):
         return None
 
+    @property
+    def awaits(self):
+        """The awaitable that it drives, or else the future that it waits for; None if there is neither."""
+        if self.phase != SUSPENDED:
+            return None
+        return self.future if self.inner is None else self.inner
+
     def __repr__(self):
         return f"<coroutine object {self.title()} at {id(self):#x}>"
 
