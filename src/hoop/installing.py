@@ -30,8 +30,12 @@ class LoopSwitch:
         if sys.version_info >= (3, 13):  # there it is the name of the system's usual loop
             asyncio.EventLoop = EventLoop  # type: ignore[attr-defined]
         self._run_forever = base_events.BaseEventLoop.run_forever
-        self._telling = _tell_of_another(self._run_forever)
+        self._run = asyncio.Runner.run
+        told = Told()
+        self._telling = _tell_of_another(self._run_forever, told)
         base_events.BaseEventLoop.run_forever = self._telling  # type: ignore[method-assign]
+        self._telling_runner = _tell_of_a_runners(self._run, told)
+        asyncio.Runner.run = self._telling_runner  # type: ignore[method-assign]
 
     def undo(self) -> None:
         """Put back what was there, except where your code has put something else meanwhile."""
@@ -41,28 +45,53 @@ class LoopSwitch:
             asyncio.EventLoop = self._event_loop_before  # type: ignore[attr-defined]
         if base_events.BaseEventLoop.run_forever is self._telling:
             base_events.BaseEventLoop.run_forever = self._run_forever  # type: ignore[method-assign]
+        if asyncio.Runner.run is self._telling_runner:
+            asyncio.Runner.run = self._run  # type: ignore[method-assign]
 
 
 _switch: LoopSwitch | None = None
 
 
-def _tell_of_another(run_forever: Any) -> Any:
-    """asyncio's run_forever(), which hoop's loop does not use. The first call says that a loop is another."""
-    told = False
+class Told:
+    """Tells the log once that the program runs another loop."""
 
-    @functools.wraps(run_forever)
-    def run_and_tell(self: asyncio.AbstractEventLoop) -> None:
-        nonlocal told
-        if not told:
-            told = True
-            cls = type(self)
+    def __init__(self) -> None:
+        self._told = False
+
+    def once(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._told:
+            self._told = True
+            cls = type(loop)
             logger.warning(
                 "hoop is installed, but your program runs another loop: it has made a %s.%s itself. "
                 "Give it hoop.EventLoop instead. `hoop doctor` has the line for your framework.",
                 cls.__module__,
                 cls.__qualname__,
             )
+
+
+def _tell_of_another(run_forever: Any, told: Told) -> Any:
+    """asyncio's run_forever(), which hoop's loop does not use. The first call says that a loop is another."""
+
+    @functools.wraps(run_forever)
+    def run_and_tell(self: asyncio.AbstractEventLoop) -> None:
+        told.once(self)
         run_forever(self)
+
+    return run_and_tell
+
+
+def _tell_of_a_runners(run: Any, told: Told) -> Any:
+    """asyncio.Runner.run(), which says that the runner's loop is another. uvloop's is no BaseEventLoop."""
+    from hoop.loop.event_loop import EventLoop
+
+    @functools.wraps(run)
+    def run_and_tell(self: asyncio.Runner, *args: Any, **kwargs: Any) -> Any:
+        if asyncio._get_running_loop() is None:  # or run() refuses to run
+            loop = self.get_loop()
+            if not isinstance(loop, EventLoop):
+                told.once(loop)
+        return run(self, *args, **kwargs)
 
     return run_and_tell
 
@@ -71,8 +100,8 @@ def install(*, loop: bool = True, names: bool = True) -> None:
     """Let programs that say `asyncio` run on hoop, in the whole process. Call it before they start.
 
     With `loop`, asyncio.run(), asyncio.Runner, asyncio.new_event_loop() and the event loop policy make
-    hoop's loop. If your program makes asyncio's loop by its class nevertheless, a warning in the log `hoop`
-    says so.
+    hoop's loop. If your program makes another loop nevertheless, asyncio's or uvloop's, a warning in the log
+    `hoop` says so.
 
     With `names`, `asyncio.Queue` is `hoop.Queue`, and so on with locks, streams, `sleep` and `create_task`.
     Objects made earlier stay as they are, and so does what `from asyncio import Queue` took before.

@@ -24,6 +24,7 @@ def state() -> dict[str, object]:
     found |= {f"asyncio.{name}": getattr(asyncio, name) for _, name in PLACES}
     found["policy"] = asyncio.events._event_loop_policy
     found["run_forever"] = asyncio.base_events.BaseEventLoop.run_forever
+    found["Runner.run"] = asyncio.Runner.run
     found["EventLoop"] = getattr(asyncio, "EventLoop", None)
     return found
 
@@ -198,6 +199,38 @@ def test_another_loop_is_told_once(undone, told):
     assert len(warned) == 1
     assert "_UnixSelectorEventLoop" in warned[0]
     assert "hoop.EventLoop" in warned[0]
+
+
+def test_a_loop_that_is_not_asyncio_s_is_told(python):
+    """uvicorn takes uvloop if that is installed, whose loop is not of asyncio's classes."""
+    pytest.importorskip("uvloop")
+    code = """
+        import asyncio, logging, sys
+        logging.basicConfig(stream=sys.stdout, format="%(name)s %(levelname)s %(message)s")
+        import hoop, uvloop
+        hoop.install()
+        for _ in range(2):
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(asyncio.sleep(0))
+        """
+    warned = [line for line in python(code).splitlines() if "another loop" in line]
+    assert len(warned) == 1
+    assert warned[0].startswith("hoop WARNING ")
+    assert "it has made a uvloop.Loop itself" in warned[0]
+
+
+def test_a_runner_within_a_running_loop_is_refused_as_before(undone, told):
+    async def main():
+        coro = running()
+        try:
+            asyncio.Runner(loop_factory=asyncio.SelectorEventLoop).run(coro)
+        finally:
+            coro.close()
+
+    hoop.install()
+    with pytest.raises(RuntimeError, match=r"cannot be called from a running event loop"):
+        asyncio.run(main())
+    assert [text for level, text in told if level == logging.WARNING] == []
 
 
 def test_hoop_s_own_loop_is_no_other(undone, told, new_loop):
