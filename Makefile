@@ -61,11 +61,12 @@ test-frameworks: $(ENV)/.built $(ENV)/.with-test $(ENV)/.with-frameworks ## each
 bench: $(ENV)/.built $(ENV)/.with-bench $(ENV)/.with-rivals ## compare with others and bare C (BENCH=soak, BENCH=track: see benchmarks/)
 	$(RUN) benchmarks/$(BENCH).py $(ARGS)
 
-lint: $(ENV)/.built $(ENV)/.with-demo $(ENV)/.with-lint ## ruff, mypy on the package and on the core, stubtest, the files of .github
+lint: $(ENV)/.built $(ENV)/.with-demo $(ENV)/.with-lint ## ruff, mypy on the package and on the core, pyright on examples/, stubtest, the files of .github
 	@status=0; check() { echo "$$*"; "$$@" || status=1; }; \
 	check $(ENV)/bin/ruff check --output-format=concise .; \
 	check $(ENV)/bin/ruff format --check --output-format=concise .; \
 	check $(RUN) -m mypy; \
+	check $(ENV)/bin/basedpyright --pythonpath $(RUN); \
 	check $(RUN) tools/check_core.py; \
 	check env MYPYPATH=typings:src $(RUN) -m mypy.stubtest hoop --concise \
 		--ignore-disjoint-bases --allowlist tests/typing/stubtest-allowlist.txt; \

@@ -116,7 +116,8 @@ _T = TypeVar("_T")
 
 __version__ = "0.1.0"
 
-if sys.platform != "linux":
+# Type checkers see hoop's own names on every system.
+if not TYPE_CHECKING and sys.platform != "linux":
     from asyncio import (
         Barrier,
         BoundedSemaphore,
