@@ -185,6 +185,7 @@ def test_attributes_agree(module):
 # The rooms, innermost first. A module imports from its own room and from those before it.
 ROOMS = [
     "_c",
+    "insight",
     "drivers",
     "scheduling",
     "processes",
@@ -196,6 +197,7 @@ ROOMS = [
     "sync",
     "streams",
     "files",
+    "observe",
     "",  # hoop/__init__.py and the modules beside it
     "children",
     "demo",

@@ -29,8 +29,14 @@ pp_char: TypeAlias = Any
 
 NULL: Any
 compiled: builtins.bool
-nogil: AbstractContextManager[None]
+nogil: _Nogil
 gil: AbstractContextManager[None]
+
+class _Nogil(AbstractContextManager[None]):
+    """For `with`, and as a decorator."""
+
+    def __call__(self, function: _T) -> _T: ...
+    def __exit__(self, *exc: object) -> None: ...
 
 class pointer(Generic[_T]):
     """A C pointer. An attribute of it is an attribute of what it points to."""

@@ -41,9 +41,11 @@ from cython.cimports.hoop._c.python import (
     traverseproc,
     visitproc,
 )
+from cython.cimports.hoop._c.watch import hoop_thread_id
 from cython.cimports.hoop.drivers.driver import Driver
 from cython.cimports.hoop.drivers.op import Op
 from cython.cimports.hoop.drivers.ready import Runnable
+from cython.cimports.hoop.insight.watcher import watching
 from cython.cimports.hoop.loop.calls import LoopCalls
 from cython.cimports.hoop.loop.reports import report_slow, to_show
 from cython.cimports.hoop.net.endpoint import Endpoint
@@ -377,6 +379,7 @@ class Loop(LoopCalls):
                     return 0
         finally:
             self.turning = False
+            self.tid = 0
             self.left = 0
             self.end_running()
             self.leave()
@@ -406,6 +409,9 @@ class Loop(LoopCalls):
             driver.may_spin = hoop_processors() > 1
         self.see_class()
         self.stamp = hoop_now_ns()
+        self.tid = hoop_thread_id()
+        if watching:
+            self._watch()
         self.unpolled = LOOK_AFTER  # the first turn asks the driver, whatever waits
         return 0
 
@@ -476,6 +482,7 @@ class Loop(LoopCalls):
     def _release(self):
         """The last part of close(): let go of everything queued, watched and kept."""
         self.closed = True
+        self.leave_watch()
         self.drop_ready()
         self.timers.drop_all()
         self.dirty.clear()

@@ -42,6 +42,8 @@ cdef class LoopBase(ReadyRing):
     cdef dict current_tasks             # asyncio's dictionary of them; None from Python 3.14 on
     cdef Ref first_task                 # unfinished native tasks, linked through them; all owned
     cdef Ref running                    # the runnable that is running; owned
+    cdef int tid                        # the kernel's number of the thread that takes turns; 0 if none does
+    cdef readonly unsigned long watch_number    # its number in insight/watcher.py; 0 if it is not watched
     cdef unsigned long left             # how many more runnables this turn will run
 
     # Transports receive into one buffer, which stays in the processor's cache.
@@ -95,6 +97,7 @@ cdef class LoopBase(ReadyRing):
     # Whether the next runnable hands received data to a protocol.
     cdef inline bint hands_out_more(self) noexcept:
         return self.left != 0 and (<Runnable>self.ring[self.head & self.mask]).is_receiver
+    cdef int leave_watch(self) noexcept
     cdef int check_open(self) except -1
     cdef int check_thread(self) except -1
     cdef int lap(self, object called) except -1

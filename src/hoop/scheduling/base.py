@@ -41,6 +41,7 @@ from cython.cimports.hoop._c.python import (
 from cython.cimports.hoop._c.uring import OP_SEND
 from cython.cimports.hoop.drivers.op import Op
 from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
+from cython.cimports.hoop.insight.watcher import unwatch_loop, watch_loop
 from cython.cimports.hoop.scheduling.handle import Handle, new_handle
 from cython.cimports.hoop.scheduling.histogram import Histogram
 from cython.cimports.hoop.scheduling.timers import Timers
@@ -85,6 +86,7 @@ class LoopBase(ReadyRing):
         self.born = hoop_now_ns()
 
     def __dealloc__(self):
+        self.leave_watch()
         PyMem_Free(self.scratch)
         PyMem_Free(self.datagrams)
 
@@ -207,6 +209,25 @@ class LoopBase(ReadyRing):
         if type(runnable) is Handle:
             return hoop_is_method_of(ref(cython.cast(Handle, runnable).callback), _asyncio_task)
         return runnable.is_task
+
+    def _watch(self):
+        """Have the watcher look at this loop, until it is closed."""
+        if self.watch_number == 0 and not self.closed:
+            self.watch_number = watch_loop(
+                cython.address(self.in_wait),
+                cython.address(self.tid),
+                cython.address(self.turns),
+                cython.address(self.head),
+                cython.address(self.stamp),
+            )
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def leave_watch(self) -> cython.int:
+        if self.watch_number:
+            unwatch_loop(self.watch_number)
+            self.watch_number = 0
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

@@ -1,0 +1,53 @@
+from hoop._c.watch cimport hoop_mutex
+
+cdef enum:
+    DESCRIPTORS_MAX = 64                # more are not waited for
+
+cdef enum Kind:
+    NOTHING
+    BLOCKED                             # the loop is blocked, and was so for this long
+    OVER                                # it was, and goes on now
+    STARVED                             # it seemed so, but had no processor
+
+# A loop that is watched: addresses of its words, then what the watcher has seen.
+cdef struct Watched:
+    unsigned long number
+    int *in_wait                  # a Wait of drivers/ready.pxd; NULL if the loop has left while it was blocked
+    int *tid                      # the kernel's number of the thread that runs the loop; 0 if none does
+    unsigned long *turns
+    unsigned long *head
+    long long *stamp
+    unsigned long turn, first_head      # when the turn was seen first
+    int thread
+    long long began                     # no later than this the turn began
+    long long seen                      # the last look
+    long long cpu, delay                # of the thread when the turn was seen first
+    int level                           # how often it was reported as blocked
+
+# The result of a look.
+cdef struct Sighting:
+    int kind                            # a Kind
+    unsigned long number
+    int tid
+    int level
+    unsigned long turn
+    long long began, now
+    long long cpu, delay                # how much the thread has computed, and waited for a processor
+    int state, call                     # its state and system call: see watch.h
+    bint moved, collects, waits_for_gil
+
+cdef class Watcher:
+    cdef readonly double threshold
+    cdef readonly int signal            # asks the loop's thread for its stack; 0 if there is none to be had
+    cdef readonly int memfd
+    cdef readonly unsigned long looks, starved
+    cdef bint find(self, long long now, long long late, Sighting *s) noexcept nogil
+
+cdef bint watching                      # loops that begin to run are to register
+cdef unsigned long watch_loop(
+    int *in_wait, int *tid, unsigned long *turns, unsigned long *head, long long *stamp
+) except 0
+cdef void unwatch_loop(unsigned long number) noexcept
+cdef void forget(int i) noexcept nogil
+cdef bint look_at(Watched *w, long long now, long long late, long long threshold, Sighting *s) noexcept nogil
+cdef void begin_anew(Watched *w, unsigned long turn, int tid, long long now) noexcept nogil

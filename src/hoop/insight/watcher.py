@@ -1,0 +1,404 @@
+"""The watcher: a thread without the GIL that sees when a loop is blocked, and says by what signs.
+
+A loop registers the addresses of five words, which it keeps up to date for its own sake. It takes them back
+when it is closed or freed, under the registry's lock, so nothing is read that is gone. A look compares the
+words with those of the look before. A loop that waits in the kernel is not blocked, nor one that has begun
+another turn.
+
+    in_wait     whether the loop's thread waits in the kernel, for the GIL, or not
+    tid         the kernel's number of that thread; 0 while the loop does not run
+    turns       counts the turns
+    head        counts the runnables, so if it moves it is a long turn
+    stamp       when the loop last visited its driver
+
+Before it asks for the GIL, the watcher arms a timer on the processor time of the loop's thread. The timer's
+signal has that thread dump its own stack. So there is a stack even if C code does not let go of the GIL. A
+thread that waits uses no processor time, and is never interrupted by it.
+
+Time for which the thread had no processor is left out, as it is not the program's fault.
+"""
+
+from __future__ import annotations
+
+import os
+
+import cython
+from cython.cimports.hoop._c.linux import hoop_now_ns
+from cython.cimports.hoop._c.observe import hoop_tell
+from cython.cimports.hoop._c.watch import (
+    POLLIN,
+    hoop_arm_timer,
+    hoop_drop_timer,
+    hoop_mutex,
+    hoop_mutex_give,
+    hoop_mutex_init,
+    hoop_mutex_take,
+    hoop_note_stall,
+    hoop_read_int,
+    hoop_read_ns,
+    hoop_read_ulong,
+    hoop_run_delay,
+    hoop_thread_call,
+    hoop_thread_cpu,
+    hoop_thread_id,
+    hoop_thread_state,
+    hoop_wait_for,
+    pollfd,
+)
+from cython.cimports.libc.stdlib import realloc
+
+# As in drivers/ready.pxd, which this room cannot see.
+IN_KERNEL = cython.declare(cython.int, 1)
+WANTS_GIL = cython.declare(cython.int, 2)
+
+LONGEST_STEP = cython.declare(cython.longlong, 25_000_000)
+SHORTEST_STEP = cython.declare(cython.longlong, 1_000_000)
+# After so much processor time of a thread that holds the GIL it is asked for its stack.
+DUMP_AFTER = cython.declare(cython.longlong, 50_000_000)
+LEVELS = cython.declare(cython.int, 3)  # a report at 1, 10 and 100 times the threshold
+
+_lock = cython.declare(hoop_mutex)
+_loops = cython.declare(cython.pointer[Watched], cython.NULL)
+_count = cython.declare(cython.int, 0)
+_room = cython.declare(cython.int, 0)
+_numbers = cython.declare(cython.ulong, 0)
+_collecting = cython.declare(cython.int, 0)  # the thread that collects garbage; 0 if none does
+
+hoop_mutex_init(cython.address(_lock))
+
+
+def _after_fork():
+    """The watcher may have had the lock, and its thread is not in the child."""
+    global watching
+    hoop_mutex_init(cython.address(_lock))
+    watching = False
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+# ---- the loops that are watched ----------------------------------------------------------------------
+
+
+@cython.cfunc
+@cython.exceptval(0, check=False)
+def watch_loop(
+    in_wait: cython.pointer[cython.int],
+    tid: cython.pointer[cython.int],
+    turns: cython.pointer[cython.ulong],
+    head: cython.pointer[cython.ulong],
+    stamp: cython.pointer[cython.longlong],
+) -> cython.ulong:
+    """Register the words of a loop. Returns the number by which it takes them back."""
+    global _loops, _count, _room, _numbers
+    hoop_mutex_take(cython.address(_lock))
+    if _count == _room:
+        grown = cython.cast(
+            cython.pointer[Watched], realloc(_loops, 2 * (_room + 4) * cython.sizeof(Watched))
+        )
+        if grown is cython.NULL:
+            hoop_mutex_give(cython.address(_lock))
+            raise MemoryError
+        _loops = grown
+        _room = 2 * (_room + 4)
+    _numbers += 1
+    w: cython.pointer[Watched] = cython.address(_loops[_count])
+    w.number = _numbers
+    w.in_wait = in_wait
+    w.tid = tid
+    w.turns = turns
+    w.head = head
+    w.stamp = stamp
+    w.level = 0
+    w.seen = hoop_now_ns()
+    begin_anew(w, hoop_read_ulong(turns), hoop_read_int(tid), w.seen)
+    _count += 1
+    hoop_mutex_give(cython.address(_lock))
+    return _numbers
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def unwatch_loop(number: cython.ulong) -> cython.void:
+    global _count
+    i: cython.int
+    hoop_mutex_take(cython.address(_lock))
+    for i in range(_count):
+        if _loops[i].number == number:
+            if watching and _loops[i].level:  # the watcher has yet to say that it is over
+                _loops[i].in_wait = cython.NULL
+                _loops[i].seen = hoop_now_ns()
+            else:
+                forget(i)
+            break
+    hoop_mutex_give(cython.address(_lock))
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def forget(i: cython.int) -> cython.void:
+    """Take a loop out of the registry, whose lock the caller has."""
+    global _count
+    _count -= 1
+    _loops[i] = _loops[_count]
+
+
+def count_watched() -> int:
+    """Return how many loops are registered. For tests."""
+    i: cython.int
+    return sum([_loops[i].in_wait is not cython.NULL for i in range(_count)])
+
+
+# ---- a look ------------------------------------------------------------------------------------------
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def begin_anew(
+    w: cython.pointer[Watched], turn: cython.ulong, tid: cython.int, now: cython.longlong
+) -> cython.void:
+    """The loop is in another turn than at the last look, or waits, or was without a processor."""
+    w.turn = turn
+    w.thread = tid
+    w.first_head = hoop_read_ulong(w.head)
+    w.began = w.seen
+    w.cpu = hoop_thread_cpu(tid)
+    w.delay = hoop_run_delay(tid) if tid else 0
+    w.level = 0
+    w.seen = now
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def look_at(
+    w: cython.pointer[Watched],
+    now: cython.longlong,
+    late: cython.longlong,
+    threshold: cython.longlong,
+    s: cython.pointer[Sighting],
+) -> cython.bint:
+    """Look at one loop. Returns whether there is something to say, which is in `s` then."""
+    wait: cython.int
+    tid: cython.int
+    turn: cython.ulong
+    stamp: cython.longlong
+    wanted: cython.longlong = threshold
+    i: cython.int
+    s.number = w.number
+    s.tid = w.thread
+    s.level = w.level
+    s.turn = w.turn
+    if w.in_wait is cython.NULL:
+        s.kind = OVER
+        s.began = w.began
+        s.now = w.seen
+        return True
+    wait = hoop_read_int(w.in_wait)
+    tid = hoop_read_int(w.tid)
+    turn = hoop_read_ulong(w.turns)
+    stamp = hoop_read_ns(w.stamp)
+    s.began = max(w.began, stamp) if stamp <= now else w.began
+    s.now = now
+    if tid == 0 or wait == IN_KERNEL or turn != w.turn or tid != w.thread:
+        s.kind = OVER if w.level else NOTHING
+        s.began = w.began
+        if w.seen < stamp < now:  # the visit to the driver that came next
+            s.now = stamp
+        begin_anew(w, turn, tid, now)
+        return s.kind == OVER
+    w.seen = now
+    if late > threshold // 2:  # this process was stopped, or no thread of it had a processor
+        w.began = s.began + late
+        if w.level == 0:
+            s.kind = STARVED
+            return True
+    if w.level == 0:
+        w.began = max(w.began, s.began)
+    for i in range(w.level):
+        wanted *= 10
+    if w.level >= LEVELS or now - w.began < wanted:
+        return False
+    s.cpu = hoop_thread_cpu(tid) - w.cpu
+    s.delay = hoop_run_delay(tid) - w.delay
+    s.state = hoop_thread_state(tid)
+    if w.level == 0 and (
+        2 * s.delay >= now - w.began or (s.state == 82 and 10 * s.cpu < now - w.began)  # 82: 'R'
+    ):
+        begin_anew(w, turn, tid, now)
+        w.began = now
+        s.kind = STARVED
+        return True
+    s.kind = BLOCKED
+    s.call = hoop_thread_call(tid)
+    s.moved = hoop_read_ulong(w.head) != w.first_head
+    s.collects = hoop_read_int(cython.address(_collecting)) != 0
+    s.waits_for_gil = wait == WANTS_GIL
+    s.began = w.began
+    w.level += 1
+    return True
+
+
+@cython.cclass
+class Watcher:
+    """Looks at all registered loops, in the thread that calls wait().
+
+    `threshold` is in seconds. `signal` is a signal whose handler dumps the stack of the thread it reaches
+    into `memfd`; without one (0) no stack is dumped. `starved` counts how often a loop seemed to be blocked,
+    but had no processor.
+    """
+
+    def __init__(self, threshold=0.1, signal=0, memfd=-1):
+        if not threshold > 0:
+            raise ValueError("the threshold must be positive")
+        self.threshold = threshold
+        self.signal = signal
+        self.memfd = memfd
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def find(
+        self, now: cython.longlong, late: cython.longlong, s: cython.pointer[Sighting]
+    ) -> cython.bint:
+        """Look at the loops until there is something to say of one."""
+        i: cython.int = 0
+        found: cython.bint = False
+        threshold: cython.longlong = cython.cast(cython.longlong, self.threshold * 1e9)
+        hoop_mutex_take(cython.address(_lock))
+        while i < _count:
+            if not found:
+                found = look_at(cython.address(_loops[i]), now, late, threshold, s)
+                if found and s.kind == STARVED:  # not worth to ask for the GIL
+                    self.starved += 1
+                    found = False
+                elif found and _loops[i].in_wait is cython.NULL:
+                    forget(i)
+                    continue
+            elif late > threshold // 2:
+                _loops[i].began += late
+            i += 1
+        hoop_mutex_give(cython.address(_lock))
+        return found
+
+    def wait(self, descriptors, timeout: cython.double):
+        """Wait, without the GIL, until a descriptor is readable, something is seen, or the time is over.
+
+        Returns the readable descriptors, and a dictionary of what was seen, or None:
+
+            kind        "blocked" or "over"
+            loop        the number of the loop: its `watch_number`
+            level       how often it was reported before
+            turn        the number of the turn in which it is
+            began, now  nanoseconds of time.monotonic_ns()
+            cpu, delay  nanoseconds that its thread has computed, and waited for a processor
+            tid, state  the thread, and its state as the kernel's letter
+            call        the number of the system call in which it waits; -1 if that is not known
+            moved       the loop has run several runnables in this turn
+            collects    garbage is being collected
+            waits_for_gil   the loop is back from the kernel, and another thread has the GIL
+            gil_took    nanoseconds until the watcher had the GIL
+            gil_cpu     nanoseconds that the loop's thread computed meanwhile
+            own_delay   nanoseconds that the watcher waited for a processor meanwhile
+        """
+        fds: pollfd[DESCRIPTORS_MAX]
+        s: Sighting
+        n: cython.int = 0
+        ready: cython.int = 0
+        found: cython.bint = False
+        timer: cython.int = -1
+        before: cython.longlong
+        own: cython.int = 0
+        cpu: cython.longlong = 0
+        delay: cython.longlong = 0
+        now: cython.longlong = hoop_now_ns()
+        end: cython.longlong = now + cython.cast(cython.longlong, timeout * 1e9)
+        step: cython.longlong = cython.cast(cython.longlong, self.threshold * 0.25e9)
+        step = min(max(step, SHORTEST_STEP), LONGEST_STEP)
+        for fd in list(descriptors)[:DESCRIPTORS_MAX]:
+            fds[n].fd = fd
+            fds[n].events = POLLIN
+            fds[n].revents = 0
+            n += 1
+        with cython.nogil:
+            while True:
+                before = now
+                ready = hoop_wait_for(fds, n, min(step, end - now))
+                now = hoop_now_ns()
+                self.looks += 1
+                found = self.find(now, now - before - step, cython.address(s))
+                if found and s.kind == BLOCKED:
+                    hoop_note_stall(self.memfd, s.number, s.tid, s.began, s.cpu)
+                    if self.signal:
+                        timer = hoop_arm_timer(s.tid, self.signal, DUMP_AFTER)
+                if found or ready or now >= end:
+                    break
+            if found:
+                own = hoop_thread_id()
+                cpu = hoop_thread_cpu(s.tid)
+                delay = hoop_run_delay(own)
+        took: cython.longlong = hoop_now_ns() - now
+        hoop_drop_timer(timer)
+        readable = [fds[i].fd for i in range(n) if fds[i].revents]
+        if not found:
+            return readable, None
+        return readable, {
+            "kind": "blocked" if s.kind == BLOCKED else "over",
+            "loop": s.number,
+            "level": s.level,
+            "turn": s.turn,
+            "began": s.began,
+            "now": s.now,
+            "cpu": s.cpu if s.kind == BLOCKED else 0,
+            "delay": s.delay if s.kind == BLOCKED else 0,
+            "tid": s.tid,
+            "state": chr(s.state) if s.kind == BLOCKED else "?",
+            "call": s.call if s.kind == BLOCKED else -1,
+            "moved": s.kind == BLOCKED and s.moved,
+            "collects": s.kind == BLOCKED and s.collects,
+            "waits_for_gil": s.kind == BLOCKED and s.waits_for_gil,
+            "gil_took": took,
+            "gil_cpu": hoop_thread_cpu(s.tid) - cpu,
+            "own_delay": hoop_run_delay(own) - delay,
+        }
+
+
+def set_watching(on: cython.bint) -> None:
+    """Whether loops register when they begin to run."""
+    global watching
+    watching = on
+
+
+# ---- garbage collection ------------------------------------------------------------------------------
+
+
+class Collections:
+    """A callback for gc.callbacks: what collections cost. `pauses` has seconds by generation.
+
+    Each is a list of how many there were, their seconds together, and the longest.
+    """
+
+    def __init__(self):
+        self.pauses = [[0, 0.0, 0.0] for _ in range(3)]
+        self.began = 0
+
+    def __call__(self, phase, info):
+        if phase == "start":
+            self.began = hoop_now_ns()
+            hoop_tell(cython.address(_collecting), hoop_thread_id())
+            return
+        hoop_tell(cython.address(_collecting), 0)
+        took = (hoop_now_ns() - self.began) * 1e-9
+        if self.began:
+            pause = self.pauses[min(info["generation"], 2)]
+            pause[0] += 1
+            pause[1] += took
+            pause[2] = max(pause[2], took)
+
+
+def thread_cpu(tid: cython.int):
+    """Return the seconds of processor time that a thread of this process has used; -1.0 if there is none."""
+    ns: cython.longlong = hoop_thread_cpu(tid)
+    return -1.0 if ns < 0 else ns * 1e-9

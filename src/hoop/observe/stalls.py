@@ -1,0 +1,419 @@
+"""Stalls: a loop is blocked, and this says by what, while it lasts where that is possible.
+
+    insight/watcher.py  sees without the GIL that a loop is blocked, and by which signs
+    cause_of            makes a cause of the signs
+    Watch               makes a Stall, logs it, and calls the program's hook
+
+A Watch needs a thread that calls its turn() again and again: start() makes one. A stall is reported when it
+has lasted 1, 10 and 100 times the threshold, and at its end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import gc
+import logging
+import os
+import platform
+import re
+import signal
+import sys
+import sysconfig
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import CodeType, CoroutineType, FrameType, FunctionType, MethodType
+from typing import Any
+
+from hoop.drivers.op import Op
+from hoop.insight import watcher
+from hoop.loop import registry
+from hoop.scheduling.coroutine import NativeCoroutine
+from hoop.scheduling.task import Task
+
+logger = logging.getLogger("hoop.watch")
+
+FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine(), -2)
+LATE_NS = 50_000_000  # a GIL that comes later than this was held
+LOG_PER_MINUTE = 10
+MINUTE = 60.0
+CODES_MAX = 1000  # places that the limits remember
+DUMPED = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+STANDARD = sysconfig.get_path("stdlib") + os.sep
+PACKAGES = f"{os.sep}site-packages{os.sep}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stall:
+    """A time in which a loop could not run. Of `file`, `line` and `function` see `innermost`."""
+
+    cause: str  # "python", "blocking call", "long turn", ...: see cause_of()
+    loop: str  # the name of its thread
+    began: float  # on the clock of time.monotonic()
+    lasted: float  # seconds, until now if it is not over
+    file: str
+    line: int
+    function: str
+    task: str  # the task, callback or operation that the loop runs
+    label: str  # of the request that it serves
+    created_at: str  # where the task was made
+    stack: tuple[str, ...]  # of the loop's thread, innermost first
+    await_stack: tuple[str, ...]  # the coroutines in it
+    over: bool
+    cpu: float = 0.0  # seconds that the thread computed
+    waited: float = 0.0  # seconds that it waited for a processor
+    elsewhere: tuple[str, ...] = ()  # if another thread has the GIL: its name, and its stack
+
+    def __str__(self) -> str:
+        lasted = f"{self.lasted:.2f} s" + (", and goes on now" if self.over else "")
+        where = f" in {self.function} {self.file}:{self.line}" if self.file else ""
+        made = f", made at {self.created_at}" if self.created_at else ""
+        label = f", {self.label}" if self.label else ""
+        other = f", thread {self.elsewhere[0]}" if self.elsewhere else ""
+        return (
+            f"the loop of {self.loop} was blocked for {lasted} by {self.cause}{other}{where}"
+            f", running {self.task or 'nothing'}{made}{label}"
+        )
+
+
+def cause_of(seen: dict[str, Any], switch_ns: float) -> str:
+    """Return what blocks the loop, by the signs of Watcher.wait()."""
+    elapsed = seen["now"] - seen["began"]
+    took = seen["gil_took"] - seen["own_delay"]
+    if seen["collects"]:
+        return "garbage collection"
+    if seen["waits_for_gil"]:
+        return "GIL held elsewhere"
+    if took > max(LATE_NS, 4 * switch_ns):
+        if 2 * seen["gil_cpu"] > took:
+            return "C code with the GIL"
+        return "GIL held elsewhere" if seen["call"] == FUTEX else "system call with the GIL"
+    if seen["moved"]:
+        return "long turn"
+    busy = seen["cpu"] + seen["delay"]  # it computed, or would have if it had had a processor
+    if seen["state"] == "R" or 2 * busy >= elapsed:
+        return "python"
+    if seen["call"] == FUTEX and 10 * busy >= elapsed:
+        return "GIL held elsewhere"  # other threads compute, and have it half of the time or more
+    return "blocking call"
+
+
+Place = tuple[str, int, str]
+
+
+def is_users(file: str) -> bool:
+    """Whether the file is neither of the standard library nor of hoop."""
+    if file.startswith((OURS, "<frozen")):
+        return False
+    return not file.startswith(STANDARD) or PACKAGES in file
+
+
+def innermost(stack: list[Place]) -> Place:
+    """Return the innermost frame outside the standard library, or else the innermost, or else nothing."""
+    for place in stack:
+        if is_users(place[0]):
+            return place
+    return stack[0] if stack else ("", 0, "")
+
+
+def shown(places: Iterable[Place]) -> tuple[str, ...]:
+    return tuple(f"{file}:{line} {function}" for file, line, function in places)
+
+
+def stack_of(frame: FrameType | None) -> tuple[list[Place], list[Place]]:
+    """Return the frames of a thread, innermost first, and those that are coroutines."""
+    stack: list[Place] = []
+    awaited: list[Place] = []
+    while frame is not None:
+        code: CodeType = frame.f_code
+        place = (code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname)
+        stack.append(place)
+        if (
+            code.co_flags & 0x380
+        ):  # a coroutine, one of types.coroutine, or an asynchronous generator
+            awaited.append(place)
+        frame = frame.f_back
+    return stack, awaited
+
+
+def name_of(runnable: Any) -> str:
+    """Return what the loop runs, in a word. Asks no object of the program's for its repr."""
+    kind = type(runnable)
+    if runnable is None:
+        return ""
+    if issubclass(kind, Task):
+        coro = runnable.get_coro()
+        known = type(coro) in (CoroutineType, NativeCoroutine)
+        return f"{runnable.get_name()} {coro.__qualname__ if known else type(coro).__qualname__}"
+    if issubclass(kind, Op):
+        what, fd, peer = runnable.about()
+        return f"{what} of descriptor {fd}" + (
+            f" from {peer}" if type(peer) in (str, tuple) else ""
+        )
+    callback = getattr(runnable, "_callback", None)
+    while type(callback) is MethodType:
+        callback = callback.__func__
+    if type(callback) is FunctionType:
+        return f"callback {callback.__qualname__}"
+    return kind.__qualname__ if callback is None else f"callback {type(callback).__qualname__}"
+
+
+class Limits:
+    """How much is logged: one stall of a place in a minute, and ten stalls in a minute in all."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.places: dict[Place, float] = {}
+        self.logged: deque[float] = deque()
+        self.left_out = 0
+
+    def allow(self, place: Place) -> bool:
+        """Whether to log a stall at this place now. If not, it is counted in `left_out`."""
+        now = self.clock()
+        while self.logged and now - self.logged[0] >= MINUTE:
+            self.logged.popleft()
+        last = self.places.get(place)
+        if len(self.logged) >= LOG_PER_MINUTE or (last is not None and now - last < MINUTE):
+            self.left_out += 1
+            return False
+        if len(self.places) >= CODES_MAX:
+            self.places.clear()
+        self.places[place] = now
+        self.logged.append(now)
+        return True
+
+
+class Watch:
+    """Reports stalls of all loops of this process. `start` and `stop` are for the thread that owns it.
+
+    `hook(stall)` is called for each report, in the thread that calls turn(). `label(loop)` gives the label
+    of what the loop serves. `counts` has the number of stalls by cause, and `seconds` how long they took.
+    `starved` counts times without a processor, which are no stalls. `recent` has the last reports.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.1,
+        hook: Callable[[Stall], object] | None = None,
+        label: Callable[[Any], str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.threshold = threshold
+        self.hook = hook
+        self.label = label
+        self.limits = Limits(clock)
+        self.collections = watcher.Collections()
+        self.counts: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self.starved = 0
+        self.starved_logged = -MINUTE
+        self.recent: deque[Stall] = deque(maxlen=100)
+        self.under_way: dict[int, tuple[Stall, bool]] = {}
+        self.threads: dict[int, float] = {}
+        self.signal = 0
+        self.memfd = -1
+        self.watcher: watcher.Watcher | None = None
+
+    # ---- the beginning and the end ----
+
+    def start(self) -> None:
+        """Begin to watch. The signal is the highest one that nobody uses; without one no stack is dumped."""
+        self.memfd = os.memfd_create("hoop-stall", os.MFD_CLOEXEC)
+        for number in range(signal.SIGRTMAX, signal.SIGRTMIN, -1):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                faulthandler.register(number, file=self.memfd, all_threads=False)
+                self.signal = number
+                break
+        self.watcher = watcher.Watcher(self.threshold, self.signal, self.memfd)
+        gc.callbacks.append(self.collections)
+        watcher.set_watching(True)
+        for loop in list(registry.loops):
+            loop._watch()
+
+    def stop(self) -> None:
+        """End. Nothing of start() is left, but that loops stay registered until they are closed."""
+        watcher.set_watching(False)
+        if self.collections in gc.callbacks:
+            gc.callbacks.remove(self.collections)
+        if self.signal:
+            self._await_signals()
+            faulthandler.unregister(self.signal)
+            self.signal = 0
+        if self.memfd >= 0:
+            os.close(self.memfd)
+            self.memfd = -1
+        self.watcher = None
+
+    def _await_signals(self) -> None:
+        """Wait until no thread has the signal pending: without its handler it would end the process."""
+        bit = 1 << (self.signal - 1)
+        for _ in range(100):
+            pending = 0
+            for tid in os.listdir("/proc/self/task"):
+                try:
+                    with open(f"/proc/self/task/{tid}/status") as status:
+                        found = re.search(r"^SigPnd:\s*(\w+)", status.read(), re.MULTILINE)
+                except OSError:
+                    continue  # the thread has ended
+                pending |= int(found[1], 16) if found else 0
+            if not pending & bit:
+                return
+            time.sleep(0.01)
+
+    # ---- one turn ----
+
+    def turn(self, descriptors: Iterable[int] = (), timeout: float = 1.0) -> list[int]:
+        """Watch until one of the descriptors is readable, a stall was reported, or the time is over.
+
+        Returns the readable descriptors.
+        """
+        assert self.watcher is not None, "start() was not called"
+        readable, seen = self.watcher.wait(descriptors, timeout)
+        if seen is not None:
+            self._take(seen)
+        if self.watcher.starved != self.starved:
+            self._count_starved(self.watcher.starved)
+        self._note_threads()
+        return readable
+
+    def _take(self, seen: dict[str, Any]) -> None:
+        number = seen["loop"]
+        if seen["kind"] == "over":
+            stall, logged = self.under_way.pop(number, (None, False))
+            if stall is None:
+                return None
+            lasted = (seen["now"] - seen["began"]) * 1e-9
+            self.seconds[stall.cause] = self.seconds.get(stall.cause, 0.0) + lasted
+            return self._report(dataclasses.replace(stall, lasted=lasted, over=True), logged)
+        loop = next((a for a in list(registry.loops) if a.watch_number == number), None)
+        if loop is None:
+            return None  # it was freed meanwhile
+        if seen["level"] and loop.turns != seen["turn"]:
+            return None  # it went on while this waited for the GIL
+        stall = self._describe(loop, seen)
+        if number in self.under_way:
+            logged = self.under_way[number][1]
+        else:
+            logged = self.limits.allow((stall.file, stall.line, stall.function))
+            self.counts[stall.cause] = self.counts.get(stall.cause, 0) + 1
+        self.under_way[number] = (stall, logged)
+        return self._report(stall, logged)
+
+    def _describe(self, loop: Any, seen: dict[str, Any]) -> Stall:
+        """Make the Stall. While this has the GIL the loop's thread stands still, if it runs Python code."""
+        cause = cause_of(seen, sys.getswitchinterval() * 1e9)
+        runnable = loop.current_runnable
+        ident = loop._thread_id
+        stack, awaited = stack_of(sys._current_frames().get(ident))
+        if cause in ("C code with the GIL", "garbage collection"):
+            dumped = self._dumped()
+            if dumped:
+                stack = dumped
+        created = runnable.created_at if isinstance(runnable, Task) else None
+        file, line, function = innermost(stack)
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        return Stall(
+            cause=cause,
+            loop=names.get(ident, str(ident)),
+            began=seen["began"] * 1e-9,
+            lasted=(seen["now"] + seen["gil_took"] - seen["began"]) * 1e-9,
+            file=file,
+            line=line,
+            function=function,
+            task=name_of(runnable),
+            label="" if self.label is None else self.label(loop),
+            created_at="" if created is None else f"{created[0]}:{created[1]}",
+            stack=shown(stack),
+            await_stack=shown(awaited),
+            over=False,
+            cpu=(seen["cpu"] + seen["gil_cpu"]) * 1e-9,
+            waited=seen["delay"] * 1e-9,
+            elsewhere=self._busiest(seen["tid"]) if cause == "GIL held elsewhere" else (),
+        )
+
+    def _dumped(self) -> list[Place]:
+        """The stack that the loop's thread has dumped into the memfd, innermost first; [] if it has not."""
+        text = os.pread(self.memfd, 100_000, 0).decode(errors="replace")
+        return [(file, int(line), function) for file, line, function in DUMPED.findall(text)]
+
+    # ---- other threads ----
+
+    def _note_threads(self) -> None:
+        """Note how much each thread has computed, to see later which one did most."""
+        tids = [thread.native_id for thread in threading.enumerate() if thread.native_id]
+        self.threads = {tid: watcher.thread_cpu(tid) for tid in tids}
+
+    def _busiest(self, but: int) -> tuple[str, ...]:
+        """The name and the stack of the thread that has computed most since the last turn."""
+        most, found = -1.0, None
+        for thread in threading.enumerate():
+            tid = thread.native_id
+            if tid is None or tid == but or thread is threading.current_thread():
+                continue
+            spent = watcher.thread_cpu(tid) - self.threads.get(tid, 0.0)
+            if spent > most:
+                most, found = spent, thread
+        if found is None or found.ident is None:
+            return ()
+        return found.name, *shown(stack_of(sys._current_frames().get(found.ident))[0])
+
+    # ---- telling ----
+
+    def _report(self, stall: Stall, log: bool) -> None:
+        self.recent.append(stall)
+        if log:
+            left_out, self.limits.left_out = self.limits.left_out, 0
+            more = f" ({left_out} others were not logged)" if left_out else ""
+            logger.warning("%s%s", stall, more, extra={"hoop": stall})
+        if self.hook is not None:
+            try:
+                self.hook(stall)
+            except Exception:
+                logger.exception("the hook for stalls raised")
+
+    def _count_starved(self, times: int) -> None:
+        self.starved = times
+        now = self.limits.clock()
+        if now - self.starved_logged >= MINUTE:
+            self.starved_logged = now
+            logger.info("a loop had no processor for a while: %d times so far", self.starved)
+
+
+# ---- a thread of its own -----------------------------------------------------------------------------
+
+
+class WatchThread(threading.Thread):
+    """Takes the turns of a Watch until stop() is called."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(name="hoop-observer", daemon=True)
+        self.watch = watch
+        self.ends, self.tells = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def run(self) -> None:
+        while not self.watch.turn([self.ends]):
+            pass
+
+    def stop(self) -> None:
+        """End the thread, and the watch."""
+        os.write(self.tells, b"x")
+        self.join()
+        os.close(self.ends)
+        os.close(self.tells)
+        self.watch.stop()
+
+
+def start(
+    threshold: float = 0.1,
+    hook: Callable[[Stall], object] | None = None,
+    label: Callable[[Any], str] | None = None,
+) -> WatchThread:
+    """Watch all loops of this process in a thread. Call stop() of what it returns to end that."""
+    watch = Watch(threshold, hook, label)
+    watch.start()
+    thread = WatchThread(watch)
+    thread.start()
+    return thread

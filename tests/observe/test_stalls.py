@@ -1,0 +1,449 @@
+"""A blocked loop is reported with its cause, file and line. An idle, a stopped and a starved one is not."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import inspect
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+
+import pytest
+
+import hoop
+from hoop.insight import watcher
+from hoop.observe import stalls
+
+C = ctypes.PyDLL(None)  # its functions keep the GIL
+
+
+class Reports:
+    """The reports of a watch, to be waited for."""
+
+    def __init__(self) -> None:
+        self.all: list[stalls.Stall] = []
+        self.changed = threading.Condition()
+
+    def __call__(self, stall: stalls.Stall) -> None:
+        with self.changed:
+            self.all.append(stall)
+            self.changed.notify_all()
+
+    def of(self, cause: str, over: bool = False) -> list[stalls.Stall]:
+        return [stall for stall in self.all if stall.cause == cause and stall.over == over]
+
+    def wait_for(self, cause: str, over: bool = False) -> stalls.Stall:
+        """Wait until there is such a report."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.of(cause, over), 15), self.all
+        return self.of(cause, over)[0]
+
+
+@pytest.fixture
+def reports():
+    """Watch during the test, with a threshold of 50 ms."""
+    found = Reports()
+    thread = stalls.start(0.05, hook=found)
+    yield found
+    thread.stop()
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_the_watch_left():
+    """Thread and descriptors are looked for by the fixtures of all tests."""
+    actions = [signal.getsignal(number) for number in range(signal.SIGRTMIN, signal.SIGRTMAX + 1)]
+    caught = signals_caught()
+    callbacks = list(gc.callbacks)
+    yield
+    assert gc.callbacks == callbacks
+    assert signals_caught() == caught
+    assert actions == [
+        signal.getsignal(number) for number in range(signal.SIGRTMIN, signal.SIGRTMAX + 1)
+    ]
+    assert [os.readlink(f"/proc/self/fd/{fd}") for fd in memfds()] == []
+    with open("/proc/self/timers") as timers:
+        assert "signal: 64" not in timers.read()
+
+
+def signals_caught() -> str:
+    """The signals for which there is a handler, by the kernel's word."""
+    with open("/proc/self/status") as status:
+        return re.search(r"^SigCgt:\s*(\w+)", status.read(), re.MULTILINE)[1]
+
+
+def memfds() -> list[str]:
+    """The open files of a watch."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            if "hoop-stall" in os.readlink(f"/proc/self/fd/{fd}"):
+                found.append(fd)
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def line_of(function, text: str) -> int:
+    """The number of the line of a function that has this text."""
+    lines, first = inspect.getsourcelines(function)
+    (found,) = [first + i for i, line in enumerate(lines) if text in line]
+    return found
+
+
+def check(stall: stalls.Stall, function, text: str) -> None:
+    """Check where the stall was, and in which task."""
+    assert (stall.file, stall.line) == (__file__, line_of(function, text)), stall
+    assert stall.function.rpartition(".")[2] == function.__name__
+    assert stall.stack[0].startswith(stall.file) or "lib/python" in stall.stack[0]
+    assert stall.loop == "MainThread"
+    assert re.fullmatch(r"Task-\d+ .*limited", stall.task)  # the task of the fixture `run`
+
+
+def blocks_until_reported(reports, cause):
+    while not reports.of(cause):
+        pass
+
+
+def test_python_code(run, reports):
+    async def main():
+        await asyncio.sleep(0.01)
+        blocks_until_reported(reports, "python")
+        await asyncio.sleep(0.01)
+
+    run(main())
+    stall = reports.of("python")[0]
+    assert stall.file == __file__
+    assert (
+        stall.line - line_of(blocks_until_reported, "while not") in (0, 1) or "of" in stall.function
+    )
+    assert any("main" in frame for frame in stall.await_stack)
+    assert re.fullmatch(r"Task-\d+ .*limited", stall.task)  # the task of the fixture `run`
+    over = reports.wait_for("python", over=True)
+    assert over.lasted >= stall.lasted - 0.05 > 0
+    assert over.began == stall.began
+
+
+def test_a_blocking_call(run, reports):
+    async def main():
+        await asyncio.sleep(0.01)
+        time.sleep(0.4)
+        await asyncio.sleep(0.01)
+
+    run(main())
+    check(reports.wait_for("blocking call"), main, "time.sleep")
+    over = reports.wait_for("blocking call", over=True)
+    check(over, main, "time.sleep")
+    assert 0.35 < over.lasted < 5
+
+
+def test_c_code_with_the_gil(run, reports):
+    """The stack is the one that the thread has dumped itself meanwhile."""
+
+    async def main():
+        await asyncio.sleep(0.01)
+        for size in range(22, 30):
+            re.match("(a+)+$", "a" * size + "b")
+            if reports.of("C code with the GIL"):
+                break
+            await asyncio.sleep(0.03)
+
+    run(main())
+    check(reports.wait_for("C code with the GIL"), main, "re.match")
+
+
+def test_a_system_call_with_the_gil(run, reports):
+    async def main():
+        await asyncio.sleep(0.01)
+        while not reports.of("system call with the GIL"):
+            began = time.monotonic()
+            C.usleep(400_000)
+            assert time.monotonic() - began >= 0.4  # nothing has cut it short
+            time.sleep(0.3)  # so that the task has not gone on when the stack is taken
+            await asyncio.sleep(0.03)
+
+    run(main())
+    stall = reports.of("system call with the GIL")[0]
+    assert stall.file == __file__
+    assert stall.line in range(line_of(main, "C.usleep"), line_of(main, "time.sleep(0.3)") + 1)
+
+
+def test_another_thread_with_the_gil(run, reports):
+    def hog():
+        while not reports.of("GIL held elsewhere"):
+            C.usleep(300_000)
+            time.sleep(0.02)
+
+    async def main():
+        thread = threading.Thread(target=hog, name="hog")
+        thread.start()
+        while thread.is_alive():
+            await asyncio.sleep(0.005)
+        thread.join()
+
+    run(main())
+    assert reports.of("GIL held elsewhere")[0].loop == "MainThread"
+
+
+def test_a_long_turn(run, reports):
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        def slow():
+            time.sleep(0.01)
+
+        await asyncio.sleep(0.01)
+        while not reports.of("long turn"):
+            for _ in range(30):
+                loop.call_soon(slow)
+            await asyncio.sleep(0.01)
+
+    run(main())
+    stall = reports.of("long turn")[0]
+    assert stall.function.endswith("slow")
+    assert stall.task.endswith("slow")
+
+
+def test_garbage_collection(run, reports):
+    class Slow:
+        def __del__(self):
+            C.usleep(300_000)
+
+    async def main():
+        await asyncio.sleep(0.01)
+        cycle = [Slow()]
+        cycle.append(cycle)
+        del cycle
+        gc.collect()
+        await asyncio.sleep(0.01)
+
+    run(main())
+    stall = reports.wait_for("garbage collection")
+    assert stall.loop == "MainThread"
+
+
+# ---- no stalls ---------------------------------------------------------------------------------------
+
+
+def test_an_idle_loop_is_not_blocked(run, reports):
+    async def main():
+        await asyncio.sleep(0.3)
+
+    run(main())
+    assert reports.all == []
+
+
+def test_a_stopped_process_is_not_blocked(python, driver):
+    """The program tells when it may be stopped, and another when it may go on."""
+    code = """
+        import os, signal, subprocess, sys, time
+        import hoop
+        from hoop.observe import stalls
+
+        found = []
+        thread = stalls.start(0.2, hook=found.append)
+        waker = [sys.executable, "-c", "import os, sys, time, signal; pid = int(sys.argv[1]);"
+                 "os.kill(pid, signal.SIGSTOP); time.sleep(1); os.kill(pid, signal.SIGCONT)"]
+
+        async def main():
+            await hoop.sleep(0.05)
+            child = subprocess.Popen([*waker, str(os.getpid())])
+            began = time.monotonic()
+            last, longest = began, 0
+            while longest < 0.9 and time.monotonic() - began < 10:
+                await hoop.sleep(0)
+                now = time.monotonic()
+                last, longest = now, max(longest, now - last)
+            assert longest >= 0.9
+            await hoop.sleep(0.1)
+            await hoop.sleep(0.3)
+            child.wait()
+
+        loop = hoop.new_event_loop(sys.argv[1])
+        loop.run_until_complete(main())
+        loop.close()
+        thread.stop()
+        print([(s.cause, s.lasted) for s in found if s.lasted > 0.7])
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), driver],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+# ---- the watch itself --------------------------------------------------------------------------------
+
+
+def test_a_report_at_ten_times_the_threshold(loop):
+    found = Reports()
+    thread = stalls.start(0.02, hook=found)
+    loop.call_soon(time.sleep, 0.8)
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    thread.stop()
+    lasted = [stall.lasted for stall in found.of("blocking call")]
+    assert len(lasted) == 2, found.all
+    assert lasted[0] >= 0.02
+    assert lasted[1] >= 0.2
+
+
+def test_the_log(run, reports, caplog):
+    """One record when it begins, one at the end, with the Stall in it."""
+
+    async def main():
+        await asyncio.sleep(0.01)
+        time.sleep(0.3)
+        await asyncio.sleep(0.01)
+
+    with caplog.at_level(logging.WARNING, "hoop.watch"):
+        run(main())
+        reports.wait_for("blocking call", over=True)
+    records = [record for record in caplog.records if record.name == "hoop.watch"]
+    assert [record.hoop.over for record in records] == [False, True]
+    assert {record.levelno for record in records} == {logging.WARNING}
+    line = line_of(main, "time.sleep(0.3)")
+    assert f"test_stalls.py:{line}" in records[0].getMessage()
+    assert "by blocking call in" in records[0].getMessage()
+
+
+def test_limits_of_the_log():
+    now = 0.0
+    limits = stalls.Limits(lambda: now)
+    places = [("a.py", n, "f") for n in range(12)]
+    assert [limits.allow(place) for place in places] == [True] * 10 + [False] * 2
+    assert limits.left_out == 2
+    now = 59.0
+    assert not limits.allow(places[0])
+    now = 60.0
+    assert limits.allow(places[11])
+    now = 61.0
+    assert limits.allow(places[0])
+    assert not limits.allow(places[0])
+
+
+def test_a_hook_that_raises(run, caplog):
+    told = threading.Event()
+
+    def hook(stall):
+        told.set()
+        raise ValueError("the hook")
+
+    thread = stalls.start(0.05, hook=hook)
+
+    async def main():
+        await asyncio.sleep(0.01)
+        time.sleep(0.2)
+        await asyncio.sleep(0.01)
+
+    run(main())
+    assert told.wait(10)
+    thread.stop()
+    assert "the hook for stalls raised" in caplog.text
+    assert thread.watch.counts == {"blocking call": 1}
+
+
+def test_two_loops_in_two_threads(new_loop, reports):
+    """Each is reported by the name of its thread."""
+    loops = [new_loop(), new_loop()]
+
+    def work(loop):
+        loop.call_soon(time.sleep, 0.3)
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+
+    threads = [
+        threading.Thread(target=work, args=(loop,), name=f"loop {n}")
+        for n, loop in enumerate(loops)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with reports.changed:
+        assert reports.changed.wait_for(
+            lambda: {s.loop for s in reports.all} == {"loop 0", "loop 1"}, 10
+        ), reports.all
+
+
+def test_loops_come_and_go_while_they_are_watched(driver, reports):
+    """Closed or collected: the watcher forgets them."""
+    before = watcher.count_watched()
+    for n in range(10):
+        loop = hoop.new_event_loop(driver)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert watcher.count_watched() == before + 1
+        if n % 2:
+            loop.close()
+            assert watcher.count_watched() == before
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # of a loop that is not closed
+            del loop
+            gc.collect()
+        assert watcher.count_watched() == before
+
+
+def test_the_stack_is_in_the_memfd_while_c_code_runs(run):
+    """Another process can read it, though nothing in this one can speak."""
+    thread = stalls.start(0.05)
+    seen = []
+
+    async def main():
+        await asyncio.sleep(0.01)
+        for size in range(24, 30):
+            re.match("(a+)+$", "a" * size + "b")
+            text = os.pread(thread.watch.memfd, 10_000, 0).decode()
+            if "in main" in text:
+                seen.append(text)
+                break
+            await asyncio.sleep(0.1)
+
+    run(main())
+    thread.stop()
+    assert seen[0].startswith("loop ")
+    assert "blocked since" in seen[0]
+    assert f'test_stalls.py", line {line_of(main, "re.match")} in main' in seen[0]
+
+
+def test_watch_and_fork(run, reports):
+    """The child has no watch, and its loops run."""
+
+    async def main():
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if watcher.count_watched() >= 1 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    if sys.version_info >= (3, 12):
+        pytest.skip("Python warns of a fork with threads")
+    run(main())
+
+
+def test_collections_are_measured():
+    found = watcher.Collections()
+    gc.callbacks.append(found)
+    try:
+        gc.collect(0)
+        gc.collect()
+    finally:
+        gc.callbacks.remove(found)
+    assert [pause[0] for pause in found.pauses] == [1, 0, 1]
+    assert all(0 <= longest <= total for _, total, longest in found.pauses)
+
+
+@pytest.mark.parametrize("threshold", [0, -1, float("nan")])
+def test_a_threshold_is_positive(threshold):
+    with pytest.raises(ValueError, match="must be positive"):
+        watcher.Watcher(threshold)

@@ -1,0 +1,3 @@
+from typing import Any
+
+def realloc(p: Any, n: int) -> Any: ...
