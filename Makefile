@@ -39,7 +39,7 @@ SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: help demo test test-refused test-frameworks bench lint format asan fuzz debug conformance docs wheels \
-	changes build clean
+	changes build ready clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -108,6 +108,8 @@ changes: $(ENV)/.installed $(ENV)/.with-release ## the changelog of what is not 
 	$(RUN) -m towncrier build $(DRAFT) $(ARGS)
 
 build: $(ENV)/.built ## compile the core in place, for PYTHON, into an editable installation
+
+ready: $(ENV)/.built $(ENV)/.with-test ## build, and install what the tests need
 
 clean: ## remove everything that was built, with the virtual environments
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
