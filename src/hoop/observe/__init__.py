@@ -1,5 +1,18 @@
-"""Look into a running program: what blocks its loops."""
+"""Look into a running program: what blocks its loops, its tasks, and what each task waits for.
 
+    import hoop.observe
+
+    for task in hoop.observe.snapshot().tasks:
+        print(task.id, task.state, task.coroutine, task.waits_for)
+
+Any thread may ask, also while a loop is blocked. A snapshot runs no code of yours. Names come from code
+objects and types, and no `repr()` is called.
+"""
+
+from __future__ import annotations
+
+from hoop.observe.model import Cycle, Frame, LoopView, Snapshot, TaskView, Wait
+from hoop.observe.snapshot import snapshot
 from hoop.observe.stalls import Stall
 
-__all__ = ["Stall"]
+__all__ = ["Cycle", "Frame", "LoopView", "Snapshot", "Stall", "TaskView", "Wait", "snapshot"]

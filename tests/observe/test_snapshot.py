@@ -1,0 +1,370 @@
+"""hoop.observe.snapshot() shows loops and tasks, and runs no code of the program."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import threading
+import weakref
+
+import pytest
+
+import hoop
+import hoop.observe
+from hoop.observe.waits import cycles_of
+
+
+async def turns(n=3):
+    """Let the other tasks reach what they wait for."""
+    for _ in range(n):
+        await asyncio.sleep(0)
+
+
+def by_name(snapshot):
+    return {task.name: task for task in snapshot.tasks}
+
+
+async def look_at(**coros):
+    """Start tasks of these names, look at them while they wait, and cancel them."""
+    tasks = [asyncio.get_running_loop().create_task(c, name=name) for name, c in coros.items()]
+    await turns()
+    found = hoop.observe.snapshot()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return by_name(found), found
+
+
+def test_states_and_loop(run, driver):
+    async def main():
+        asyncio.current_task().set_name("main")
+        waits = asyncio.create_task(asyncio.sleep(100), name="waits")
+        await turns()
+        ready = asyncio.create_task(turns(), name="ready")
+        found = hoop.observe.snapshot()
+        waits.cancel()
+        await asyncio.gather(waits, ready, return_exceptions=True)
+        return found
+
+    found = run(main())
+    states = {name: task.state for name, task in by_name(found).items()}
+    assert states == {"main": "running", "waits": "waiting", "ready": "ready"}
+    (loop,) = found.loops
+    assert loop.driver == driver
+    assert loop.thread == threading.current_thread().name
+    assert loop.tasks == {"running": 1, "ready": 1, "waiting": 1}
+    assert found.total == 3
+    json.dumps(found.as_json())
+
+
+def test_stack_ends_where_the_task_waits(run):
+    async def inner(event):
+        await event.wait()
+
+    async def outer(event):
+        await inner(event)
+
+    async def main():
+        return await look_at(t=outer(hoop.Event()))
+
+    tasks, _ = run(main())
+    names = [frame.name.rpartition(".")[2] for frame in tasks["t"].stack]
+    lines = [frame.line for frame in tasks["t"].stack]
+    assert names == ["outer", "inner"]
+    assert lines == [outer.__code__.co_firstlineno + 1, inner.__code__.co_firstlineno + 1]
+    assert {frame.file for frame in tasks["t"].stack} == {__file__}
+    assert tasks["t"].coroutine == outer.__qualname__
+
+
+async def take(lock):
+    async with lock:
+        pass
+
+
+async def in_group(lock):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(take(lock), name="member")
+
+
+async def wait_for_one(lock):
+    task = asyncio.create_task(take(lock), name="member")
+    try:
+        await asyncio.wait([task])
+    finally:
+        task.cancel()
+
+
+async def gather_two(lock):
+    await asyncio.gather(asyncio.create_task(take(lock), name="member"))
+
+
+async def wait_for_task(lock):
+    await asyncio.create_task(take(lock), name="member")
+
+
+async def shielded(lock):
+    task = asyncio.create_task(take(lock), name="member")
+    try:
+        await asyncio.shield(task)
+    finally:
+        task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("waiter", "kind"),
+    [
+        (wait_for_task, "task"),
+        (in_group, "tasks"),
+        (gather_two, "tasks"),
+        (wait_for_one, "tasks"),
+        (shielded, "tasks"),
+    ],
+)
+def test_who_awaits_whom(run, waiter, kind):
+    async def main():
+        lock = hoop.Lock()
+        await lock.acquire()
+        return await look_at(waiter=waiter(lock))
+
+    tasks, _ = run(main())
+    assert tasks["waiter"].waits_for.kind == kind
+    assert tasks["waiter"].waits_for.targets == (tasks["member"].id,)
+    assert tasks["member"].awaited_by == (tasks["waiter"].id,)
+    assert tasks["member"].waits_for.kind == "lock"
+
+
+def test_what_hoop_s_own_objects_are_called(run):
+    async def main():
+        lock = hoop.Lock()
+        await lock.acquire()
+        semaphore = hoop.Semaphore(0)
+        queue = hoop.Queue()
+        return await look_at(
+            lock=take(lock),
+            semaphore=semaphore.acquire(),
+            queue=queue.get(),
+            event=hoop.Event().wait(),
+            sleep=hoop.sleep(100),
+        )
+
+    tasks, _ = run(main())
+    for name in ("lock", "semaphore", "queue", "event", "sleep"):
+        assert tasks[name].waits_for.kind == name
+    assert tasks["queue"].waits_for.text == "Queue.get"
+    assert 99 < tasks["sleep"].waits_for.left <= 100
+
+
+def test_a_timer_an_executor_and_a_future(run):
+    release = threading.Event()
+
+    async def in_executor():
+        await asyncio.get_running_loop().run_in_executor(None, release.wait)
+
+    async def on(future):
+        await future
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        timed, alone = loop.create_future(), loop.create_future()
+        timer = loop.call_later(100, asyncio.futures._set_result_unless_cancelled, timed, None)
+        try:
+            return await look_at(timer=on(timed), executor=in_executor(), future=on(alone))
+        finally:
+            timer.cancel()
+            release.set()
+
+    tasks, _ = run(main())
+    assert {n: tasks[n].waits_for.kind for n in ("timer", "executor", "future")} == {
+        "timer": "timer",
+        "executor": "executor",
+        "future": "future",
+    }
+
+
+def test_a_cycle_of_tasks(run):
+    async def on(tasks, name):
+        await tasks[name]
+
+    async def on_any(tasks, name):
+        await asyncio.wait([tasks[name]])
+
+    async def main():
+        tasks = {}
+        tasks["a"] = asyncio.create_task(on(tasks, "b"), name="a")
+        tasks["b"] = asyncio.create_task(on_any(tasks, "a"), name="b")
+        await turns()
+        found = hoop.observe.snapshot()
+        tasks["b"].cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        return found
+
+    found = run(main())
+    tasks = by_name(found)
+    (cycle,) = found.cycles
+    assert set(cycle.tasks) == {tasks["a"].id, tasks["b"].id}
+
+
+@pytest.mark.parametrize(
+    ("graph", "cycles"),
+    [
+        ({1: (2,), 2: (1,), 3: (1,), 4: (5,)}, [(1, 2)]),
+        ({1: (1,)}, [(1,)]),
+        ({3: (1,), 1: (2,), 2: (1,)}, [(1, 2)]),
+        ({1: (2, 3), 2: (1,), 3: ()}, []),
+    ],
+)
+def test_cycles_are_told_from_what_leads_to_them(graph, cycles):
+    assert cycles_of(graph) == cycles
+
+
+class Hostile:
+    """An object that fails the test if anybody asks it anything."""
+
+    def __getattribute__(self, name):
+        if name == "__class__":
+            return object.__getattribute__(self, name)
+        raise AssertionError(f"read {name}")
+
+    def __repr__(self):
+        raise AssertionError("repr was called")
+
+    __str__ = __hash__ = __repr__
+
+    def __eq__(self, other):
+        raise AssertionError("compared")
+
+
+class HostileTask(hoop.Task):
+    """A task whose names mean something else."""
+
+    @property
+    def _coro(self):
+        raise AssertionError("a property was read")
+
+    polls = born = serial = busy_ns = created_at = _fut_waiter = _callbacks = since = _coro
+
+    def get_name(self):
+        raise AssertionError("a method was called")
+
+    cancelling = __repr__ = get_name
+
+
+class HostileAwaitable:
+    def __await__(self):
+        return HostileIterator()
+
+
+class HostileIterator:
+    """An iterator in place of a coroutine, which tells nothing about itself."""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return None
+
+    @property
+    def gi_yieldfrom(self):
+        raise AssertionError("a property was read")
+
+    cr_await = ag_await = cr_code = cr_frame = gi_yieldfrom
+
+
+async def holds(hostile):
+    await HostileAwaitable()
+
+
+def test_no_code_of_the_program_runs(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        task = HostileTask(holds(Hostile()), loop=loop)
+        await turns()
+        found = hoop.observe.snapshot()
+        task.cancel()
+        await turns()
+        return found
+
+    assert [t.coroutine for t in run(main()).tasks if t.coroutine == "holds"] == ["holds"]
+
+
+class Thing:
+    """The value of a variable of a coroutine."""
+
+
+def test_no_reference_outlives_a_look(run):
+    async def keep(thing, event):
+        await event.wait()
+
+    async def main():
+        thing, event = Thing(), hoop.Event()
+        gone = weakref.ref(thing)
+        task = asyncio.create_task(keep(thing, event))
+        del thing
+        await turns()
+        found = hoop.observe.snapshot()
+        task_gone = weakref.ref(task)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        del task
+        await turns()
+        gc.collect()
+        return found, gone(), task_gone()
+
+    found, thing, task = run(main())
+    assert thing is None
+    assert task is None
+    assert found.total == 2
+
+
+def test_top_and_sort(run):
+    async def main():
+        tasks = [asyncio.create_task(asyncio.sleep(100), name=str(i)) for i in range(700)]
+        await turns()
+        found = hoop.observe.snapshot(top=5, sort="polls")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return found
+
+    found = run(main())
+    assert (found.total, len(found.tasks)) == (701, 5)
+    polls = [task.polls for task in found.tasks]
+    assert polls == sorted(polls, reverse=True)
+
+
+@pytest.mark.parametrize("wrong", [{"sort": "colour"}, {"top": -1}])
+def test_wrong_arguments(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        hoop.observe.snapshot(**wrong)
+
+
+def test_a_blocked_loop_is_seen_from_another_thread(loop):
+    """The loop's thread stands still in a callback while this one looks at more tasks than a slice has."""
+    blocked, go_on = threading.Event(), threading.Event()
+
+    async def main():
+        tasks = [asyncio.create_task(asyncio.sleep(100)) for _ in range(1200)]
+        await turns()
+        blocked.set()
+        go_on.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(main(),), name="blocked one")
+    thread.start()
+    blocked.wait()
+    try:
+        found = hoop.observe.snapshot(top=2000)
+    finally:
+        go_on.set()
+        thread.join()
+    (view,) = [view for view in found.loops if view.thread == "blocked one"]
+    assert view.tasks == {"running": 1, "ready": 0, "waiting": 1200}
+    (running,) = [task for task in found.tasks if task.state == "running"]
+    assert running.stack[0].line == main.__code__.co_firstlineno + 4
+
+
+def test_it_is_not_imported_with_hoop(python):
+    assert python("import sys, hoop; print('hoop.observe' in sys.modules)") == "False\n"
