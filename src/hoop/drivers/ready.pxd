@@ -8,7 +8,7 @@ cdef class Runnable:
     cdef bint is_receiver
     # True if it delivers one datagram of several that were received together.
     cdef bint is_delivery
-    cdef readonly long long since       # the ring's `stamp` when it was last pushed; of a waiting task, when it began
+    cdef long long since       # the ring's `stamp` when it was last pushed; of a waiting task, when it began
     cdef int run(self) except -1
     cdef object calls(self)
 
@@ -25,7 +25,7 @@ cdef class ReadyRing:
     # The stretch of the ring that recent receive callbacks have pushed without a gap: from, and up to.
     cdef unsigned long woken_from, woken_to
     # The time of the last visit to the driver: nanoseconds of CLOCK_MONOTONIC. 0 before the first.
-    cdef readonly long long stamp
+    cdef long long stamp
     cdef int in_wait                    # a Wait, for threads that read it without the GIL
     cdef int grow_ring(self) except -1
     cdef int drop_ready(self) except -1

@@ -289,7 +289,7 @@ class Watcher:
         Returns the readable descriptors, and a dictionary of what was seen, or None:
 
             kind        "blocked" or "over"
-            loop        the number of the loop: its `watch_number`
+            loop        the number of the loop: its `_watch_number`
             level       how often it was reported before
             turn        the number of the turn in which it is
             began, now  nanoseconds of time.monotonic_ns()

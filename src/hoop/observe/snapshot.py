@@ -21,8 +21,6 @@ SLICE = 500
 SORTS = ("age", "since", "polls", "busy")
 STATES = ("running", "ready", "waiting")
 
-_since: Any = next(cls.__dict__["since"] for cls in Task.__mro__ if "since" in cls.__dict__)
-
 
 def snapshot(*, top: int = 200, sort: str = "age") -> Snapshot:
     """Return what the process's loops and tasks are doing now.
@@ -71,11 +69,11 @@ class TaskFacts:
     def __init__(self, task: Any, running: Any, now: int, targets: tuple[int, ...]) -> None:
         self.task = task
         self.targets = targets
-        self.serial: int = raw(task, "serial")
+        self.serial: int = raw(task, "_serial")
         self.polls: int = raw(task, "polls")
         self.busy: float = raw(task, "busy_ns") / 1e9
-        self.age = seconds(now, raw(task, "born"))
-        self.since = seconds(now, _since.__get__(task))
+        self.age = seconds(now, raw(task, "_born"))
+        self.since = seconds(now, raw(task, "_since"))
         if task is running:
             self.state = "running"
         else:
@@ -112,7 +110,7 @@ def seconds(now: int, then: int) -> float:
 
 
 def _born(loop: Any) -> int:
-    return of_loop(loop, "born")  # type: ignore[no-any-return]
+    return of_loop(loop, "statistics")()["born"]  # type: ignore[no-any-return]
 
 
 def is_elsewhere(loop: Any) -> bool:

@@ -288,7 +288,7 @@ class Watch:
             lasted = (seen["now"] - seen["began"]) * 1e-9
             self.seconds[stall.cause] = self.seconds.get(stall.cause, 0.0) + lasted
             return self._report(dataclasses.replace(stall, lasted=lasted, over=True), logged)
-        loop = next((a for a in list(registry.loops) if a.watch_number == number), None)
+        loop = next((a for a in list(registry.loops) if a._watch_number == number), None)
         if loop is None:
             return None  # it was freed meanwhile
         if seen["level"] and loop.turns != seen["turn"]:

@@ -33,7 +33,16 @@ _timer: Any = TimerHandle
 _wait_types: Any = (Future, asyncio.Future)
 _raw: dict[str, Any] = {
     name: Task.__dict__[name]
-    for name in ("_fut_waiter", "_coro", "polls", "born", "serial", "busy_ns", "created_at")
+    for name in (
+        "_fut_waiter",
+        "_coro",
+        "polls",
+        "_born",
+        "_since",
+        "_serial",
+        "busy_ns",
+        "created_at",
+    )
 }
 _raw["_callbacks"] = Future.__dict__["_callbacks"]
 
@@ -128,7 +137,7 @@ class Waits:
         self.by_future: dict[int, list[int]] = {}
         self.deadlines: dict[int, float] = {}
         for task in tasks:
-            serial = raw(task, "serial")
+            serial = raw(task, "_serial")
             for callback, _ in raw(task, "_callbacks") or ():
                 waiter = told_by(callback)
                 if waiter is not None:
@@ -143,11 +152,11 @@ class Waits:
         if waited is None:
             return ()
         if issubclass(type(waited), Task):
-            return (raw(waited, "serial"),)
+            return (raw(waited, "_serial"),)
         if type(waited) is _gathering:
             children = waited._children
             return tuple(
-                raw(child, "serial")
+                raw(child, "_serial")
                 for child in children
                 if issubclass(type(child), Task) and not Future.done(child)
             )

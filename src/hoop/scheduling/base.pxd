@@ -43,7 +43,7 @@ cdef class LoopBase(ReadyRing):
     cdef Ref first_task                 # unfinished native tasks, linked through them; all owned
     cdef Ref running                    # the runnable that is running; owned
     cdef int tid                        # the kernel's number of the thread that takes turns; 0 if none does
-    cdef readonly unsigned long watch_number    # its number in insight/watcher.py; 0 if it is not watched
+    cdef unsigned long watch_number     # its number in insight/watcher.py; 0 if it is not watched
     cdef unsigned long left             # how many more runnables this turn will run
 
     # Transports receive into one buffer, which stays in the processor's cache.
@@ -55,10 +55,10 @@ cdef class LoopBase(ReadyRing):
     cdef readonly unsigned long turns, callbacks, ready_max
     cdef readonly double lag_max        # seconds by which the latest timer was late
     # More of them, for statistics(). Times are nanoseconds.
-    cdef readonly Histogram visits      # from one visit to the driver to the next, without the sleep
-    cdef readonly Histogram timer_lag   # by how much timers were late
-    cdef readonly long long idle_ns     # asleep in the driver
-    cdef readonly long long born        # when the loop was made
+    cdef Histogram visits      # from one visit to the driver to the next, without the sleep
+    cdef Histogram timer_lag   # by how much timers were late
+    cdef long long idle_ns     # asleep in the driver
+    cdef long long born        # when the loop was made
     cdef unsigned long tasks_made, tasks_ended, tasks_failed, tasks_cancelled
     cdef unsigned long long bytes_in, bytes_out     # of all connections
     cdef unsigned long accepted, refused

@@ -306,6 +306,10 @@ class LoopBase(ReadyRing):
             "transports": len(self.transports),
         }
 
+    @property
+    def _watch_number(self):
+        return self.watch_number
+
     def statistics(self) -> dict:
         """Return what the loop counts beside counters(), since it was made. For tools that observe it.
 

@@ -18,8 +18,8 @@ cdef class Task(Future):
     cdef bint listed
     # For debuggers and profilers.
     cdef readonly unsigned long polls   # steps taken
-    cdef readonly long long born        # the loop's stamp when it was made; 0 on another library's loop
-    cdef readonly unsigned long serial  # a number that no other task of this process has
+    cdef long long born                 # the loop's stamp when it was made; 0 on another library's loop
+    cdef unsigned long serial           # a number that no other task of this process has
     cdef readonly long long busy_ns     # time spent in steps while the loop was measuring
     cdef readonly object created_at     # (file, line), if the loop was measuring then
 

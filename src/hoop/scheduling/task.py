@@ -103,8 +103,8 @@ class Task(Future):
     While the loop's `measuring` is on, `busy_ns` has the nanoseconds spent in steps. `created_at` then has
     the file and line where the task was made.
 
-    `born` is when the task was made, and `since` when it began to wait or to be ready. Both are nanoseconds
-    of time.monotonic_ns(), rounded down to the loop's last visit to its driver. `serial` is a number of its
+    `_born` is when the task was made, and `_since` when it began to wait or to be ready. Both are nanoseconds
+    of time.monotonic_ns(), rounded down to the loop's last visit to its driver. `_serial` is a number of its
     own.
 
         task = hoop.create_task(fetch(url))
@@ -576,6 +576,20 @@ class Task(Future):
     @property
     def _must_cancel(self):
         return self.must_cancel
+
+    # ---- for tools that observe; without the underscore a program could not use the names itself ----
+
+    @property
+    def _born(self):
+        return self.born
+
+    @property
+    def _since(self):
+        return self.since
+
+    @property
+    def _serial(self):
+        return self.serial
 
     @property
     def _log_destroy_pending(self):
