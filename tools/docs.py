@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -127,7 +128,9 @@ def described(name: str, modules: dict[str, str]) -> str:
             if re.search(rf"^(class|def|async def) {name}\b", path.read_text(), re.M)
         }
     lines = [f"::: {module or 'hoop'}.{name}", "    options:", f"      heading: hoop.{name}"]
-    public = getattr(hoop, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # asyncio's, of policies
+        public = getattr(hoop, name)
     if isinstance(public, type):
         is_loop = issubclass(public, asyncio.AbstractEventLoop)
         known = set(dir(asyncio.SelectorEventLoop)) if is_loop else set()
