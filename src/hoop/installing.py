@@ -30,12 +30,12 @@ class LoopSwitch:
         if sys.version_info >= (3, 13):  # there it is the name of the system's usual loop
             asyncio.EventLoop = EventLoop  # type: ignore[attr-defined]
         self._run_forever = base_events.BaseEventLoop.run_forever
-        self._run = asyncio.Runner.run
+        self._lazy_init: Any = asyncio.Runner._lazy_init  # type: ignore[attr-defined]
         told = Told()
         self._telling = _tell_of_another(self._run_forever, told)
         base_events.BaseEventLoop.run_forever = self._telling  # type: ignore[method-assign]
-        self._telling_runner = _tell_of_a_runners(self._run, told)
-        asyncio.Runner.run = self._telling_runner  # type: ignore[method-assign]
+        self._telling_runner = _tell_of_a_runners(self._lazy_init, told)
+        asyncio.Runner._lazy_init = self._telling_runner  # type: ignore[attr-defined]
 
     def undo(self) -> None:
         """Put back what was there, except where your code has put something else meanwhile."""
@@ -45,8 +45,8 @@ class LoopSwitch:
             asyncio.EventLoop = self._event_loop_before  # type: ignore[attr-defined]
         if base_events.BaseEventLoop.run_forever is self._telling:
             base_events.BaseEventLoop.run_forever = self._run_forever  # type: ignore[method-assign]
-        if asyncio.Runner.run is self._telling_runner:
-            asyncio.Runner.run = self._run  # type: ignore[method-assign]
+        if asyncio.Runner._lazy_init is self._telling_runner:  # type: ignore[attr-defined]
+            asyncio.Runner._lazy_init = self._lazy_init  # type: ignore[attr-defined]
 
 
 _switch: LoopSwitch | None = None
@@ -81,19 +81,20 @@ def _tell_of_another(run_forever: Any, told: Told) -> Any:
     return run_and_tell
 
 
-def _tell_of_a_runners(run: Any, told: Told) -> Any:
-    """asyncio.Runner.run(), which says that the runner's loop is another. uvloop's is no BaseEventLoop."""
+def _tell_of_a_runners(lazy_init: Any, told: Told) -> Any:
+    """asyncio.Runner._lazy_init(), which says that the loop is another. uvloop's is no BaseEventLoop.
+
+    Not Runner.run(): that would add a frame to the traceback of every program.
+    """
     from hoop.loop.event_loop import EventLoop
 
-    @functools.wraps(run)
-    def run_and_tell(self: asyncio.Runner, *args: Any, **kwargs: Any) -> Any:
-        if asyncio._get_running_loop() is None:  # or run() refuses to run
-            loop = self.get_loop()
-            if not isinstance(loop, EventLoop):
-                told.once(loop)
-        return run(self, *args, **kwargs)
+    @functools.wraps(lazy_init)
+    def init_and_tell(self: Any) -> None:
+        lazy_init(self)
+        if not isinstance(self._loop, EventLoop):
+            told.once(self._loop)
 
-    return run_and_tell
+    return init_and_tell
 
 
 def install(*, loop: bool = True, names: bool = True) -> None:

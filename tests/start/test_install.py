@@ -24,7 +24,7 @@ def state() -> dict[str, object]:
     found |= {f"asyncio.{name}": getattr(asyncio, name) for _, name in PLACES}
     found["policy"] = asyncio.events._event_loop_policy
     found["run_forever"] = asyncio.base_events.BaseEventLoop.run_forever
-    found["Runner.run"] = asyncio.Runner.run
+    found["Runner._lazy_init"] = asyncio.Runner._lazy_init
     found["EventLoop"] = getattr(asyncio, "EventLoop", None)
     return found
 
