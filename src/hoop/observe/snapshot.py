@@ -35,15 +35,18 @@ def snapshot(*, top: int = 200, sort: str = "age") -> Snapshot:
         raise ValueError(f"sort must be one of {', '.join(SORTS)}, not {sort!r}")
     if top < 0:
         raise ValueError(f"top must not be negative, and it is {top}")
-    loops = sorted((loop for loop in list(registry.loops) if not Loop.is_closed(loop)), key=_born)
+    loops = [
+        (Loop.statistics(loop), loop) for loop in list(registry.loops) if not Loop.is_closed(loop)
+    ]
+    loops.sort(key=lambda one: one[0]["born"])
     views = []
-    rows: list[tuple[int, Any, Waits, TaskFacts]] = []
+    rows: list[tuple[int, Waits, TaskFacts]] = []
     graph: dict[int, tuple[int, ...]] = {}
-    for number, loop in enumerate(loops):
+    for number, (counts, loop) in enumerate(loops):
         facts, waits = read_tasks(loop, graph)
-        views.append(view_loop(number, loop, facts))
-        rows.extend((number, loop, waits, fact) for fact in facts)
-    rows.sort(key=lambda row: row[3].key(sort), reverse=True)
+        views.append(view_loop(number, loop, counts, facts))
+        rows.extend((number, waits, fact) for fact in facts)
+    rows.sort(key=lambda row: row[2].key(sort), reverse=True)
     awaited_by: dict[int, list[int]] = {}
     for waiter, targets in graph.items():
         for target in targets:
@@ -54,7 +57,7 @@ def snapshot(*, top: int = 200, sort: str = "age") -> Snapshot:
         loops=tuple(views),
         tasks=tuple(
             fact.view(number, waits, tuple(awaited_by.get(fact.serial, ())))
-            for number, _, waits, fact in rows[:top]
+            for number, waits, fact in rows[:top]
         ),
         total=len(rows),
         cycles=tuple(Cycle(cycle) for cycle in cycles_of(graph)),
@@ -109,10 +112,6 @@ def seconds(now: int, then: int) -> float:
     return max(now - then, 0) / 1e9 if then else 0.0
 
 
-def _born(loop: Any) -> int:
-    return of_loop(loop, "statistics")()["born"]  # type: ignore[no-any-return]
-
-
 def is_elsewhere(loop: Any) -> bool:
     """Whether the loop runs in another thread, which may be waiting for the GIL."""
     return of_loop(loop, "_thread_id") not in (None, threading.get_ident())
@@ -148,11 +147,9 @@ def thread_name(ident: int | None) -> str | None:
     return thread._name
 
 
-def view_loop(number: int, loop: Any, facts: list[TaskFacts]) -> LoopView:
+def view_loop(number: int, loop: Any, counts: dict[str, Any], facts: list[TaskFacts]) -> LoopView:
     """The row of a loop."""
     counters: dict[str, Any] = Loop.counters(loop)
-    counts = Loop.statistics(loop)
-    ended = dict(counts["tasks"])
     states = {state: sum(fact.state == state for fact in facts) for state in STATES}
     return LoopView(
         id=number,
@@ -167,7 +164,7 @@ def view_loop(number: int, loop: Any, facts: list[TaskFacts]) -> LoopView:
         visit=summary(counts["visits"]),
         timer_lag=summary(counts["timer_lag"]),
         tasks=states,
-        tasks_ended=ended,
+        tasks_ended=counts["tasks"],
         transports=counters["transports"],
         timers=counters["timers"],
         bytes_in=counts["bytes_in"],

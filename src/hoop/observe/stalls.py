@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import faulthandler
 import gc
+import inspect
 import logging
 import os
 import platform
@@ -24,13 +25,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import CodeType, CoroutineType, FrameType, FunctionType, MethodType
+from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any
 
 from hoop.drivers.op import Op
 from hoop.insight import watcher
 from hoop.loop import registry
-from hoop.scheduling.coroutine import NativeCoroutine
+from hoop.observe.snapshot import thread_name
+from hoop.observe.waits import raw, title_of
 from hoop.scheduling.task import Task
 
 logger = logging.getLogger("hoop.watch")
@@ -44,6 +46,7 @@ DUMPED = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 STANDARD = sysconfig.get_path("stdlib") + os.sep
 PACKAGES = f"{os.sep}site-packages{os.sep}"
+AWAITED = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,9 +134,7 @@ def stack_of(frame: FrameType | None) -> tuple[list[Place], list[Place]]:
         code: CodeType = frame.f_code
         place = (code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname)
         stack.append(place)
-        if (
-            code.co_flags & 0x380
-        ):  # a coroutine, one of types.coroutine, or an asynchronous generator
+        if code.co_flags & AWAITED:
             awaited.append(place)
         frame = frame.f_back
     return stack, awaited
@@ -145,9 +146,7 @@ def name_of(runnable: Any) -> str:
     if runnable is None:
         return ""
     if issubclass(kind, Task):
-        coro = runnable.get_coro()
-        known = type(coro) in (CoroutineType, NativeCoroutine)
-        return f"{runnable.get_name()} {coro.__qualname__ if known else type(coro).__qualname__}"
+        return f"{Task.get_name(runnable)} {title_of(raw(runnable, '_coro'))}"
     if issubclass(kind, Op):
         what, fd, peer = runnable.about()
         return f"{what} of descriptor {fd}" + (
@@ -312,12 +311,11 @@ class Watch:
             dumped = self._dumped()
             if dumped:
                 stack = dumped
-        created = runnable.created_at if isinstance(runnable, Task) else None
+        created = raw(runnable, "created_at") if issubclass(type(runnable), Task) else None
         file, line, function = innermost(stack)
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
         return Stall(
             cause=cause,
-            loop=names.get(ident, str(ident)),
+            loop=thread_name(ident) or str(ident),
             began=seen["began"] * 1e-9,
             lasted=(seen["now"] + seen["gil_took"] - seen["began"]) * 1e-9,
             file=file,

@@ -48,7 +48,7 @@ _raw["_callbacks"] = Future.__dict__["_callbacks"]
 
 
 def raw(task: Any, name: str) -> Any:
-    """A field of a task, also if a subclass has a property of that name."""
+    """A field of a task, or "_callbacks" of a future, also if a subclass has a property of that name."""
     return _raw[name].__get__(task)
 
 
@@ -178,7 +178,7 @@ class Waits:
             left = self.deadlines[id(waited)] - self.now
             return Wait("timer", f"a timer, {left:.1f} s left", left=left)
         if type(waited) is Future and any(
-            is_executor(told) for told, _ in Future.__dict__["_callbacks"].__get__(waited) or ()
+            is_executor(told) for told, _ in raw(waited, "_callbacks") or ()
         ):
             return Wait("executor", "a function in an executor")
         return Wait("future", "a future that nobody known will set")
