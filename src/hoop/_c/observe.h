@@ -19,6 +19,13 @@ static inline int hoop_bucket(long long ns) {
 
 /* ---- words that another thread reads without the GIL ---------------------------------------------------- */
 
+/* Where the thread is that runs a loop. */
+enum {
+    AWAKE,     /* it has the GIL, or runs code that let go of it */
+    IN_KERNEL, /* the driver waits for events, without the GIL */
+    WANTS_GIL, /* the wait is over, and another thread has the GIL */
+};
+
 static inline void hoop_tell(int *word, int value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
 
 #endif

@@ -38,7 +38,7 @@ from cython.cimports.hoop._c.linux import (
     hoop_eventfd_write,
     hoop_replace,
 )
-from cython.cimports.hoop._c.observe import hoop_tell
+from cython.cimports.hoop._c.observe import AWAKE, IN_KERNEL, WANTS_GIL, hoop_tell
 from cython.cimports.hoop._c.python import (
     Py_DECREF,
     PyErr_CheckSignals,
@@ -55,7 +55,7 @@ from cython.cimports.hoop._c.python import (
 from cython.cimports.hoop.drivers.driver import Driver
 from cython.cimports.hoop.drivers.errors import raise_errno
 from cython.cimports.hoop.drivers.op import ARMED, CALL, READABLE, WRITABLE, Op
-from cython.cimports.hoop.drivers.ready import AWAKE, IN_KERNEL, WANTS_GIL, ReadyRing
+from cython.cimports.hoop.drivers.ready import ReadyRing
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memset
 

@@ -12,12 +12,6 @@ cdef class Runnable:
     cdef int run(self) except -1
     cdef object calls(self)
 
-# Where the thread is that runs the ring.
-cdef enum Wait:
-    AWAKE                               # it has the GIL, or runs code that let go of it
-    IN_KERNEL                           # the driver waits for events, without the GIL
-    WANTS_GIL                           # the wait is over, and another thread has the GIL
-
 # The loop's queue of runnables: a ring of owned references, whose size is a power of two.
 cdef class ReadyRing:
     cdef Ref *ring
@@ -26,7 +20,7 @@ cdef class ReadyRing:
     cdef unsigned long woken_from, woken_to
     # The time of the last visit to the driver: nanoseconds of CLOCK_MONOTONIC. 0 before the first.
     cdef long long stamp
-    cdef int in_wait                    # a Wait, for threads that read it without the GIL
+    cdef int in_wait                    # AWAKE, IN_KERNEL or WANTS_GIL of observe.h, for threads without the GIL
     cdef int grow_ring(self) except -1
     cdef int drop_ready(self) except -1
     cdef inline int push(self, Runnable r) except -1:

@@ -25,7 +25,7 @@ import errno
 
 import cython
 from cython.cimports.hoop._c.linux import hoop_eventfd_write, hoop_now_ns
-from cython.cimports.hoop._c.observe import hoop_tell
+from cython.cimports.hoop._c.observe import AWAKE, IN_KERNEL, WANTS_GIL, hoop_tell
 from cython.cimports.hoop._c.python import (
     Py_INCREF,
     hoop_swap_clear,
@@ -64,7 +64,7 @@ from cython.cimports.hoop.drivers.op import (
     CallOp,
     Op,
 )
-from cython.cimports.hoop.drivers.ready import AWAKE, IN_KERNEL, WANTS_GIL, ReadyRing
+from cython.cimports.hoop.drivers.ready import ReadyRing
 from cython.cimports.hoop.drivers.requests import CANCEL, WAKE, Requests, is_send
 from cython.cimports.hoop.drivers.ring import Ring
 from cython.cimports.libc.stdint import uint32_t

@@ -12,7 +12,7 @@ cdef enum Kind:
 # A loop that is watched: addresses of its words, then what the watcher has seen.
 cdef struct Watched:
     unsigned long number
-    int *in_wait                  # a Wait of drivers/ready.pxd; NULL if the loop has left while it was blocked
+    int *in_wait                  # AWAKE, IN_KERNEL or WANTS_GIL; NULL if the loop has left while it was blocked
     int *tid                      # the kernel's number of the thread that runs the loop; 0 if none does
     unsigned long *turns
     unsigned long *head

@@ -24,7 +24,7 @@ import os
 
 import cython
 from cython.cimports.hoop._c.linux import hoop_now_ns
-from cython.cimports.hoop._c.observe import hoop_tell
+from cython.cimports.hoop._c.observe import IN_KERNEL, WANTS_GIL, hoop_tell
 from cython.cimports.hoop._c.watch import (
     POLLIN,
     hoop_arm_timer,
@@ -46,10 +46,6 @@ from cython.cimports.hoop._c.watch import (
     pollfd,
 )
 from cython.cimports.libc.stdlib import realloc
-
-# As in drivers/ready.pxd, which this room cannot see.
-IN_KERNEL = cython.declare(cython.int, 1)
-WANTS_GIL = cython.declare(cython.int, 2)
 
 LONGEST_STEP = cython.declare(cython.longlong, 25_000_000)
 SHORTEST_STEP = cython.declare(cython.longlong, 1_000_000)
