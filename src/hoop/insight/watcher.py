@@ -187,6 +187,10 @@ def look_at(
     s.tid = w.thread
     s.level = w.level
     s.turn = w.turn
+    s.cpu = s.delay = 0
+    s.state = ord("?")
+    s.call = -1
+    s.moved = s.collects = s.waits_for_gil = False
     if w.in_wait is cython.NULL:
         s.kind = OVER
         s.began = w.began
@@ -221,7 +225,7 @@ def look_at(
     s.delay = hoop_run_delay(tid) - w.delay
     s.state = hoop_thread_state(tid)
     if w.level == 0 and (
-        2 * s.delay >= now - w.began or (s.state == 82 and 10 * s.cpu < now - w.began)  # 82: 'R'
+        2 * s.delay >= now - w.began or (s.state == ord("R") and 10 * s.cpu < now - w.began)
     ):
         begin_anew(w, turn, tid, now)
         w.began = now
@@ -347,14 +351,14 @@ class Watcher:
             "turn": s.turn,
             "began": s.began,
             "now": s.now,
-            "cpu": s.cpu if s.kind == BLOCKED else 0,
-            "delay": s.delay if s.kind == BLOCKED else 0,
+            "cpu": s.cpu,
+            "delay": s.delay,
             "tid": s.tid,
-            "state": chr(s.state) if s.kind == BLOCKED else "?",
-            "call": s.call if s.kind == BLOCKED else -1,
-            "moved": s.kind == BLOCKED and s.moved,
-            "collects": s.kind == BLOCKED and s.collects,
-            "waits_for_gil": s.kind == BLOCKED and s.waits_for_gil,
+            "state": chr(s.state),
+            "call": s.call,
+            "moved": s.moved,
+            "collects": s.collects,
+            "waits_for_gil": s.waits_for_gil,
             "gil_took": took,
             "gil_cpu": hoop_thread_cpu(s.tid) - cpu,
             "own_delay": hoop_run_delay(own) - delay,
