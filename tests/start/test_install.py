@@ -8,6 +8,7 @@ import asyncio.events
 import logging
 import sys
 import threading
+import traceback
 import warnings
 
 import pytest
@@ -264,3 +265,23 @@ def test_off_linux_it_warns_and_changes_nothing(monkeypatch):
     hoop.uninstall()
     monkeypatch.undo()
     assert state() == before
+
+
+def test_a_traceback_has_no_frame_of_the_switch(undone):
+    """asyncio.run() with hoop's loop fails through the same functions before and after."""
+
+    async def fails():
+        raise ValueError("on purpose")
+
+    def functions(**options):
+        with (
+            asyncio.Runner(**options) as runner,
+            pytest.raises(ValueError, match="on purpose") as raised,
+        ):
+            runner.run(fails())
+        frames = traceback.walk_tb(raised.value.__traceback__)
+        return [frame.f_code.co_qualname for frame, _ in frames]
+
+    before = functions(loop_factory=hoop.EventLoop)
+    hoop.install()
+    assert functions() == before
