@@ -6,6 +6,7 @@ cdef extern from "watch.h" nogil:
         short revents
     enum:
         POLLIN
+        SYS_futex
     ctypedef struct hoop_mutex:
         pass
     void hoop_mutex_init(hoop_mutex *lock) noexcept

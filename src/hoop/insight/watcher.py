@@ -27,6 +27,7 @@ from cython.cimports.hoop._c.linux import hoop_now_ns
 from cython.cimports.hoop._c.observe import IN_KERNEL, WANTS_GIL, hoop_tell
 from cython.cimports.hoop._c.watch import (
     POLLIN,
+    SYS_futex,
     hoop_arm_timer,
     hoop_drop_timer,
     hoop_mutex,
@@ -396,6 +397,11 @@ class Collections:
             pause[0] += 1
             pause[1] += took
             pause[2] = max(pause[2], took)
+
+
+FUTEX = (
+    SYS_futex  # the number of the system call in which a thread waits for the GIL, or another lock
+)
 
 
 def thread_cpu(tid: cython.int):

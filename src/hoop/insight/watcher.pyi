@@ -1,6 +1,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+FUTEX: int
+
 class Watcher:
     def __init__(self, threshold: float = 0.1, signal: int = 0, memfd: int = -1) -> None: ...
     @property

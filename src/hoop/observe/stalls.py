@@ -16,7 +16,6 @@ import gc
 import inspect
 import logging
 import os
-import platform
 import re
 import signal
 import sys
@@ -37,7 +36,6 @@ from hoop.scheduling.task import Task
 
 logger = logging.getLogger("hoop.watch")
 
-FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine(), -2)
 LATE_NS = 50_000_000  # a GIL that comes later than this was held
 LOG_PER_MINUTE = 10
 MINUTE = 60.0
@@ -93,13 +91,13 @@ def cause_of(seen: dict[str, Any], switch_ns: float) -> str:
     if took > max(LATE_NS, 4 * switch_ns):
         if 2 * seen["gil_cpu"] > took:
             return "C code with the GIL"
-        return "GIL held elsewhere" if seen["call"] == FUTEX else "system call with the GIL"
+        return "GIL held elsewhere" if seen["call"] == watcher.FUTEX else "system call with the GIL"
     if seen["moved"]:
         return "long turn"
     busy = seen["cpu"] + seen["delay"]  # it computed, or would have if it had had a processor
     if seen["state"] == "R" or 2 * busy >= elapsed:
         return "python"
-    if seen["call"] == FUTEX and 10 * busy >= elapsed:
+    if seen["call"] == watcher.FUTEX and 10 * busy >= elapsed:
         return "GIL held elsewhere"  # other threads compute, and have it half of the time or more
     return "blocking call"
 
