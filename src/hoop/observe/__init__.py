@@ -11,8 +11,48 @@ objects and types, and no `repr()` is called.
 
 from __future__ import annotations
 
-from hoop.observe.model import Cycle, Frame, LoopView, Snapshot, TaskView, Wait
+from hoop.observe.model import (
+    ChildView,
+    ConnectionView,
+    Cycle,
+    Frame,
+    GcView,
+    JobView,
+    LoopView,
+    ObserverView,
+    Overview,
+    PoolView,
+    Rates,
+    ResourceView,
+    ServerView,
+    SiteView,
+    Snapshot,
+    Stall,
+    TaskView,
+    TimerView,
+    Wait,
+)
 from hoop.observe.snapshot import snapshot
-from hoop.observe.stalls import Stall
 
-__all__ = ["Cycle", "Frame", "LoopView", "Snapshot", "Stall", "TaskView", "Wait", "snapshot"]
+__all__ = [
+    "ChildView",
+    "ConnectionView",
+    "Cycle",
+    "Frame",
+    "GcView",
+    "JobView",
+    "LoopView",
+    "ObserverView",
+    "Overview",
+    "PoolView",
+    "Rates",
+    "ResourceView",
+    "ServerView",
+    "SiteView",
+    "Snapshot",
+    "Stall",
+    "TaskView",
+    "TimerView",
+    "Wait",
+    "snapshot",
+]

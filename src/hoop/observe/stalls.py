@@ -30,6 +30,7 @@ from typing import Any
 from hoop.drivers.op import Op
 from hoop.insight import watcher
 from hoop.loop import registry
+from hoop.observe.model import Stall
 from hoop.observe.snapshot import thread_name
 from hoop.observe.waits import raw, title_of
 from hoop.scheduling.task import Task
@@ -45,39 +46,6 @@ OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 STANDARD = sysconfig.get_path("stdlib") + os.sep
 PACKAGES = f"{os.sep}site-packages{os.sep}"
 AWAITED = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Stall:
-    """A time in which a loop could not run. Of `file`, `line` and `function` see `innermost`."""
-
-    cause: str  # "python", "blocking call", "long turn", ...: see cause_of()
-    loop: str  # the name of its thread
-    began: float  # on the clock of time.monotonic()
-    lasted: float  # seconds, until now if it is not over
-    file: str
-    line: int
-    function: str
-    task: str  # the task, callback or operation that the loop runs
-    label: str  # of the request that it serves
-    created_at: str  # where the task was made
-    stack: tuple[str, ...]  # of the loop's thread, innermost first
-    await_stack: tuple[str, ...]  # the coroutines in it
-    over: bool
-    cpu: float = 0.0  # seconds that the thread computed
-    waited: float = 0.0  # seconds that it waited for a processor
-    elsewhere: tuple[str, ...] = ()  # if another thread has the GIL: its name, and its stack
-
-    def __str__(self) -> str:
-        lasted = f"{self.lasted:.2f} s" + (", and goes on now" if self.over else "")
-        where = f" in {self.function} {self.file}:{self.line}" if self.file else ""
-        made = f", made at {self.created_at}" if self.created_at else ""
-        label = f", {self.label}" if self.label else ""
-        other = f", thread {self.elsewhere[0]}" if self.elsewhere else ""
-        return (
-            f"the loop of {self.loop} was blocked for {lasted} by {self.cause}{other}{where}"
-            f", running {self.task or 'nothing'}{made}{label}"
-        )
 
 
 def cause_of(seen: dict[str, Any], switch_ns: float) -> str:
