@@ -11,6 +11,7 @@ objects and types, and no `repr()` is called.
 
 from __future__ import annotations
 
+from hoop.observe.labels import asgi, label, show
 from hoop.observe.model import (
     ChildView,
     ConnectionView,
@@ -54,5 +55,8 @@ __all__ = [
     "TaskView",
     "TimerView",
     "Wait",
+    "asgi",
+    "label",
+    "show",
     "snapshot",
 ]

@@ -161,8 +161,8 @@ class LoopView(Record):
     """A loop: its thread, its counts since it was made, and how long events and timers waited.
 
     `thread` is None while the loop does not run. `visit` and `timer_lag` are the median, the 99th percentile
-    and the longest. `tasks` counts the unfinished ones by state, `connections` those open by kind. `recent` is
-    None until the observer has looked twice. `uring` has numbers of the driver. `blocked` is the time for
+    and the longest. `tasks` counts the unfinished ones by state, `connections` those open by kind. `recent`
+    is None until the observer has looked twice. `uring` has numbers of the driver. `blocked` is the time for
     which the loop is blocked now.
     """
 
@@ -233,7 +233,7 @@ class ObserverView(Record):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Overview(Record):
-    """The things that one reads first of a program. `stalls` counts them by cause, `stall_seconds` adds them up.
+    """The things that one reads first of a program. `stalls` counts them by cause, `stall_seconds` adds.
 
     `starved` counts how often a loop had no processor. `last_stall` is the last report, as in `hoop stalls`.
     """

@@ -13,6 +13,7 @@ from typing import Any
 
 from hoop.loop import registry
 from hoop.loop.turn import Loop
+from hoop.observe import labels
 from hoop.observe.model import SCHEMA, Cycle, LoopView, Snapshot, TaskView
 from hoop.observe.waits import Waits, coroutines_of, cycles_of, of_loop, raw, stack_of, title_of
 from hoop.scheduling.task import Task
@@ -104,6 +105,7 @@ class TaskFacts:
             awaited_by=awaited_by,
             cancelling=Task.cancelling(self.task),
             site=raw(self.task, "created_at"),
+            label=labels.of_task(self.task, coroutines),
         )
 
 

@@ -30,6 +30,7 @@ from typing import Any
 from hoop.drivers.op import Op
 from hoop.insight import watcher
 from hoop.loop import registry
+from hoop.observe import labels
 from hoop.observe.model import Stall
 from hoop.observe.snapshot import thread_name
 from hoop.observe.waits import raw, title_of
@@ -163,7 +164,7 @@ class Watch:
         self,
         threshold: float = 0.1,
         hook: Callable[[Stall], object] | None = None,
-        label: Callable[[Any], str] | None = None,
+        label: Callable[[Any], str] = labels.of_running,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.threshold = threshold
@@ -288,7 +289,7 @@ class Watch:
             line=line,
             function=function,
             task=name_of(runnable),
-            label="" if self.label is None else self.label(loop),
+            label=self.label(loop),
             created_at="" if created is None else f"{created[0]}:{created[1]}",
             stack=shown(stack),
             await_stack=shown(awaited),
@@ -373,7 +374,7 @@ class WatchThread(threading.Thread):
 def start(
     threshold: float = 0.1,
     hook: Callable[[Stall], object] | None = None,
-    label: Callable[[Any], str] | None = None,
+    label: Callable[[Any], str] = labels.of_running,
 ) -> WatchThread:
     """Watch all loops of this process in a thread. Call stop() of what it returns to end that."""
     watch = Watch(threshold, hook, label)
