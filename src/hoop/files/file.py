@@ -135,6 +135,8 @@ class AsyncFile(LineSource, Generic[_Data]):
                     await self._settle(True)
                 if need is not None:
                     await self._prepare(need)
+                if send:
+                    self._hand_over()  # if the kernel refuses, this belongs to earlier operations
                 if accepted is None:
                     accepted = self.buffer.accepted_bytes
                 result = operation(*args)
@@ -706,6 +708,8 @@ class TextFile(AsyncFile[str]):
         send = self._sends_lines and isinstance(data, str) and ("\n" in data or "\r" in data)
         if self.queued or self._special:
             return await self._operate(None, self._write, data, send=send)
+        if send:
+            self._hand_over()
         accepted = self.buffer.accepted_bytes
         n = self._write(data)
         if send or self.buffer.is_full():
