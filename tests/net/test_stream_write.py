@@ -4,6 +4,7 @@ import array
 import hashlib
 import random
 import socket
+import sys
 
 import pytest
 from peers import (
@@ -11,6 +12,7 @@ from peers import (
     connect,
     drain,
     fill,
+    on_asyncio,
     outcome,
     pair,
     receive,
@@ -212,16 +214,23 @@ def test_write_takes_its_argument_by_name(loop):
 
 
 def test_writelines_with_a_bad_element_sends_nothing(loop):
+    """asyncio keeps the good elements from Python 3.15 on, sends nothing any more, and never closes."""
+
     async def script(loop):
         protocol = Recorder()
         transport, peer = await pair(loop, protocol)
         with peer:
             raised = outcome(transport.writelines, [b"good", "bad"])[0]
+            held = transport.get_write_buffer_size()
+            transport.write(b"more")
             transport.close()
             await until(lambda: protocol.is_lost)
-            return raised, await drain(loop, peer)
+            return raised, held, await drain(loop, peer)
 
-    assert same_as_asyncio(loop, script) == ("TypeError", b"")
+    ended = ("TypeError", 0, b"more")
+    assert loop.run_until_complete(script(loop)) == ended
+    if sys.version_info < (3, 15):
+        assert on_asyncio(script) == ended
 
 
 def test_writelines_takes_any_iterable_and_any_buffer(loop):
