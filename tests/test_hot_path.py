@@ -1,8 +1,8 @@
 """Functions that run per event look nothing up by name: shown by the C that Cython makes of them.
 
-Three mistakes are possible. They are an attribute that Cython does not know, a module's global that was not
-declared, and a builtin that is called as an object. Each compiles, works, and costs ten times the rest of the
-function.
+Four mistakes are possible. Three are an attribute that Cython does not know, a module's global that was not
+declared, and a builtin that is called as an object. The fourth is arithmetic with Python's numbers, because a
+constant does not fit a C int. Each compiles, works, and costs ten times the rest of the function.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SOURCE = ROOT / "src" / "hoop"
 LOOKUP = re.compile(
     r"__Pyx_PyObject_GetAttr\w*|__Pyx_GetModuleGlobal\w*|__Pyx_GetBuiltinName\w*|"
     r"__Pyx_PyObject_CallMethod\w*|__Pyx_PyObject_FastCallMethod\w*|__Pyx_PyObject_SetAttr\w*|"
-    r"__Pyx_PyObject_GetMethod\w*"
+    r"__Pyx_PyObject_GetMethod\w*|PyNumber_\w+|__Pyx_PyLong_\w+ObjC"
 )
 
 # Calls by name in hot functions that are hardly ever reached.

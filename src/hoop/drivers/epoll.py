@@ -111,6 +111,16 @@ class EpollDriver(Driver):
             armed += self.slots[fd].writer is not cython.NULL
         return {"armed": armed}
 
+    def operations(self) -> list:
+        fd: cython.int
+        found: list = []
+        for fd in range(self.n_slots):
+            if self.slots[fd].reader is not cython.NULL:
+                found.append(cython.cast(Op, self.slots[fd].reader))
+            if self.slots[fd].writer is not cython.NULL:
+                found.append(cython.cast(Op, self.slots[fd].writer))
+        return found
+
     @cython.cfunc
     @cython.exceptval(check=False)
     def supports(self, interest: cython.int) -> cython.bint:
@@ -288,7 +298,7 @@ class EpollDriver(Driver):
             PyErr_CheckSignals()
             return 0
         for i in range(n):
-            fd = cython.cast(cython.int, events[i].data & 0xFFFFFFFF)
+            fd = cython.cast(cython.int, cython.cast(uint32_t, events[i].data))
             seen = events[i].events
             if fd == self.wake_fd or fd >= self.n_slots:
                 continue
@@ -362,13 +372,7 @@ class EpollDriver(Driver):
 
     @cython.cfunc
     def take_armed(self) -> list:
-        found: list = []
-        fd: cython.int
-        for fd in range(self.n_slots):
-            if self.slots[fd].reader is not cython.NULL:
-                found.append(cython.cast(Op, self.slots[fd].reader))
-            if self.slots[fd].writer is not cython.NULL:
-                found.append(cython.cast(Op, self.slots[fd].writer))
+        found: list = self.operations()
         for op in found:
             self.cancel(op)
         return found

@@ -1,3 +1,4 @@
+from hoop._c.linux cimport hoop_now_ns
 from hoop.drivers.ready cimport Runnable
 from hoop.loop.calls cimport LoopCalls
 
@@ -36,7 +37,12 @@ cdef class Loop(LoopCalls):
         return self.tail - self.head != 1 or not (<Runnable>self.ring[self.head & self.mask]).is_delivery
     cdef int look(self) except -1
     cdef int send_held(self) except -1
-    cdef long long visit(self) noexcept
+    # The driver is about to be asked. Note the time, and how long no event could be seen.
+    cdef inline long long visit(self) noexcept:
+        cdef long long now = hoop_now_ns()
+        self.visits.add(now - self.stamp)
+        self.stamp = now
+        return now
     cdef int plan_look(self, bint news) noexcept
     cdef int queue_due_timers(self) except -1
     cdef int run_ready(self) except -1

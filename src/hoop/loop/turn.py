@@ -186,15 +186,6 @@ class Loop(LoopCalls):
 
     @cython.cfunc
     @cython.exceptval(check=False)
-    def visit(self) -> cython.longlong:
-        """The driver is about to be asked. Note the time, and how long no event could be seen."""
-        now: cython.longlong = hoop_now_ns()
-        self.visits.add(now - self.stamp)
-        self.stamp = now
-        return now
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
     def plan_look(self, news: cython.bint) -> cython.int:
         """When to look next, should the loop be busy until then.
 

@@ -8,6 +8,7 @@ A Layer is a protocol written in C, which takes a connection's bytes without a P
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import inspect
 import socket
@@ -29,11 +30,13 @@ from cython.cimports.hoop._c.linux import (
     hoop_sockopt,
     hoop_tcp_nodelay,
 )
-from cython.cimports.hoop._c.python import Py_REFCNT, Ref
+from cython.cimports.hoop._c.python import Py_REFCNT, PyCFunction, Ref, hoop_c_method
 from cython.cimports.hoop.scheduling.attributes import Attributed
 
 AF_UNIX = cython.declare(cython.int, socket.AF_UNIX)
 SOCK_DGRAM = cython.declare(cython.int, socket.SOCK_DGRAM)
+Socket = cython.declare(object, socket.socket)
+_fileno = cython.declare(PyCFunction, hoop_c_method(_socket.socket.fileno))
 _get_extra_info = cython.declare(object, asyncio.BaseTransport.get_extra_info)
 
 
@@ -92,7 +95,10 @@ class Endpoint(Attributed):
     @cython.exceptval(-1, check=False)
     def was_closed(self) -> cython.bint:
         """Whether the owner of a given socket has closed it. Its number may belong to another file by now."""
-        return self.sock.fileno() != self.fd
+        fd: cython.int = (
+            _fileno(self.sock, None) if type(self.sock) is Socket else self.sock.fileno()
+        )
+        return fd != self.fd
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -164,7 +170,8 @@ class Endpoint(Attributed):
         """Return what is known of the connection, for tools that observe it. Runs no code of yours.
 
         The kind is "tcp", "udp", "unix" or "other". `born` and `active` are the loop's stamps when the
-        connection was made, and when it last sent or received.
+        connection was made, and when it last sent or received. Transports add the bytes that are `buffered`,
+        what is paused, and their protocol.
         """
         return {
             "fd": self.fd,
