@@ -84,6 +84,10 @@ class Driver:
         """
         return {"armed": 0}
 
+    def operations(self) -> list:
+        """The ops that it watches for or works on now, for tools that observe."""
+        return []
+
     # ---- spinning ----
 
     @cython.cfunc

@@ -1,3 +1,6 @@
+from hoop.drivers.op import Op
+
 class Driver:
     name: str
     def statistics(self) -> dict[str, int]: ...
+    def operations(self) -> list[Op]: ...

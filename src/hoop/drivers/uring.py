@@ -126,6 +126,14 @@ class UringDriver(Requests):
             "buffers_used_up": self.buffers_used_up,
         }
 
+    def operations(self) -> list:
+        index: uint32_t
+        found: list = [] if self.nested is None else self.nested.epoll.operations()
+        for index in range(1, self.n_places):
+            if self.places[index].op is not cython.NULL:
+                found.append(cython.cast(Op, self.places[index].op))
+        return found
+
     def capabilities(self):
         """Whether this driver makes use of each capability, by name."""
         return {

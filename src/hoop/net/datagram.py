@@ -44,6 +44,7 @@ from cython.cimports.hoop._c.python import (
 from cython.cimports.hoop.drivers.errors import os_error
 from cython.cimports.hoop.drivers.op import CANCELLING, READABLE, WRITABLE, Op
 from cython.cimports.hoop.drivers.ready import Runnable
+from cython.cimports.hoop.net.endpoint import Endpoint
 from cython.cimports.hoop.net.letters import PEERS, Peer
 from cython.cimports.hoop.net.sender import DatagramSender, SendOp, is_armed
 from cython.cimports.hoop.scheduling.base import LoopBase
@@ -145,6 +146,17 @@ class DatagramTransport(DatagramSender):
         loop.transports[fd] = self
         self.born = self.active = loop.stamp
         return 0
+
+    def _statistics(self):
+        """See Endpoint._statistics()."""
+        found = Endpoint._statistics(self)
+        found["buffered"] = self.buffered
+        found["reading_paused"] = self.reading_paused
+        found["writing_paused"] = self.writing_paused
+        found["closing"] = self.closing
+        found["protocol"] = self.protocol
+        found["server"] = None
+        return found
 
     def __del__(self):
         if self.fd >= 0:

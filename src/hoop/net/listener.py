@@ -44,6 +44,7 @@ from cython.cimports.hoop.watching.watch import descriptor
 NO_CONNECTION = cython.declare(
     frozenset, frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNABORTED})
 )
+_getsockname = cython.declare(object, socket.socket.getsockname)  # of no subclass
 OUT_OF_RESOURCES = cython.declare(
     frozenset, frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 )
@@ -74,7 +75,21 @@ class AcceptOp(Op):
         self.on_socket = on_socket
         self.context = PyContext_CopyCurrent() if context is None else context
         self.backlog = max(1, backlog)
+        if isinstance(sock, socket.socket) and self.fd >= 0:
+            self.local = _getsockname(sock)
         self.burst = 1
+
+    def _statistics(self):
+        """Return what is known of the socket, for tools that observe it. Runs no code of yours."""
+        return {
+            "fd": self.fd,
+            "local": self.local,
+            "server": self.server,
+            "accepted": self.accepted,
+            "refused": self.refused,
+            "backlog": self.backlog,
+            "tls": self.on_socket is not None,
+        }
 
     def start(self):
         """Start to accept connections. Raises OSError if the descriptor cannot be watched."""

@@ -2,6 +2,7 @@ from hoop.tls.inbox cimport TlsInbox
 
 cdef class TlsLayer(TlsInbox):
     cdef dict extra                     # what get_extra_info() knows
+    cdef object version                 # of TLS, once the handshake is done; for tools that observe
     cdef object waiter                  # a future, done when the handshake is; or None
     cdef object handshake_timeout, shutdown_timeout     # in seconds
     cdef object timer                   # for one or the other

@@ -201,6 +201,17 @@ class TlsLayer(TlsInbox):
             self.timer = None
         return 0
 
+    def _statistics(self):
+        """Return what Endpoint._statistics() does not know, for tools that observe the connection."""
+        return {
+            "version": self.version,
+            "cipher": self.extra.get("cipher"),
+            "queued": self.records.queued,
+            "reading_paused": self.reading_paused,
+            "writing_paused": self.writing_paused,
+            "protocol": self.protocol,
+        }
+
     # ---- the handshake ----
 
     @cython.cfunc
@@ -231,6 +242,8 @@ class TlsLayer(TlsInbox):
             milliseconds = (self.loop.time() - self.began) * 1e3
             log.logger.debug("%r: SSL handshake took %.1f ms", self, milliseconds)
         sslobj = self.records.sslobj
+        if self.records.is_known:
+            self.version = sslobj.version()
         self.extra.update(
             peercert=peercert,
             cipher=sslobj.cipher(),
