@@ -99,17 +99,17 @@ def test_sleeps_once_for_a_distant_timer(loop):
 @pytest.mark.parametrize("n", [0, 1, 7])
 def test_polls_counts_the_steps_of_a_task(loop, n):
     task = loop.create_task(steps(n))
-    assert task.polls == 0
+    assert task._polls == 0
     loop.run_until_complete(task)
-    assert task.polls == n + 1
+    assert task._polls == n + 1
 
 
 def test_polls_counts_an_eager_first_step(run):
     async def main():
         task = hoop.Task(steps(2), loop=asyncio.get_running_loop(), eager_start=True)
-        assert task.polls == 1
+        assert task._polls == 1
         await task
-        assert task.polls == 3
+        assert task._polls == 3
 
     run(main())
 
@@ -123,7 +123,7 @@ def test_polls_counts_steps_after_asyncios_futures(loop):
 
     task = loop.create_task(main())
     loop.run_until_complete(task)
-    assert task.polls == 4
+    assert task._polls == 4
 
 
 def test_polls_counts_steps_on_asyncios_loop():
@@ -131,11 +131,11 @@ def test_polls_counts_steps_on_asyncios_loop():
     task = hoop.Task(steps(2), loop=stock)
     stock.run_until_complete(task)
     stock.close()
-    assert task.polls == 3
+    assert task._polls == 3
 
 
 def test_measuring_is_off_at_first(loop):
-    assert not loop.measuring
+    assert loop.get_measuring() is False
 
 
 def test_busy_ns_is_kept_while_measuring(loop):
@@ -145,44 +145,44 @@ def test_busy_ns_is_kept_while_measuring(loop):
             pass
         await asyncio.sleep(0.002)
 
-    loop.measuring = True
+    loop.set_measuring(True)
     task = loop.create_task(busy(3_000_000))
     loop.run_until_complete(task)
-    assert 3_000_000 <= task.busy_ns < 1_000_000_000
+    assert 3_000_000 <= task._busy_ns < 1_000_000_000
 
 
 def test_waiting_is_not_busy(loop):
-    loop.measuring = True
+    loop.set_measuring(True)
     task = loop.create_task(asyncio.sleep(0.05))
     loop.run_until_complete(task)
-    assert 0 < task.busy_ns < 50_000_000
+    assert 0 < task._busy_ns < 50_000_000
 
 
 def test_busy_ns_is_zero_without_measuring(loop):
     task = loop.create_task(steps(3))
     loop.run_until_complete(task)
-    assert task.busy_ns == 0
+    assert task._busy_ns == 0
 
 
 def test_busy_ns_of_an_eager_first_step(loop):
     async def main():
         return hoop.Task(steps(0), loop=asyncio.get_running_loop(), eager_start=True)
 
-    loop.measuring = True
-    assert loop.run_until_complete(main()).busy_ns > 0
+    loop.set_measuring(True)
+    assert loop.run_until_complete(main())._busy_ns > 0
 
 
 def test_created_at_is_the_callers_line(loop):
-    loop.measuring = True
+    loop.set_measuring(True)
 
     async def main():
         return [asyncio.create_task(steps(0)), asyncio.ensure_future(steps(0))]
 
     line = main.__code__.co_firstlineno + 1
     tasks = loop.run_until_complete(main())
-    assert [task.created_at for task in tasks] == [(__file__, line)] * 2
+    assert [task._created_at for task in tasks] == [(__file__, line)] * 2
     direct = loop.create_task(steps(0))
-    assert direct.created_at == (
+    assert direct._created_at == (
         __file__,
         test_created_at_is_the_callers_line.__code__.co_firstlineno + 9,
     )
@@ -190,19 +190,19 @@ def test_created_at_is_the_callers_line(loop):
 
 
 def test_created_at_of_a_member_of_a_group(loop):
-    loop.measuring = True
+    loop.set_measuring(True)
 
     async def main():
         async with asyncio.TaskGroup() as group:
             return group.create_task(steps(0))
 
     task = loop.run_until_complete(main())
-    assert task.created_at == (__file__, main.__code__.co_firstlineno + 2)
+    assert task._created_at == (__file__, main.__code__.co_firstlineno + 2)
 
 
 def test_created_at_is_none_without_measuring(loop):
     task = loop.create_task(steps(0))
-    assert task.created_at is None
+    assert task._created_at is None
     loop.run_until_complete(task)
 
 
@@ -212,32 +212,55 @@ def test_measuring_can_be_turned_on_and_off_while_running(loop):
         task = asyncio.create_task(steps(50))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert task.busy_ns == 0
-        here.measuring = True
+        assert task._busy_ns == 0
+        here.set_measuring(True)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        here.measuring = False
-        measured = task.busy_ns
+        here.set_measuring(False)
+        measured = task._busy_ns
         assert measured > 0
         await task
-        assert task.busy_ns == measured
+        assert task._busy_ns == measured
 
     loop.run_until_complete(main())
 
 
 def test_current_runnable(loop):
     seen = []
-    assert loop.current_runnable is None
-    handle = loop.call_soon(lambda: seen.append(loop.current_runnable))
+    assert loop._current_runnable is None
+    handle = loop.call_soon(lambda: seen.append(loop._current_runnable))
 
     async def main():
-        seen.append(loop.current_runnable)
+        seen.append(loop._current_runnable)
 
     task = loop.create_task(main())
     turn(loop)
     assert seen[0] is handle
     assert seen[1] is task
-    assert loop.current_runnable is None
+    assert loop._current_runnable is None
+
+
+def public(o):
+    return {name for name in dir(o) if not name.startswith("_")}
+
+
+def test_a_program_can_use_every_name_for_an_attribute_of_its_own(loop):
+    """Names that asyncio's objects do not have are free there, also those that hoop's have."""
+    stock = asyncio.new_event_loop()
+    done = stock.create_future(), stock.create_task(asyncio.sleep(0))
+    stock.run_until_complete(done[1])
+    stock.close()
+    ours = loop.create_future(), loop.create_task(asyncio.sleep(0))
+    loop.run_until_complete(ours[1])
+    for mine, asyncios in zip((*ours, loop), (*done, stock)):
+        names = "polls busy_ns created_at born turns callbacks ready_max lag_max measuring driver"
+        own = {*names.split(), "current_runnable"} | (public(mine) - public(asyncios))
+        for name in own:
+            value = object()
+            setattr(mine, name, value)
+            assert getattr(mine, name) is value
+            delattr(mine, name)
+    assert f"driver={loop.driver} " in repr(loop)
 
 
 def test_failures_are_counted_as_callbacks(loop, logged):

@@ -321,7 +321,7 @@ def test_operations_tell_what_they_are(run):
 
         class Asks(asyncio.Protocol):
             def data_received(self, data):
-                found.set_result(loop.current_runnable.about())
+                found.set_result(loop._current_runnable.about())
 
         server = await loop.create_server(Asks, "127.0.0.1", 0)
         at = server.sockets[0].getsockname()

@@ -242,7 +242,7 @@ class HostileTask(hoop.Task):
     def _coro(self):
         raise AssertionError("a property was read")
 
-    polls = _born = _serial = busy_ns = created_at = _fut_waiter = _callbacks = _since = _coro
+    _polls = _born = _serial = _busy_ns = _created_at = _fut_waiter = _callbacks = _since = _coro
 
     def get_name(self):
         raise AssertionError("a method was called")

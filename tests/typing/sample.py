@@ -36,7 +36,7 @@ async def ask() -> str:
     task = hoop.Task(answer(), loop=loop, name="asked")
     assert_type(task, hoop.Task[int])
     assert_type(await task, int)
-    assert_type(task.polls, int)
+    assert_type(task._polls, int)
     assert_type(task.get_name(), str)
 
     either: asyncio.Future[int] = task  # a hoop task goes wherever asyncio's do

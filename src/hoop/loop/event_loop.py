@@ -203,16 +203,19 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
 
     @property
     def driver(self) -> DriverName:
-        """The name of the loop's driver: "uring" or "epoll".
+        """The name of the loop's driver: "uring" or "epoll". For example, `print(loop.driver)`."""
+        return self.__dict__["driver"] if "driver" in self.__dict__ else self._driver_name()
 
-        For example:
+    @driver.setter
+    def driver(self, value: Any) -> None:
+        self.__dict__["driver"] = value  # your code's own, as on asyncio's loops
 
-            print(asyncio.get_running_loop().driver)
-        """
-        return self._driver_name()
+    @driver.deleter
+    def driver(self) -> None:
+        self.__dict__.pop("driver", None)
 
     def __repr__(self) -> str:
-        driver = "" if self.is_closed() else f"driver={self.driver} "
+        driver = "" if self.is_closed() else f"driver={self._driver_name()} "
         return (
             f"<{type(self).__module__}.{type(self).__qualname__} {driver}running={self.is_running()} "
             f"closed={self.is_closed()} debug={self.get_debug()}>"

@@ -124,7 +124,7 @@ def of_runnable(runnable: Any) -> str:
 
 def of_running(loop: Any) -> str:
     """The label of what a loop runs now."""
-    return of_runnable(of_loop(loop, "current_runnable"))
+    return of_runnable(of_loop(loop, "_current_runnable"))
 
 
 def labelled(context: Context | None) -> str:

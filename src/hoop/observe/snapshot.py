@@ -74,8 +74,8 @@ class TaskFacts:
         self.task = task
         self.targets = targets
         self.serial: int = raw(task, "_serial")
-        self.polls: int = raw(task, "polls")
-        self.busy: float = raw(task, "busy_ns") / 1e9
+        self.polls: int = raw(task, "_polls")
+        self.busy: float = raw(task, "_busy_ns") / 1e9
         self.age = seconds(now, raw(task, "_born"))
         self.since = seconds(now, raw(task, "_since"))
         if task is running:
@@ -104,7 +104,7 @@ class TaskFacts:
             waits_for=waits.wait_of(self.task, coroutines, self.targets),
             awaited_by=awaited_by,
             cancelling=Task.cancelling(self.task),
-            site=raw(self.task, "created_at"),
+            site=raw(self.task, "_created_at"),
             label=labels.of_task(self.task, coroutines),
         )
 
@@ -124,12 +124,12 @@ def read_tasks(loop: Any, graph: dict[int, tuple[int, ...]]) -> tuple[list[TaskF
     tasks = Loop._unfinished_tasks(loop)
     waits = Waits(loop, tasks)
     facts = []
-    running = of_loop(loop, "current_runnable")
+    running = of_loop(loop, "_current_runnable")
     now = time.monotonic_ns()
     for i, task in enumerate(tasks):
         if i and i % SLICE == 0 and is_elsewhere(loop):
             time.sleep(0)
-            running = of_loop(loop, "current_runnable")
+            running = of_loop(loop, "_current_runnable")
             now = time.monotonic_ns()
         targets = waits.targets(task)
         fact = TaskFacts(task, running, now, targets)

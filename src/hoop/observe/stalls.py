@@ -257,7 +257,7 @@ class Watch:
         loop = next((a for a in list(registry.loops) if a._watch_number == number), None)
         if loop is None:
             return None  # it was freed meanwhile
-        if seen["level"] and loop.turns != seen["turn"]:
+        if seen["level"] and loop._turns != seen["turn"]:
             return None  # it went on while this waited for the GIL
         stall = self._describe(loop, seen)
         if number in self.under_way:
@@ -271,14 +271,14 @@ class Watch:
     def _describe(self, loop: Any, seen: dict[str, Any]) -> Stall:
         """Make the Stall. While this has the GIL the loop's thread stands still, if it runs Python code."""
         cause = cause_of(seen, sys.getswitchinterval() * 1e9)
-        runnable = loop.current_runnable
+        runnable = loop._current_runnable
         ident = loop._thread_id
         stack, awaited = stack_of(sys._current_frames().get(ident))
         if cause in ("C code with the GIL", "garbage collection"):
             dumped = self._dumped()
             if dumped:
                 stack = dumped
-        created = raw(runnable, "created_at") if issubclass(type(runnable), Task) else None
+        created = raw(runnable, "_created_at") if issubclass(type(runnable), Task) else None
         file, line, function = innermost(stack)
         return Stall(
             cause=cause,

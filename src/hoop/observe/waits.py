@@ -36,12 +36,12 @@ _raw: dict[str, Any] = {
     for name in (
         "_fut_waiter",
         "_coro",
-        "polls",
+        "_polls",
         "_born",
         "_since",
         "_serial",
-        "busy_ns",
-        "created_at",
+        "_busy_ns",
+        "_created_at",
     )
 }
 _raw["_callbacks"] = Future.__dict__["_callbacks"]

@@ -52,8 +52,8 @@ cdef class LoopBase(ReadyRing):
     cdef object tls_workspace           # memory that its TLS connections share; None until there is one
 
     # Counters for counters(). They are never reset.
-    cdef readonly unsigned long turns, callbacks, ready_max
-    cdef readonly double lag_max        # seconds by which the latest timer was late
+    cdef unsigned long turns, callbacks, ready_max
+    cdef double lag_max                 # seconds by which the latest timer was late
     # More of them, for statistics(). Times are nanoseconds.
     cdef Histogram visits      # from one visit to the driver to the next, without the sleep
     cdef Histogram timer_lag   # by how much timers were late
@@ -63,7 +63,7 @@ cdef class LoopBase(ReadyRing):
     cdef unsigned long long bytes_in, bytes_out     # of all connections
     cdef unsigned long accepted, refused
     # Whether to measure how long each task keeps the loop busy.
-    cdef public bint measuring
+    cdef bint measuring
     # For debug mode: when the current call of user code began, the longest call, and the function called.
     cdef long long lap_began_ns, lap_max_ns
     cdef object slowest

@@ -274,9 +274,24 @@ class LoopBase(ReadyRing):
                 raise MemoryError
         return self.datagrams
 
+    def get_measuring(self):
+        """Return whether the loop measures how long each task keeps it busy."""
+        return self.measuring
+
+    def set_measuring(self, enabled: cython.bint):
+        """Measure how long each task keeps the loop busy, and note where tasks are made.
+
+        hoop.observe.snapshot() shows both. It costs two readings of the clock for each callback.
+
+            loop.set_measuring(True)
+        """
+        self.measuring = enabled
+
+    # ---- for tools that observe; without the underscore a program could not use the names itself ----
+
     @property
-    def current_runnable(self):
-        """Return the task, handle or op that the loop is running; None between two of them."""
+    def _current_runnable(self):
+        """The task, handle or op that the loop is running; None between two of them."""
         return None if self.running is cython.NULL else cython.cast(object, self.running)
 
     def counters(self) -> dict:
@@ -305,6 +320,10 @@ class LoopBase(ReadyRing):
             "timers": len(self.timers),
             "transports": len(self.transports),
         }
+
+    @property
+    def _turns(self):
+        return self.turns
 
     @property
     def _watch_number(self):

@@ -17,11 +17,11 @@ cdef class Task(Future):
     cdef Ref next_task, previous_task
     cdef bint listed
     # For debuggers and profilers.
-    cdef readonly unsigned long polls   # steps taken
+    cdef unsigned long polls            # steps taken
     cdef long long born                 # the loop's stamp when it was made; 0 on another library's loop
     cdef unsigned long serial           # a number that no other task of this process has
-    cdef readonly long long busy_ns     # time spent in steps while the loop was measuring
-    cdef readonly object created_at     # (file, line), if the loop was measuring then
+    cdef long long busy_ns              # time spent in steps while the loop was measuring
+    cdef object created_at              # (file, line), if the loop was measuring then
 
     cdef int start(self, object coro, object name, object context, bint eager) except -1
     cdef int start_eagerly(self) except -1

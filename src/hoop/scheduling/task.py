@@ -99,9 +99,10 @@ tasks_linked = cython.declare(cython.ulong, 0)
 class Task(Future):
     """A coroutine that the loop drives to its end. See asyncio.Task.
 
-    Awaiting the task gives the coroutine's result or raises its exception. `polls` counts the steps so far.
-    While the loop's `measuring` is on, `busy_ns` has the nanoseconds spent in steps. `created_at` then has
-    the file and line where the task was made.
+    Awaiting the task gives the coroutine's result or raises its exception.
+
+    `_polls` counts the steps so far. While the loop measures, `_busy_ns` has the nanoseconds spent in steps,
+    and `_created_at` the file and line where the task was made. hoop.observe.snapshot() shows all of them.
 
     `_born` is when the task was made, and `_since` when it began to wait or to be ready. Both are nanoseconds
     of time.monotonic_ns(), rounded down to the loop's last visit to its driver. `_serial` is a number of its
@@ -578,6 +579,18 @@ class Task(Future):
         return self.must_cancel
 
     # ---- for tools that observe; without the underscore a program could not use the names itself ----
+
+    @property
+    def _polls(self):
+        return self.polls
+
+    @property
+    def _busy_ns(self):
+        return self.busy_ns
+
+    @property
+    def _created_at(self):
+        return self.created_at
 
     @property
     def _born(self):
