@@ -198,6 +198,7 @@ ROOMS = [
     "streams",
     "files",
     "observe",
+    "cli",
     "",  # hoop/__init__.py and the modules beside it
     "children",
     "demo",

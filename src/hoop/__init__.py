@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio  # first: importing _asyncio before it makes a second set of current tasks
 import importlib
+import os
 import sys
 import warnings
 from asyncio import (
@@ -462,10 +463,12 @@ def run(
     *,
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    observe: bool = False,
 ) -> _T:
     """Run a coroutine on a new hoop loop, and return its result. See asyncio.run.
 
-    `debug` turns debug mode on or off; None leaves asyncio's default. Raises the coroutine's exception, or
+    `debug` turns debug mode on or off; None leaves asyncio's default. With `observe` the command `hoop` can
+    look into the process meanwhile: see hoop.observe.start(). Raises the coroutine's exception, or
     RuntimeError if a loop is running in this thread already.
 
         hoop.run(main())  # was: asyncio.run(main())
@@ -475,8 +478,35 @@ def run(
             "hoop.run() cannot be called from a running event loop: use `await` there instead. "
             "In Jupyter, write `await main()` in the cell."
         )
+    if observe:
+        return _run_observed(main, debug, loop_factory)
     with Runner(debug=debug, loop_factory=loop_factory) as runner:
         return runner.run(main)
+
+
+def _run_observed(main: Coroutine[Any, Any, _T], debug: bool | None, loop_factory: Any) -> _T:
+    """run(), observed unless it is so anyway."""
+    from hoop.observe import thread
+
+    began = not thread.is_on()
+    if began:
+        try:
+            thread.start()
+        except BaseException:
+            main.close()
+            raise
+    try:
+        return run(main, debug=debug, loop_factory=loop_factory)
+    finally:
+        if began:
+            thread.stop()
+
+
+def _observe_by_environment() -> None:
+    """Start the observer, as the first loop is about to run."""
+    from hoop.observe import thread
+
+    thread.start_by_environment(os.environ.get("HOOP_OBSERVE", ""))
 
 
 if sys.version_info >= (3, 12):
@@ -507,3 +537,8 @@ if sys.platform == "linux":
     for _name in (*__all__, "Path", "open"):
         if _name in globals():
             _public(globals()[_name])
+
+    if os.environ.get("HOOP_OBSERVE", "0") != "0":
+        from hoop.loop import registry as _registry
+
+        _registry.on_run = _observe_by_environment

@@ -65,10 +65,14 @@ hoop_mutex_init(cython.address(_lock))
 
 
 def _after_fork():
-    """The watcher may have had the lock, and its thread is not in the child."""
-    global watching
+    """The watcher may have had the lock, and its thread is not in the child. The loops of the parent do not
+    run there, so they are forgotten.
+    """
+    global watching, _loops, _count, _room, _collecting
     hoop_mutex_init(cython.address(_lock))
     watching = False
+    _loops = cython.NULL
+    _count = _room = _collecting = 0
 
 
 os.register_at_fork(after_in_child=_after_fork)

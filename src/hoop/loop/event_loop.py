@@ -284,6 +284,8 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         self._check_closed()
         self._check_inherited()
         self._check_running()
+        if registry.on_run is not None:
+            registry.on_run()
 
     def _prepare_run(self) -> None:
         """Get ready to run. _run_forever_cleanup() can undo this from any point where an interrupt stops

@@ -11,10 +11,13 @@ import asyncio.tasks
 import gc
 import sys
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 loops: weakref.WeakSet[Any] = weakref.WeakSet()
+
+# Called when a loop is about to run, if an observer is to start then: see observe/thread.py.
+on_run: Callable[[], None] | None = None
 
 
 class TaskSet(weakref.WeakSet[Any]):

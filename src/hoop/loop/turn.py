@@ -410,9 +410,13 @@ class Loop(LoopCalls):
         """Take one turn, for code that drives the loop by hand."""
         self.take_turns(True)
 
+    def _is_inherited(self):
+        """Whether the loop was made before a fork: it cannot run in the child."""
+        return self.driver is not None and self.driver.inherited()
+
     def _check_inherited(self):
         self.check_driver()
-        if self.driver.inherited():
+        if self._is_inherited():
             raise RuntimeError("This event loop was made before a fork and cannot run in the child")
 
     def _run_turns(self):

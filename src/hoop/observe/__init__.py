@@ -34,6 +34,7 @@ from hoop.observe.model import (
     Wait,
 )
 from hoop.observe.snapshot import snapshot
+from hoop.observe.thread import start, stop
 
 __all__ = [
     "ChildView",
@@ -59,4 +60,6 @@ __all__ = [
     "label",
     "show",
     "snapshot",
+    "start",
+    "stop",
 ]

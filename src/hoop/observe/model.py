@@ -161,9 +161,10 @@ class LoopView(Record):
     """A loop: its thread, its counts since it was made, and how long events and timers waited.
 
     `thread` is None while the loop does not run. `visit` and `timer_lag` are the median, the 99th percentile
-    and the longest. `tasks` counts the unfinished ones by state, `connections` those open by kind. `recent`
-    is None until the observer has looked twice. `uring` has numbers of the driver. `blocked` is the time for
-    which the loop is blocked now.
+    and the longest. `tasks` counts the unfinished ones by state, `connections` those open by kind.
+
+    `recent` is None until the observer has looked twice. `uring` has numbers of the driver. `blocked` is the
+    time for which the loop is blocked now. `born` is a number that stays the loop's.
     """
 
     id: int
@@ -191,6 +192,7 @@ class LoopView(Record):
     uring: dict[str, int] = dataclasses.field(default_factory=dict)
     recent: Rates | None = None
     blocked: float = 0.0
+    born: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -173,6 +173,7 @@ def view_loop(number: int, loop: Any, counts: dict[str, Any], facts: list[TaskFa
         bytes_out=counts["bytes_out"],
         accepted=counts["accepted"],
         refused=counts["refused"],
+        born=counts["born"],
     )
 
 

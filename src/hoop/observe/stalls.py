@@ -157,7 +157,7 @@ class Watch:
 
     `hook(stall)` is called for each report, in the thread that calls turn(). `label(loop)` gives the label
     of what the loop serves. `counts` has the number of stalls by cause, and `seconds` how long they took.
-    `starved` counts times without a processor, which are no stalls. `recent` has the last reports.
+    `starved` counts times without a processor, which are no stalls. `recent` has the last of the `reports`.
     """
 
     def __init__(
@@ -177,6 +177,7 @@ class Watch:
         self.starved = 0
         self.starved_logged = -MINUTE
         self.recent: deque[Stall] = deque(maxlen=100)
+        self.reports = 0
         self.under_way: dict[int, tuple[Stall, bool]] = {}
         self.threads: dict[int, float] = {}
         self.signal = 0
@@ -197,7 +198,8 @@ class Watch:
         gc.callbacks.append(self.collections)
         watcher.set_watching(True)
         for loop in list(registry.loops):
-            loop._watch()
+            if not loop._is_inherited():
+                loop._watch()
 
     def stop(self) -> None:
         """End. Nothing of start() is left, but that loops stay registered until they are closed."""
@@ -228,6 +230,11 @@ class Watch:
             if not pending & bit:
                 return
             time.sleep(0.01)
+
+    def blocked_for(self, loop: Any) -> float:
+        """For how long a loop is blocked already; 0.0 if it is not."""
+        stall, _ = self.under_way.get(loop._watch_number, (None, False))
+        return 0.0 if stall is None else time.monotonic() - stall.began
 
     # ---- one turn ----
 
@@ -329,6 +336,7 @@ class Watch:
 
     def _report(self, stall: Stall, log: bool) -> None:
         self.recent.append(stall)
+        self.reports += 1
         if log:
             left_out, self.limits.left_out = self.limits.left_out, 0
             more = f" ({left_out} others were not logged)" if left_out else ""

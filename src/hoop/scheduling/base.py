@@ -19,6 +19,7 @@ import sys
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.hoop._c.linux import hoop_now_ns
+from cython.cimports.hoop._c.observe import IN_KERNEL
 from cython.cimports.hoop._c.python import (
     PyContext_Enter,
     PyContext_Exit,
@@ -343,10 +344,11 @@ class LoopBase(ReadyRing):
         A *visit* is a chance for an event to be seen. So the time between two is what an event may have to
         wait. A busy loop on io_uring reads no clock at most visits, but one for 256 callbacks at least.
         """
+        asleep: cython.longlong = hoop_now_ns() - self.stamp if self.in_wait == IN_KERNEL else 0
         return {
             "visits": self.visits,
             "timer_lag": self.timer_lag,
-            "idle_ns": self.idle_ns,
+            "idle_ns": self.idle_ns + asleep,
             "stamp": self.stamp,
             "born": self.born,
             "tasks": {

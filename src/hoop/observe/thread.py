@@ -1,0 +1,237 @@
+"""The observer: one daemon thread for all loops of the process, which watches them and serves clients.
+
+    Watch      (stalls.py)  its turns are where the thread waits
+    Server     (server.py)  the socket, whose clients it serves between them, as the Budget allows
+    start(), stop()         make the one observer of this process, and end it
+
+After a fork the child closes what it inherited. It has an observer of its own once a loop of its runs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import functools
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from hoop.loop import registry
+from hoop.observe.model import ObserverView, Stall
+from hoop.observe.server import Budget, Server
+from hoop.observe.stalls import Watch
+from hoop.observe.views import SAMPLE_EVERY, Views, greeting
+
+logger = logging.getLogger("hoop.observe")
+
+EXIT_MAX = 5.0  # seconds that the end of the process waits for a hook that still runs
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """The arguments of start()."""
+
+    threshold: float = 0.1
+    hook: Callable[[Stall], object] | None = None
+    path: str | None = None
+    socket: bool = True
+
+
+class Observer(threading.Thread):
+    """The thread. begin() gets everything ready in the thread of the caller, and raises what prevents it."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(name="hoop-observer", daemon=True)
+        self.settings = settings
+        self.watch = Watch(settings.threshold, settings.hook)
+        self.budget = Budget()
+        self.views = Views(self.watch, self.about)
+        self.server: Server | None = None
+        self.measured: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.ends = self.tells = -1
+
+    def begin(self) -> None:
+        """Listen, watch and start the thread."""
+        if self.settings.socket:
+            self.server = Server(
+                self.views.answer,
+                greeting,
+                self.views.news,
+                self.views.table,
+                self.budget,
+                self.settings.path,
+            )
+        try:
+            self.ends, self.tells = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self.watch.start()
+            self.start()
+        except BaseException:
+            self.leave(forked=False)
+            raise
+
+    def end(self, timeout: float | None = None) -> None:
+        """Have the thread end, and wait for that unless this is the thread."""
+        os.write(self.tells, b"x")
+        if threading.current_thread() is not self:
+            self.join(timeout)
+
+    def leave(self, forked: bool) -> None:
+        """Give back everything. In a forked child the socket's file stays, as it is the parent's."""
+        if self.server is not None:
+            if forked:
+                self.server.leave()
+            else:
+                self.server.close()
+        self.watch.stop()
+        for fd in (self.ends, self.tells):
+            if fd >= 0:
+                os.close(fd)
+        self.ends = self.tells = -1
+
+    def about(self) -> ObserverView:
+        """The observer itself, for the overview."""
+        notes = []
+        if not self.watch.signal:
+            notes.append("no real-time signal is free: C code that holds the GIL shows no stack")
+        return ObserverView(
+            level=2 if self.measured else 1,
+            threshold=self.settings.threshold,
+            cpu=self.budget.spent,
+            clients=len(self.server.clients) if self.server else 0,
+            every=round(self.budget.longest, 1),
+            path=self.server.path if self.server else "",
+            notes=tuple(notes),
+        )
+
+    # ---- in the thread ----
+
+    def run(self) -> None:
+        """Take turns until end()."""
+        self.budget.begin()
+        try:
+            while self.ends not in self.turn():
+                pass
+        finally:
+            self.measure(False)
+            self.leave(forked=False)
+
+    def turn(self) -> list[int]:
+        """Watch until there is something to do, and do it."""
+        rest = self.budget.account()
+        if self.server is None:
+            return self.watch.turn([self.ends], 1.0)
+        waited = [self.ends, *self.server.descriptors(rest)]
+        readable = self.watch.turn(waited, min(self.server.next_due(rest), SAMPLE_EVERY))
+        self.views.history.take()
+        self.server.serve(readable)
+        self.measure(self.server.looks())
+        return readable
+
+    def measure(self, on: bool) -> None:
+        """Have all loops measure while a client looks. A loop that does so already goes on afterwards."""
+        if on:
+            for loop in list(registry.loops):
+                if not loop.measuring:
+                    loop.measuring = True
+                    self.measured.add(loop)
+        elif self.measured:
+            for loop in list(self.measured):
+                loop.measuring = False
+            self.measured.clear()
+
+
+# ---- the one of this process ---------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_observer: Observer | None = None
+
+
+def start(
+    *,
+    threshold: float = 0.1,
+    hook: Callable[[Stall], object] | None = None,
+    path: str | None = None,
+    socket: bool = True,
+) -> None:
+    """Observe all loops of this process from now on, in a thread of its own, and answer the command `hoop`.
+
+    A loop is reported as blocked if it runs something for `threshold` seconds. `hook(stall)` is called for
+    each report, in the observer's thread. `path` is that of the Unix socket, if not the usual one. Without
+    `socket` loops are only watched.
+
+    Raises RuntimeError if it is on already or Linux is not the system, and OSError if it cannot listen.
+
+        hoop.observe.start(threshold=0.05, hook=lambda stall: print(stall))
+    """
+    global _observer
+    if sys.platform != "linux":
+        raise RuntimeError(f"hoop.observe needs Linux, and this is {sys.platform}")
+    with _lock:
+        if _observer is not None:
+            raise RuntimeError("hoop.observe was started already")
+        registry.on_run = None
+        observer = Observer(Settings(threshold, hook, path, socket))
+        observer.begin()
+        _observer = observer
+
+
+def stop() -> None:
+    """End what start() began: thread, socket and signal are gone then. Does nothing if it was not started.
+
+    hoop.observe.stop()
+    """
+    _end(None)
+
+
+def _end(timeout: float | None) -> None:
+    global _observer
+    with _lock:
+        registry.on_run = None
+        observer, _observer = _observer, None
+    if observer is not None:
+        observer.end(timeout)
+
+
+def is_on() -> bool:
+    """Whether start() was called, or a loop has started it because of HOOP_OBSERVE."""
+    return _observer is not None
+
+
+def begin(settings: Settings) -> None:
+    """Start, for a loop that is about to run. If it cannot listen, that is logged, and it only watches."""
+    global _observer
+    with _lock:
+        registry.on_run = None
+        if _observer is not None:
+            return
+        observer = Observer(settings)
+        try:
+            observer.begin()
+        except OSError as exc:
+            logger.warning("nobody can look into this process: %s", exc)
+            observer = Observer(dataclasses.replace(settings, socket=False))
+            observer.begin()
+        _observer = observer
+
+
+def start_by_environment(value: str) -> None:
+    """Start as HOOP_OBSERVE says: "watch" only watches."""
+    begin(Settings(socket=value != "watch"))
+
+
+def _after_fork() -> None:
+    """In the child: close what was inherited, and start anew with its first loop."""
+    global _observer, _lock
+    _lock = threading.Lock()
+    observer, _observer = _observer, None
+    if observer is not None:
+        observer.leave(forked=True)
+        registry.on_run = functools.partial(begin, observer.settings)
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_end, EXIT_MAX)
