@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hoop.loop import registry
+from hoop.loop.turn import Loop
 from hoop.observe.model import ObserverView, Stall
 from hoop.observe.server import Budget, Server
 from hoop.observe.stalls import Watch
@@ -135,12 +136,12 @@ class Observer(threading.Thread):
         """Have all loops measure while a client looks. A loop that does so already goes on afterwards."""
         if on:
             for loop in list(registry.loops):
-                if not loop.measuring:
-                    loop.measuring = True
+                if not Loop.get_measuring(loop):
+                    Loop.set_measuring(loop, True)
                     self.measured.add(loop)
         elif self.measured:
             for loop in list(self.measured):
-                loop.measuring = False
+                Loop.set_measuring(loop, False)
             self.measured.clear()
 
 
