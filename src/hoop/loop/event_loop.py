@@ -9,9 +9,6 @@ users get the driver.
 A loop belongs to the thread that runs it, which need not be the thread that made it. Other threads may call
 `call_soon_threadsafe` alone. That pushes the callback under the GIL, and writes to the wake-up descriptor
 only if the loop sleeps and nobody has woken it yet.
-
-While the loop runs in the main thread, it also watches the socket to which Python's C signal handler writes.
-So a signal always ends its sleep.
 """
 
 from __future__ import annotations
@@ -22,9 +19,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
-import os
 import selectors
-import signal
 import socket
 import sys
 import threading
@@ -39,6 +34,7 @@ from hoop.drivers.choosing import DriverName
 from hoop.drivers.driver import Driver
 from hoop.loop import pipes, registry
 from hoop.loop.drain import Drain, Drained, check
+from hoop.loop.signals import SignalWatch
 from hoop.loop.turn import Loop
 from hoop.net import names
 from hoop.net.datagram import open_datagram
@@ -63,32 +59,6 @@ PROTOCOLS = frozenset((0, socket.IPPROTO_TCP, socket.IPPROTO_UDP))
 registry.install()
 atexit.register(registry.let_go_of_tasks)
 
-# The descriptors to which Python's C signal handler writes for a loop. A forked child shares them with its
-# parent. Without care the parent's loop would take the child's signals for its own.
-_wakeup_fds: set[int] = set()
-
-
-# The signals that have arrived, of those with a handler in a loop. The descriptor gets a byte for each one.
-# When the descriptor is full the kernel drops bytes: a signal that is only marked here is handled, too.
-_marked: set[int] = set()
-
-
-def _mark(number: int, frame: Any) -> None:
-    """Python's own handler of a signal that has a handler in a loop."""
-    _marked.add(number)
-
-
-def _forget_wakeup_fds() -> None:
-    _marked.clear()
-    if _wakeup_fds:
-        before = signal.set_wakeup_fd(-1)
-        if before not in _wakeup_fds:
-            signal.set_wakeup_fd(before)
-        _wakeup_fds.clear()
-
-
-os.register_at_fork(after_in_child=_forget_wakeup_fds)
-
 
 def _with_lent_socket(name: str) -> Any:
     """asyncio's method of that name, which takes a socket of the user's. It has the same signature and no
@@ -110,7 +80,7 @@ def _with_lent_socket(name: str) -> Any:
     return method
 
 
-class EventLoop(Loop, asyncio.SelectorEventLoop):
+class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
     """An asyncio event loop on io_uring or epoll. It has asyncio's methods and a few more, such as drain().
 
     `driver` is "uring" or "epoll". None means the environment variable HOOP_DRIVER, and without that the
@@ -160,13 +130,9 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
         _asyncgen_finalizer_hook: Any
         _asyncgen_firstiter_hook: Any
         _check_closed: Any
-        _csock: Any
         _getaddrinfo_debug: Any
-        _handle_signal: Any
-        _make_self_pipe: Any
         _old_agen_hooks: Any
         _set_coroutine_origin_tracking: Any
-        _ssock: Any
 
     def __init__(self, driver: DriverName | None = None, spin_us: float | None = None) -> None:
         try:
@@ -672,94 +638,6 @@ class EventLoop(Loop, asyncio.SelectorEventLoop):
     def _look_up(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         self._check_closed()
         return asyncio.wrap_future(self._resolver.submit(call, *args), loop=self)
-
-    # ---- signals ----
-    # Python's C handler only sets a flag. A signal that comes just before the loop sleeps would then wait. So
-    # the handler also writes to a socket that the loop watches, while the loop runs in the main thread.
-
-    def _watch_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        self._need_self_pipe()
-        ours = self._csock.fileno()
-        self._watches_signals = True
-        _wakeup_fds.add(ours)
-        before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
-        if before not in (-1, ours):
-            signal.set_wakeup_fd(before)  # that library wakes the loop
-            self._watches_signals = False
-
-    def _unwatch_signals(self) -> None:
-        if self._watches_signals:
-            self._watches_signals = False
-            ours = self._csock.fileno()
-            before = signal.set_wakeup_fd(-1)
-            if before != ours:
-                signal.set_wakeup_fd(before)
-            elif self._signal_handlers:
-                signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
-            else:
-                _wakeup_fds.discard(ours)
-
-    def _need_self_pipe(self) -> None:
-        if self._ssock is None:
-            self._make_self_pipe()
-
-    def _close_self_pipe(self) -> None:
-        if self._ssock is not None:
-            _wakeup_fds.discard(self._csock.fileno())
-            super()._close_self_pipe()  # type: ignore[misc]
-
-    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
-        """Call callback(*args) in the loop when a signal arrives. See asyncio.loop.add_signal_handler.
-
-        Works only in the main thread: ValueError or RuntimeError otherwise.
-        """
-        self._check_closed()
-        self._need_self_pipe()
-        super().add_signal_handler(sig, callback, *args)
-        _wakeup_fds.add(self._csock.fileno())
-        signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
-        signal.signal(sig, _mark)
-        signal.siginterrupt(sig, False)
-
-    def _read_from_self(self) -> None:
-        """Handle the signals that have arrived: one for each byte, and one for each mark that has no byte."""
-        marked = _marked.intersection(self._signal_handlers)
-        told: list[int] = []
-        try:
-            while True:
-                try:
-                    data = self._ssock.recv(4096)
-                except BlockingIOError:
-                    break
-                if not data:
-                    break
-                told += data
-            _marked.difference_update(told, marked)
-            told += marked.difference(told)
-            marked.clear()
-            while told:
-                self._handle_signal(told[0])
-                del told[0]
-        except BaseException:  # raised by the handler of another signal
-            _marked.update(told, marked)
-            raise
-        finally:
-            if _marked.intersection(self._signal_handlers):  # arrived meanwhile, or not handled yet
-                with contextlib.suppress(
-                    BlockingIOError
-                ):  # the socket is full: then this method is called in any case
-                    self._csock.send(b"\0")
-
-    def remove_signal_handler(self, sig: int) -> bool:
-        """Remove the handler of a signal, which gets its default action back. Returns True if there was
-        one.
-        """
-        removed: bool = super().remove_signal_handler(sig)
-        if removed and self._watches_signals:
-            signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
-        return removed
 
 
 def _check_sockets_can_be_made(instead: OSError | None) -> None:
