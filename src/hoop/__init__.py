@@ -85,8 +85,6 @@ from asyncio import (
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hoop.installing import install, uninstall
-
 if sys.version_info >= (3, 12):
     from asyncio import create_eager_task_factory
 if sys.version_info >= (3, 14):
@@ -112,6 +110,9 @@ elif sys.platform != "win32":
         get_child_watcher,
         set_child_watcher,
     )
+
+if TYPE_CHECKING:
+    from hoop.installing import install, uninstall
 
 _T = TypeVar("_T")
 
@@ -175,36 +176,38 @@ else:
 
     check_compiled()
 
-    # Files are imported now, and not when first asked for. By then a tool may have replaced io's methods. The
-    # process may have become a user who cannot read the modules. And a running loop would wait for them.
-    from hoop import files as files
-    from hoop.files.descriptors import (
-        copy_file_range,
-        fallocate,
-        fdatasync,
-        fstat,
-        fsync,
-        ftruncate,
-        pread,
-        preadv,
-        pwrite,
-        pwritev,
-    )
-    from hoop.files.file import BinaryFile, TextFile
-    from hoop.files.opening import open as open
-    from hoop.files.path import Path as Path
-    from hoop.files.whole import read_bytes, read_text, write_bytes, write_text
-    from hoop.loop import EventLoop, new_event_loop
+    from hoop.loop import EventLoop, event_loop, new_event_loop
     from hoop.loop.running import create_task, sleep
     from hoop.scheduling.future import Future
     from hoop.scheduling.handle import Handle
     from hoop.scheduling.task import Task
     from hoop.scheduling.timers import TimerHandle
 
+    importlib.import_module("hoop.disk")  # now, for io's methods: a tool may replace them later
+    event_loop.before_running.append("hoop.files")
+    del event_loop
+
     if TYPE_CHECKING:
         # For type checkers. A running program imports these when it first asks for them (see _LATER).
         from asyncio import subprocess as subprocess
 
+        from hoop import files as files
+        from hoop.files.descriptors import (
+            copy_file_range,
+            fallocate,
+            fdatasync,
+            fstat,
+            fsync,
+            ftruncate,
+            pread,
+            preadv,
+            pwrite,
+            pwritev,
+        )
+        from hoop.files.file import BinaryFile, TextFile
+        from hoop.files.opening import open as open
+        from hoop.files.path import Path as Path
+        from hoop.files.whole import read_bytes, read_text, write_bytes, write_text
         from hoop.loop.policy import EventLoopPolicy
         from hoop.streams.opening import (
             open_connection,
@@ -219,24 +222,44 @@ else:
         from hoop.sync.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
 
 # The module of each name that is imported when your program first asks for it. A program uses few of them,
-# and they take time to import.
+# and they take time to import. Most that files need is there at the latest when a loop first runs.
 _LATER = {
     "Barrier": "hoop.sync.conditions",
+    "BinaryFile": "hoop.files.file",
     "BoundedSemaphore": "hoop.sync.locks",
     "Condition": "hoop.sync.conditions",
     "Event": "hoop.sync.locks",
     "LifoQueue": "hoop.sync.queues",
     "Lock": "hoop.sync.locks",
+    "Path": "hoop.files.path",
     "PriorityQueue": "hoop.sync.queues",
     "Queue": "hoop.sync.queues",
     "QueueShutDown": "hoop.sync.queues",
     "Semaphore": "hoop.sync.locks",
     "StreamReader": "hoop.streams.reader",
     "StreamWriter": "hoop.streams.writer",
+    "TextFile": "hoop.files.file",
+    "copy_file_range": "hoop.files.descriptors",
+    "fallocate": "hoop.files.descriptors",
+    "fdatasync": "hoop.files.descriptors",
+    "fstat": "hoop.files.descriptors",
+    "fsync": "hoop.files.descriptors",
+    "ftruncate": "hoop.files.descriptors",
+    "install": "hoop.installing",
+    "open": "hoop.files.opening",
     "open_connection": "hoop.streams.opening",
     "open_unix_connection": "hoop.streams.opening",
+    "pread": "hoop.files.descriptors",
+    "preadv": "hoop.files.descriptors",
+    "pwrite": "hoop.files.descriptors",
+    "pwritev": "hoop.files.descriptors",
+    "read_bytes": "hoop.files.whole",
+    "read_text": "hoop.files.whole",
     "start_server": "hoop.streams.opening",
     "start_unix_server": "hoop.streams.opening",
+    "uninstall": "hoop.installing",
+    "write_bytes": "hoop.files.whole",
+    "write_text": "hoop.files.whole",
 }
 
 # Neither `open` nor `Path`: `from hoop import *` leaves the builtin and pathlib's class alone.
@@ -396,8 +419,8 @@ if not TYPE_CHECKING:  # which then know a name that does not exist
         """Import what is imported later. Any other name is one that asyncio has besides those above."""
         if name == "EventLoopPolicy":
             value = _event_loop_policy()
-        elif name == "streams" and sys.platform == "linux":
-            value = importlib.import_module("hoop.streams")
+        elif name in ("files", "streams") and sys.platform == "linux":
+            value = importlib.import_module(f"hoop.{name}")
         elif name in _LATER:
             value = _public(getattr(importlib.import_module(_LATER[name]), name))
             globals()[name] = value
@@ -408,7 +431,7 @@ if not TYPE_CHECKING:  # which then know a name that does not exist
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__, *_LATER, "EventLoopPolicy", "subprocess"})
+        return sorted({*globals(), *__all__, *_LATER, "EventLoopPolicy", "files", "subprocess"})
 
 
 def _event_loop_policy() -> Any:
@@ -423,7 +446,7 @@ def _event_loop_policy() -> Any:
 
 def _public(value: Any) -> Any:
     """Let a class or function of one of hoop's modules have `hoop` as its `__module__`."""
-    if getattr(value, "__module__", "").startswith("hoop."):
+    if sys.platform == "linux" and getattr(value, "__module__", "").startswith("hoop."):
         from hoop._c.shown import show_as_public
 
         show_as_public(value)
@@ -533,12 +556,11 @@ A task that never has to wait then costs no turn of the loop. See asyncio.eager_
     asyncio.get_running_loop().set_task_factory(hoop.eager_task_factory)
 """
 
-if sys.platform == "linux":
-    for _name in (*__all__, "Path", "open"):
-        if _name in globals():
-            _public(globals()[_name])
+for _name in __all__:
+    if _name in globals():
+        _public(globals()[_name])
 
-    if os.environ.get("HOOP_OBSERVE", "0") != "0":
-        from hoop.loop import registry as _registry
+if sys.platform == "linux" and os.environ.get("HOOP_OBSERVE", "0") != "0":
+    from hoop.loop import registry as _registry
 
-        _registry.on_run = _observe_by_environment
+    _registry.on_run = _observe_by_environment

@@ -170,9 +170,44 @@ def test_import_leaves_out_what_many_programs_never_use(python):
         import hoop
         new = set(sys.modules) - before
         print(sorted(name for name in new if name.startswith(PACKAGES)))
+        outside = {name.partition(".")[0] for name in new} - {"hoop", "__future__", "gc"}
+        print(sorted(name for name in outside if "cython" not in name))
         """
-    packages = ("hoop.streams", "hoop.sync", "hoop.tls")
-    assert python(code.replace("PACKAGES", repr(packages))) == "[]\n"
+    packages = ("hoop.files", "hoop.processes", "hoop.streams", "hoop.sync", "hoop.tls")
+    assert python(code.replace("PACKAGES", repr(packages))) == "[]\n[]\n"
+
+
+def test_what_a_running_loop_may_need_is_imported_before_it_runs(python):
+    """In a running loop it would wait for the disk, and audit hooks would see files opened."""
+    code = """
+        import sys, hoop
+        from hoop.loop import event_loop
+        async def main():
+            before = set(sys.modules)
+            await hoop.write_bytes("/dev/null", b"1")
+            async with hoop.open("/dev/null") as file:
+                await file.read()
+            assert event_loop.before_running == []
+            child = await hoop.create_subprocess_exec("true")
+            await child.wait()
+            return set(sys.modules) - before
+        print(hoop.run(main()))
+        """
+    assert python(code) == "set()\n"
+
+
+def test_what_cannot_be_imported_before_a_loop_runs_is_missed_where_it_is_used(python):
+    code = """
+        import sys, hoop
+        sys.modules["hoop.files.opening"] = None  # as if the file could not be read
+        async def main():
+            try:
+                await hoop.read_bytes("/dev/null")
+            except ImportError as exc:
+                print(exc.name)
+        hoop.run(main())
+        """
+    assert python(code) == "hoop.files.opening\n"
 
 
 def test_what_is_imported_later_says_hoop_as_its_place(python):

@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from hoop.disk import read_text, readline_text, write_text
 from hoop.disk.source import FileBuffer, LineSource
 from hoop.files import engine
 
@@ -593,12 +594,6 @@ def _nothing() -> None:
     """An operation that only takes its turn."""
 
 
-# io's own methods. blockbuster replaces them later, to forbid files that block the loop. These do not.
-_read_text = io.TextIOWrapper.read
-_write_text = io.TextIOWrapper.write
-_readline_text = io.TextIOWrapper.readline
-
-
 class TextFile(AsyncFile[str]):
     """A file of characters, as hoop.open(path) gives it. See io.TextIOWrapper.
 
@@ -634,7 +629,7 @@ class TextFile(AsyncFile[str]):
         if not self._special and codec not in _PLAIN and codec not in _WIDE:
             self._special = True  # bytes per character are not known: use a thread
         if self._plain and not self._special and buffer.can_read:
-            self.next_line = _readline_text.__get__(self._text)
+            self.next_line = readline_text.__get__(self._text)
 
     @property
     def encoding(self) -> str:
@@ -670,22 +665,22 @@ class TextFile(AsyncFile[str]):
         Raises UnicodeDecodeError if the bytes do not fit the encoding.
         """
         if self.buffer.closed or not self.buffer.can_read:
-            return _read_text(self._text, size)
+            return read_text(self._text, size)
         need = TO_END if size is None or size < 0 else _bytes_for(size)
         if not self.queued and not self._special and not self.dirty and self.buffer.ready(need):
-            return _read_text(self._text, size)
-        return await self._operate(need, _read_text, self._text, size)
+            return read_text(self._text, size)
+        return await self._operate(need, read_text, self._text, size)
 
     async def readline(self, size: int = -1, /) -> str:
         """Read a line, at most `size` characters of it. The result is empty at the end of the file."""
         if self.buffer.closed or not self.buffer.can_read:
-            return _readline_text(self._text, size)
+            return readline_text(self._text, size)
         need = LINE if self._plain else TO_END
         if 0 <= size < 1 << 16:
             need = _bytes_for(size)
         if not self.queued and not self._special and not self.dirty and self.buffer.ready(need):
-            return _readline_text(self._text, size)
-        return await self._operate(need, _readline_text, self._text, size)
+            return readline_text(self._text, size)
+        return await self._operate(need, readline_text, self._text, size)
 
     async def readlines(self, hint: int | None = -1, /) -> list[str]:
         """Read all lines that are left, or stop after about `hint` characters."""
@@ -717,7 +712,7 @@ class TextFile(AsyncFile[str]):
         return n
 
     def _write(self, data: str) -> int:
-        n = _write_text(self._text, data)
+        n = write_text(self._text, data)
         self.dirty = True
         return n
 

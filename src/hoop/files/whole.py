@@ -8,7 +8,6 @@ import io
 import os
 import stat
 import sys
-import tempfile
 from typing import Any
 
 from hoop.disk import call as calls
@@ -148,7 +147,9 @@ def _write_atomic(path: StrOrBytesPath, data: bytes) -> int:
     else:
         if not stat.S_ISREG(before.st_mode) and not stat.S_ISDIR(before.st_mode):
             raise OSError(errno.EINVAL, "Only a regular file can be replaced", path)
-    fd, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    # Not tempfile.mkstemp(): it would make every program that opens a file import five modules more.
+    temporary = os.path.join(folder, f".{name}.{os.urandom(8).hex()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as file:
             file.write(data)

@@ -18,6 +18,7 @@ import atexit
 import contextlib
 import contextvars
 import functools
+import importlib
 import inspect
 import selectors
 import socket
@@ -26,24 +27,24 @@ import threading
 import weakref
 from asyncio import base_events, constants, events
 from collections.abc import Awaitable, Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from hoop.disk import pool
 from hoop.drivers import choosing
 from hoop.drivers.choosing import DriverName
 from hoop.drivers.driver import Driver
-from hoop.loop import pipes, registry
-from hoop.loop.drain import Drain, Drained, check
+from hoop.loop import registry
 from hoop.loop.signals import SignalWatch
 from hoop.loop.turn import Loop
 from hoop.net import names
 from hoop.net.datagram import open_datagram
 from hoop.net.listener import AcceptOp
 from hoop.net.stream import open_stream
-from hoop.processes import process
+
+if TYPE_CHECKING:
+    from hoop.loop.drain import Drain, Drained
+    from hoop.processes import process
 
 _T = TypeVar("_T")
-_Ts = TypeVarTuple("_Ts")
 
 _stop_loop_of: Callable[[Any], None] = base_events._run_until_complete_cb  # type: ignore[attr-defined]
 
@@ -58,6 +59,18 @@ PROTOCOLS = frozenset((0, socket.IPPROTO_TCP, socket.IPPROTO_UDP))
 
 registry.install()
 atexit.register(registry.let_go_of_tasks)
+
+# The modules that are imported before a loop first runs, since not every program that imports hoop runs one.
+# Later would be too late: a running loop would wait, and audit hooks would see files opened in it.
+before_running = ["hoop.loop.drain", "hoop.loop.pipes", "hoop.processes.process"]
+
+
+def import_before_running() -> None:
+    """Import what a running loop may need."""
+    for module in before_running:
+        with contextlib.suppress(ImportError, OSError):  # raised again where your program needs it
+            importlib.import_module(module)
+    before_running.clear()
 
 
 def _with_lent_socket(name: str) -> Any:
@@ -136,6 +149,8 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
 
     def __init__(self, driver: DriverName | None = None, spin_us: float | None = None) -> None:
         try:
+            from hoop.disk import pool
+
             spin_ns = choosing.choose_spin(spin_us)
             file_threads_max = pool.choose_threads_max()
             self._set_driver(choosing.choose(driver))
@@ -247,6 +262,8 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         return [name for name in super().__dir__() if name != "_nest_patched"]
 
     def _check_may_run(self) -> None:
+        if before_running:
+            import_before_running()
         self._check_closed()
         self._check_inherited()
         self._check_running()
@@ -322,6 +339,8 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
             await stop.wait()
             outcome = await asyncio.get_running_loop().drain(10)
         """
+        from hoop.loop.drain import Drain, check
+
         check(deadline, quiet)
         if self._drain is not None:
             self._drain.hasten(deadline)
@@ -595,7 +614,9 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> Any:
-        return pipes.ReadPipe(self, pipe, protocol, waiter, extra)
+        from hoop.loop.pipes import ReadPipe
+
+        return ReadPipe(self, pipe, protocol, waiter, extra)
 
     def _make_write_pipe_transport(
         self,
@@ -604,10 +625,14 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> Any:
-        return pipes.WritePipe(self, pipe, protocol, waiter, extra)
+        from hoop.loop.pipes import WritePipe
+
+        return WritePipe(self, pipe, protocol, waiter, extra)
 
     async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
-        return await process.open_process(self, *args, **kwargs)
+        from hoop.processes.process import open_process
+
+        return await open_process(self, *args, **kwargs)
 
     # ---- names ----
 
