@@ -6,6 +6,7 @@ own frames in tracebacks) or `asan` (AddressSanitizer and UndefinedBehaviorSanit
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -15,6 +16,7 @@ from setuptools.command.build_ext import build_ext
 MODE = os.environ.get("HOOP_BUILD", "release")
 JOBS = os.cpu_count() or 1
 SOURCE = Path("src")
+CORE = "hoop._c.core"  # the shared object with this module has all other compiled modules too
 
 DIRECTIVES = {
     "language_level": 3,
@@ -71,8 +73,11 @@ SOURCE_NAMES = (
 )
 
 
-def adjust(c_file: Path, with_frames: bool) -> None:
+def adjust(c_file: Path, module: str, with_frames: bool) -> None:
     """Name the sources as they lie in an installation, and take the core's functions out of tracebacks.
+
+    The function that Python calls to make the module gets the module's whole name. Within one shared object
+    the last part is not enough: there are two that end in `inbox`.
 
     A traceback then ends in the user's code that failed. The core is below that, as CPython's own C is.
     A build that shows the core's frames names its sources by their whole path, so that Python and gdb show
@@ -85,17 +90,38 @@ def adjust(c_file: Path, with_frames: bool) -> None:
         text = pattern.sub(rf"\g<1>{root}\2", text)
     for pattern, replacement in () if with_frames else NO_FRAMES:
         text = pattern.sub(replacement, text)
+    if module != CORE:
+        text = re.sub(rf"\bPyInit_{c_file.stem}\b", f"PyInit_{module.replace('.', '__')}", text)
     if text != before:
         c_file.write_text(text)
 
 
 class BuildExt(build_ext):
-    """Compiles the extensions side by side, one job per processor."""
+    """Compiles the C files side by side, one job per processor, and only those that are not up to date."""
 
-    def finalize_options(self) -> None:
-        super().finalize_options()
-        if self.parallel is None:
-            self.parallel = JOBS
+    def build_extension(self, ext: Extension) -> None:
+        """Build the one shared object."""
+        with ThreadPoolExecutor(JOBS) as jobs:
+            objects = list(jobs.map(lambda source: self.compile_one(source, ext), ext.sources))
+        self.compiler.link_shared_object(
+            objects,
+            self.get_ext_fullpath(ext.name),
+            extra_postargs=ext.extra_link_args,
+            target_lang="c",
+        )
+
+    def compile_one(self, source: str, ext: Extension) -> str:
+        """Compile a C file if it or a header has changed since that was done. Returns the object file."""
+        (made,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
+        changed = max(os.stat(path).st_mtime for path in (source, *ext.depends))
+        if self.force or not os.path.exists(made) or os.stat(made).st_mtime < changed:
+            self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                include_dirs=ext.include_dirs,
+                extra_postargs=ext.extra_compile_args,
+            )
+        return str(made)
 
 
 def compiled_modules() -> list[Path]:
@@ -103,21 +129,25 @@ def compiled_modules() -> list[Path]:
     return [path for path in sorted(SOURCE.rglob("*.py")) if path.with_suffix(".pxd").exists()]
 
 
-def extensions() -> list[Extension]:
-    """One extension per compiled module; all are rebuilt when a header or this file changes."""
+def name_of(path: Path) -> str:
+    """The name of the module that a source has."""
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+def shared_object(c_files: list[str]) -> Extension:
+    """The extension with every compiled module. All are compiled again when a header or this file changes.
+
+    One for each module would be simpler. But to load nearly sixty took a third of the time of `import hoop`.
+    """
     headers = SOURCE / "hoop" / "_c"
-    shared = ["setup.py", *(str(path) for path in sorted(headers.glob("*.h")))]
-    return [
-        Extension(
-            ".".join(path.relative_to(SOURCE).with_suffix("").parts),
-            [str(path)],
-            include_dirs=[str(headers)],
-            depends=shared,
-            extra_compile_args=CFLAGS + WARNINGS,
-            extra_link_args=LDFLAGS,
-        )
-        for path in compiled_modules()
-    ]
+    return Extension(
+        CORE,
+        c_files,
+        include_dirs=[str(headers)],
+        depends=["setup.py", *(str(path) for path in sorted(headers.glob("*.h")))],
+        extra_compile_args=CFLAGS + WARNINGS,
+        extra_link_args=LDFLAGS,
+    )
 
 
 def directives_changed() -> bool:
@@ -130,7 +160,7 @@ def directives_changed() -> bool:
 def main() -> None:
     """Build, as pip or the command line asks."""
     modules = cythonize(
-        extensions(),
+        [Extension(name_of(path), [str(path)]) for path in compiled_modules()],
         include_path=["src"],
         nthreads=JOBS,
         compiler_directives=DIRECTIVES,
@@ -140,12 +170,12 @@ def main() -> None:
         emit_linenums=MODE == "debug",  # gdb then shows the .py, not the C
     )
     for module in modules:
-        adjust(Path(module.sources[0]), with_frames=MODE == "debug")
+        adjust(Path(module.sources[0]), module.name, with_frames=MODE == "debug")
     setup(
         cmdclass={"build_ext": BuildExt},
         # One folder per mode, or an installation would take extensions of another mode for its own.
         options={"build": {"build_base": f"build/{MODE}"}},
-        ext_modules=modules,
+        ext_modules=[shared_object([module.sources[0] for module in modules])],
     )
 
 

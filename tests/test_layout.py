@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hoop._c import selfcheck as layout
+from hoop._c import core as layout
 
 
 def test_all_is_where_the_core_looks_for_it():

@@ -172,9 +172,9 @@ if not TYPE_CHECKING and sys.platform != "linux":
     open = pread = preadv = pwrite = pwritev = _needs_linux
     read_bytes = read_text = write_bytes = write_text = _needs_linux
 else:
-    from hoop._c import check_compiled
+    from hoop._c import load_core
 
-    check_compiled()
+    load_core()
 
     from hoop.loop import EventLoop, event_loop, new_event_loop
     from hoop.loop.running import create_task, sleep

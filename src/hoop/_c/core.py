@@ -1,7 +1,7 @@
 """Checks that objects of this Python lie in memory as the compiled code expects.
 
-hoop imports this module before any other compiled one. Types whose slots are changed are checked where that
-is done: see shim.h.
+hoop imports this module before any other compiled one. Its shared object has all of them. Types whose slots
+are changed are checked where that is done: see shim.h.
 """
 
 from __future__ import annotations
