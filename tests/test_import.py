@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
 import os
 import pickle
 import shutil
@@ -191,3 +193,31 @@ codecs.register(Late())
         PYTHONMALLOC="debug",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "Queue", "")
+
+
+COMPILED = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.pxd")
+    if path.with_suffix(".py").exists()
+)
+
+
+def test_a_compiled_module_looks_like_any_other():
+    """They lie in one shared object, and Python must not notice."""
+    (shared_object,) = {importlib.import_module(name).__file__ for name in COMPILED}
+    for name in COMPILED:
+        module = importlib.import_module(name)
+        spec = importlib.util.find_spec(name)
+        assert (module.__name__, module.__package__) == (name, name.rpartition(".")[0])
+        assert (spec.name, spec.origin, spec.has_location) == (name, shared_object, True)
+        assert module.__spec__.loader.get_filename(name) == shared_object
+        assert not module.__spec__.loader.is_package(name)
+
+
+def test_a_module_that_is_missing_is_missing():
+    for name in ("hoop.nothing", "hoop.net.nothing"):
+        assert importlib.util.find_spec(name) is None
+        with pytest.raises(ModuleNotFoundError, match=name):
+            importlib.import_module(name)
+    with pytest.raises(ImportError):
+        importlib.import_module("hoop._c.linux")  # a .pxd that declares C, and no module
