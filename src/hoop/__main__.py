@@ -27,9 +27,17 @@ hoop [run] [options] PROGRAM [arguments]     run a Python file, a folder or a zi
 hoop [run] [options] -m MODULE [arguments]   run a module on hoop, such as `-m pytest`
 hoop [run] [options] -c CODE [arguments]     run a piece of code on hoop
 hoop doctor [--json]                         say what runs here and why: versions, kernel, driver, limits
+hoop ps                                      list the processes that can be looked into (HOOP_OBSERVE=1)
+hoop VIEW [PID] [--json]                     look into one of them: VIEW is overview, tasks, tree, stack,
+                                             stalls, sites, connections, servers, locks, timers, pools,
+                                             children, cycles or metrics
 
 `python -m hoop` does the same as `hoop`. A program is run as Python runs it, after hoop.install().
 """
+LOOKS = {
+    *("ps", "overview", "tasks", "tree", "stack", "stalls", "sites", "connections", "servers"),
+    *("locks", "timers", "pools", "children", "cycles", "metrics"),
+}
 CHILDREN = os.path.join(os.path.dirname(__file__), "children")
 
 
@@ -73,12 +81,16 @@ def split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:
-    """Do what the command line asks. Returns the exit status of `doctor`; a program's end is ours."""
+    """Do what the command line asks. Returns an exit status, unless a program's end is ours."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["doctor"]:
         from hoop import doctor
 
         return doctor.main(given[1:])
+    if given and given[0] in LOOKS:
+        from hoop.cli import commands
+
+        return commands.main(given[0], given[1:])
     if given[:1] == ["run"]:
         given.pop(0)
     ours, kind, program = split(given)

@@ -35,7 +35,9 @@ class NoSuchProcess(Exception):
 
 
 class NotAnswering(Exception):
-    """The process is there, and does not answer."""
+    """The process is there, and does not answer. `pid` is its number, if that is known."""
+
+    pid: int | None = None
 
 
 class Refused(Exception):
@@ -191,6 +193,7 @@ class Connection:
         self.patience = patience
         self.buffer = bytearray()
         self.numbers = 0
+        self.pid: int | None = None
         self.sock = open_socket(path, patience)
         try:
             self.pid, uid, _ = CREDENTIALS.unpack(
@@ -227,13 +230,13 @@ class Connection:
             looked_for = len(self.buffer)
             left = end - time.monotonic()
             if left <= 0 or not select.select([self.sock], [], [], left)[0]:
-                raise NotAnswering("it does not answer")
+                raise self.silent("it does not answer")
             try:
                 data = self.sock.recv(1 << 18)
             except ConnectionError:
                 data = b""
             if not data:
-                raise NotAnswering("it has closed the connection")
+                raise self.silent("it has closed the connection")
             self.buffer += data
         line = bytes(self.buffer[:at])
         del self.buffer[: at + 1]
@@ -250,8 +253,14 @@ class Connection:
         try:
             self.sock.sendall(json.dumps(request).encode() + b"\n")
         except OSError as exc:
-            raise NotAnswering(f"it takes no request: {exc}") from None
+            raise self.silent(f"it takes no request: {exc}") from None
         return self.numbers
+
+    def silent(self, text: str) -> NotAnswering:
+        """The exception that says so of this process."""
+        exc = NotAnswering(text)
+        exc.pid = self.pid
+        return exc
 
     def patiently(self) -> dict[str, Any]:
         """As read(). A process whose observer rests has more time, if it greets another client meanwhile."""
@@ -281,7 +290,7 @@ class Connection:
                 wait = None if view == "stalls" else every + self.patience
                 ready, _, _ = select.select([self.sock], [], [], wait)
                 if not ready and not greets(self.path, self.patience):
-                    raise NotAnswering("it does not answer")
+                    raise self.silent("it does not answer")
                 if not ready:
                     continue
             event = self.patiently()
@@ -336,7 +345,7 @@ def connect(target: str | int | None = None, patience: float = PATIENCE) -> Conn
     try:
         return Connection(path, patience)
     except NotAnswering as exc:
-        exc.pid = pid  # type: ignore[attr-defined]
+        exc.pid = pid
         raise
 
 
