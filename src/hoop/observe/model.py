@@ -22,7 +22,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Record):
         fields: tuple[str, ...] = value.__slots__
         return {name: plain(getattr(value, name)) for name in fields}
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return [plain(one) for one in value]
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}

@@ -280,6 +280,10 @@ class Server:
         self.clients.pop(client.sock.fileno(), None)
         client.sock.close()
 
+    def drop_all(self) -> None:
+        for client in list(self.clients.values()):
+            self.drop(client)
+
     def drop_gone(self) -> None:
         """Drop the clients that have gone. While there is no time to read nobody else notices."""
         for client in list(self.clients.values()):

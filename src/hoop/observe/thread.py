@@ -29,6 +29,7 @@ from hoop.observe.views import SAMPLE_EVERY, Views, greeting
 
 logger = logging.getLogger("hoop.observe")
 
+FAILURES_MAX = 10
 EXIT_MAX = 5.0  # seconds that the end of the process waits for a hook that still runs
 
 
@@ -113,9 +114,17 @@ class Observer(threading.Thread):
     def run(self) -> None:
         """Take turns until end()."""
         self.budget.begin()
+        failures = 0
         try:
-            while self.ends not in self.turn():
-                pass
+            while failures < FAILURES_MAX:
+                try:
+                    if self.ends in self.turn():
+                        break
+                except Exception:  # a fault of hoop's own: the watch goes on
+                    failures += 1
+                    logger.exception("the observer failed")
+                    if self.server is not None:
+                        self.server.drop_all()
         finally:
             self.measure(False)
             self.leave(forked=False)
