@@ -560,7 +560,7 @@ for _name in __all__:
     if _name in globals():
         _public(globals()[_name])
 
-if sys.platform == "linux" and os.environ.get("HOOP_OBSERVE", "0") != "0":
+if sys.platform == "linux" and os.environ.get("HOOP_OBSERVE", "") not in ("", "0"):
     from hoop.loop import registry as _registry
 
     _registry.on_run = _observe_by_environment

@@ -15,7 +15,7 @@ EVIL = "evil\x1b[31mred\x1b]0;title\x07\n\r\x9b1m名前が長い名前が長い�
 
 
 def frames(n):
-    return tuple(model.Frame(f"Cls.{LONG}{i}", f"/home/of/{EVIL}/file{i}.py", i) for i in range(n))
+    return tuple(model.Frame(f"Cls.{LONG}{i}", f"/srv/of/{EVIL}/file{i}.py", i) for i in range(n))
 
 
 def task(number, waits_for=None, awaited_by=(), state="waiting", **more):
@@ -33,7 +33,7 @@ def task(number, waits_for=None, awaited_by=(), state="waiting", **more):
         waits_for=waits_for,
         awaited_by=awaited_by,
         cancelling=0,
-        site=(f"/home/{EVIL}.py", 7),
+        site=(f"/srv/{EVIL}.py", 7),
         label=f"GET /{EVIL}",
     )
     return dataclasses.replace(row, **more)

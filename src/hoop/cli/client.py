@@ -40,6 +40,10 @@ class NotAnswering(Exception):
     pid: int | None = None
 
 
+class Closed(NotAnswering):
+    """The process has closed the connection, or it has ended."""
+
+
 class Refused(Exception):
     """The process has answered with an error."""
 
@@ -236,7 +240,7 @@ class Connection:
             except ConnectionError:
                 data = b""
             if not data:
-                raise self.silent("it has closed the connection")
+                raise Closed("it has closed the connection")
             self.buffer += data
         line = bytes(self.buffer[:at])
         del self.buffer[: at + 1]
@@ -253,7 +257,7 @@ class Connection:
         try:
             self.sock.sendall(json.dumps(request).encode() + b"\n")
         except OSError as exc:
-            raise self.silent(f"it takes no request: {exc}") from None
+            raise Closed(f"it takes no request: {exc}") from None
         return self.numbers
 
     def silent(self, text: str) -> NotAnswering:
@@ -268,6 +272,8 @@ class Connection:
         while True:
             try:
                 return self.read(self.patience)
+            except Closed:
+                raise
             except NotAnswering:
                 if time.monotonic() > end or not greets(self.path, self.patience):
                     raise
@@ -403,4 +409,13 @@ def blocked(pid: int) -> dict[str, Any]:
                 dump = file.read(100_000).decode(errors="replace")
         except OSError:
             pass  # it is gone, or another user's
-    return {"pid": pid, "dump": dump, "threads": threads_of(pid)}
+    return {"pid": pid, "dump": since(dump), "threads": threads_of(pid)}
+
+
+def since(dump: str) -> str:
+    """The watcher's line with the time that has passed, in place of a time on the kernel's clock."""
+
+    def passed(found: re.Match[str]) -> str:
+        return f"for {(time.monotonic_ns() - int(found[1])) / 1e9:.1f} s"
+
+    return re.sub(r"since (\d+) ns of CLOCK_MONOTONIC", passed, dump, count=1)

@@ -96,7 +96,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     except client.NoSuchProcess as exc:
         complain([f"hoop: {exc}"])
         return NO_PROCESS
-    except client.Refused as exc:
+    except (client.Refused, client.Closed) as exc:
         complain([f"hoop: {text.clean(exc)}"])
         return NO_ANSWER
     except client.NotAnswering as exc:
@@ -199,7 +199,7 @@ def row_of(process: client.Process) -> dict[str, Any]:
         row["state"] = "its socket is stale"
     except client.NotAnswering:
         row["state"] = "does not answer"
-    except client.Refused as exc:
+    except (client.Refused, client.Closed) as exc:
         row["state"] = text.clean(exc)
     else:
         blocked = max([loop["blocked"] for loop in answer["loops"]], default=0)

@@ -416,7 +416,7 @@ def split(text: str) -> tuple[str, int]:
 
 
 def stalls(rows: list[dict[str, Any]], width: int) -> list[str]:
-    newest = {}
+    newest: dict[tuple[str, float], dict[str, Any]] = {}
     for row in rows:  # the newest report of each
         newest.setdefault((row["loop"], row["began"]), row)
     lines = [line for row in newest.values() for line in stall_lines(row, width)]

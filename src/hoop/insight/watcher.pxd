@@ -2,6 +2,7 @@ from hoop._c.watch cimport hoop_mutex
 
 cdef enum:
     DESCRIPTORS_MAX = 64                # more are not waited for
+    TIMERS_MAX = 4                      # loops whose stacks can be had, of those that are awake together
 
 cdef enum Kind:
     NOTHING
@@ -41,6 +42,9 @@ cdef class Watcher:
     cdef readonly int signal            # asks the loop's thread for its stack; 0 if there is none to be had
     cdef readonly int memfd
     cdef readonly unsigned long looks, starved
+    cdef int timers[TIMERS_MAX]         # the first `armed` are
+    cdef int armed
+    cdef void arm(self, Sighting *blocked) noexcept nogil
     cdef bint find(self, long long now, long long late, Sighting *s) noexcept nogil
 
 cdef bint watching                      # loops that begin to run are to register

@@ -13,7 +13,8 @@ another turn.
 
 Before it asks for the GIL, the watcher arms a timer on the processor time of the loop's thread. The timer's
 signal has that thread dump its own stack. So there is a stack even if C code does not let go of the GIL. A
-thread that waits uses no processor time, and is never interrupted by it.
+thread that waits uses no processor time, and is never interrupted by it. The timer is deleted when the
+watcher waits again.
 
 Time for which the thread had no processor is left out, as it is not the program's fault.
 """
@@ -265,6 +266,39 @@ class Watcher:
     @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
+    def arm(self, blocked: cython.pointer[Sighting]) -> cython.void:
+        """Arm timers before this thread asks for the GIL: C code may have it, and a stack tells which."""
+        w: cython.pointer[Watched]
+        tid: cython.int
+        if blocked is not cython.NULL:
+            hoop_note_stall(self.memfd, blocked.number, blocked.tid, blocked.began, blocked.cpu)
+            self.timers[0] = hoop_arm_timer(blocked.tid, self.signal, DUMP_AFTER)
+            self.armed = 1
+            return
+        hoop_mutex_take(cython.address(_lock))
+        for i in range(_count):
+            w = cython.address(_loops[i])
+            if self.armed == TIMERS_MAX:
+                break
+            if w.in_wait is cython.NULL or hoop_read_int(w.in_wait) == IN_KERNEL:
+                continue
+            tid = hoop_read_int(w.tid)
+            if tid:
+                if self.armed == 0:
+                    hoop_note_stall(self.memfd, w.number, tid, hoop_read_ns(w.stamp), 0)
+                self.timers[self.armed] = hoop_arm_timer(tid, self.signal, DUMP_AFTER)
+                self.armed += 1
+        hoop_mutex_give(cython.address(_lock))
+
+    def disarm(self):
+        """Delete the timers, which stay armed for as long as this thread runs Python code."""
+        while self.armed:
+            self.armed -= 1
+            hoop_drop_timer(self.timers[self.armed])
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
     def find(
         self, now: cython.longlong, late: cython.longlong, s: cython.pointer[Sighting]
     ) -> cython.bint:
@@ -313,7 +347,6 @@ class Watcher:
         n: cython.int = 0
         ready: cython.int = 0
         found: cython.bint = False
-        timer: cython.int = -1
         before: cython.longlong
         own: cython.int = 0
         cpu: cython.longlong = 0
@@ -322,6 +355,7 @@ class Watcher:
         end: cython.longlong = now + cython.cast(cython.longlong, timeout * 1e9)
         step: cython.longlong = cython.cast(cython.longlong, self.threshold * 0.25e9)
         step = min(max(step, SHORTEST_STEP), LONGEST_STEP)
+        self.disarm()
         for fd in list(descriptors)[:DESCRIPTORS_MAX]:
             fds[n].fd = fd
             fds[n].events = POLLIN
@@ -334,18 +368,14 @@ class Watcher:
                 now = hoop_now_ns()
                 self.looks += 1
                 found = self.find(now, now - before - step, cython.address(s))
-                if found and s.kind == BLOCKED:
-                    hoop_note_stall(self.memfd, s.number, s.tid, s.began, s.cpu)
-                    if self.signal:
-                        timer = hoop_arm_timer(s.tid, self.signal, DUMP_AFTER)
                 if found or ready or now >= end:
                     break
+            self.arm(cython.address(s) if found and s.kind == BLOCKED else cython.NULL)
             if found:
                 own = hoop_thread_id()
                 cpu = hoop_thread_cpu(s.tid)
                 delay = hoop_run_delay(own)
         took: cython.longlong = hoop_now_ns() - now
-        hoop_drop_timer(timer)
         readable = [fds[i].fd for i in range(n) if fds[i].revents]
         if not found:
             return readable, None

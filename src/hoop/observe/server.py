@@ -47,6 +47,7 @@ class Budget:
 
     SHARE = 0.02
     AT_ONCE = 0.005
+    REST_MIN = 0.01
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Budget:
         self.clock = clock
         self.cpu = cpu
         self.debt = 0.0
+        self.rests = False
         self.spent = 0.0
         self.longest = 0.0
         self.at = clock()
@@ -73,7 +75,14 @@ class Budget:
         self.spent += spent
         self.debt = max(self.debt + spent - self.SHARE * max(now - self.at, 0.0), 0.0)
         self.at, self.used = now, used
-        return max(self.debt - self.AT_ONCE, 0.0) / self.SHARE
+        if self.debt > self.AT_ONCE:
+            self.rests = True
+        elif self.debt <= self.AT_ONCE / 2:
+            self.rests = False
+        if not self.rests:
+            return 0.0
+        # A rest ends with some time in hand: to wake up takes some already.
+        return max((self.debt - self.AT_ONCE / 2) / self.SHARE, self.REST_MIN)
 
     def rest(self) -> float:
         """As account(). Remembers the longest rest of late, to be shown to clients."""
@@ -139,6 +148,7 @@ class Server:
 
     `answer(query)` gives what json.dumps() takes, or raises Wrong. `greeting()` gives the first line.
     `news(query)` gives the events since the last call for a view of STREAMS. `views` has the names of all.
+    `on_look()` is called when a client looks at what only a measuring loop has: see looks().
     """
 
     def __init__(
@@ -149,6 +159,7 @@ class Server:
         views: Container[str],
         budget: Budget,
         path: str | None = None,
+        on_look: Callable[[], object] = bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.answer = answer
@@ -156,6 +167,7 @@ class Server:
         self.news = news
         self.views = views
         self.budget = budget
+        self.on_look = on_look
         self.clock = clock
         self.clients: dict[int, Client] = {}
         self.waiting: deque[Client] = deque()  # those of which a whole line is there
@@ -185,8 +197,8 @@ class Server:
         due = 1.0
         if rest:
             due = min(due, rest)
-            if self.accepted_at != -math.inf:
-                due = min(due, max(self.accepted_at + ACCEPT_EVERY - now, 0.01))
+            if self.accepted_at + ACCEPT_EVERY > now:  # until then new clients are not waited for
+                due = min(due, self.accepted_at + ACCEPT_EVERY - now)
         if self.waiting and not rest:
             due = 0.0
         for client in self.clients.values():
@@ -230,7 +242,7 @@ class Server:
             self.accept()
         # One request at a time, each of another client.
         while not self.budget.rest():
-            ready = self.askers.poll(0, 1)
+            ready = self.askers.poll(0)
             for fd, _ in ready:
                 self.receive(self.clients[fd])
             if self.waiting:
@@ -349,6 +361,7 @@ class Server:
             query = Query(given)
             if query.look:
                 client.looks_until = self.clock() + LEASE
+                self.on_look()
             if query.follows:
                 self.begin_follow(client, query)
             else:

@@ -206,6 +206,8 @@ class Watch:
         watcher.set_watching(False)
         if self.collections in gc.callbacks:
             gc.callbacks.remove(self.collections)
+        if self.watcher is not None:
+            self.watcher.disarm()
         if self.signal:
             self._await_signals()
             faulthandler.unregister(self.signal)

@@ -66,6 +66,7 @@ class Observer(threading.Thread):
                 self.views.table,
                 self.budget,
                 self.settings.path,
+                lambda: self.measure(True),
             )
         try:
             self.ends, self.tells = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -83,6 +84,8 @@ class Observer(threading.Thread):
 
     def leave(self, forked: bool) -> None:
         """Give back everything. In a forked child the socket's file stays, as it is the parent's."""
+        if forked:
+            self.watch.watcher = None  # its timers are the parent's
         if self.server is not None:
             if forked:
                 self.server.leave()
