@@ -412,11 +412,13 @@ def set_watching(on: cython.bint) -> None:
 class Collections:
     """A callback for gc.callbacks: what collections cost. `pauses` has seconds by generation.
 
-    Each is a list of how many there were, their seconds together, and the longest.
+    Each is a list of how many there were, their seconds together, and the longest. `lasted[g][n]` counts
+    those of generation g that took less than 2**n nanoseconds, and not less than half of that.
     """
 
     def __init__(self):
         self.pauses = [[0, 0.0, 0.0] for _ in range(3)]
+        self.lasted = [[0] * 64 for _ in range(3)]
         self.began = 0
 
     def __call__(self, phase, info):
@@ -425,9 +427,12 @@ class Collections:
             hoop_tell(cython.address(_collecting), hoop_thread_id())
             return
         hoop_tell(cython.address(_collecting), 0)
-        took = (hoop_now_ns() - self.began) * 1e-9
+        took_ns: cython.longlong = hoop_now_ns() - self.began
+        took = took_ns * 1e-9
         if self.began:
-            pause = self.pauses[min(info["generation"], 2)]
+            generation = min(info["generation"], 2)
+            pause = self.pauses[generation]
+            self.lasted[generation][int(took_ns).bit_length()] += 1
             pause[0] += 1
             pause[1] += took
             pause[2] = max(pause[2], took)

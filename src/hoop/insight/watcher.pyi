@@ -22,6 +22,7 @@ class Watcher:
 
 class Collections:
     pauses: list[list[float]]
+    lasted: list[list[int]]
     began: int
     def __init__(self) -> None: ...
     def __call__(self, phase: str, info: dict[str, int]) -> None: ...

@@ -157,6 +157,7 @@ class Watch:
 
     `hook(stall)` is called for each report, in the thread that calls turn(). `label(loop)` gives the label
     of what the loop serves. `counts` has the number of stalls by cause, and `seconds` how long they took.
+    `lasted[cause][n]` counts those of less than 2**n nanoseconds, and not less than half of that.
     `starved` counts times without a processor, which are no stalls. `recent` has the last of the `reports`.
     """
 
@@ -174,6 +175,8 @@ class Watch:
         self.collections = watcher.Collections()
         self.counts: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
+        self.lasted: dict[str, list[int]] = {}
+        self.found = 0
         self.starved = 0
         self.starved_logged = -MINUTE
         self.recent: deque[Stall] = deque(maxlen=100)
@@ -262,6 +265,8 @@ class Watch:
                 return None
             lasted = (seen["now"] - seen["began"]) * 1e-9
             self.seconds[stall.cause] = self.seconds.get(stall.cause, 0.0) + lasted
+            counts = self.lasted.setdefault(stall.cause, [0] * 64)
+            counts[(seen["now"] - seen["began"]).bit_length()] += 1
             return self._report(dataclasses.replace(stall, lasted=lasted, over=True), logged)
         loop = next((a for a in list(registry.loops) if a._watch_number == number), None)
         if loop is None:
@@ -270,8 +275,11 @@ class Watch:
             return None  # it went on while this waited for the GIL
         stall = self._describe(loop, seen)
         if number in self.under_way:
-            logged = self.under_way[number][1]
+            before, logged = self.under_way[number]
+            stall = dataclasses.replace(stall, number=before.number, at=before.at)
         else:
+            self.found += 1
+            stall = dataclasses.replace(stall, number=self.found, at=time.time() - stall.lasted)
             logged = self.limits.allow((stall.file, stall.line, stall.function))
             self.counts[stall.cause] = self.counts.get(stall.cause, 0) + 1
         self.under_way[number] = (stall, logged)
