@@ -8,6 +8,7 @@ import time
 import pytest
 
 import hoop
+from hoop.insight import sites
 
 
 def turn(loop) -> None:
@@ -270,3 +271,212 @@ def test_failures_are_counted_as_callbacks(loop, logged):
     loop.call_soon(int)
     turn(loop)
     assert loop.counters()["callbacks"] - before == 3
+
+
+def test_time_on_the_ring_and_time_waited_for(loop):
+    """A task that is woken at once, while another keeps the loop busy, was ready for that time."""
+
+    async def sleeper():
+        await asyncio.sleep(0.03)
+        await asyncio.sleep(0)
+
+    async def main():
+        task = asyncio.create_task(sleeper())
+        await asyncio.sleep(0.01)
+        assert task._busy_ns > 0
+        waited = asyncio.create_task(asyncio.sleep(0.01))
+        await asyncio.sleep(0)  # it begins to wait
+        end = time.monotonic() + 0.04
+        while time.monotonic() < end:
+            pass
+        await task
+        await waited
+        return task
+
+    loop.set_measuring(True)
+    task = loop.run_until_complete(main())
+    assert 20_000_000 <= task._waited_ns + task._scheduled_ns < 2_000_000_000
+    assert task._waited_ns >= 20_000_000
+
+
+def test_a_ready_task_is_scheduled_and_does_not_wait(loop):
+    async def ready():
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def main():
+        task = asyncio.create_task(ready())
+        await asyncio.sleep(0)
+        end = time.monotonic() + 0.02
+        while time.monotonic() < end:
+            pass
+        await task
+        return task
+
+    loop.set_measuring(True)
+    task = loop.run_until_complete(main())
+    assert task._scheduled_ns >= 19_000_000
+    assert task._waited_ns < 5_000_000
+
+
+def test_times_are_not_counted_over_a_pause_of_measuring(loop):
+    async def steady():
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def main():
+        here = asyncio.get_running_loop()
+        task = asyncio.create_task(steady())
+        here.set_measuring(True)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        here.set_measuring(False)
+        await asyncio.sleep(0.1)
+        here.set_measuring(True)
+        await task
+        return task
+
+    task = loop.run_until_complete(main())
+    assert task._waited_ns < 50_000_000
+
+
+def test_several_may_measure_at_once(loop):
+    assert not loop.get_measuring()
+    loop._measure(True)
+    loop._measure(True)
+    loop.set_measuring(True)
+    loop.set_measuring(False)
+    loop._measure(False)
+    assert loop.get_measuring()
+    loop._measure(False)
+    loop._measure(False)
+    assert not loop.get_measuring()
+
+
+def test_what_is_no_task_is_busy_by_class(loop):
+    async def main():
+        here = asyncio.get_running_loop()
+        here.call_soon(time.sleep, 0.001)
+        here.call_later(0, time.sleep, 0.001)
+        await asyncio.sleep(0.01)
+
+    loop.set_measuring(True)
+    loop.run_until_complete(main())
+    busy = {kind.__name__: ns for kind, ns in loop.statistics()["busy"].items()}
+    assert busy["Handle"] >= 1_000_000
+    assert busy["TimerHandle"] >= 1_000_000
+
+
+# ---- places that make tasks --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recording():
+    sites.record(True)
+    yield
+    sites.record(False)
+
+
+def made_and_ended(line):
+    """The counts of a line of this file. One call in it may have two offsets, as Python adapts its code."""
+    found = [site for site in sites.counts() if site[2:4] == (__file__, line)]
+    return sum(site[4] for site in found), sum(site[5] for site in found)
+
+
+def test_a_site_is_noted_by_all_ways_to_make_a_task(loop, recording):
+    async def main():
+        here = asyncio.get_running_loop()
+        made = []
+        made.append(asyncio.create_task(steps(0)))
+        made.append(hoop.create_task(steps(0)))
+        made.append(here.create_task(steps(0)))
+        made.append(asyncio.ensure_future(steps(0)))
+        made.append(hoop.Task(steps(0), loop=here))
+        async with asyncio.TaskGroup() as group:
+            made.append(group.create_task(steps(0)))
+        await asyncio.gather(*made)
+        return made
+
+    first = main.__code__.co_firstlineno + 3
+    made = loop.run_until_complete(main())
+    assert [task._created_at for task in made] == [
+        (__file__, first + i + (i == 5)) for i in range(6)
+    ]
+
+
+def test_sites_count_what_they_made_and_what_ended(loop, recording):
+    async def main():
+        tasks = []
+        before = made_and_ended(main.__code__.co_firstlineno + 4)
+        for _ in range(5):
+            tasks.append(hoop.create_task(asyncio.sleep(100)))
+        await asyncio.sleep(0)
+        tasks.pop().cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        seen = made_and_ended(main.__code__.co_firstlineno + 4)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return before, seen, made_and_ended(main.__code__.co_firstlineno + 4)
+
+    (made, ended), waiting, over = loop.run_until_complete(main())
+    assert waiting == (made + 5, ended + 1)
+    assert over == (made + 5, ended + 5)
+
+
+def test_a_dropped_task_has_ended(loop, recording):
+    async def main():
+        hoop.create_task(asyncio.sleep(100))._log_destroy_pending = False
+        await asyncio.sleep(0)
+
+    line = main.__code__.co_firstlineno + 1
+    made, ended = made_and_ended(line)
+    loop.run_until_complete(main())
+    assert made_and_ended(line) == (made + 1, ended)
+    loop._let_go_of_tasks()
+    assert made_and_ended(line) == (made + 1, ended + 1)
+
+
+def test_a_site_in_code_that_nothing_else_keeps(loop, recording):
+    """The code of exec() is freed, and its memory used again: a site keeps its own."""
+
+    async def main():
+        lines = []
+        for n in range(1, 50):
+            names = {"hoop": hoop, "steps": steps}
+            exec("\n" * n + "task = hoop.create_task(steps(0))", names)
+            lines.append(names["task"]._created_at)
+            await names["task"]
+        return lines
+
+    assert loop.run_until_complete(main()) == [("<string>", n + 1) for n in range(1, 50)]
+
+
+def test_a_site_of_a_task_made_by_a_generator_and_by_a_class(loop, recording):
+    class Maker:
+        def __init__(self):
+            self.task = hoop.create_task(steps(0))
+
+    async def main():
+        def generate():
+            yield hoop.create_task(steps(0))
+
+        made = [*generate(), Maker().task]
+        await asyncio.gather(*made)
+        return made
+
+    made = loop.run_until_complete(main())
+    assert [task._created_at[1] for task in made] == [
+        main.__code__.co_firstlineno + 2,
+        Maker.__init__.__code__.co_firstlineno + 1,
+    ]
+
+
+def test_no_site_is_noted_otherwise(loop):
+    task = loop.create_task(steps(0))
+    assert task._site == 0
+    loop.run_until_complete(task)

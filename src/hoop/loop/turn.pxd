@@ -1,3 +1,4 @@
+from hoop._c.python cimport Ref
 from hoop._c.linux cimport hoop_now_ns
 from hoop.drivers.ready cimport Runnable
 from hoop.loop.calls cimport LoopCalls
@@ -40,13 +41,14 @@ cdef class Loop(LoopCalls):
     # The driver is about to be asked. Note the time, and how long no event could be seen.
     cdef inline long long visit(self) noexcept:
         cdef long long now = hoop_now_ns()
-        self.visits.add(now - self.stamp)
-        self.stamp = now
+        self.visits.add(now - self.visited)
+        self.visited = self.stamp = now
         return now
     cdef int plan_look(self, bint news) noexcept
     cdef int queue_due_timers(self) except -1
     cdef int run_ready(self) except -1
     cdef int run_ready_watched(self) except -1
+    cdef int note_end(self, Ref r, long long began, long long now) except -1
     cdef int recover(self, object exc) except -1
     cdef int report(self, object context) except -1
     cdef int end_running(self) except -1

@@ -50,6 +50,7 @@ from cython.cimports.hoop.loop.calls import LoopCalls
 from cython.cimports.hoop.loop.reports import report_slow, to_show
 from cython.cimports.hoop.net.endpoint import Endpoint
 from cython.cimports.hoop.net.outbox import served
+from cython.cimports.hoop.scheduling.base import begin_turns, end_turns
 from cython.cimports.hoop.scheduling.future import PENDING
 from cython.cimports.hoop.scheduling.task import Task
 from cython.cimports.hoop.scheduling.timers import TimerHandle
@@ -124,7 +125,7 @@ class Loop(LoopCalls):
         self.unpolled += count + 3
         self.callbacks += count
         self.left = count
-        if self.debug or self.measuring:
+        if self.debug or self.lookers:
             return self.run_ready_watched()
         return self.run_ready()
 
@@ -155,7 +156,7 @@ class Loop(LoopCalls):
             self.driver.poll(self, timeout_ns)
         finally:
             self.asleep = False
-            self.stamp = hoop_now_ns()
+            self.visited = self.stamp = hoop_now_ns()
             self.idle_ns += self.stamp - began
         self.unpolled = 0
         self.look_at = 0  # even if only a timer ended it
@@ -270,8 +271,9 @@ class Loop(LoopCalls):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def run_ready_watched(self) -> cython.int:
-        """run_ready with a clock read around each one: in debug mode, or while measuring."""
+        """run_ready with a clock read after each one: in debug mode, or while measuring."""
         r: Ref
+        now: cython.longlong = hoop_now_ns()
         began: cython.longlong
         seconds: cython.double
         while self.left:
@@ -281,8 +283,12 @@ class Loop(LoopCalls):
             self.running = r
             if self.entered is not cython.NULL and not cython.cast(Runnable, r).is_task:
                 self.leave_task()
-            began = self.lap_began_ns = hoop_now_ns()
+            began = self.lap_began_ns = now
             self.lap_max_ns = 0
+            if self.lookers:
+                self.stamp = now
+                if cython.cast(Runnable, r).is_task:
+                    cython.cast(Task, r).note_begin(now)
             self.slowest = None
             try:
                 cython.cast(Runnable, r).run()
@@ -290,13 +296,29 @@ class Loop(LoopCalls):
                 raise
             except BaseException as exc:
                 self.report(cython.cast(Runnable, r).failure(exc))
-            seconds = (hoop_now_ns() - began) * 1e-9
+            now = hoop_now_ns()
+            if self.lookers:
+                self.note_end(r, began, now)
+            seconds = (now - began) * 1e-9
             if self.debug and seconds >= self.slow_callback_duration:
                 report_slow(cython.cast(Runnable, r), self.slowest, seconds)
                 self.slowest = None
             if self.attends:
                 served(self)
             self.end_running()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def note_end(self, r: Ref, began: cython.longlong, now: cython.longlong) -> cython.int:
+        """While measuring: a runnable has run, from one time to another."""
+        took = now - began
+        if cython.cast(Runnable, r).is_task:
+            cython.cast(Task, r).busy_ns += now - began
+            cython.cast(Task, r).left_at = now
+        else:
+            kind = type(cython.cast(Runnable, r))
+            self.busy[kind] = self.busy.get(kind, 0) + took
         return 0
 
     @cython.cfunc
@@ -351,6 +373,7 @@ class Loop(LoopCalls):
         self.check_driver()
         self.begin()
         self.turning = True
+        begin_turns(self)
         try:
             while True:
                 try:
@@ -370,6 +393,7 @@ class Loop(LoopCalls):
                     return 0
         finally:
             self.turning = False
+            end_turns()
             self.tid = 0
             self.left = 0
             self.end_running()
@@ -399,7 +423,7 @@ class Loop(LoopCalls):
         if driver.spin_ns:
             driver.may_spin = hoop_processors() > 1
         self.see_class()
-        self.stamp = hoop_now_ns()
+        self.visited = self.stamp = hoop_now_ns()
         self.tid = hoop_thread_id()
         if watching:
             self._watch()
@@ -472,6 +496,44 @@ class Loop(LoopCalls):
         while t is not cython.NULL:
             found.append(cython.cast(object, t))
             t = cython.cast(Task, t).next_task
+        return found
+
+    def _read_tasks(self, after, look: cython.uint, most: cython.Py_ssize_t) -> list:
+        """Read the numbers of unfinished tasks that this look of an observer has not seen. From any thread.
+
+        It goes on after the task `after`, or from the first one if that is None, or has ended meanwhile. It
+        may read fewer tasks than there are, but not none. There is a tuple for each: the task, its number,
+        its steps, when it was made, and since when it waits or is ready. Then follow the future that it waits
+        for, or None, the nanoseconds that it was busy, ready and waiting, and the number of its site.
+        """
+        found = []
+        t: Ref = self.first_task
+        if after is not None and cython.cast(Task, after).listed:
+            t = cython.cast(Task, after).next_task
+        while t is not cython.NULL and most > 0:
+            task: Task = cython.cast(Task, t)
+            if task.seen == look:
+                t = task.next_task
+                continue
+            task.seen = look
+            most -= 1
+            found.append(
+                (
+                    task,
+                    task.serial,
+                    task.polls,
+                    task.born,
+                    task.since,
+                    None
+                    if task.fut_waiter is cython.NULL
+                    else cython.cast(object, task.fut_waiter),
+                    task.busy_ns,
+                    task.scheduled_ns,
+                    task.waited_ns,
+                    task.site,
+                )
+            )
+            t = task.next_task  # not before: that may have run finalisers
         return found
 
     def _release(self):

@@ -148,12 +148,12 @@ class Observer(threading.Thread):
         """Have all loops measure while a client looks. A loop that does so already goes on afterwards."""
         if on:
             for loop in list(registry.loops):
-                if not Loop.get_measuring(loop):
-                    Loop.set_measuring(loop, True)
+                if loop not in self.measured:
+                    Loop._measure(loop, True)
                     self.measured.add(loop)
         elif self.measured:
             for loop in list(self.measured):
-                Loop.set_measuring(loop, False)
+                Loop._measure(loop, False)
             self.measured.clear()
 
 

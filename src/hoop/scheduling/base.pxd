@@ -62,8 +62,12 @@ cdef class LoopBase(ReadyRing):
     cdef unsigned long tasks_made, tasks_ended, tasks_failed, tasks_cancelled
     cdef unsigned long long bytes_in, bytes_out     # of all connections
     cdef unsigned long accepted, refused
-    # Whether to measure how long each task keeps the loop busy.
-    cdef bint measuring
+    # How many look at how long each task keeps the loop busy: clients of the observer, and `measuring`.
+    cdef unsigned int lookers
+    cdef long long measured_from        # since when there is one at least
+    cdef bint measures                  # the program has set `measuring`
+    cdef long long visited              # the last visit to the driver; `stamp` may be later while it measures
+    cdef dict busy                      # nanoseconds by class of what is no task, while it measures
     # For debug mode: when the current call of user code began, the longest call, and the function called.
     cdef long long lap_began_ns, lap_max_ns
     cdef object slowest
@@ -108,5 +112,10 @@ cdef enum:
     # The most connections whose writes wait for each other. More would save hardly any system calls.
     TOGETHER_MAX = 32
     SCRATCH_BYTES = 262144              # as much as asyncio's transports receive at once
+
+# The loop that takes turns; NULL if none does, or several do. Borrowed from whoever has it take turns.
+cdef Ref turning
+cdef int begin_turns(LoopBase loop) noexcept
+cdef int end_turns() noexcept
 
 cdef LoopBase as_native(object loop)

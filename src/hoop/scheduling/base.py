@@ -65,6 +65,29 @@ _current_tasks = cython.declare(dict, _current_tasks_dict())
 _asyncio_task = cython.declare(object, asyncio.tasks.Task)
 
 
+turning_loops = cython.declare(cython.int, 0)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def begin_turns(loop: LoopBase | None) -> cython.int:
+    """A loop takes turns from now on, perhaps while others do so in other threads."""
+    global turning, turning_loops
+    turning_loops += 1
+    turning = ref(loop) if turning_loops == 1 else cython.NULL
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def end_turns() -> cython.int:
+    """A loop takes no more turns. If others do, nobody knows which."""
+    global turning, turning_loops
+    turning_loops -= 1
+    turning = cython.NULL
+    return 0
+
+
 @cython.cfunc
 def as_native(loop) -> LoopBase:
     """Return the loop if it is hoop's, else None. It looks at the true type, which no mock can change."""
@@ -84,6 +107,7 @@ class LoopBase(ReadyRing):
         self.wake_context = contextvars.Context()
         self.visits = Histogram()
         self.timer_lag = Histogram()
+        self.busy = {}
         self.born = hoop_now_ns()
 
     def __dealloc__(self):
@@ -219,7 +243,7 @@ class LoopBase(ReadyRing):
                 cython.address(self.tid),
                 cython.address(self.turns),
                 cython.address(self.head),
-                cython.address(self.stamp),
+                cython.address(self.visited),
             )
 
     @cython.cfunc
@@ -277,16 +301,19 @@ class LoopBase(ReadyRing):
 
     def get_measuring(self):
         """Return whether the loop measures how long each task keeps it busy."""
-        return self.measuring
+        return self.lookers != 0
 
     def set_measuring(self, enabled: cython.bint):
         """Measure how long each task keeps the loop busy, and note where tasks are made.
 
-        hoop.observe.snapshot() shows both. It costs two readings of the clock for each callback.
+        hoop.observe.snapshot() shows both. It costs a reading of the clock for each callback. While a client
+        of the observer looks, the loop measures in any case.
 
             loop.set_measuring(True)
         """
-        self.measuring = enabled
+        if enabled != self.measures:
+            self.measures = enabled
+            self._measure(enabled)
 
     # ---- for tools that observe; without the underscore a program could not use the names itself ----
 
@@ -326,6 +353,15 @@ class LoopBase(ReadyRing):
     def _turns(self):
         return self.turns
 
+    def _measure(self, on: cython.bint):
+        """One looks at what the loop measures from now on, or no longer."""
+        if on:
+            if self.lookers == 0:
+                self.measured_from = hoop_now_ns()
+            self.lookers += 1
+        elif self.lookers:
+            self.lookers -= 1
+
     @property
     def _watch_number(self):
         return self.watch_number
@@ -340,16 +376,17 @@ class LoopBase(ReadyRing):
             bytes_in, bytes_out by connections and datagrams
             accepted, refused   connections taken from the kernel; and those that could not be served
             driver              numbers of the driver: see Driver.statistics()
+            busy                nanoseconds by class of what ran and was no task, while the loop measured
 
         A *visit* is a chance for an event to be seen. So the time between two is what an event may have to
         wait. A busy loop on io_uring reads no clock at most visits, but one for 256 callbacks at least.
         """
-        asleep: cython.longlong = hoop_now_ns() - self.stamp if self.in_wait == IN_KERNEL else 0
+        asleep: cython.longlong = hoop_now_ns() - self.visited if self.in_wait == IN_KERNEL else 0
         return {
             "visits": self.visits,
             "timer_lag": self.timer_lag,
             "idle_ns": self.idle_ns + asleep,
-            "stamp": self.stamp,
+            "stamp": self.visited,
             "born": self.born,
             "tasks": {
                 "made": self.tasks_made,
@@ -361,6 +398,7 @@ class LoopBase(ReadyRing):
             "bytes_out": self.bytes_out,
             "accepted": self.accepted,
             "refused": self.refused,
+            "busy": dict(self.busy),
             "driver": {} if self.driver is None else self.driver.statistics(),
         }
 

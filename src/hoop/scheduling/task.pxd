@@ -20,12 +20,23 @@ cdef class Task(Future):
     cdef unsigned long polls            # steps taken
     cdef long long born                 # the loop's stamp when it was made; 0 on another library's loop
     cdef unsigned long serial           # a number that no other task of this process has
-    cdef long long busy_ns              # time spent in steps while the loop was measuring
-    cdef object created_at              # (file, line), if the loop was measuring then
+    cdef unsigned int site              # the number of the place that made it, or 0: see insight/sites.py
+    cdef unsigned int seen              # the last look of an observer that has seen it
+    # While the loop measures, the nanoseconds in steps, on the ring, and waiting, and when the last step ended.
+    cdef long long busy_ns
+    cdef long long scheduled_ns, waited_ns, left_at
 
     cdef int start(self, object coro, object name, object context, bint eager) except -1
     cdef int start_eagerly(self) except -1
     cdef int link(self) except -1
+    # While the loop measures: a step begins. The time since the last one was spent waiting, then on the ring.
+    cdef inline int note_begin(self, long long now) noexcept:
+        if self.left_at > self.loop.measured_from:
+            self.waited_ns += max(self.since - self.left_at, 0)
+            self.scheduled_ns += now - max(self.since, self.left_at)
+        else:
+            self.scheduled_ns += now - self.since
+        return 0
     cdef int unlink(self) except -1
     cdef int step_foreign(self) except -1
     cdef int step_again(self) except -1

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import sys
 import types
 from asyncio import base_tasks, coroutines, events, format_helpers, tasks
@@ -64,6 +63,7 @@ from cython.cimports.hoop._c.python import (
     unaryfunc,
     visitproc,
 )
+from cython.cimports.hoop.insight.sites import note_site, place_of, recording, sites
 from cython.cimports.hoop.scheduling.base import LoopBase
 from cython.cimports.hoop.scheduling.future import (
     CANCELLED,
@@ -89,7 +89,6 @@ _iscoroutine = cython.declare(object, coroutines.iscoroutine)
 _throw = cython.declare(object, "throw")
 LEAVES_THE_LOOP = cython.declare(tuple, (KeyboardInterrupt, SystemExit))
 UNCANCEL_CLEARS = cython.declare(cython.bint, sys.version_info >= (3, 13))
-ASYNCIO_FOLDER = os.path.dirname(asyncio.__file__)
 
 tasks_made = cython.declare(cython.ulong, 0)
 tasks_linked = cython.declare(cython.ulong, 0)
@@ -101,8 +100,9 @@ class Task(Future):
 
     Awaiting the task gives the coroutine's result or raises its exception.
 
-    `_polls` counts the steps so far. While the loop measures, `_busy_ns` has the nanoseconds spent in steps,
-    and `_created_at` the file and line where the task was made. hoop.observe.snapshot() shows all of them.
+    `_polls` counts the steps so far. While the loop measures, `_busy_ns` has the nanoseconds spent in steps.
+    `_created_at` has the file and line where the task was made, if the loop measured or was observed then.
+    hoop.observe.snapshot() shows all of them.
 
     `_born` is when the task was made, and `_since` when it began to wait or to be ready. Both are nanoseconds
     of time.monotonic_ns(), rounded down to the loop's last visit to its driver. `_serial` is a number of its
@@ -148,8 +148,8 @@ class Task(Future):
             self.loop.check_open()
         if self.loop.debug:
             self.loop.check_thread()
-        if self.loop.measuring:
-            self.created_at = _caller()
+        if recording or self.loop.lookers:
+            self.site = note_site()
         self.link()
         if eager and events._get_running_loop() is self.loop:
             return self.start_eagerly()
@@ -173,10 +173,13 @@ class Task(Future):
                 self.loop.entered = ref(self)
             enter_context(ref(self.context))
             self.polls += 1
-            began: cython.longlong = hoop_now_ns() if self.created_at is not None else 0
+            began: cython.longlong = 0
+            if self.loop is not None and self.loop.lookers:
+                began = hoop_now_ns()
             status = _advance(self, cython.address(result))
             if began:
-                self.busy_ns += hoop_now_ns() - began
+                self.left_at = hoop_now_ns()
+                self.busy_ns += self.left_at - began
             if PyContext_Exit(ref(self.context)) < 0:  # its C code has left another one entered
                 Py_XDECREF(result)
                 result = cython.NULL
@@ -227,6 +230,8 @@ class Task(Future):
             if self.next_task is not cython.NULL:
                 cython.cast(Task, self.next_task).previous_task = self.previous_task
             self.next_task = self.previous_task = cython.NULL
+            if self.site:
+                sites[self.site].ended += 1
             Py_DECREF(ref(self))
         return 0
 
@@ -253,12 +258,7 @@ class Task(Future):
             return 0
         self.loop.enter(ref(self), ref(self.context))
         self.polls += 1
-        if cython.unlikely(self.loop.measuring):
-            began: cython.longlong = hoop_now_ns()
-            status = _advance(self, cython.address(result))
-            self.busy_ns += hoop_now_ns() - began
-        else:
-            status = _advance(self, cython.address(result))
+        status = _advance(self, cython.address(result))
         if cython.likely(status == PYGEN_NEXT):
             if is_exact(result):
                 return _wait_for(self, result)
@@ -590,7 +590,7 @@ class Task(Future):
 
     @property
     def _created_at(self):
-        return self.created_at
+        return place_of(self.site)
 
     @property
     def _born(self):
@@ -603,6 +603,18 @@ class Task(Future):
     @property
     def _serial(self):
         return self.serial
+
+    @property
+    def _site(self):
+        return self.site
+
+    @property
+    def _scheduled_ns(self):
+        return self.scheduled_ns
+
+    @property
+    def _waited_ns(self):
+        return self.waited_ns
 
     @property
     def _log_destroy_pending(self):
@@ -715,15 +727,6 @@ def _future_loop(future) -> object:
     return future._loop if get_loop is None else get_loop()
 
 
-@cython.cfunc
-def _caller() -> object:
-    """The file and line of the nearest frame outside asyncio."""
-    frame = sys._getframe(0)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(ASYNCIO_FOLDER):
-        frame = frame.f_back
-    return (frame.f_code.co_filename, frame.f_lineno)
-
-
 # ---- slots that Cython cannot spell -------------------------------------------------------------------
 
 _task_traverse = cython.declare(traverseproc, cython.NULL)
@@ -772,12 +775,16 @@ def task_dealloc(o: Ref) -> cython.void:
         cython.cast(Task, o).context = None
         cython.cast(Task, o).name = None
         cython.cast(Task, o).pending_error = None
-        cython.cast(Task, o).created_at = None
         cython.cast(Task, o).must_cancel = False
         cython.cast(Task, o).silent = False
         cython.cast(Task, o).cancel_requests = 0
         cython.cast(Task, o).polls = 0
+        cython.cast(Task, o).site = 0
+        cython.cast(Task, o).seen = 0
         cython.cast(Task, o).busy_ns = 0
+        cython.cast(Task, o).scheduled_ns = 0
+        cython.cast(Task, o).waited_ns = 0
+        cython.cast(Task, o).left_at = 0
         if hoop_spare(cython.address(spare_tasks), o):
             return
     _task_dealloc(o)

@@ -13,6 +13,7 @@ cdef class Acquirable(Primitive):
 
 cdef class Lock(Acquirable):
     cdef bint is_locked
+    cdef unsigned long taker            # the serial number of the task that took it last; 0 if it was no task of hoop's
     cdef int wake_first(self) except -1
 
 cdef class Semaphore(Acquirable):

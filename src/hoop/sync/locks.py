@@ -18,7 +18,10 @@ import asyncio
 import collections
 
 import cython
+from cython.cimports.hoop._c.python import Ref
+from cython.cimports.hoop.scheduling.base import LoopBase, as_native, turning
 from cython.cimports.hoop.scheduling.coroutine import OVER, Method, NativeCoroutine, new_coroutine
+from cython.cimports.hoop.scheduling.task import Task
 from cython.cimports.hoop.sync.waiting import (
     Primitive,
     finish_class,
@@ -31,6 +34,7 @@ from cython.cimports.hoop.sync.waiting import (
 
 CancelledError = cython.declare(object, asyncio.CancelledError)
 deque = cython.declare(object, collections.deque)
+_get_running_loop = cython.declare(object, asyncio._get_running_loop)
 
 
 @cython.cfunc
@@ -40,6 +44,29 @@ def described(primitive, state: str, waiters) -> str:
     if waiters:
         state = f"{state}, waiters:{len(waiters)}"
     return f"<{plain[1 : len(plain) - 1]} [{state}]>"
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def serial_of_current() -> cython.ulong:
+    """The serial number of the task that runs; 0 if it is none of hoop's."""
+    loop: Ref = turning
+    if loop is cython.NULL:
+        return serial_in_thread()
+    if cython.cast(LoopBase, loop).entered is cython.NULL:
+        return 0
+    return cython.cast(Task, cython.cast(LoopBase, loop).entered).serial
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def serial_in_thread() -> cython.ulong:
+    """The same, if several loops take turns or none of hoop's."""
+    loop: LoopBase = as_native(_get_running_loop())
+    if loop is None or loop.entered is cython.NULL:
+        return 0
+    return cython.cast(Task, loop.entered).serial
 
 
 # ---- locks and semaphores ----------------------------------------------------------------------------
@@ -232,12 +259,14 @@ class Lock(Acquirable):
         if self.is_locked or self.is_waited_for():
             return False
         self.is_locked = True
+        self.taker = serial_of_current()
         return True
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def taken(self) -> cython.int:
         self.is_locked = True
+        self.taker = serial_of_current()
         return 0
 
     @cython.cfunc
@@ -264,6 +293,14 @@ class Lock(Acquirable):
         if waiters is not None and len(waiters):
             wake(waiters[0], True)
         return 0
+
+    @property
+    def _taken_by(self):
+        """The serial number of the task that holds the lock; 0 if none does, or nobody knows which.
+
+        Programs that derive from asyncio.Lock often have an `_owner` of their own.
+        """
+        return self.taker if self.is_locked else 0
 
     @property
     def _locked(self):
