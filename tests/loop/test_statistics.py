@@ -23,7 +23,7 @@ def test_statistics_of_a_new_loop(loop):
     found = loop.statistics()
     assert set(found) == {
         "visits", "timer_lag", "idle_ns", "stamp", "born", "tasks", "bytes_in", "bytes_out",
-        "accepted", "refused", "driver",
+        "accepted", "refused", "driver", "busy",
     }  # fmt: skip
     assert found["tasks"] == {"made": 0, "ended": 0, "failed": 0, "cancelled": 0}
     assert found["visits"].count == found["timer_lag"].count == found["idle_ns"] == 0

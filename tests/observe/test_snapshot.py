@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import sys
 import threading
 import weakref
 
@@ -12,7 +13,7 @@ import pytest
 
 import hoop
 import hoop.observe
-from hoop.observe.waits import cycles_of
+from hoop.observe.waits import Cycles, cycles_of
 
 
 async def turns(n=3):
@@ -151,7 +152,7 @@ def test_what_hoop_s_own_objects_are_called(run):
     tasks, _ = run(main())
     for name in ("lock", "semaphore", "queue", "event", "sleep"):
         assert tasks[name].waits_for.kind == name
-    assert tasks["queue"].waits_for.text == "Queue.get"
+    assert tasks["queue"].waits_for.text == "Queue.get, 0 items"
     assert 99 < tasks["sleep"].waits_for.left <= 100
 
 
@@ -182,7 +183,37 @@ def test_a_timer_an_executor_and_a_future(run):
     }
 
 
-def test_a_cycle_of_tasks(run):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock for confirming cycles, which the test moves on."""
+    now = [1]
+    fresh = Cycles()
+    confirm = fresh.confirm
+    monkeypatch.setattr(fresh, "confirm", lambda graph, _: confirm(graph, now[0]))
+    monkeypatch.setattr(sys.modules["hoop.observe.snapshot"], "cycles", fresh)
+
+    def move(seconds):
+        now[0] += int(seconds * 1e9)
+
+    return move
+
+
+async def stuck(tasks, clock):
+    """Look at tasks that cannot go on: at once, and a second later. Then end them."""
+    await turns(5)
+    first = hoop.observe.snapshot()
+    clock(0.9)
+    soon = hoop.observe.snapshot()
+    clock(0.2)
+    later = hoop.observe.snapshot()
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    assert first.cycles == soon.cycles == ()
+    return later
+
+
+def test_a_cycle_of_tasks(run, clock):
     async def on(tasks, name):
         await tasks[name]
 
@@ -194,28 +225,138 @@ def test_a_cycle_of_tasks(run):
         tasks["a"] = asyncio.create_task(on(tasks, "b"), name="a")
         tasks["b"] = asyncio.create_task(on_any(tasks, "a"), name="b")
         await turns()
+        first = hoop.observe.snapshot()
+        clock(1.1)
         found = hoop.observe.snapshot()
         tasks["b"].cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
-        return found
+        return first, found
+
+    first, found = run(main())
+    tasks = by_name(found)
+    assert first.cycles == ()
+    (cycle,) = found.cycles
+    assert set(cycle.tasks) == {tasks["a"].id, tasks["b"].id}
+    assert f"{tasks['a'].id} awaits {tasks['b'].id}" in cycle.text
+    assert 1 < cycle.lasted < 1.2
+
+
+def test_a_cycle_through_two_locks(run, clock):
+    async def take_both(first, second, other):
+        async with first:
+            await other.wait()
+            async with second:
+                pass
+
+    async def main():
+        a, b, both = hoop.Lock(), hoop.Lock(), hoop.Event()
+        tasks = {
+            "x": asyncio.create_task(take_both(a, b, both), name="x"),
+            "y": asyncio.create_task(take_both(b, a, both), name="y"),
+        }
+        await turns()
+        both.set()
+        return await stuck(tasks, clock)
+
+    found = run(main())
+    tasks = by_name(found)
+    x, y = tasks["x"], tasks["y"]
+    (cycle,) = found.cycles
+    assert set(cycle.tasks) == {x.id, y.id}
+    assert f"{x.id} waits for a lock held by {y.id}" in cycle.text
+    assert (x.waits_for.owner, y.waits_for.owner) == (y.id, x.id)
+    assert x.waits_for.text == f"Lock held by {y.id}"
+    assert x.waits_for.resource != y.waits_for.resource
+
+
+def test_a_cycle_of_a_group_and_its_member(run, clock):
+    """The parent holds a lock that one of several members of its group wants."""
+
+    async def member(lock):
+        async with lock:
+            pass
+
+    async def parent(lock):
+        async with lock, asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(100))
+            group.create_task(member(lock), name="member")
+
+    async def main():
+        tasks = {"parent": asyncio.create_task(parent(hoop.Lock()), name="parent")}
+        return await stuck(tasks, clock)
 
     found = run(main())
     tasks = by_name(found)
     (cycle,) = found.cycles
-    assert set(cycle.tasks) == {tasks["a"].id, tasks["b"].id}
+    assert set(cycle.tasks) == {tasks["parent"].id, tasks["member"].id}
+
+
+def test_tasks_that_go_on_are_no_cycle(run, clock):
+    """Two looks see the same tasks wait for each other's locks, but they took steps between them."""
+
+    async def take_both(first, second, other):
+        async with first:
+            await other.wait()
+            while True:
+                try:
+                    await asyncio.wait_for(second.acquire(), 0.001)
+                except TimeoutError:
+                    continue
+
+    async def main():
+        a, b, both = hoop.Lock(), hoop.Lock(), hoop.Event()
+        tasks = [asyncio.create_task(take_both(*locks, both)) for locks in ((a, b), (b, a))]
+        await turns()
+        both.set()
+        seen = []
+        for _ in range(10):
+            await asyncio.sleep(0.003)
+            seen += hoop.observe.snapshot().cycles
+            clock(1.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return seen
+
+    assert run(main()) == []
+
+
+def test_one_of_several_is_enough(run, clock):
+    """A task that waits for the first of two is in no cycle with one of them."""
+
+    async def on(tasks, name):
+        await tasks[name]
+
+    async def on_first(tasks, *names):
+        await asyncio.wait([tasks[name] for name in names], return_when=asyncio.FIRST_COMPLETED)
+
+    async def main():
+        tasks = {}
+        tasks["a"] = asyncio.create_task(on(tasks, "b"), name="a")
+        tasks["c"] = asyncio.create_task(asyncio.sleep(100), name="c")
+        tasks["b"] = asyncio.create_task(on_first(tasks, "a", "c"), name="b")
+        return await stuck({"b": tasks["b"], "c": tasks["c"], "a": tasks["a"]}, clock)
+
+    assert run(main()).cycles == ()
 
 
 @pytest.mark.parametrize(
-    ("graph", "cycles"),
+    ("needs", "cycles"),
     [
         ({1: (2,), 2: (1,), 3: (1,), 4: (5,)}, [(1, 2)]),
         ({1: (1,)}, [(1,)]),
         ({3: (1,), 1: (2,), 2: (1,)}, [(1, 2)]),
-        ({1: (2, 3), 2: (1,), 3: ()}, []),
+        ({1: (2, 3), 2: (1,), 3: ()}, [(1, 2)]),
+        ({1: (2, 3), 2: (4,), 3: (4,), 4: ()}, []),
+        ({1: (2,), 2: (3,), 3: (1, 4), 4: (5,), 5: (4,)}, [(1, 2, 3), (4, 5)]),
     ],
 )
-def test_cycles_are_told_from_what_leads_to_them(graph, cycles):
-    assert cycles_of(graph) == cycles
+def test_cycles_are_told_from_what_leads_to_them(needs, cycles):
+    assert cycles_of(needs) == cycles
+
+
+def test_a_long_chain_is_no_cycle():
+    assert cycles_of({n: (n + 1,) for n in range(100_000)}) == []
 
 
 class Hostile:

@@ -72,6 +72,26 @@ ENOSYS = cython.declare(cython.longlong, errno.ENOSYS)
 EOPNOTSUPP = cython.declare(cython.longlong, errno.EOPNOTSUPP)
 STATX_BASIC = cython.declare(cython.uint, 0x7FF)
 EMPTY_PATH = cython.declare(cython.uint, 0x1000)
+CALL_NAMES = cython.declare(
+    dict,
+    {
+        HOOP_CLOSE: "close",
+        HOOP_FALLOCATE: "fallocate",
+        HOOP_FSYNC: "fsync",
+        HOOP_FTRUNCATE: "truncate",
+        HOOP_MKDIRAT: "mkdir",
+        HOOP_OPENAT: "open",
+        HOOP_READ: "read",
+        HOOP_RENAMEAT: "rename",
+        HOOP_STATX: "stat",
+        HOOP_UNLINKAT: "unlink",
+        HOOP_WRITE: "write",
+    },
+)
+# The object that such a call keeps is its path.
+PATH_CALLS = cython.declare(
+    tuple, (HOOP_OPENAT, HOOP_MKDIRAT, HOOP_UNLINKAT, HOOP_RENAMEAT, HOOP_STATX)
+)
 stat_result = cython.declare(object, os.stat_result)
 
 
@@ -85,6 +105,7 @@ class SystemCall(CallOp):
         if not self.code:
             raise RuntimeError("this call was not made by a function of this module")
         self.loop = loop
+        self.since = loop.stamp
         self.other_way = pool
         if loop.driver.supports(CALL) and loop.driver.supports_call(self.code):
             loop.driver.submit(self)
@@ -92,6 +113,19 @@ class SystemCall(CallOp):
             self.pool = pool
             pool.submit(self)
         return 0
+
+    def _statistics(self):
+        """Return the call, its descriptor, its path if it has one, and since when it is under way."""
+        path = self.keep if self.code in PATH_CALLS else None
+        if type(path) is tuple and len(path):
+            path = path[0]
+        return {
+            "call": CALL_NAMES.get(self.code, "call"),
+            "fd": self.fd,
+            "path": path if type(path) is bytes else None,
+            "since": self.since,
+            "waiter": self.waiter,
+        }
 
     def perform(self):
         """Make the call, on the thread that calls this."""

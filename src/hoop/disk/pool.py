@@ -14,6 +14,7 @@ import functools
 import os
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -147,7 +148,9 @@ class FilePool:
         self._threads_max = threads_max
         self._queue: queue.SimpleQueue[tuple[Job, FilePool] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._unfinished = 0
+        self._unfinished: dict[
+            Job, int
+        ] = {}  # and since when, in nanoseconds of time.monotonic_ns()
         self._performed: collections.deque[Job] = collections.deque()  # done, but not yet delivered
         self._alone: dict[Job, tuple[threading.Thread, Callable[[], bool]]] = {}
         self._left: collections.deque[LeftFile] = collections.deque()
@@ -158,9 +161,9 @@ class FilePool:
     def submit(self, job: Job) -> None:
         """Have a job done by one of the threads."""
         self.jobs += 1
-        self._unfinished += 1
+        self._unfinished[job] = time.monotonic_ns()
         self._queue.put((job, self))
-        if len(self._threads) < min(self._unfinished, self._threads_max):
+        if len(self._threads) < min(len(self._unfinished), self._threads_max):
             thread = threading.Thread(
                 target=_work,
                 args=(self._queue,),
@@ -197,7 +200,7 @@ class FilePool:
         alone: queue.SimpleQueue[tuple[Job, FilePool] | None] = queue.SimpleQueue()
         alone.put((job, self))
         alone.put(None)
-        self._unfinished += 1
+        self._unfinished[job] = time.monotonic_ns()
         thread = threading.Thread(target=_work, args=(alone,), name="hoop-files-alone", daemon=True)
         thread.start()
         if stop is not None:
@@ -272,8 +275,8 @@ class FilePool:
             self._abandon_performed()
 
     def _finish_one(self) -> None:
-        self._unfinished -= 1
         job = self._performed.popleft()
+        self._unfinished.pop(job, None)
         self._alone.pop(job, None)
         job.finish()
 

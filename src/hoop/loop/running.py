@@ -70,6 +70,10 @@ def sleep(delay, result=None):
 class SleepTimer(TimerHandle):
     """Wakes a task that sleeps."""
 
+    @property
+    def _future(self):
+        return self.future
+
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def run(self) -> cython.int:

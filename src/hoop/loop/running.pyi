@@ -3,6 +3,7 @@ from contextvars import Context
 from typing import Any, TypeVar, final, overload
 
 from hoop.scheduling.coroutine import Method
+from hoop.scheduling.future import Future
 from hoop.scheduling.task import Task
 from hoop.scheduling.timers import TimerHandle
 
@@ -21,7 +22,9 @@ def create_task(
 ) -> Task[_T]: ...
 
 @final
-class SleepTimer(TimerHandle): ...
+class SleepTimer(TimerHandle):
+    @property
+    def _future(self) -> Future[None]: ...
 
 @final
 class Sleep(Method): ...

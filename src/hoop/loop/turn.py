@@ -476,6 +476,10 @@ class Loop(LoopCalls):
         """The open native transports."""
         return list(self.transports.values())
 
+    def _operations(self):
+        """The ops that the driver watches for or works on."""
+        return [] if self.driver is None else self.driver.operations()
+
     def _set_transport(self, fd, transport):
         """Note who owns a descriptor; None while it is lent out."""
         if transport is None:

@@ -155,6 +155,7 @@ class DatagramTransport(DatagramSender):
         found["writing_paused"] = self.writing_paused
         found["closing"] = self.closing
         found["protocol"] = self.protocol
+        found["context"] = self.context
         found["server"] = None
         return found
 

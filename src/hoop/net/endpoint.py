@@ -184,6 +184,10 @@ class Endpoint(Attributed):
             "bytes_out": self.bytes_out,
         }
 
+    @property
+    def _kind(self):
+        return kind_of(self.family, self.kind)
+
     def _is_accepted(self):
         """Whether a server accepted this connection."""
         return False

@@ -7,6 +7,7 @@ cdef class AcceptOp(Op):
     cdef LoopBase loop
     cdef object sock                # the listening socket; its Server owns it
     cdef object protocol_factory
+    cdef long long born             # when it was made, in nanoseconds
     cdef object local               # the address that it listens on, or None
     cdef readonly object server
     cdef readonly unsigned long accepted, refused   # connections, and those that could not be served

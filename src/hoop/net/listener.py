@@ -21,6 +21,7 @@ from cython.cimports.hoop._c.linux import (
     hoop_address,
     hoop_address_tuple,
     hoop_close,
+    hoop_now_ns,
     hoop_peer,
     hoop_peer_address,
     hoop_peer_name,
@@ -75,6 +76,7 @@ class AcceptOp(Op):
         self.on_socket = on_socket
         self.context = PyContext_CopyCurrent() if context is None else context
         self.backlog = max(1, backlog)
+        self.born = hoop_now_ns()
         if isinstance(sock, socket.socket) and self.fd >= 0:
             self.local = _getsockname(sock)
         self.burst = 1
@@ -85,6 +87,8 @@ class AcceptOp(Op):
             "fd": self.fd,
             "local": self.local,
             "server": self.server,
+            "factory": self.protocol_factory,
+            "born": self.born,
             "accepted": self.accepted,
             "refused": self.refused,
             "backlog": self.backlog,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,15 +21,16 @@ class Resolver:
 
     def __init__(self) -> None:
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
-        self._unfinished: set[concurrent.futures.Future[Any]] = set()
+        # For each lookup, what is looked up, and since when in nanoseconds of time.monotonic_ns().
+        self._unfinished: dict[concurrent.futures.Future[Any], tuple[Any, int]] = {}
 
     def submit(self, call: Callable[..., Any], *args: Any) -> concurrent.futures.Future[Any]:
         """Run a lookup in one of the threads."""
         if self._threads is None:
             self._threads = concurrent.futures.ThreadPoolExecutor(THREADS_MAX, "hoop-dns")
         lookup = self._threads.submit(call, *args)
-        self._unfinished.add(lookup)
-        lookup.add_done_callback(self._unfinished.discard)
+        self._unfinished[lookup] = (args[0] if args else None, time.monotonic_ns())
+        lookup.add_done_callback(self._unfinished.pop)
         return lookup
 
     def close(self) -> None:

@@ -669,6 +669,7 @@ class StreamTransport(Receiver):
         found["writing_paused"] = self.writing_paused
         found["closing"] = self.closing
         found["protocol"] = self.protocol
+        found["context"] = self.context
         found["server"] = self.server
         return found
 

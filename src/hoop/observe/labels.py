@@ -11,21 +11,17 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import Context, ContextVar, Token
 from typing import Any
 
-from hoop.observe.waits import of_loop, raw
+from hoop.observe.waits import LABEL_MAX, field, of_loop, peer, plain, raw, variable
 from hoop.scheduling.handle import Handle
 from hoop.scheduling.task import Task
 
-LABEL_MAX = 200
 SHOWN_MAX = 8
 INT_MAX = 1 << 64
 
 _label: ContextVar[str] = ContextVar("hoop.label")
 _shown: list[ContextVar[Any]] = []
 _mro: Any = type.__dict__["__mro__"]
-_members: Any = type.__dict__["__dict__"]
 _module: Any = type.__dict__["__module__"]
-# Descriptors that are written in C: to read them runs no code of the program.
-_slots = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -146,20 +142,6 @@ def joined(text: str, context: Context | None) -> str:
     return " ".join(parts)[:LABEL_MAX]
 
 
-def plain(text: str) -> str:
-    """Cut a text, and replace what a terminal or a log would not take as text."""
-    text = str.__str__(text)[:LABEL_MAX]
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
-def peer(address: Any) -> str:
-    """The address of a peer as text."""
-    if type(address) is tuple and len(address) >= 2 and type(address[0]) is str:
-        host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        return plain(f"{host}:{address[1]}") if type(address[1]) is int else plain(host)
-    return plain(address) if type(address) is str else ""
-
-
 def said(method: Any, path: Any, client: Any) -> str:
     """A label for a request, of those three that are known. The query is left out."""
     parts = [part for part in (method, path) if type(part) is str and part]
@@ -211,28 +193,4 @@ def of_aiohttp(request: Any) -> str:
 def local(coro: Any, name: str) -> Any:
     """A local variable of a coroutine, suspended or running; None if it has none of that name."""
     frame = coro.cr_frame
-    if frame is None:
-        return None
-    variables = frame.f_locals
-    value = variables.get(name)
-    if type(variables) is dict:
-        variables.clear()  # before Python 3.13 the frame keeps this copy, and the values with it
-    return value
-
-
-def field(o: Any, name: str) -> Any:
-    """A field of an object: from its slot, or from its dictionary. A property is not called."""
-    for cls in _mro.__get__(type(o)):
-        members = _members.__get__(cls)
-        if name in members:
-            descriptor = members[name]
-            if type(descriptor) not in _slots:
-                return None
-            try:
-                return descriptor.__get__(o)
-            except AttributeError:
-                return None  # the slot is empty
-    if name == "__dict__":
-        return None
-    values = field(o, "__dict__")
-    return values.get(name) if type(values) is dict else None
+    return None if frame is None else variable(frame, name)

@@ -1,112 +1,208 @@
 """A look at every loop and task of the process, from any thread.
 
 The tasks are read in slices. Between them the asking thread lets go of the GIL, so that no loop waits long.
-A task that ends meanwhile is shown as it was found, and it is freed when the look is over.
+A task that is made or ends meanwhile may be missing. One that is shown is freed when the look is over.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from hoop.loop import registry
 from hoop.loop.turn import Loop
+from hoop.net.endpoint import Endpoint
 from hoop.observe import labels
-from hoop.observe.model import SCHEMA, Cycle, LoopView, Snapshot, TaskView
-from hoop.observe.waits import Waits, coroutines_of, cycles_of, of_loop, raw, stack_of, title_of
+from hoop.observe.model import SCHEMA, LoopView, Snapshot, TaskView
+from hoop.observe.waits import (
+    Graph,
+    Waits,
+    coroutines_of,
+    cycles,
+    of_loop,
+    raw,
+    stack_of,
+    title_of,
+)
 from hoop.scheduling.task import Task
 
-SLICE = 500
-SORTS = ("age", "since", "polls", "busy")
+SLICE = 500  # tasks, or other things, that are read before other threads may have the GIL
+SLICE_NS = 1_000_000
+REST = 50e-6
+READ_AT_ONCE = 64
+SORTS = ("age", "since", "polls", "busy", "scheduled", "waited")
 STATES = ("running", "ready", "waiting")
+_looks = itertools.count(1)
+_kind: Any = Endpoint.__dict__["_kind"].__get__
 
 
 def snapshot(*, top: int = 200, sort: str = "age") -> Snapshot:
     """Return what the process's loops and tasks are doing now.
 
-    Of the unfinished tasks it shows the `top` first ones, by `sort`: "age", "since", "polls" or "busy", the
-    greatest first. Raises ValueError for another `sort`, or if `top` is negative.
+    Of the unfinished tasks it shows the `top` first ones, by `sort`: "age", "since", "polls", "busy",
+    "scheduled" or "waited", the greatest first. Raises ValueError for another `sort` or a negative `top`.
 
         for task in hoop.observe.snapshot(top=10, sort="since").tasks:
             print(task.name, task.waits_for)
+
+    A cycle is shown if a look a second ago or more has found it, and none of its tasks has gone on since.
     """
     if sort not in SORTS:
         raise ValueError(f"sort must be one of {', '.join(SORTS)}, not {sort!r}")
     if top < 0:
         raise ValueError(f"top must not be negative, and it is {top}")
-    loops = [
-        (Loop.statistics(loop), loop) for loop in list(registry.loops) if not Loop.is_closed(loop)
-    ]
-    loops.sort(key=lambda one: one[0]["born"])
     views = []
-    rows: list[tuple[int, Waits, TaskFacts]] = []
-    graph: dict[int, tuple[int, ...]] = {}
-    for number, (counts, loop) in enumerate(loops):
-        facts, waits = read_tasks(loop, graph)
-        views.append(view_loop(number, loop, counts, facts))
-        rows.extend((number, waits, fact) for fact in facts)
-    rows.sort(key=lambda row: row[2].key(sort), reverse=True)
-    awaited_by: dict[int, list[int]] = {}
-    for waiter, targets in graph.items():
-        for target in targets:
-            awaited_by.setdefault(target, []).append(waiter)
+    graph = Graph()
+    chosen: list[TaskFacts] = []
+    total = 0
+    loops = loops_now()
+    for number, loop in loops:
+        states = dict.fromkeys(STATES, 0)
+        for facts in read_in_slices(loop):
+            graph.add(facts.task, facts.serial, facts.polls, facts.waited_for)
+            states[facts.state] += 1
+            total += 1
+            facts.loop = number
+            facts.waited_for = None
+            chosen.append(facts)
+            if len(chosen) >= 2 * top + SLICE:
+                chosen = heapq.nlargest(top, chosen, key=lambda one: one.key(sort))
+        views.append(view_loop(number, loop, states))
+    chosen = heapq.nlargest(top, chosen, key=lambda one: one.key(sort))
+    awaited_by = graph.awaited_by()
+    waits = {number: Waits(loop, graph) for number, loop in loops}
+    rows = []
+    pace = Pace(loops[0][1] if loops else None)
+    for facts in chosen:
+        rows.append(facts.view(waits[facts.loop], tuple(awaited_by.get(facts.serial, ()))))
+        pace.step(10)
     return Snapshot(
         schema=SCHEMA,
         pid=os.getpid(),
         loops=tuple(views),
-        tasks=tuple(
-            fact.view(number, waits, tuple(awaited_by.get(fact.serial, ())))
-            for number, waits, fact in rows[:top]
-        ),
-        total=len(rows),
-        cycles=tuple(Cycle(cycle) for cycle in cycles_of(graph)),
+        tasks=tuple(rows),
+        total=total,
+        cycles=tuple(cycles.confirm(graph, time.monotonic_ns())),
     )
+
+
+def loops_now() -> list[tuple[int, Any]]:
+    """The open loops of this process with their numbers, the oldest first."""
+    found = [
+        (Loop.statistics(loop)["born"], loop)
+        for loop in list(registry.loops)
+        if not Loop.is_closed(loop)
+    ]
+    found.sort(key=lambda one: one[0])
+    return list(enumerate(loop for _, loop in found))
+
+
+# ---- reading in slices -----------------------------------------------------------------------------
+
+
+class Pace:
+    """Lets go of the GIL after 500 steps or a millisecond, if the loop runs in another thread."""
+
+    def __init__(self, loop: Any) -> None:
+        self.loop = loop
+        self.steps = 0
+        self.until = time.monotonic_ns() + SLICE_NS
+
+    def step(self, steps: int = 1) -> None:
+        """Something was read; perhaps it is time for a rest."""
+        self.steps += steps
+        if self.steps % 8 and steps == 1:
+            return
+        if self.steps >= SLICE or time.monotonic_ns() >= self.until:
+            # A thread that lets go of the GIL without sleeping mostly gets it back before the others do.
+            if self.loop is not None and is_elsewhere(self.loop):
+                time.sleep(REST)
+            self.steps = 0
+            self.until = time.monotonic_ns() + SLICE_NS
 
 
 class TaskFacts:
     """The numbers of a task that are read of all tasks, before the rows to show are chosen."""
 
-    __slots__ = ("age", "busy", "polls", "serial", "since", "state", "targets", "task")
+    __slots__ = (
+        "age",
+        "born",
+        "busy",
+        "loop",
+        "polls",
+        "scheduled",
+        "serial",
+        "since",
+        "site",
+        "state",
+        "task",
+        "waited",
+        "waited_for",
+    )
 
-    def __init__(self, task: Any, running: Any, now: int, targets: tuple[int, ...]) -> None:
-        self.task = task
-        self.targets = targets
-        self.serial: int = raw(task, "_serial")
-        self.polls: int = raw(task, "_polls")
-        self.busy: float = raw(task, "_busy_ns") / 1e9
-        self.age = seconds(now, raw(task, "_born"))
-        self.since = seconds(now, raw(task, "_since"))
-        if task is running:
+    def __init__(self, row: tuple[Any, ...], running: Any, now: int) -> None:
+        self.task, self.serial, self.polls, self.born, since, self.waited_for = row[:6]
+        self.loop = 0
+        self.age = seconds(now, self.born)
+        self.since = seconds(now, since)
+        self.busy = row[6] * 1e-9
+        self.scheduled = row[7] * 1e-9
+        self.waited = row[8] * 1e-9
+        self.site = row[9]
+        if self.task is running:
             self.state = "running"
         else:
-            self.state = "ready" if raw(task, "_fut_waiter") is None else "waiting"
+            self.state = "ready" if self.waited_for is None else "waiting"
 
     def key(self, sort: str) -> tuple[float, int]:
         """The value that the rows are sorted by. Of equal ones the older task is the greater."""
         return getattr(self, sort), -self.serial
 
-    def view(self, loop: int, waits: Waits, awaited_by: tuple[int, ...]) -> TaskView:
+    def view(self, waits: Waits, awaited_by: tuple[int, ...]) -> TaskView:
         """The row of the task."""
         coroutines = coroutines_of(self.task)
         return TaskView(
             id=self.serial,
-            loop=loop,
+            loop=self.loop,
             name=str.__str__(Task.get_name(self.task)),
             state=self.state,
             since=self.since,
             age=self.age,
             polls=self.polls,
             busy=self.busy,
+            scheduled=self.scheduled,
+            waited=self.waited,
             coroutine=title_of(coroutines[0]) if coroutines else "",
             stack=stack_of(coroutines),
-            waits_for=waits.wait_of(self.task, coroutines, self.targets),
+            waits_for=waits.wait_of(self.task, self.serial, coroutines),
             awaited_by=awaited_by,
             cancelling=Task.cancelling(self.task),
             site=raw(self.task, "_created_at"),
             label=labels.of_task(self.task, coroutines),
         )
+
+
+def read_in_slices(loop: Any) -> Iterator[TaskFacts]:
+    """Read the numbers of each unfinished task of a loop. No more than a few tasks are kept alive."""
+    look = next(_looks) & 0xFFFFFFFF
+    pace = Pace(loop)
+    after = None
+    while True:
+        rows = Loop._read_tasks(loop, after, look, READ_AT_ONCE)
+        if not rows:
+            return
+        now = time.monotonic_ns()
+        running = of_loop(loop, "_current_runnable")
+        after = rows[-1][0]
+        for row in rows:
+            yield TaskFacts(row, running, now)
+        del rows, row
+        pace.step(READ_AT_ONCE)
 
 
 def seconds(now: int, then: int) -> float:
@@ -119,24 +215,7 @@ def is_elsewhere(loop: Any) -> bool:
     return of_loop(loop, "_thread_id") not in (None, threading.get_ident())
 
 
-def read_tasks(loop: Any, graph: dict[int, tuple[int, ...]]) -> tuple[list[TaskFacts], Waits]:
-    """Read the numbers of each task of a loop, and note in the graph which tasks wait for which."""
-    tasks = Loop._unfinished_tasks(loop)
-    waits = Waits(loop, tasks)
-    facts = []
-    running = of_loop(loop, "_current_runnable")
-    now = time.monotonic_ns()
-    for i, task in enumerate(tasks):
-        if i and i % SLICE == 0 and is_elsewhere(loop):
-            time.sleep(0)
-            running = of_loop(loop, "_current_runnable")
-            now = time.monotonic_ns()
-        targets = waits.targets(task)
-        fact = TaskFacts(task, running, now, targets)
-        facts.append(fact)
-        if targets:
-            graph[fact.serial] = targets
-    return facts, waits
+# ---- loops -----------------------------------------------------------------------------------------
 
 
 def thread_name(ident: int | None) -> str | None:
@@ -149,10 +228,16 @@ def thread_name(ident: int | None) -> str | None:
     return thread._name
 
 
-def view_loop(number: int, loop: Any, counts: dict[str, Any], facts: list[TaskFacts]) -> LoopView:
+def view_loop(number: int, loop: Any, states: dict[str, int]) -> LoopView:
     """The row of a loop."""
+    counts: dict[str, Any] = Loop.statistics(loop)
     counters: dict[str, Any] = Loop.counters(loop)
-    states = {state: sum(fact.state == state for fact in facts) for state in STATES}
+    connections: dict[str, int] = {}
+    pace = Pace(loop)
+    for transport in Loop._open_transports(loop):
+        kind = _kind(transport)
+        connections[kind] = connections.get(kind, 0) + 1
+        pace.step()
     return LoopView(
         id=number,
         thread=thread_name(of_loop(loop, "_thread_id")),
@@ -174,6 +259,10 @@ def view_loop(number: int, loop: Any, counts: dict[str, Any], facts: list[TaskFa
         accepted=counts["accepted"],
         refused=counts["refused"],
         born=counts["born"],
+        sleeps=counters["sleeps"],
+        wakes=counters["wakes"],
+        connections=connections,
+        uring=counts["driver"],
     )
 
 

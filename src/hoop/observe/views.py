@@ -270,4 +270,4 @@ class Views:
             function: Any = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):
             raise Wrong(f"this version of hoop has no view of {name}") from None
-        return tuple(function())[: query.number("top", TOP, TOP_MAX)]
+        return function(query.number("top", TOP, TOP_MAX))

@@ -6,30 +6,56 @@ the descriptor of hoop's own class. So a property or a `__getattr__` of the prog
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import concurrent.futures
+import functools
+import gc
+import os
+import subprocess
+import sys
 import types
+import weakref
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures.thread import _WorkItem
 from typing import Any
 
+from hoop.disk.call import SystemCall
+from hoop.disk.pool import FilePool, OwedJob, PythonJob
+from hoop.disk.source import FileBuffer, LineSource
+from hoop.files.file import AsyncFile
+from hoop.loop.event_loop import EventLoop
 from hoop.loop.turn import Loop
-from hoop.observe.model import Frame, Wait
+from hoop.net.stream import StreamTransport
+from hoop.observe.model import Cycle, Frame, Wait
+from hoop.processes.process import SubprocessTransport
 from hoop.scheduling.coroutine import NativeCoroutine
 from hoop.scheduling.future import Future
+from hoop.scheduling.handle import Handle
 from hoop.scheduling.task import Task
 from hoop.scheduling.timers import TimerHandle
+from hoop.streams.reader import StreamReader
+from hoop.streams.writer import StreamProtocol, StreamWriter
+from hoop.sync.conditions import Barrier, Condition
+from hoop.sync.locks import Acquirable, Event, Lock, Semaphore
+from hoop.sync.queues import Queue
+from hoop.tls.transport import SSLTransport
 
 DEPTH_MAX = 100  # coroutines of a stack; a deeper one is cut
-TEXT_MAX = 200
+TEXT_MAX = LABEL_MAX = 200
+SECOND_NS = 1_000_000_000
 
 _name: Any = type.__dict__["__name__"]
 _module: Any = type.__dict__["__module__"]
 _mro: Any = type.__dict__["__mro__"]
 _gathering: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]
 _on_task_done = asyncio.TaskGroup._on_task_done
+_members: Any = type.__dict__["__dict__"]
+# Descriptors that are written in C: to read them runs no code of the program.
+_slots: tuple[Any, ...] = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _files = (asyncio.tasks.__file__, asyncio.futures.__file__)
-_timer_call: Any = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]
-_timer: Any = TimerHandle
+_set_result: Any = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]
 _wait_types: Any = (Future, asyncio.Future)
 _raw: dict[str, Any] = {
     name: Task.__dict__[name]
@@ -44,6 +70,15 @@ _raw: dict[str, Any] = {
         "_created_at",
     )
 }
+_buffer_of: Any = LineSource.__dict__["buffer"].__get__
+_fd_of: Any = FileBuffer.fileno
+_callback: Any = Handle.__dict__["_callback"].__get__
+_deadline: Any = TimerHandle.__dict__["_deadline"].__get__
+_fileno: Any = _socket.socket.fileno
+_cython_wait = Barrier.wait(Barrier(1))
+_cython: Any = type(_cython_wait)  # the class of coroutines that Cython makes
+_wrapper: Any = type(_cython_wait.__await__())  # what an `await` of one drives
+_cython_wait.close()
 _raw["_callbacks"] = Future.__dict__["_callbacks"]
 
 
@@ -57,9 +92,64 @@ def of_loop(loop: Any, name: str) -> Any:
     return getattr(Loop, name).__get__(loop)
 
 
+def kept(loop: Any, name: str) -> Any:
+    """A table of an EventLoop, read from its slot; None if it has none."""
+    try:
+        return EventLoop.__dict__[name].__get__(loop)
+    except AttributeError:
+        return None
+
+
 def type_name(o: object) -> str:
     """The name of an object's class, also if a metaclass pretends another."""
     return str(_name.__get__(type(o)))
+
+
+# ---- fields of any object --------------------------------------------------------------------------
+
+
+def variable(frame: types.FrameType, name: str) -> Any:
+    """A local variable of a frame, which may be another thread's."""
+    variables = frame.f_locals
+    value = variables.get(name)
+    if type(variables) is dict:
+        variables.clear()  # before Python 3.13 the frame keeps this copy, and the values with it
+    return value
+
+
+def field(o: Any, name: str) -> Any:
+    """A field of an object: from its slot, or from its dictionary. A property is not called."""
+    for cls in _mro.__get__(type(o)):
+        members = _members.__get__(cls)
+        if name in members:
+            descriptor = members[name]
+            if type(descriptor) not in _slots:
+                return None
+            try:
+                return descriptor.__get__(o)
+            except AttributeError:
+                return None  # the slot is empty
+    if name == "__dict__":
+        return None
+    values = field(o, "__dict__")
+    return values.get(name) if type(values) is dict else None
+
+
+# ---- texts ------------------------------------------------------------------------------------------
+
+
+def plain(text: str) -> str:
+    """Cut a text, and replace what a terminal or a log would not take as text."""
+    text = str.__str__(text)[:LABEL_MAX]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def peer(address: Any) -> str:
+    """The address of a peer as text."""
+    if type(address) is tuple and len(address) >= 2 and type(address[0]) is str:
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        return plain(f"{host}:{address[1]}") if type(address[1]) is int else plain(host)
+    return plain(address) if type(address) is str else ""
 
 
 # ---- coroutines ------------------------------------------------------------------------------------
@@ -68,7 +158,7 @@ def type_name(o: object) -> str:
 def inner_of(coro: object) -> Any:
     """The awaitable that a suspended coroutine waits for. None if it is none whose fields are known."""
     kind = type(coro)
-    if kind is types.CoroutineType:
+    if kind is types.CoroutineType or kind is _cython:
         return coro.cr_await  # type: ignore[attr-defined]
     if kind is types.GeneratorType:
         return coro.gi_yieldfrom  # type: ignore[attr-defined]
@@ -76,6 +166,8 @@ def inner_of(coro: object) -> Any:
         return coro.ag_await  # type: ignore[attr-defined]
     if kind is NativeCoroutine:
         return coro.awaits  # type: ignore[attr-defined]
+    if kind is _wrapper:
+        return next((o for o in gc.get_referents(coro) if type(o) is _cython), None)
     return None
 
 
@@ -88,6 +180,8 @@ def title_of(coro: object) -> str:
         return coro.gi_code.co_qualname  # type: ignore[attr-defined, no-any-return]
     if kind is types.AsyncGeneratorType:
         return coro.ag_code.co_qualname  # type: ignore[attr-defined, no-any-return]
+    if kind is _cython:
+        return str(coro.__qualname__)  # type: ignore[attr-defined]
     if kind is NativeCoroutine and type(type(coro.owner)) is type:  # type: ignore[attr-defined]
         return coro.__qualname__  # type: ignore[attr-defined, no-any-return]
     return type_name(coro)
@@ -126,70 +220,466 @@ def stack_of(coroutines: Iterable[Any]) -> tuple[Frame, ...]:
     return tuple(frame for frame in frames if frame is not None)
 
 
-# ---- waits ----------------------------------------------------------------------------
+# ---- locks, queues and the like ------------------------------------------------------------------------
+
+# The classes of hoop, then those of asyncio, by what they are called here.
+_kinds: tuple[tuple[str, tuple[Any, ...]], ...] = (
+    ("queue", (Queue, asyncio.Queue)),
+    ("barrier", (Barrier, asyncio.Barrier)),
+    ("condition", (Condition, asyncio.Condition)),
+    ("lock", (Lock, asyncio.Lock)),
+    ("semaphore", (Semaphore, asyncio.Semaphore)),
+    ("event", (Event, asyncio.Event)),
+)
+# A condition belongs to a barrier, and an event to a queue, if one waits for them inside of its methods.
+_outer = ("queue", "barrier")
+# The coroutines of asyncio in which a task waits for such an object.
+_waits_inside = {
+    method.__code__
+    for cls, names in (
+        (asyncio.Lock, ("acquire",)),
+        (asyncio.Semaphore, ("acquire",)),
+        (asyncio.Event, ("wait",)),
+        (asyncio.Condition, ("wait", "wait_for")),
+        (asyncio.Barrier, ("wait", "_block", "_wait")),
+        (asyncio.Queue, ("get", "put", "join")),
+    )
+    for method in (getattr(cls, name) for name in names)
+}
+
+
+def kind_of(o: Any) -> str:
+    """The name here of a lock, queue and so on; "" if it is none of these."""
+    cls = type(o)
+    return next((kind for kind, classes in _kinds if issubclass(cls, classes)), "")
+
+
+def resource_of(coroutines: list[Any]) -> Any:
+    """The lock, queue, ... that the innermost of these coroutines waits for; None if there is none."""
+    found = None
+    for coro in reversed(coroutines):
+        kind = type(coro)
+        if kind is NativeCoroutine:
+            inside = coro.owner
+        elif kind is types.CoroutineType and coro.cr_code in _waits_inside:
+            inside = next((o for o in gc.get_referents(coro) if kind_of(o)), None)
+        elif kind is _cython:
+            held = [o for o in gc.get_referents(coro) if type_name(o).startswith("__pyx_scope")]
+            inside = next((o for o in gc.get_referents(*held) if kind_of(o)), None)
+        elif kind is _wrapper:
+            continue
+        else:
+            break
+        name = kind_of(inside)
+        if name and (found is None or name in _outer):
+            found = inside
+    return found
+
+
+def holder_of(o: Any) -> int:
+    """The number of the task that holds a lock; 0 if it is none, or asyncio's, which do not know it."""
+    return int(_taken_by(o)) if issubclass(type(o), Lock) else 0
+
+
+_taken_by: Any = Lock.__dict__["_taken_by"].__get__
+
+
+def of_ours(cls: Any, o: Any, name: str, theirs: str | None = None) -> Any:
+    """A field of one of hoop's objects, or of asyncio's of the same kind."""
+    if issubclass(type(o), cls):
+        return cls.__dict__[name].__get__(o)
+    return field(o, theirs or name)
+
+
+def state_of(o: Any) -> str:
+    """How a lock, queue, ... stands, in a few words."""
+    kind = kind_of(o)
+    if kind == "queue":
+        items = of_ours(Queue, o, "_queue")
+        size = len(items) if type(items) in (deque, list) else 0
+        most = of_ours(Queue, o, "maxsize", "_maxsize")
+        return f"{size} of {most}" if type(most) is int and most > 0 else f"{size} items"
+    if kind == "lock":
+        if of_ours(Lock, o, "_locked") is not True:
+            return "free"
+        if not issubclass(type(o), Lock):
+            return "held; asyncio.Lock does not note by whom"
+        return f"held by {holder_of(o)}" if holder_of(o) else "held"
+    if kind == "semaphore":
+        value = of_ours(Semaphore, o, "_value")
+        return f"{value} free" if type(value) is int else ""
+    if kind == "event":
+        return "set" if of_ours(Event, o, "_value") is True else "not set"
+    if kind == "barrier":
+        inside = of_ours(Barrier, o, "_count")
+        parties = of_ours(Barrier, o, "parties", "_parties")
+        return f"{inside} of {parties}" if type(inside) is type(parties) is int else ""
+    return ""
+
+
+class Numbers:
+    """Gives objects small numbers, the same ones at each look. It keeps no object alive."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[Any, int]] = {}
+        self.last = 0
+
+    def of(self, o: Any) -> int:
+        """The number of an object that takes weak references."""
+        reference, number = self.known.get(id(o), (None, 0))
+        if reference is not None and reference() is o:
+            return number
+        if len(self.known) >= 1000 and len(self.known) & (len(self.known) - 1) == 0:
+            self.known = {k: v for k, v in list(self.known.items()) if v[0]() is not None}
+        self.last += 1
+        self.known[id(o)] = weakref.ref(o), self.last
+        return self.last
+
+
+numbers = Numbers()
+
+
+# ---- threads and children ------------------------------------------------------------------------------
+
+_run_item = _WorkItem.run.__code__
+
+
+def place_of(callback: Any) -> str:
+    """The name of a function, with its file and line if it is of Python. Asks no object of the program's."""
+    while True:
+        kind = type(callback)
+        if kind is functools.partial:
+            callback = callback.func
+        elif kind is types.MethodType:
+            callback = callback.__func__
+        else:
+            break
+    if kind is types.FunctionType:
+        code = callback.__code__
+        return f"{code.co_qualname} {code.co_filename}:{code.co_firstlineno}"
+    if kind is types.BuiltinFunctionType:
+        return str(callback.__name__)
+    if issubclass(kind, type):
+        return str(type.__dict__["__qualname__"].__get__(callback))
+    return "" if callback is None else type_name(callback)
+
+
+def path_of(fd: int) -> str:
+    """The name of an open file, as the kernel knows it."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return f"descriptor {fd}"
+
+
+def host_of(what: Any) -> str:
+    """The host of a lookup, which may be an address with its port."""
+    if type(what) is bytes:
+        what = what.decode("ascii", "replace")
+    if type(what) is str:
+        return plain(what)
+    return peer(what)
+
+
+def name_of_item(item: Any) -> str:
+    """The function of an executor's work item; "" if it is none."""
+    if type(item) is not _WorkItem:
+        return ""
+    function = getattr(item, "fn", None)
+    if function is None:  # Python 3.14
+        task = getattr(item, "task", None)
+        function = task[0] if type(task) is tuple and task else None
+    return place_of(function)
+
+
+def program_of(process: Any) -> str:
+    """The program of a child, without its arguments."""
+    args: Any = process.args if issubclass(type(process), subprocess.Popen) else None
+    first = args[0] if type(args) in (list, tuple) and len(args) else args
+    if type(first) is bytes:
+        first = os.fsdecode(first)
+    if type(first) is not str:
+        return ""
+    return plain(first if first is not args else (first.split() or [""])[0])
+
+
+def items_in(executor: Any) -> list[Any]:
+    """The work items that the threads of an executor are at, found in the frames of the threads."""
+    found = []
+    frames = sys._current_frames()
+    for thread in list(executor._threads):
+        frame = frames.get(thread.ident)
+        while frame is not None and frame.f_code is not _run_item:
+            frame = frame.f_back
+        if frame is not None:
+            found.append(variable(frame, "self"))
+    return found
+
+
+def queued_in(executor: Any) -> list[Any]:
+    """The work items that wait in the queue of an executor. The queue itself has no way to look at them."""
+    found = []
+    for o in gc.get_referents(executor._work_queue):
+        found += o if type(o) is list else [o]
+    return [item for item in found if type(item) is _WorkItem]
+
+
+def name_of_job(loop: Any, source: Any) -> str:
+    """The function of a job in a loop's executor, by the job's future; "" if it is not found."""
+    executor = kept(loop, "_default_executor")
+    if type(executor) is not concurrent.futures.ThreadPoolExecutor:
+        return ""
+    items = [*queued_in(executor), *items_in(executor)]
+    return next((name_of_item(one) for one in items if getattr(one, "future", None) is source), "")
+
+
+def text_of(job: Any) -> str:
+    """A file operation in words: its name, and its path or that of its file."""
+    if issubclass(type(job), SystemCall):
+        facts = SystemCall._statistics(job)
+        path = facts["path"]
+        return plain(
+            f"{facts['call']} {path_of(facts['fd']) if path is None else os.fsdecode(path)}"
+        )
+    call: Any = None
+    args: tuple[Any, ...] = ()
+    if type(job) is PythonJob:
+        call, args = job._call, job._args
+    elif type(job) is OwedJob:
+        call = job._call
+    while type(call) is functools.partial:
+        call, args = call.func, call.args + args
+    if type(call) is types.MethodType and call.__func__ is AsyncFile._waiting and len(args) > 1:
+        what = place_of(args[1]).partition(" ")[0].rpartition(".")[2]
+        return plain(f"{what} {path_of(_fd_of(_buffer_of(call.__self__)))}")
+    what = place_of(call).partition(" ")[0].rpartition(".")[2]
+    if args and type(args[0]) in (str, bytes):
+        what = f"{what} {os.fsdecode(args[0])}"
+    return plain(what)
+
+
+def file_jobs(loop: Any) -> list[tuple[Any, str]]:
+    """The futures of file operations that are under way, and the operations in words."""
+    found = []
+    pool = kept(loop, "_file_pool")
+    begun = list(pool._unfinished) if type(pool) is FilePool else []
+    for job in {id(one): one for one in (*begun, *Loop._operations(loop))}.values():
+        if issubclass(type(job), SystemCall):
+            found.append((SystemCall._statistics(job)["waiter"], text_of(job)))
+        elif type(job) is PythonJob:
+            found.append((job.future, text_of(job)))
+    return found
+
+
+# ---- who waits for whom ----------------------------------------------------------------------------
+
+
+class Graph:
+    """Collects from all tasks who waits for whom: for tasks, and for the holders of locks."""
+
+    def __init__(self) -> None:
+        self.told: dict[
+            int, list[int]
+        ] = {}  # by the address of a future: the tasks that would set it
+        self.any_will_do: set[int] = set()  # futures that one task of several sets
+        self.waiting: dict[int, int] = {}  # the address of the future that a task waits for
+        self.direct: dict[int, tuple[int, ...]] = {}
+        self.holders: dict[int, int] = {}
+        self.polls: dict[int, int] = {}
+
+    def add(self, task: Any, serial: int, polls: int, waited: Any) -> None:
+        """Note what a task waits for, and who is told when it ends."""
+        for callback, _ in raw(task, "_callbacks") or ():
+            future, is_any = told_by(callback)
+            if future is not None:
+                self.told.setdefault(id(future), []).append(serial)
+                if is_any:
+                    self.any_will_do.add(id(future))
+        if waited is None:
+            return
+        self.polls[serial] = polls
+        if issubclass(type(waited), Task):
+            self.direct[serial] = (raw(waited, "_serial"),)
+        elif type(waited) is _gathering:
+            self.direct[serial] = tuple(
+                raw(child, "_serial")
+                for child in waited._children
+                if issubclass(type(child), Task) and not Future.done(child)
+            )
+        else:
+            self.waiting[serial] = id(waited)
+            holder = holder_of(resource_of(coroutines_of(task)))
+            if holder:
+                self.holders[serial] = holder
+
+    def targets(self, serial: int) -> tuple[int, ...]:
+        """The unfinished tasks that a task waits for."""
+        return self.direct.get(serial) or tuple(self.told.get(self.waiting.get(serial, 0), ()))
+
+    def awaited_by(self) -> dict[int, list[int]]:
+        """For each task those that wait for it, without those that wait for its locks."""
+        found: dict[int, list[int]] = {}
+        for serial in (*self.direct, *self.waiting):
+            for target in self.targets(serial):
+                found.setdefault(target, []).append(serial)
+        return found
+
+    def needs(self) -> dict[int, tuple[int, ...]]:
+        """For each task those without all of which it cannot go on."""
+        found: dict[int, tuple[int, ...]] = {}
+        for serial in self.polls:
+            targets = self.targets(serial)
+            if len(targets) > 1 and self.waiting.get(serial) in self.any_will_do:
+                continue
+            if serial in self.holders:
+                targets = (self.holders[serial],)
+            if targets:
+                found[serial] = targets
+        return found
+
+    def say(self, cycle: tuple[int, ...]) -> str:
+        """A cycle in words."""
+        steps = zip(cycle, (*cycle[1:], cycle[0]))
+        return ", ".join(
+            f"{a} waits for a lock held by {b}"
+            if self.holders.get(a) == b and b not in self.targets(a)
+            else f"{a} awaits {b}"
+            for a, b in steps
+        )
 
 
 class Waits:
-    """Tells who waits for whom, of these tasks of one loop."""
+    """Says what the tasks of a loop wait for, for those that are shown."""
 
-    def __init__(self, loop: Any, tasks: Iterable[Any]) -> None:
+    def __init__(self, loop: Any, graph: Graph) -> None:
+        self.loop = loop
+        self.graph = graph
         self.now = Loop.time(loop)
-        self.by_future: dict[int, list[int]] = {}
-        self.deadlines: dict[int, float] = {}
-        for task in tasks:
-            serial = raw(task, "_serial")
-            for callback, _ in raw(task, "_callbacks") or ():
-                waiter = told_by(callback)
-                if waiter is not None:
-                    self.by_future.setdefault(id(waiter), []).append(serial)
-        for timer in of_loop(loop, "_scheduled"):
-            if type(timer) is _timer and timer._callback is _timer_call:
-                self.deadlines[id(timer._args[0])] = timer.when()
+        self._deadlines: dict[int, float] | None = None
+        self._jobs: dict[int, Wait] | None = None
 
-    def targets(self, task: Any) -> tuple[int, ...]:
-        """The ids of the unfinished tasks that this one waits for."""
-        waited: Any = raw(task, "_fut_waiter")
-        if waited is None:
-            return ()
-        if issubclass(type(waited), Task):
-            return (raw(waited, "_serial"),)
-        if type(waited) is _gathering:
-            children = waited._children
-            return tuple(
-                raw(child, "_serial")
-                for child in children
-                if issubclass(type(child), Task) and not Future.done(child)
-            )
-        return tuple(self.by_future.get(id(waited), ()))
-
-    def wait_of(self, task: Any, coroutines: list[Any], targets: tuple[int, ...]) -> Wait | None:
+    def wait_of(self, task: Any, serial: int, coroutines: list[Any]) -> Wait | None:
         """Say what a task waits for; None if it waits for nothing."""
         waited: Any = raw(task, "_fut_waiter")
         if waited is None:
             return None
+        targets = self.graph.targets(serial)
         if issubclass(type(waited), Task):
+            targets = (raw(waited, "_serial"),)
             return Wait("task", f"task {targets[0]}", targets)
         if targets:
             return Wait("tasks", f"{len(targets)} tasks", targets)
+        resource = resource_of(coroutines)
+        if resource is not None:
+            return self.resource_wait(resource, coroutines)
         last = coroutines[-1] if coroutines else None
         if type(last) is NativeCoroutine:
             return self.native_wait(last)
-        if id(waited) in self.deadlines:
-            left = self.deadlines[id(waited)] - self.now
-            return Wait("timer", f"a timer, {left:.1f} s left", left=left)
-        if type(waited) is Future and any(
-            is_executor(told) for told, _ in raw(waited, "_callbacks") or ()
-        ):
-            return Wait("executor", "a function in an executor")
-        return Wait("future", "a future that nobody known will set")
+        return self.future_wait(waited, last)
+
+    def resource_wait(self, resource: Any, coroutines: list[Any]) -> Wait:
+        """A lock, queue, ..., with its state, the method, and how many wait."""
+        kind = kind_of(resource)
+        owner = holder_of(resource)
+        state = state_of(resource)
+        title = title_of(coroutines[-1])[:TEXT_MAX]
+        if kind == "lock":
+            waiters = of_ours(Acquirable, resource, "_waiters")
+            many = len(waiters) if type(waiters) is deque else 0
+            text = f"{type_name(resource)} {state}" + (f" ({many} wait)" if many > 1 else "")
+        else:
+            text = f"{title}, {state}" if state else title
+        return Wait(kind, text, owner=owner or None, resource=numbers.of(resource))
 
     def native_wait(self, coro: Any) -> Wait:
         """Say what the innermost coroutine waits for, which is one of hoop's own in C."""
         owner = coro.owner
         if issubclass(type(owner), TimerHandle):
-            left = TimerHandle.when(owner) - self.now
+            left = _deadline(owner) - self.now
             return Wait("sleep", f"sleep, {left:.1f} s left", left=left)
-        return Wait(own_class(owner).lower(), title_of(coro)[:TEXT_MAX])
+        title = title_of(coro)[:TEXT_MAX]
+        if issubclass(type(owner), (StreamReader, StreamWriter, StreamProtocol)):
+            cls: Any = next(
+                c
+                for c in (StreamReader, StreamWriter, StreamProtocol)
+                if issubclass(type(owner), c)
+            )
+            fd, peer = end_of(cls.__dict__["_transport"].__get__(owner))
+            return Wait("connection", f"{title} of {peer or fd}", peer=peer, fd=fd)
+        if issubclass(type(owner), Loop):
+            sock = coro.value
+            fd = _fileno(sock) if issubclass(type(sock), _socket.socket) else None
+            return Wait("socket", title.rpartition(".")[2], fd=fd)
+        return Wait(own_class(owner).lower(), title)
+
+    def future_wait(self, waited: Any, last: Any) -> Wait:
+        """Say what will set a future."""
+        if type(last) is types.CoroutineType and last.cr_code is _sleep_code:
+            timer = next((o for o in gc.get_referents(last) if type(o) is TimerHandle), None)
+            if timer is not None:
+                left = _deadline(timer) - self.now
+                return Wait("sleep", f"sleep, {left:.1f} s left", left=left)
+        job = self.jobs().get(id(waited))
+        if job is not None:
+            return job
+        for told, _ in raw(waited, "_callbacks") or () if type(waited) is Future else ():
+            source = closed_over(told, "source")
+            if type(source) is concurrent.futures.Future:
+                return self.thread_wait(source)
+        deadline = self.deadlines().get(id(waited))
+        if deadline is not None:
+            left = deadline - self.now
+            return Wait("timer", f"a timer, {left:.1f} s left", left=left)
+        return Wait("future", "a future that nobody known will set")
+
+    def thread_wait(self, source: Any) -> Wait:
+        """A job of an executor: a look-up of a name, or a function of the program's."""
+        resolver = kept(self.loop, "_resolver")
+        lookup = getattr(resolver, "_unfinished", {}).get(source)
+        if lookup is not None:
+            return Wait("name", f"the name {host_of(lookup[0])}")
+        name = name_of_job(self.loop, source)
+        return Wait("executor", f"{name} in an executor" if name else "a function in an executor")
+
+    def jobs(self) -> dict[int, Wait]:
+        """By the address of a future: the file operation or the child that will set it."""
+        if self._jobs is None:
+            self._jobs = {}
+            for future, job in file_jobs(self.loop):
+                for one in (future, *shields_of(future)):
+                    self._jobs[id(one)] = Wait("file", job)
+            for watch in list(kept(self.loop, "_children") or ()):
+                about = f"the child {watch.process.pid} {program_of(watch.process)}".rstrip()
+                transport = watch.transport() if watch.transport is not None else None
+                waiters = transport._exit_waiters if type(transport) is SubprocessTransport else ()
+                for future in (watch.ended, *(waiters or ())):
+                    self._jobs[id(future)] = Wait("child", about)
+        return self._jobs
+
+    def deadlines(self) -> dict[int, float]:
+        """By the address of a future: when a timer will set it."""
+        if self._deadlines is None:
+            self._deadlines = {}
+            timer: Any
+            for timer in of_loop(self.loop, "_scheduled"):
+                if type(timer) is TimerHandle and _callback(timer) is _set_result:
+                    self._deadlines[id(timer._args[0])] = _deadline(timer)
+        return self._deadlines
+
+
+_sleep_code = asyncio.sleep.__code__
+
+
+def end_of(transport: Any) -> tuple[int | None, str]:
+    """The descriptor and the peer of a transport, as far as they are known without asking anybody."""
+    facts: Any = None
+    if issubclass(type(transport), StreamTransport):
+        facts = StreamTransport._statistics(transport)
+    elif type(transport) is SSLTransport:
+        facts = SSLTransport._statistics(transport)
+    if facts is None:
+        return None, ""
+    return facts["fd"], peer(facts["peer"])
 
 
 def own_class(o: object) -> str:
@@ -201,23 +691,28 @@ def own_class(o: object) -> str:
     return "other"
 
 
-def told_by(callback: Any) -> object | None:
-    """The future of which a task's callback is to set the result, if asyncio made the callback."""
+def told_by(callback: Any) -> tuple[object | None, bool]:
+    """The future of which a task's callback is to set the result, if asyncio made the callback.
+
+    Also says whether one of several tasks may be enough for that.
+    """
     if type(callback) is types.MethodType:
         group = callback.__self__
         if callback.__func__ is _on_task_done and type(group) is asyncio.TaskGroup:
-            return group._on_completed_fut  # type: ignore[attr-defined, no-any-return]
-        return None
-    for name in ("waiter", "outer"):  # of wait() and of shield()
-        found = closed_over(callback, name)
-        if found is not None:
-            return found
-    return None
+            return group._on_completed_fut, False  # type: ignore[attr-defined]
+        return None, False
+    waiter = closed_over(callback, "waiter")  # of wait()
+    if waiter is not None:
+        return waiter, True
+    return closed_over(callback, "outer"), False  # of shield()
 
 
-def is_executor(callback: Any) -> bool:
-    """Whether a callback would cancel a function that is queued for a thread."""
-    return type(closed_over(callback, "source")) is concurrent.futures.Future
+def shields_of(future: Any) -> list[Any]:
+    """The futures of asyncio.shield() that protect a future."""
+    if type(future) is not Future:
+        return []
+    found = [closed_over(told, "outer") for told, _ in raw(future, "_callbacks") or ()]
+    return [outer for outer in found if outer is not None]
 
 
 def closed_over(function: Any, name: str) -> object | None:
@@ -236,21 +731,53 @@ def closed_over(function: Any, name: str) -> object | None:
 # ---- cycles ----------------------------------------------------------------------------------------
 
 
-def cycles_of(graph: dict[int, tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """The cycles of tasks of which each waits for just one, and that one for the next."""
+def cycles_of(needs: dict[int, tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The cycles of tasks of which each cannot go on without the next."""
     found = []
     judged: set[int] = set()
-    for start in graph:
-        path: list[int] = []
-        at = start
-        while at not in judged:
-            judged.add(at)
-            path.append(at)
-            targets = graph.get(at, ())
-            if len(targets) != 1:
-                break
-            at = targets[0]
-        else:
-            if at in path:
-                found.append(tuple(path[path.index(at) :]))
+    for start in needs:
+        if start in judged:
+            continue
+        path: list[int] = [start]
+        places = {start: 0}
+        open_steps = [iter(needs[start])]
+        judged.add(start)
+        while path:
+            target = next(open_steps[-1], None)
+            if target is None:
+                del places[path.pop()]
+                open_steps.pop()
+            elif target in places:
+                found.append(tuple(path[places[target] :]))
+            elif target not in judged:
+                judged.add(target)
+                places[target] = len(path)
+                path.append(target)
+                open_steps.append(iter(needs.get(target, ())))
     return found
+
+
+class Cycles:
+    """Remembers the cycles of the last looks. The tasks of a new one may be about to go on."""
+
+    def __init__(self) -> None:
+        self.seen: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {}
+
+    def confirm(self, graph: Graph, now: int) -> list[Cycle]:
+        """Return the cycles that a look a second ago or more has found, if no task has taken a step since."""
+        found = []
+        seen: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {}
+        for cycle in cycles_of(graph.needs()):
+            key = frozenset(cycle)
+            polls = tuple(graph.polls.get(serial, 0) for serial in sorted(key))
+            since, before = self.seen.get(key, (now, polls))
+            if polls != before:
+                since = now
+            seen[key] = since, polls
+            if now - since >= SECOND_NS:
+                found.append(Cycle(cycle, graph.say(cycle), (now - since) * 1e-9))
+        self.seen = seen
+        return found
+
+
+cycles = Cycles()

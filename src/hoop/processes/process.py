@@ -25,6 +25,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from asyncio import base_subprocess, unix_events
 from asyncio.log import logger
 from collections import deque
@@ -271,6 +273,8 @@ class ChildWatch:
     def __init__(self, loop: Loop, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self.ended: asyncio.Future[int] = loop.create_future()
+        self.born = time.monotonic_ns()
+        self.transport: weakref.ref[SubprocessTransport] | None = None  # for tools that observe
         self._loop = loop
         self._pidfd = -1
         try:
@@ -463,6 +467,7 @@ async def open_process(
     kwargs |= {"stdin": stdin, "stdout": stdout, "stderr": stderr, "bufsize": bufsize}
     watch = await _start(loop, args, shell, kwargs)
     transport = SubprocessTransport(loop, protocol, args, watch, extra)
+    watch.transport = weakref.ref(transport)
     watch.ended.add_done_callback(lambda ended: transport._process_exited(ended.result()))
     try:
         await transport.connect_pipes()

@@ -15,7 +15,7 @@ cdef enum Progress:
 cdef class NativeCoroutine:
     cdef Ref method                     # a Method; not counted, because Methods live for ever
     cdef readonly object owner          # the object whose method was called; of sleep() its timer
-    cdef object value                   # the first argument (an item to put), then the result
+    cdef readonly object value          # the first argument (an item to put), then the result
     cdef object extra                   # the second argument, if there is one
     cdef object future                  # the future it waits for; None is a bare yield
     cdef object inner                   # the awaitable that it drives, if there is one

@@ -65,6 +65,10 @@ class TimerHandle(Handle):
     def __class__(self):
         return _asyncio_timer_handle
 
+    @property
+    def _deadline(self):
+        return self.deadline
+
     def when(self):
         """Return the deadline, in seconds on the loop's clock (loop.time())."""
         return self.deadline if self.when_given is None else self.when_given

@@ -47,6 +47,10 @@ class SSLTransport(Attributed):
             return self.tls.lower.get_extra_info(name, default)
         return default
 
+    def _statistics(self):
+        """Return what the connection below tells tools that observe; None if there is none of hoop's."""
+        return None if self.tls.stream is None else self.tls.stream._statistics()
+
     def set_protocol(self, protocol):
         """Give the connection to another protocol."""
         self.tls.bind_protocol(protocol)

@@ -39,6 +39,10 @@ class WatchOp(Op):
     def __cinit__(self):
         self.foreign = self.yields = True
 
+    @property
+    def _handle(self):
+        return self.handle
+
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def evicted(self) -> cython.int:

@@ -7,7 +7,9 @@ from hoop.scheduling.handle import Handle
 from hoop.watching.sockets import SocketLoop
 
 @final
-class WatchOp(Op): ...
+class WatchOp(Op):
+    @property
+    def _handle(self) -> Handle: ...
 
 class WatchLoop(SocketLoop):
     # For hoop.loop only.
