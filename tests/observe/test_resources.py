@@ -402,3 +402,18 @@ def test_everything_is_json(run):
         return [row.as_json() for row in rows]
 
     json.dumps(run(main()))
+
+
+def test_an_observed_program_notes_sites(run):
+    async def main():
+        task = hoop.create_task(asyncio.sleep(0))
+        hoop.observe.start(socket=False)
+        try:
+            observed = hoop.create_task(asyncio.sleep(0))
+        finally:
+            hoop.observe.stop()
+        after = hoop.create_task(asyncio.sleep(0))
+        await asyncio.gather(task, observed, after)
+        return [one._site != 0 for one in (task, observed, after)]
+
+    assert run(main()) == [False, True, False]

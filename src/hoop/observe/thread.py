@@ -20,9 +20,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from hoop.insight import sites
 from hoop.loop import registry
 from hoop.loop.turn import Loop
 from hoop.observe.model import ObserverView, Stall
+from hoop.observe.resources import growth
 from hoop.observe.server import Budget, Server
 from hoop.observe.stalls import Watch
 from hoop.observe.views import SAMPLE_EVERY, Views, greeting
@@ -71,6 +73,7 @@ class Observer(threading.Thread):
         try:
             self.ends, self.tells = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self.watch.start()
+            sites.record(True)
             self.start()
         except BaseException:
             self.leave(forked=False)
@@ -92,6 +95,7 @@ class Observer(threading.Thread):
             else:
                 self.server.close()
         self.watch.stop()
+        sites.record(False)
         for fd in (self.ends, self.tells):
             if fd >= 0:
                 os.close(fd)
@@ -135,6 +139,7 @@ class Observer(threading.Thread):
     def turn(self) -> list[int]:
         """Watch until there is something to do, and do it."""
         rest = self.budget.account()
+        growth.take()
         if self.server is None:
             return self.watch.turn([self.ends], 1.0)
         waited = [self.ends, *self.server.descriptors(rest)]
