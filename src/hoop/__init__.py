@@ -183,7 +183,6 @@ else:
     from hoop.scheduling.task import Task
     from hoop.scheduling.timers import TimerHandle
 
-    importlib.import_module("hoop.disk")  # now, for io's methods: a tool may replace them later
     event_loop.before_running.append("hoop.files")
     del event_loop
 

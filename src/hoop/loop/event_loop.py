@@ -29,6 +29,7 @@ from asyncio import base_events, constants, events
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hoop.disk import pool
 from hoop.drivers import choosing
 from hoop.drivers.choosing import DriverName
 from hoop.drivers.driver import Driver
@@ -149,8 +150,6 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
 
     def __init__(self, driver: DriverName | None = None, spin_us: float | None = None) -> None:
         try:
-            from hoop.disk import pool
-
             spin_ns = choosing.choose_spin(spin_us)
             file_threads_max = pool.choose_threads_max()
             self._set_driver(choosing.choose(driver))
