@@ -31,12 +31,13 @@ hoop ps                                      list the processes that can be look
 hoop VIEW [PID] [--json]                     look into one of them: VIEW is overview, tasks, tree, stack,
                                              stalls, sites, connections, servers, locks, timers, pools,
                                              children, cycles or metrics
+hoop top [PID]                               all that as a screen of the terminal; `hoop web` in the browser
 
 `python -m hoop` does the same as `hoop`. A program is run as Python runs it, after hoop.install().
 """
 LOOKS = {
     *("ps", "overview", "tasks", "tree", "stack", "stalls", "sites", "connections", "servers"),
-    *("locks", "timers", "pools", "children", "cycles", "metrics"),
+    *("locks", "timers", "pools", "children", "cycles", "metrics", "top", "web"),
 }
 CHILDREN = os.path.join(os.path.dirname(__file__), "children")
 

@@ -146,7 +146,7 @@ def test_a_view(program, capsys, command, seen):
     assert re.search(seen, "\n".join(on_screen(printed)), re.MULTILINE), printed
 
 
-@pytest.mark.parametrize("command", sorted(hoop.__main__.LOOKS - {"ps"}))
+@pytest.mark.parametrize("command", sorted(hoop.__main__.LOOKS - {"ps", "top", "web"}))
 def test_a_view_as_json(program, capsys, command):
     status = commands.main(command, [program.pid, "--json"])
     out, err = capsys.readouterr()

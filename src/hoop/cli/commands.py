@@ -6,6 +6,7 @@ Exit status: 1 there is no such process, 2 the command is wrong, 3 the process d
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -33,6 +34,8 @@ HELP = {
     "children": "child processes",
     "cycles": "tasks that wait for each other",
     "metrics": "the numbers as text for Prometheus",
+    "top": "a screen that shows all that in the terminal (pip install 'hoop[top]')",
+    "web": "a page that shows all that in the browser",
 }
 SORTS = ("age", "since", "polls", "busy")
 
@@ -46,8 +49,14 @@ def parser_of(command: str) -> argparse.ArgumentParser:
             nargs="?",
             help="its pid, or the path of its socket; not needed if there is only one",
         )
-    made.add_argument("--json", action="store_true", help="print JSON")
-    if command not in ("ps", "overview", "metrics"):
+    if command == "web":
+        made.add_argument("--port", type=whole, default=0, help="of 127.0.0.1; else a free one")
+    if command not in ("top", "web"):
+        made.add_argument("--json", action="store_true", help="print JSON")
+    if command == "metrics":
+        made.add_argument("--all", action="store_true", help="of all processes, with a label pid")
+        made.add_argument("--listen", metavar="HOST:PORT", help="serve them as /metrics there")
+    if command not in ("ps", "overview", "metrics", "top", "web"):
         made.add_argument("--top", type=whole, help="so many rows at most")
     if command == "tasks":
         made.add_argument("--sort", choices=SORTS, help="the greatest first; by age if not given")
@@ -92,6 +101,10 @@ def main(command: str, arguments: Sequence[str]) -> int:
     try:
         if command == "ps":
             return ps(options)
+        if command in ("top", "web"):
+            return screen(command, options)
+        if command == "metrics" and (options.all or options.listen):
+            return metrics_of_all(options)
         return look(command, options)
     except client.NoSuchProcess as exc:
         complain([f"hoop: {exc}"])
@@ -129,6 +142,46 @@ def look(command: str, options: argparse.Namespace) -> int:
         show_json(answer)
     else:
         show(text.render(command, answer, width()))
+    return 0
+
+
+def screen(command: str, options: argparse.Namespace) -> int:
+    """Show a screen until it is left. Without Textual print an overview every two seconds."""
+    if command == "web":
+        from hoop.cli import web
+
+        web.serve(options.process, options.port)
+        return 0
+    if importlib.util.find_spec("textual") is not None:
+        from hoop.cli import top
+
+        top.run(options.process)
+        return 0
+    complain(["hoop: for more than this overview, pip install 'hoop[top]'"])
+    with client.connect(options.process) as connection:
+        for answer in connection.follow("overview", every=2):
+            clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+            show(
+                [
+                    clear + line if n == 0 else line
+                    for n, line in enumerate(text.render("overview", answer, width()))
+                ]
+            )
+    return 0
+
+
+def metrics_of_all(options: argparse.Namespace) -> int:
+    """Print or serve the numbers of all processes."""
+    from hoop.cli import scraping
+
+    if not options.listen:
+        show(scraping.metrics_of_all().splitlines())
+        return 0
+    try:
+        scraping.serve(options.listen)
+    except (ValueError, OSError) as exc:
+        complain([f"hoop: cannot listen at {options.listen}: {exc}"])
+        return WRONG
     return 0
 
 

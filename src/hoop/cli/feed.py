@@ -182,9 +182,9 @@ def is_over(connection: Connection) -> bool:
     return bool(ready)
 
 
-def silence(pid: int) -> dict[str, Any]:
+def silence(pid: int | None) -> dict[str, Any]:
     """All that can be seen of a process that does not answer: the stack that its thread has dumped."""
-    seen = client.blocked(pid)
+    seen: dict[str, Any] = {"dump": "", "threads": []} if pid is None else client.blocked(pid)
     stack = DUMPED.findall(seen["dump"])
     return {
         "stack": [f"{file}:{line} {function}" for file, line, function in stack],

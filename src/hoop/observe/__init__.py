@@ -11,6 +11,7 @@ objects and types, and no `repr()` is called.
 
 from __future__ import annotations
 
+from hoop.observe.exports import metrics, otel
 from hoop.observe.labels import asgi, label, show
 from hoop.observe.model import (
     ChildView,
@@ -58,6 +59,8 @@ __all__ = [
     "Wait",
     "asgi",
     "label",
+    "metrics",
+    "otel",
     "show",
     "snapshot",
     "start",

@@ -214,6 +214,11 @@ def _end(timeout: float | None) -> None:
         observer.end(timeout)
 
 
+def current() -> Observer | None:
+    """The observer of this process, if it is on."""
+    return _observer
+
+
 def is_on() -> bool:
     """Whether start() was called, or a loop has started it because of HOOP_OBSERVE."""
     return _observer is not None
