@@ -425,3 +425,31 @@ def test_both_kinds_of_sleep(run):
     waits = run(main())
     assert [wait.kind for wait in waits] == ["sleep", "sleep"]
     assert [round(wait.left) for wait in waits] == [100, 200]
+
+
+def test_asyncios_own_are_known_after_install_too(python):
+    """hoop.observe may come after hoop.install(), and a lock may have been made before that."""
+    code = """
+        import asyncio
+        stock = asyncio.Lock(), asyncio.sleep
+        import hoop
+        hoop.install()
+        import hoop.observe
+        async def take(lock):
+            async with lock:
+                pass
+        async def main():
+            locks = stock[0], asyncio.Lock()
+            for lock in locks:
+                await lock.acquire()
+            tasks = [asyncio.create_task(take(lock)) for lock in locks]
+            tasks += [asyncio.create_task(sleep(10)) for sleep in (stock[1], asyncio.sleep)]
+            await asyncio.sleep(0)
+            ids = [task._serial for task in tasks]
+            waits = {task.id: task.waits_for for task in hoop.observe.snapshot().tasks}
+            print([waits[number].kind for number in ids])
+            for task in tasks:
+                task.cancel()
+        hoop.run(main())
+        """
+    assert python(code) == "['lock', 'lock', 'sleep', 'sleep']\n"

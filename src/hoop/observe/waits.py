@@ -16,6 +16,7 @@ import subprocess
 import sys
 import types
 import weakref
+from asyncio import mixins
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures.thread import _WorkItem
@@ -222,29 +223,35 @@ def stack_of(coroutines: Iterable[Any]) -> tuple[Frame, ...]:
 
 # ---- locks, queues and the like ------------------------------------------------------------------------
 
+# asyncio's own classes, also after hoop.install() has put hoop's under their names.
+_stock: dict[str, Any] = {
+    cls.__name__: cls
+    for cls in mixins._LoopBoundMixin.__subclasses__()  # type: ignore[attr-defined]
+    if cls.__module__.startswith("asyncio.")
+}
 # The classes of hoop, then those of asyncio, by what they are called here.
 _kinds: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    ("queue", (Queue, asyncio.Queue)),
-    ("barrier", (Barrier, asyncio.Barrier)),
-    ("condition", (Condition, asyncio.Condition)),
-    ("lock", (Lock, asyncio.Lock)),
-    ("semaphore", (Semaphore, asyncio.Semaphore)),
-    ("event", (Event, asyncio.Event)),
+    ("queue", (Queue, _stock["Queue"])),
+    ("barrier", (Barrier, _stock["Barrier"])),
+    ("condition", (Condition, _stock["Condition"])),
+    ("lock", (Lock, _stock["Lock"])),
+    ("semaphore", (Semaphore, _stock["Semaphore"])),
+    ("event", (Event, _stock["Event"])),
 )
 # A condition belongs to a barrier, and an event to a queue, if one waits for them inside of its methods.
 _outer = ("queue", "barrier")
 # The coroutines of asyncio in which a task waits for such an object.
 _waits_inside = {
-    method.__code__
-    for cls, names in (
-        (asyncio.Lock, ("acquire",)),
-        (asyncio.Semaphore, ("acquire",)),
-        (asyncio.Event, ("wait",)),
-        (asyncio.Condition, ("wait", "wait_for")),
-        (asyncio.Barrier, ("wait", "_block", "_wait")),
-        (asyncio.Queue, ("get", "put", "join")),
+    getattr(_stock[name], method).__code__
+    for name, methods in (
+        ("Lock", ("acquire",)),
+        ("Semaphore", ("acquire",)),
+        ("Event", ("wait",)),
+        ("Condition", ("wait", "wait_for")),
+        ("Barrier", ("wait", "_block", "_wait")),
+        ("Queue", ("get", "put", "join")),
     )
-    for method in (getattr(cls, name) for name in names)
+    for method in methods
 }
 
 
@@ -614,7 +621,7 @@ class Waits:
 
     def future_wait(self, waited: Any, last: Any) -> Wait:
         """Say what will set a future."""
-        if type(last) is types.CoroutineType and last.cr_code is _sleep_code:
+        if type(last) is types.CoroutineType and _is_stock_sleep(last.cr_code):
             timer = next((o for o in gc.get_referents(last) if type(o) is TimerHandle), None)
             if timer is not None:
                 left = _deadline(timer) - self.now
@@ -667,7 +674,12 @@ class Waits:
         return self._deadlines
 
 
-_sleep_code = asyncio.sleep.__code__
+_tasks_file = asyncio.wait.__code__.co_filename
+
+
+def _is_stock_sleep(code: types.CodeType) -> bool:
+    """Whether this is asyncio's own sleep(), of which hoop.install() takes the name away."""
+    return code.co_name == "sleep" and code.co_filename == _tasks_file
 
 
 def end_of(transport: Any) -> tuple[int | None, str]:
