@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import errno
 import gc
 import os
@@ -23,10 +24,12 @@ import socket
 import ssl
 import statistics
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,19 @@ GROWTH_RATIO, GROWTH_BYTES = 1.02, 1 << 20
 CALMS_FOR_MEMORY = 6
 
 PATTERN = random.Random(0).randbytes(1 << 20)
+# Asks a process for everything that it shows, again and again.
+LOOKER = """
+import sys
+from hoop.cli import client
+VIEWS = "overview tasks tree stack stalls sites connections servers locks timers pools children cycles metrics"
+asked = 0
+with client.connect(sys.argv[1], patience=60) as connection:
+    while True:
+        for view in VIEWS.split():
+            connection.ask(view, look=True, top=200)
+            asked += 1
+            print(asked, flush=True)
+"""
 ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset.
 SHORT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
@@ -535,11 +551,38 @@ def judge(calms: list[tuple[dict[str, int], int]]) -> list[str]:
     return grown
 
 
+@contextlib.contextmanager
+def observed(folder: Path) -> Iterator[None]:
+    """Have this process observed, and let another one ask it for everything all the time."""
+    import hoop.observe
+
+    hoop.observe.start(path=str(folder / "socket"))
+    answers = folder / "answers"
+    with answers.open("wb") as file:
+        looker = subprocess.Popen(
+            [sys.executable, "-c", LOOKER, str(folder / "socket")], stdout=file
+        )
+    try:
+        while not answers.read_bytes():  # it is connected once it has an answer
+            time.sleep(0.1)
+        yield
+        if looker.poll() is not None:
+            raise SystemExit("WRONG\nthe client that looks at this process has ended")
+        print(f"{len(answers.read_bytes().splitlines()):,} views were looked at")
+    finally:
+        looker.kill()
+        looker.wait()
+        hoop.observe.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=5, help="default: %(default)s")
     parser.add_argument("--loop", default=HOOP[0], choices=LOOPS, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--observed", action="store_true", help="and somebody looks at it all the time"
+    )
     arguments = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS_MAX, DESCRIPTORS_MAX))
     try:
@@ -551,7 +594,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=BUILD, prefix="soak-") as folder:
         soak = Soak(arguments.seed, Path(folder))
         print(f"{arguments.loop}, seed {soak.seed}, {WORKERS} workers")
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        with contextlib.ExitStack() as stack:
+            runner = stack.enter_context(asyncio.Runner(loop_factory=lambda: loop))
+            if arguments.observed:
+                runner.run(asyncio.sleep(0))
+                stack.enter_context(observed(Path(folder)))
             calms = runner.run(run(soak, arguments.minutes * 60))
     for what, times in sorted(soak.done.items()):
         print(f"{times:8,} {what}")
