@@ -1,9 +1,13 @@
 from hoop.drivers.ready cimport ReadyRing
 from hoop.drivers.op cimport Op
 
+cdef unsigned long forks                # how often this process and its parents were made by a fork
+
 cdef class Driver:
     cdef unsigned long generation       # the number of forks when it was made: see inherited()
-    cdef bint inherited(self) noexcept
+    # Whether this is the copy in a forked child.
+    cdef inline bint inherited(self) noexcept:
+        return self.generation != forks
     cdef unsigned long waits, wakes     # how often poll() slept; how often wake() was called
     # Whether `pending` and `bell` tell all there is to know. Then a look costs the loop a memory read.
     cdef bint announces

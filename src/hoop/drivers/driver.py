@@ -46,8 +46,6 @@ from cython.cimports.hoop._c.python import PyErr_CheckSignals
 from cython.cimports.hoop.drivers.op import Op
 from cython.cimports.hoop.drivers.ready import ReadyRing
 
-forks = cython.declare(cython.ulong, 0)
-
 # Limits for the mean: a wait counts as at most LONG_WAIT spins, and weighs one part in MEAN_OVER.
 LONG_WAIT = cython.declare(cython.int, 4)
 MEAN_OVER = cython.declare(cython.int, 8)
@@ -70,12 +68,6 @@ class Driver:
     def __cinit__(self):
         self.generation = forks
         self.bell = cython.address(silence)
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def inherited(self) -> cython.bint:
-        """Whether this is the copy in a forked child."""
-        return self.generation != forks
 
     def statistics(self) -> dict:
         """Return numbers that tell how the driver is doing. A driver adds its own to these.

@@ -35,7 +35,9 @@ cdef class Requests(Driver):
     # The `user_data` of a place's request.
     cdef inline uint64_t name_of(self, uint32_t index) noexcept:
         return <uint64_t>self.places[index].generation << 32 | index
-    cdef bint is_ours(self) noexcept
+    # Whether the calling thread may use the ring. Only one thread can.
+    cdef inline bint is_ours(self) noexcept:
+        return self.ring.belongs_here() and not self.inherited()
     cdef uint32_t take_place(self, Op op) except 0
     cdef int free(self, uint32_t index) except -1
     cdef int drop(self, uint32_t index) except -1

@@ -223,12 +223,6 @@ class Requests(Driver):
     # ---- the kernel ----
 
     @cython.cfunc
-    @cython.exceptval(check=False)
-    def is_ours(self) -> cython.bint:
-        """Whether the calling thread may use the ring. Only one thread can."""
-        return self.ring.belongs_here() and not self.inherited()
-
-    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def enter_now(self) -> cython.int:
         """Enter the kernel, so that it takes the entries written. Completions wait for poll()."""

@@ -341,7 +341,8 @@ class UringDriver(Requests):
         if not self.is_ours():
             self.refuse()
         self.pending = False
-        self.ask_for_queued()
+        if self.n_queued or not self.wake_armed:
+            self.ask_for_queued()
         # Some of the calls that are written complete at once: there will be something to do.
         waits = timeout_ns != 0 and not self.calls_written
         if waits and self.spin_ns:
@@ -362,7 +363,8 @@ class UringDriver(Requests):
         ready.in_wait = AWAKE
         self.calls_written = False
         self.pending = self.n_queued != 0 or hoop_ring_unsubmitted(ring) != 0
-        self.check(result)
+        if result < 0:
+            self.check(result)
         n = self.reap(ready)
         if n >= FULL_BATCH:
             self.pending = True

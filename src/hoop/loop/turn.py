@@ -159,8 +159,9 @@ class Loop(LoopCalls):
             self.visited = self.stamp = hoop_now_ns()
             self.idle_ns += self.stamp - began
         self.unpolled = 0
-        self.look_at = 0  # even if only a timer ended it
-        self.plan_look(self.tail != tail)
+        if not self.driver.announces:
+            self.look_at = 0  # even if only a timer ended it
+            self.plan_look(self.tail != tail)
         # A signal may have come with other news, and the kernel then does not say so. If its handler raises,
         # that is to leave the loop: in a callback it would be taken for that callback's.
         return PyErr_CheckSignals()
