@@ -75,6 +75,7 @@ cdef extern from "shim.h":
     traverseproc hoop_swap_traverse(object type, traverseproc f) except? NULL
     inquiry hoop_swap_clear(object type, inquiry f) except? NULL
     destructor hoop_swap_dealloc(object type, destructor f) except? NULL
+    void hoop_free(Ref o, destructor slot, destructor free) noexcept
     int hoop_visit(Ref o, visitproc visit, void *arg) noexcept
     ctypedef struct hoop_spares:
         pass

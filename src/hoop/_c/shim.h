@@ -352,6 +352,37 @@ static inline destructor hoop_swap_dealloc(PyObject *type, destructor f) {
     ((PyTypeObject *)type)->tp_dealloc = f;
     return old;
 }
+
+/* A chain of objects, each the only owner of the next, is freed by calls inside each other. It may be longer
+ * than the C stack. Python's trashcan frees its rest later, one by one. It costs more than a count of the
+ * nested calls, so that it begins at some depth. From Python 3.14 on, Python does so for every class.
+ *
+ * `free` frees the object; `slot` is the tp_dealloc that calls this. A subclass of Python's has been to the
+ * trashcan already, and has another slot. */
+#if PY_VERSION_HEX < 0x030E0000
+#define HOOP_SHALLOW 100
+static int hoop_freeing = 0;
+
+static void hoop_free_deep(PyObject *o, destructor slot, destructor free) {
+    int is_exact = Py_TYPE(o)->tp_dealloc == slot;
+    if (is_exact) PyObject_GC_UnTrack(o); /* the trashcan uses its links */
+    Py_TRASHCAN_BEGIN(o, slot)
+    if (is_exact) PyObject_GC_Track(o); /* as `free` expects it */
+    free(o);
+    Py_TRASHCAN_END
+}
+static inline void hoop_free(PyObject *o, destructor slot, destructor free) {
+    if (hoop_freeing >= HOOP_SHALLOW) {
+        hoop_free_deep(o, slot, free);
+        return;
+    }
+    hoop_freeing++;
+    free(o);
+    hoop_freeing--;
+}
+#else
+static inline void hoop_free(PyObject *o, destructor slot, destructor free) { free(o); }
+#endif
 static inline int hoop_visit(PyObject *o, visitproc visit, void *arg) { return o ? visit(o, arg) : 0; }
 
 /* ---- spare objects ---------------------------------------------------------------------------------

@@ -315,7 +315,7 @@ class Loop(LoopCalls):
         """While measuring: a runnable has run, from one time to another."""
         took = now - began
         if cython.cast(Runnable, r).is_task:
-            cython.cast(Task, r).busy_ns += now - began
+            cython.cast(Task, r)._busy_ns += now - began
             cython.cast(Task, r).left_at = now
         else:
             kind = type(cython.cast(Runnable, r))
@@ -526,13 +526,13 @@ class Loop(LoopCalls):
                 (
                     task,
                     task.serial,
-                    task.polls,
+                    task._polls,
                     task.born,
                     task.since,
                     None
                     if task.fut_waiter is cython.NULL
                     else cython.cast(object, task.fut_waiter),
-                    task.busy_ns,
+                    task._busy_ns,
                     task.scheduled_ns,
                     task.waited_ns,
                     task.site,

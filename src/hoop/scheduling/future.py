@@ -36,6 +36,7 @@ from cython.cimports.hoop._c.python import (
     destructor,
     hoop_check_spared,
     hoop_drop_stop,
+    hoop_free,
     hoop_is_sole,
     hoop_iter_return,
     hoop_may_spare,
@@ -668,6 +669,12 @@ def empty_future(o: Ref) -> cython.void:
 @cython.exceptval(check=False)
 def future_dealloc(o: Ref) -> cython.void:
     """Fill the slot `tp_dealloc`. `__dealloc__`, and a finaliser's call for every future, would cost more."""
+    hoop_free(o, cython.cast(destructor, future_dealloc), cython.cast(destructor, free_future))
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def free_future(o: Ref) -> cython.void:
     if cython.cast(Future, o).log_traceback and PyObject_CallFinalizerFromDealloc(o) < 0:
         return  # somebody kept it
     PyObject_GC_UnTrack(o)  # before anything is let go: that may run code, and that a collection

@@ -17,13 +17,13 @@ cdef class Task(Future):
     cdef Ref next_task, previous_task
     cdef bint listed
     # For debuggers and profilers.
-    cdef unsigned long polls            # steps taken
+    cdef readonly unsigned long _polls  # steps taken
     cdef long long born                 # the loop's stamp when it was made; 0 on another library's loop
     cdef unsigned long serial           # a number that no other task of this process has
     cdef unsigned int site              # the number of the place that made it, or 0: see insight/sites.py
     cdef unsigned int seen              # the last look of an observer that has seen it
     # While the loop measures, the nanoseconds in steps, on the ring, and waiting, and when the last step ended.
-    cdef long long busy_ns
+    cdef readonly long long _busy_ns
     cdef long long scheduled_ns, waited_ns, left_at
 
     cdef int start(self, object coro, object name, object context, bint eager) except -1

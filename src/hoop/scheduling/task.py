@@ -39,6 +39,7 @@ from cython.cimports.hoop._c.python import (
     destructor,
     enter_context,
     hoop_check_spared,
+    hoop_free,
     hoop_may_spare,
     hoop_revive,
     hoop_set_await,
@@ -172,14 +173,14 @@ class Task(Future):
             if self.loop is not None:
                 self.loop.entered = ref(self)
             enter_context(ref(self.context))
-            self.polls += 1
+            self._polls += 1
             began: cython.longlong = 0
             if self.loop is not None and self.loop.lookers:
                 began = hoop_now_ns()
             status = _advance(self, cython.address(result))
             if began:
                 self.left_at = hoop_now_ns()
-                self.busy_ns += self.left_at - began
+                self._busy_ns += self.left_at - began
             if PyContext_Exit(ref(self.context)) < 0:  # its C code has left another one entered
                 Py_XDECREF(result)
                 result = cython.NULL
@@ -257,7 +258,7 @@ class Task(Future):
         if self.state != PENDING:
             return 0
         self.loop.enter(ref(self), ref(self.context))
-        self.polls += 1
+        self._polls += 1
         status = _advance(self, cython.address(result))
         if cython.likely(status == PYGEN_NEXT):
             if is_exact(result):
@@ -433,7 +434,7 @@ class Task(Future):
             return  # somebody calls it again: it waits
         previous = swap_current_task(self.loop, self)
         try:
-            self.polls += 1
+            self._polls += 1
             status = _advance(self, cython.address(result))
             self.settle(status, result)
         finally:
@@ -465,7 +466,7 @@ class Task(Future):
         loop = self.foreign_loop
         tasks._enter_task(loop, self)
         try:
-            self.polls += 1
+            self._polls += 1
             status = _advance(self, cython.address(result))
             self.settle(status, result)
         finally:
@@ -579,14 +580,6 @@ class Task(Future):
         return self.must_cancel
 
     # ---- for tools that observe; without the underscore a program could not use the names itself ----
-
-    @property
-    def _polls(self):
-        return self.polls
-
-    @property
-    def _busy_ns(self):
-        return self.busy_ns
 
     @property
     def _created_at(self):
@@ -758,6 +751,12 @@ def task_clear(t: Task | None) -> cython.int:
 @cython.exceptval(check=False)
 def task_dealloc(o: Ref) -> cython.void:
     """tp_dealloc; see future_dealloc."""
+    hoop_free(o, cython.cast(destructor, task_dealloc), cython.cast(destructor, free_task))
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def free_task(o: Ref) -> cython.void:
     if (
         cython.cast(Task, o).state == PENDING or cython.cast(Task, o).log_traceback
     ) and PyObject_CallFinalizerFromDealloc(o) < 0:
@@ -778,10 +777,10 @@ def task_dealloc(o: Ref) -> cython.void:
         cython.cast(Task, o).must_cancel = False
         cython.cast(Task, o).silent = False
         cython.cast(Task, o).cancel_requests = 0
-        cython.cast(Task, o).polls = 0
+        cython.cast(Task, o)._polls = 0
         cython.cast(Task, o).site = 0
         cython.cast(Task, o).seen = 0
-        cython.cast(Task, o).busy_ns = 0
+        cython.cast(Task, o)._busy_ns = 0
         cython.cast(Task, o).scheduled_ns = 0
         cython.cast(Task, o).waited_ns = 0
         cython.cast(Task, o).left_at = 0

@@ -57,6 +57,7 @@ else:
         __module__ = "hoop"
 
 
+@cython.trashcan(True)
 @cython.cclass
 class Queue(Primitive):
     """A queue of items between tasks, first in, first out. See asyncio.Queue.
