@@ -137,9 +137,10 @@ def _add_with_native_names(module: Any, subject: Subject) -> None:
     """Repeat every class of tests with what the subject has in place of asyncio's classes and functions."""
     package: Any = importlib.import_module(subject.name)
     own_names = subject.name == "hoop"
-    replaced = (
-        [name for names in package.names.REPLACED.values() for name in names] if own_names else []
-    )
+    replaced: list[str] = []
+    if own_names:
+        names = importlib.import_module("hoop.names")
+        replaced = [name for group in names.REPLACED.values() for name in group]
     native = {getattr(asyncio, name): getattr(package, name) for name in replaced}
 
     def repeat(stock: Any) -> None:
