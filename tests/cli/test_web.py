@@ -4,68 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import browser
 import pytest
+from serving import GUILTY, SERVER, serving_program
 
 from hoop.cli import client, web
 from hoop.cli.feed import Feed
-
-HERE = Path(__file__).parent
-SERVER = HERE / "observed_server.py"
-(GUILTY,) = [
-    n for n, line in enumerate(SERVER.read_text().splitlines(), 1) if "# the guilty line" in line
-]
-
-
-class Observed:
-    """A server under load, in a process of its own."""
-
-    def __init__(self, process: subprocess.Popen, port: int) -> None:
-        self.pid = process.pid
-        self.port = port
-
-    def get(self, path: str) -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as answer:
-            assert answer.read() == b"done"
-
-
-@contextlib.contextmanager
-def serving_program(folder: Path) -> Iterator[Observed]:
-    """Run the server under load until the end of the block."""
-    if importlib.util.find_spec("uvicorn") is None:
-        pytest.skip("uvicorn is not installed")
-    process = subprocess.Popen(
-        [sys.executable, str(SERVER)],
-        env={**os.environ, "HOOP_OBSERVE": "1", "XDG_RUNTIME_DIR": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        yield Observed(process, int(process.stdout.readline()))
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def observed(tmp_path_factory) -> Iterator[Observed]:
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch, serving_program(folder) as program:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))
-        yield program
 
 
 @contextlib.contextmanager
@@ -262,7 +212,7 @@ def test_each_table_opens(page, tab):
 
 
 def test_a_blocked_loop_is_shown_while_it_is_blocked(page, observed):
-    blocking = threading.Thread(target=observed.get, args=("/block?2.5",))
+    blocking = threading.Thread(target=observed.get, args=("/block?4",))
     began = time.monotonic()
     blocking.start()
     page.wait_for("document.querySelector('#stall.now .place') !== null")
