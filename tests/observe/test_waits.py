@@ -119,6 +119,30 @@ def test_owners_with_several_loops(new_loop):
     loops[0].run_until_complete(asyncio.sleep(0))
 
 
+def test_a_task_of_asyncio_in_another_thread_is_no_owner(run):
+    """The loop of hoop is in the middle of a task's step meanwhile."""
+
+    async def take_it(lock):
+        async with lock:
+            return lock._taken_by
+
+    async def main():
+        lock = hoop.Lock()
+        found = []
+
+        def other():
+            loop = asyncio.SelectorEventLoop()
+            found.append(loop.run_until_complete(take_it(lock)))
+            loop.close()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        return found
+
+    assert run(main()) == [0]
+
+
 def test_an_owner_is_not_kept_alive(run):
     async def main():
         lock = hoop.Lock()
@@ -331,7 +355,12 @@ def test_a_file(run, tmp_path):
 
     async def main():
         task = asyncio.create_task(read())
-        await until(lambda: task._fut_waiter is not None)
+
+        def reads():
+            (wait,) = waits_of(task)
+            return wait is not None and wait.text.startswith("read ")
+
+        await until(reads)
         await asyncio.sleep(0.01)
         (wait,) = waits_of(task)
         pools = [pool for pool in resources.pools() if pool.kind == "files"]

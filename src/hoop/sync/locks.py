@@ -18,7 +18,7 @@ import asyncio
 import collections
 
 import cython
-from cython.cimports.hoop._c.python import Ref
+from cython.cimports.hoop._c.python import PyThread_get_thread_ident, Ref
 from cython.cimports.hoop.scheduling.base import LoopBase, as_native, turning
 from cython.cimports.hoop.scheduling.coroutine import OVER, Method, NativeCoroutine, new_coroutine
 from cython.cimports.hoop.scheduling.task import Task
@@ -52,7 +52,7 @@ def described(primitive, state: str, waiters) -> str:
 def serial_of_current() -> cython.ulong:
     """The serial number of the task that runs; 0 if it is none of hoop's."""
     loop: Ref = turning
-    if loop is cython.NULL:
+    if loop is cython.NULL or cython.cast(LoopBase, loop).thread != PyThread_get_thread_ident():
         return serial_in_thread()
     if cython.cast(LoopBase, loop).entered is cython.NULL:
         return 0
@@ -62,7 +62,7 @@ def serial_of_current() -> cython.ulong:
 @cython.cfunc
 @cython.exceptval(check=False)
 def serial_in_thread() -> cython.ulong:
-    """The same, if several loops take turns or none of hoop's."""
+    """The same, if several loops take turns, or none of hoop's does in this thread."""
     loop: LoopBase = as_native(_get_running_loop())
     if loop is None or loop.entered is cython.NULL:
         return 0
