@@ -283,6 +283,24 @@ def resource_of(coroutines: list[Any]) -> Any:
     return found
 
 
+def innermost_owner(task: Any) -> Any:
+    """The object whose native method a task waits in; None if it waits in no such method."""
+    coro = raw(task, "_coro")
+    owner = None
+    for _ in range(DEPTH_MAX):
+        kind = type(coro)
+        if kind is types.CoroutineType:
+            coro, owner = coro.cr_await, None
+        elif kind is NativeCoroutine:
+            coro, owner = coro.awaits, coro.owner
+        else:
+            after = inner_of(coro)
+            if after is None:
+                break
+            coro, owner = after, None
+    return owner
+
+
 def holder_of(o: Any) -> int:
     """The number of the task that holds a lock; 0 if it is none, or asyncio's, which do not know it."""
     return int(_taken_by(o)) if issubclass(type(o), Lock) else 0
@@ -515,7 +533,7 @@ class Graph:
             )
         else:
             self.waiting[serial] = id(waited)
-            holder = holder_of(resource_of(coroutines_of(task)))
+            holder = holder_of(innermost_owner(task))
             if holder:
                 self.holders[serial] = holder
 
