@@ -392,12 +392,13 @@ def test_a_child(run):
         children = resources.children()
         process.stdin.close()
         await task
-        return wait, children, process.pid, resources.children()
+        return wait, children, process.pid, resources.children(), task._serial
 
-    wait, (child,), pid, later = run(main())
+    wait, (child,), pid, later, waiter = run(main())
     assert (wait.kind, wait.text) == ("child", f"the child {pid} {sys.executable}")
     assert (child.pid, child.program, child.status) == (pid, sys.executable, None)
     assert child.age > 0
+    assert child.waiters == (waiter,)
     assert later == ()
 
 

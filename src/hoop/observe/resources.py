@@ -40,6 +40,7 @@ from hoop.observe.model import (
 from hoop.observe.snapshot import Pace, loops_now, read_in_slices, seconds
 from hoop.observe.waits import (
     coroutines_of,
+    futures_of,
     holder_of,
     host_of,
     items_in,
@@ -436,7 +437,10 @@ def children(top: int = TOP) -> tuple[ChildView, ...]:
     found = []
     now = time.monotonic_ns()
     for number, loop in loops_now():
-        for watch in list(kept(loop, "_children") or ()):
+        watches = list(kept(loop, "_children") or ())
+        ends = {id(future) for watch in watches for future in futures_of(watch)}
+        tasks = waiters_of(loop, ends)
+        for watch in watches:
             if type(watch) is ChildWatch:
                 process = watch.process
                 status = getattr(process, "returncode", None)
@@ -447,6 +451,9 @@ def children(top: int = TOP) -> tuple[ChildView, ...]:
                         program=program_of(process),
                         age=seconds(now, watch.born),
                         status=status if type(status) is int else None,
+                        waiters=tuple(
+                            tasks[id(future)] for future in futures_of(watch) if id(future) in tasks
+                        ),
                     )
                 )
     found.sort(key=lambda view: view.age, reverse=True)

@@ -428,6 +428,13 @@ def program_of(process: Any) -> str:
     return plain(first if first is not args else (first.split() or [""])[0])
 
 
+def futures_of(watch: Any) -> list[Any]:
+    """The futures that the end of a child will set."""
+    transport = watch.transport() if watch.transport is not None else None
+    waiters = transport._exit_waiters if type(transport) is SubprocessTransport else ()
+    return [watch.ended, *(waiters or ())]
+
+
 def items_in(executor: Any) -> list[Any]:
     """The work items that the threads of an executor are at, found in the frames of the threads."""
     found = []
@@ -675,9 +682,7 @@ class Waits:
                     self._jobs[id(one)] = Wait("file", job)
             for watch in list(kept(self.loop, "_children") or ()):
                 about = f"the child {watch.process.pid} {program_of(watch.process)}".rstrip()
-                transport = watch.transport() if watch.transport is not None else None
-                waiters = transport._exit_waiters if type(transport) is SubprocessTransport else ()
-                for future in (watch.ended, *(waiters or ())):
+                for future in futures_of(watch):
                     self._jobs[id(future)] = Wait("child", about)
         return self._jobs
 
