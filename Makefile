@@ -44,8 +44,8 @@ SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
-demo: $(ENV)/.built $(ENV)/.with-demo ## serve and drive a chat room with aiohttp on hoop (ONCE=1: then stop)
-	$(RUN) -m hoop.demo $(if $(ONCE),--once) $(ARGS)
+demo: $(ENV)/.built $(ENV)/.with-demo ## serve, drive and observe a chat room on hoop (ONCE=1: then stop; BLOCK=1: block its loop)
+	$(RUN) -m hoop.demo $(if $(ONCE),--once) $(if $(BLOCK),--block) $(ARGS)
 
 test: $(ENV)/.built $(ENV)/.with-test ## all tests, and CPython's own for tasks, locks, queues (TESTS=tests/net: only those)
 	@status=0; $(RUN) -m pytest $(TESTS) $(ARGS) || status=1; \

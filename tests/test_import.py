@@ -43,6 +43,8 @@ def python(
 def test_module_can_be_imported_alone(module):
     if module.startswith("hoop.demo."):
         pytest.importorskip("aiohttp")
+    if module == "hoop.cli.top":
+        pytest.importorskip("textual")
     done = python(f"import {module}")
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -364,7 +364,7 @@ def stall_text(stall: Row) -> Text:
         ago = seconds(max(round(time.time() - stall["at"]), 1))
         head = f"The loop was blocked for {lasted}, {ago} ago"
     else:
-        head = f"BLOCKED for {lasted}, and goes on"
+        head = f"BLOCKED for {lasted}, and still is"
     where = place(stall["file"], stall["line"]) or "no code of Python's"
     facts = [stall["cause"] + (f" ({stall['call']})" if stall["call"] else ""), stall["task"]]
     facts += [stall["label"], stall["connection"]]

@@ -1,4 +1,4 @@
-"""The command `python -m hoop.demo`: a chat room on a hoop loop, driven and then left open."""
+"""The command `python -m hoop.demo`: a chat room on an observed hoop loop, driven and then left open."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def parse_arguments() -> argparse.Namespace:
         "--once",
         action="store_true",
         help="end after the drive, with status 0 if all was delivered and 1 if not",
+    )
+    parser.add_argument(
+        "--block",
+        action="store_true",
+        help="block the loop once, as one should not, and print the report that says where",
     )
     parser.add_argument("--port", type=int, default=0, help="default: one that is free")
     parser.add_argument(
@@ -45,7 +50,12 @@ def main() -> int:
     from hoop.demo.show import show
 
     demonstration = show(
-        arguments.port, arguments.clients, arguments.messages, arguments.requests, arguments.once
+        arguments.port,
+        arguments.clients,
+        arguments.messages,
+        arguments.requests,
+        once=arguments.once,
+        block_once=arguments.block,
     )
     try:
         if arguments.loop == "asyncio":
@@ -53,7 +63,7 @@ def main() -> int:
         else:
             import hoop
 
-            complete = hoop.run(demonstration)
+            complete = hoop.run(demonstration, observe=True)
     except KeyboardInterrupt:
         print("\nThe room is closed.")
         return 0

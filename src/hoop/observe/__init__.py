@@ -35,7 +35,7 @@ from hoop.observe.model import (
     Wait,
 )
 from hoop.observe.snapshot import snapshot
-from hoop.observe.thread import start, stop
+from hoop.observe.thread import is_on, start, stop
 
 __all__ = [
     "ChildView",
@@ -58,6 +58,7 @@ __all__ = [
     "TimerView",
     "Wait",
     "asgi",
+    "is_on",
     "label",
     "metrics",
     "otel",

@@ -399,7 +399,8 @@ class Stall(Record):
     at: float = 0.0  # when it began, on the clock of time.time()
 
     def __str__(self) -> str:
-        lasted = f"{self.lasted:.2f} s" + (", and goes on now" if self.over else "")
+        took = f"{self.lasted:.2f} s"
+        lasted = f"was blocked for {took}" if self.over else f"is blocked, for {took} so far,"
         where = f" in {self.function} {self.file}:{self.line}" if self.file else ""
         made = f", made at {self.created_at}" if self.created_at else ""
         label = f", {self.label}" if self.label else ""
@@ -407,6 +408,6 @@ class Stall(Record):
         call = f" ({self.call})" if self.call else ""
         other = f", thread {self.elsewhere[0]}" if self.elsewhere else ""
         return (
-            f"the loop of {self.loop} was blocked for {lasted} by {self.cause}{call}{other}{where}"
+            f"the loop of {self.loop} {lasted} by {self.cause}{call}{other}{where}"
             f", running {self.task or 'nothing'}{made}{label}{peer}"
         )
