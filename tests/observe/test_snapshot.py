@@ -13,7 +13,7 @@ import pytest
 
 import hoop
 import hoop.observe
-from hoop.observe.waits import Cycles, cycles_of
+from hoop.observe.snapshot import Cycles, cycles_of
 
 
 async def turns(n=3):

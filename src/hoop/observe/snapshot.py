@@ -18,12 +18,11 @@ from hoop.loop import registry
 from hoop.loop.turn import Loop
 from hoop.net.endpoint import Endpoint
 from hoop.observe import labels
-from hoop.observe.model import SCHEMA, LoopView, Snapshot, TaskView
+from hoop.observe.model import SCHEMA, Cycle, LoopView, Snapshot, TaskView
 from hoop.observe.waits import (
     Graph,
     Waits,
     coroutines_of,
-    cycles,
     of_loop,
     raw,
     stack_of,
@@ -34,6 +33,7 @@ from hoop.scheduling.task import Task
 SLICE = 500  # tasks, or other things, that are read before other threads may have the GIL
 SLICE_NS = 1_000_000
 REST = 50e-6
+SECOND_NS = 1_000_000_000
 READ_AT_ONCE = 64
 SORTS = ("age", "since", "polls", "busy", "scheduled", "waited")
 STATES = ("running", "ready", "waiting")
@@ -213,6 +213,61 @@ def seconds(now: int, then: int) -> float:
 def is_elsewhere(loop: Any) -> bool:
     """Whether the loop runs in another thread, which may be waiting for the GIL."""
     return of_loop(loop, "_thread_id") not in (None, threading.get_ident())
+
+
+# ---- cycles ----------------------------------------------------------------------------------------
+
+
+def cycles_of(needs: dict[int, tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The cycles of tasks of which each cannot go on without the next."""
+    found = []
+    judged: set[int] = set()
+    for start in needs:
+        if start in judged:
+            continue
+        path: list[int] = [start]
+        places = {start: 0}
+        open_steps = [iter(needs[start])]
+        judged.add(start)
+        while path:
+            target = next(open_steps[-1], None)
+            if target is None:
+                del places[path.pop()]
+                open_steps.pop()
+            elif target in places:
+                found.append(tuple(path[places[target] :]))
+            elif target not in judged:
+                judged.add(target)
+                places[target] = len(path)
+                path.append(target)
+                open_steps.append(iter(needs.get(target, ())))
+    return found
+
+
+class Cycles:
+    """Remembers the cycles of the last looks. The tasks of a new one may be about to go on."""
+
+    def __init__(self) -> None:
+        self.seen: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {}
+
+    def confirm(self, graph: Graph, now: int) -> list[Cycle]:
+        """Return the cycles that a look a second ago or more has found, if no task has taken a step since."""
+        found = []
+        seen: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {}
+        for cycle in cycles_of(graph.needs()):
+            key = frozenset(cycle)
+            polls = tuple(graph.polls.get(serial, 0) for serial in sorted(key))
+            since, before = self.seen.get(key, (now, polls))
+            if polls != before:
+                since = now
+            seen[key] = since, polls
+            if now - since >= SECOND_NS:
+                found.append(Cycle(cycle, graph.say(cycle), (now - since) * 1e-9))
+        self.seen = seen
+        return found
+
+
+cycles = Cycles()
 
 
 # ---- loops -----------------------------------------------------------------------------------------

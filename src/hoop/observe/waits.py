@@ -29,7 +29,7 @@ from hoop.files.file import AsyncFile
 from hoop.loop.event_loop import EventLoop
 from hoop.loop.turn import Loop
 from hoop.net.stream import StreamTransport
-from hoop.observe.model import Cycle, Frame, Wait
+from hoop.observe.model import Frame, Wait
 from hoop.processes.process import SubprocessTransport
 from hoop.scheduling.coroutine import NativeCoroutine
 from hoop.scheduling.future import Future
@@ -45,7 +45,6 @@ from hoop.tls.transport import SSLTransport
 
 DEPTH_MAX = 100  # coroutines of a stack; a deeper one is cut
 TEXT_MAX = LABEL_MAX = 200
-SECOND_NS = 1_000_000_000
 
 _name: Any = type.__dict__["__name__"]
 _module: Any = type.__dict__["__module__"]
@@ -226,7 +225,7 @@ def stack_of(coroutines: Iterable[Any]) -> tuple[Frame, ...]:
 # asyncio's own classes, also after hoop.install() has put hoop's under their names.
 _stock: dict[str, Any] = {
     cls.__name__: cls
-    for cls in mixins._LoopBoundMixin.__subclasses__()  # type: ignore[attr-defined]
+    for cls in mixins._LoopBoundMixin.__subclasses__()
     if cls.__module__.startswith("asyncio.")
 }
 # The classes of hoop, then those of asyncio, by what they are called here.
@@ -761,58 +760,3 @@ def closed_over(function: Any, name: str) -> object | None:
         return function.__closure__[names.index(name)].cell_contents  # type: ignore[no-any-return]
     except ValueError:  # an empty cell
         return None
-
-
-# ---- cycles ----------------------------------------------------------------------------------------
-
-
-def cycles_of(needs: dict[int, tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """The cycles of tasks of which each cannot go on without the next."""
-    found = []
-    judged: set[int] = set()
-    for start in needs:
-        if start in judged:
-            continue
-        path: list[int] = [start]
-        places = {start: 0}
-        open_steps = [iter(needs[start])]
-        judged.add(start)
-        while path:
-            target = next(open_steps[-1], None)
-            if target is None:
-                del places[path.pop()]
-                open_steps.pop()
-            elif target in places:
-                found.append(tuple(path[places[target] :]))
-            elif target not in judged:
-                judged.add(target)
-                places[target] = len(path)
-                path.append(target)
-                open_steps.append(iter(needs.get(target, ())))
-    return found
-
-
-class Cycles:
-    """Remembers the cycles of the last looks. The tasks of a new one may be about to go on."""
-
-    def __init__(self) -> None:
-        self.seen: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {}
-
-    def confirm(self, graph: Graph, now: int) -> list[Cycle]:
-        """Return the cycles that a look a second ago or more has found, if no task has taken a step since."""
-        found = []
-        seen: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {}
-        for cycle in cycles_of(graph.needs()):
-            key = frozenset(cycle)
-            polls = tuple(graph.polls.get(serial, 0) for serial in sorted(key))
-            since, before = self.seen.get(key, (now, polls))
-            if polls != before:
-                since = now
-            seen[key] = since, polls
-            if now - since >= SECOND_NS:
-                found.append(Cycle(cycle, graph.say(cycle), (now - since) * 1e-9))
-        self.seen = seen
-        return found
-
-
-cycles = Cycles()
