@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio  # first: importing _asyncio before it makes a second set of current tasks
 import importlib
+import logging
 import os
 import sys
 import warnings
@@ -525,10 +526,14 @@ def _run_observed(main: Coroutine[Any, Any, _T], debug: bool | None, loop_factor
 
 
 def _observe_by_environment() -> None:
-    """Start the observer, as the first loop is about to run."""
-    from hoop.observe import thread
+    """Start the observer, as the first loop is about to run. If it cannot start, the program runs without."""
+    try:
+        from hoop.observe import thread
 
-    thread.start_by_environment(os.environ.get("HOOP_OBSERVE", ""))
+        thread.start_by_environment(os.environ.get("HOOP_OBSERVE", ""))
+    except Exception:
+        _registry.on_run = None
+        logging.getLogger("hoop.observe").exception("this process cannot be observed")
 
 
 if sys.version_info >= (3, 12):

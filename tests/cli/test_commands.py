@@ -135,7 +135,7 @@ def on_screen(printed):
         ("stack", r"^task \d+ taker  waiting for .*\n  /.*/program\.py:10 taker$"),
         (
             "stalls",
-            r"^BLOCKED for .* \(over\)   cause: blocking call(.*\n)*  /.*program.py:25 main$",
+            r"^BLOCKED for .* \(over\)(.*\n)* .*cause: blocking call(.*\n)*  /.*program.py:25 main$",
         ),
         ("cycles", r"^no tasks wait for each other$"),
     ],
@@ -253,6 +253,7 @@ def test_a_socket_of_another_program(folder, capsys):
 
 def test_a_process_that_is_stopped(own_program, capsys):
     os.kill(own_program.child.pid, signal.SIGSTOP)
+    os.waitpid(own_program.child.pid, os.WUNTRACED)  # until it has stopped
     assert commands.main("tasks", [own_program.pid]) == 3
     lines = on_screen(capsys.readouterr().err)
     assert "does not answer" in lines[0]

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import inspect
+import io
 import logging
 import os
 import re
@@ -103,7 +104,10 @@ def test_a_blocking_call(run, reports):
         await asyncio.sleep(0.01)
 
     run(main())
-    check(reports.wait_for("blocking call"), main, "time.sleep")
+    stall = reports.wait_for("blocking call")
+    check(stall, main, "time.sleep")
+    if os.access("/proc/self/syscall", os.R_OK):
+        assert stall.call.split()[0] in ("clock_nanosleep", "select", "pselect6")
     over = reports.wait_for("blocking call", over=True)
     check(over, main, "time.sleep")
     assert 0.35 < over.lasted < 5
@@ -154,7 +158,10 @@ def test_another_thread_with_the_gil(run, reports):
         thread.join()
 
     run(main())
-    assert reports.of("GIL held elsewhere")[0].loop == "MainThread"
+    stall = reports.of("GIL held elsewhere")[0]
+    assert stall.loop == "MainThread"
+    assert stall.elsewhere[0] == "hog"
+    assert any("test_stalls.py" in frame and frame.endswith("hog") for frame in stall.elsewhere[1:])
 
 
 def test_a_long_turn(run, reports):
@@ -192,6 +199,78 @@ def test_garbage_collection(run, reports):
     run(main())
     stall = reports.wait_for("garbage collection")
     assert stall.loop == "MainThread"
+
+
+def test_a_callback_of_a_connection(loop, reports):
+    """The peer is named."""
+
+    class Slow(asyncio.Protocol):
+        def data_received(self, data):
+            time.sleep(0.3)
+            received.set_result(None)
+
+    received = loop.create_future()
+
+    async def connect():
+        server = await loop.create_server(Slow, "127.0.0.1", 0)
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, *server.sockets[0].getsockname()
+        )
+        transport.write(b"x")
+        return server, transport
+
+    server, transport = loop.run_until_complete(connect())
+    loop.run_until_complete(received)
+    host, port = transport.get_extra_info("sockname")
+    transport.close()
+    server.close()
+    loop.run_until_complete(server.wait_closed())
+    loop.run_until_complete(asyncio.sleep(0.01))  # until both ends have noticed
+    stall = reports.wait_for("blocking call")
+    assert stall.connection == f"{host}:{port}"
+    assert stall.line == line_of(Slow.data_received, "time.sleep")
+    assert f", of {host}:{port}" in str(stall)
+
+
+def test_one_long_callback_after_short_ones_is_no_long_turn(loop, reports):
+    """It began when others had run in the same turn."""
+    for _ in range(100):
+        loop.call_soon(int)
+    loop.call_soon(time.sleep, 0.3)
+    loop.call_soon(int)
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    assert reports.wait_for("blocking call").loop == "MainThread"
+
+
+def test_c_code_that_computes_on_is_dumped(run, tmp_path):
+    """After a second of processor time its stack is in a file, also if nobody looks into the process."""
+    with open(tmp_path / "dump", "w") as file:
+        watch = stalls.Watch(0.05, dump=file)
+        watch.start()
+        thread = stalls.WatchThread(watch)
+        thread.start()
+
+        async def main():
+            await asyncio.sleep(0.01)
+            for size in range(27, 33):
+                re.match("(a+)+$", "a" * size + "b")
+                if (tmp_path / "dump").read_text():
+                    break
+                await asyncio.sleep(0.03)
+
+        run(main())
+        thread.stop()
+    line = line_of(main, "re.match")
+    assert f'File "{__file__}", line {line} in main' in (tmp_path / "dump").read_text()
+
+
+@pytest.mark.parametrize("dump", [io.StringIO(), 7_000_000])
+def test_what_is_no_file_gets_no_dump(dump):
+    thread = stalls.WatchThread(stalls.Watch(0.05, dump=dump))
+    thread.watch.start()
+    thread.start()
+    thread.stop()
 
 
 # ---- no stalls ---------------------------------------------------------------------------------------
@@ -279,7 +358,32 @@ def test_the_log(run, reports, caplog):
     assert {record.levelno for record in records} == {logging.WARNING}
     line = line_of(main, "time.sleep(0.3)")
     assert f"test_stalls.py:{line}" in records[0].getMessage()
-    assert "by blocking call in" in records[0].getMessage()
+    assert "by blocking call" in records[0].getMessage()
+    assert {record.hoop.number for record in records} == {1}
+    assert abs(records[0].hoop.at - time.time()) < 20
+
+
+def test_throttling(tmp_path):
+    """The time is told in microseconds, or in nanoseconds by the first version of control groups."""
+    for name, unit in (("throttled_usec", 1e6), ("throttled_time", 1e9)):
+        (tmp_path / "cpu.stat").write_text(f"nr_periods 7\n{name} {2 * unit:.0f}\n")
+        throttling = stalls.Throttling(str(tmp_path / "cpu.stat"))
+        assert throttling.seconds() == 0.0
+        (tmp_path / "cpu.stat").write_text(f"nr_periods 9\n{name} {5 * unit:.0f}\n")
+        assert throttling.seconds() == 3.0
+    (tmp_path / "cpu.stat").unlink()
+    assert throttling.seconds() == 0.0
+    assert stalls.Throttling().seconds() >= 0.0
+
+
+def test_throttling_is_named(tmp_path, caplog):
+    (tmp_path / "cpu.stat").write_text("throttled_usec 0\n")
+    watch = stalls.Watch()
+    watch.throttling = stalls.Throttling(str(tmp_path / "cpu.stat"))
+    (tmp_path / "cpu.stat").write_text("throttled_usec 1500000\n")
+    with caplog.at_level(logging.INFO, "hoop.watch"):
+        watch._count_starved(3)
+    assert "3 times so far, and its control group was throttled for 1.5 s" in caplog.text
 
 
 def test_limits_of_the_log():

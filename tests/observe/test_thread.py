@@ -361,3 +361,9 @@ def test_a_socket_that_was_left_is_replaced(tmp_path):
     assert left.endswith(".sock")
     program("import hoop.observe\nhoop.observe.start()\n", tmp_path)
     assert [name for _, _, names in os.walk(tmp_path) for name in names] == []
+
+
+def test_a_program_that_was_installed(tmp_path):
+    """install() has put hoop's classes under asyncio's names when the observer is imported."""
+    code = "import hoop\nhoop.install()\n" + SHOW + "asyncio.run(main())\n"
+    assert program(code, tmp_path, HOOP_OBSERVE="1") == ["1", "True", "True"]

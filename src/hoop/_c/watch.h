@@ -81,6 +81,35 @@ static inline int hoop_thread_call(int tid) {
     return sscanf(text, "%d", &number) == 1 ? number : -1;
 }
 
+/* The name of the function of the kernel in which the thread waits, as a string; "" if it runs or that is secret. */
+static inline void hoop_thread_wchan(int tid, char *name, int size) {
+    int i, n = hoop_read_thread(tid, "wchan", name, size);
+    if (n == 1 && name[0] == '0') name[0] = 0;
+    for (i = 0; name[i]; i++)
+        if ((unsigned char)name[i] < ' ' || (unsigned char)name[i] > '~') name[i] = '?';
+}
+
+#define HOOP_NAME(call) case SYS_##call: return #call;
+
+/* The name of a system call that may block, or NULL. */
+static inline const char *hoop_call_name(int number) {
+    switch (number) {
+    HOOP_NAME(futex) HOOP_NAME(read) HOOP_NAME(write) HOOP_NAME(readv) HOOP_NAME(writev)
+    HOOP_NAME(pread64) HOOP_NAME(pwrite64) HOOP_NAME(openat) HOOP_NAME(close) HOOP_NAME(fsync)
+    HOOP_NAME(fdatasync) HOOP_NAME(flock) HOOP_NAME(fcntl) HOOP_NAME(ioctl) HOOP_NAME(sendfile)
+    HOOP_NAME(connect) HOOP_NAME(accept) HOOP_NAME(accept4) HOOP_NAME(recvfrom) HOOP_NAME(recvmsg)
+    HOOP_NAME(sendto) HOOP_NAME(sendmsg) HOOP_NAME(ppoll) HOOP_NAME(pselect6) HOOP_NAME(epoll_pwait)
+    HOOP_NAME(nanosleep) HOOP_NAME(clock_nanosleep) HOOP_NAME(wait4) HOOP_NAME(waitid)
+    HOOP_NAME(getdents64) HOOP_NAME(newfstatat) HOOP_NAME(statx) HOOP_NAME(io_uring_enter)
+    HOOP_NAME(rt_sigtimedwait) HOOP_NAME(semtimedop) HOOP_NAME(msgrcv) HOOP_NAME(execve)
+#ifdef SYS_open
+    HOOP_NAME(open) HOOP_NAME(stat) HOOP_NAME(poll) HOOP_NAME(select) HOOP_NAME(epoll_wait)
+    HOOP_NAME(pause) HOOP_NAME(vfork)
+#endif
+    default: return NULL;
+    }
+}
+
 /* ---- a timer that only fires while the thread computes ----------------------------------------------------- */
 
 /* Send the thread this signal once it has used so much more time of a processor. Returns a number, or -1. */

@@ -20,6 +20,8 @@ cdef extern from "watch.h" nogil:
     long long hoop_run_delay(int tid) noexcept
     int hoop_thread_state(int tid) noexcept
     int hoop_thread_call(int tid) noexcept
+    void hoop_thread_wchan(int tid, char *name, int size) noexcept
+    const char *hoop_call_name(int number) noexcept
     int hoop_arm_timer(int tid, int number, long long ns) noexcept
     void hoop_drop_timer(int timer) noexcept
     void hoop_note_stall(int fd, unsigned long loop, int tid, long long since_ns, long long cpu_ns) noexcept

@@ -197,7 +197,7 @@ class Connection:
         self.patience = patience
         self.buffer = bytearray()
         self.numbers = 0
-        self.pid: int | None = None
+        self.pid = 0
         self.sock = open_socket(path, patience)
         try:
             self.pid, uid, _ = CREDENTIALS.unpack(
@@ -263,7 +263,7 @@ class Connection:
     def silent(self, text: str) -> NotAnswering:
         """The exception that says so of this process."""
         exc = NotAnswering(text)
-        exc.pid = self.pid
+        exc.pid = self.pid or None
         return exc
 
     def patiently(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ GAP = 2
 WIDE = 100  # a terminal of so many places shows more columns
 FRAMES = 6  # of a stall's stack
 # Frames below those of the program, which say nothing about it.
-BELOW = ("/asyncio/", "/hoop/loop/", "/hoop/__init__.py", "<frozen")
+BELOW = ("/asyncio/", "/hoop/loop/", "/hoop/__init__.py", "/hoop/__main__.py", "<frozen")
 STATES = {"R": "runs", "S": "waits", "D": "waits in the kernel", "T": "stopped", "Z": "has ended"}
 
 
@@ -247,6 +247,7 @@ def overview(answer: dict[str, Any], width: int) -> list[str]:
             f"STALLS {sum(stalls.values())}" + (f" ({causes})" if causes else ""),
             f"{seconds(took)} in all" if took else "",
             f"without a processor {answer['starved']} times" if answer["starved"] else "",
+            f"throttled for {seconds(answer['throttled'])}" if answer["throttled"] else "",
         ],
         width,
         5,

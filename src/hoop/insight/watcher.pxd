@@ -2,7 +2,8 @@ from hoop._c.watch cimport hoop_mutex
 
 cdef enum:
     DESCRIPTORS_MAX = 64                # more are not waited for
-    TIMERS_MAX = 4                      # loops whose stacks can be had, of those that are awake together
+    TIMERS_MAX = 8                      # two for each loop of those that are awake together
+    NAME_MAX = 64
 
 cdef enum Kind:
     NOTHING
@@ -18,10 +19,13 @@ cdef struct Watched:
     unsigned long *turns
     unsigned long *head
     long long *stamp
-    unsigned long turn, first_head      # when the turn was seen first
+    unsigned long turn                  # when the turn was seen first
     int thread
     long long began                     # no later than this the turn began
     long long seen                      # the last look
+    unsigned long last_head             # at the last look
+    long long moved                     # when the head was seen to have moved
+    int moves                           # how many looks have seen that
     long long cpu, delay                # of the thread when the turn was seen first
     int level                           # how often it was reported as blocked
 
@@ -36,15 +40,18 @@ cdef struct Sighting:
     long long cpu, delay                # how much the thread has computed, and waited for a processor
     int state, call                     # its state and system call: see watch.h
     bint moved, collects, waits_for_gil
+    char wchan[NAME_MAX]                # the function of the kernel in which it waits
 
 cdef class Watcher:
     cdef readonly double threshold
     cdef readonly int signal            # asks the loop's thread for its stack; 0 if there is none to be had
+    cdef readonly int dump_signal       # as signal, but for code that computes on; 0 if there is none
     cdef readonly int memfd
     cdef readonly unsigned long looks, starved
     cdef int timers[TIMERS_MAX]         # the first `armed` are
     cdef int armed
     cdef void arm(self, Sighting *blocked) noexcept nogil
+    cdef void arm_for(self, int tid) noexcept nogil
     cdef bint find(self, long long now, long long late, Sighting *s) noexcept nogil
 
 cdef bint watching                      # loops that begin to run are to register

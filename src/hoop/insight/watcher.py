@@ -30,6 +30,7 @@ from cython.cimports.hoop._c.watch import (
     POLLIN,
     SYS_futex,
     hoop_arm_timer,
+    hoop_call_name,
     hoop_drop_timer,
     hoop_mutex,
     hoop_mutex_give,
@@ -44,6 +45,7 @@ from cython.cimports.hoop._c.watch import (
     hoop_thread_cpu,
     hoop_thread_id,
     hoop_thread_state,
+    hoop_thread_wchan,
     hoop_wait_for,
     pollfd,
 )
@@ -53,6 +55,7 @@ LONGEST_STEP = cython.declare(cython.longlong, 25_000_000)
 SHORTEST_STEP = cython.declare(cython.longlong, 1_000_000)
 # After so much processor time of a thread that holds the GIL it is asked for its stack.
 DUMP_AFTER = cython.declare(cython.longlong, 50_000_000)
+DUMP_AGAIN_AFTER = cython.declare(cython.longlong, 1_000_000_000)
 LEVELS = cython.declare(cython.int, 3)  # a report at 1, 10 and 100 times the threshold
 
 _lock = cython.declare(hoop_mutex)
@@ -164,7 +167,9 @@ def begin_anew(
     """The loop is in another turn than at the last look, or waits, or was without a processor."""
     w.turn = turn
     w.thread = tid
-    w.first_head = hoop_read_ulong(w.head)
+    w.last_head = hoop_read_ulong(w.head)
+    w.moves = 0
+    w.moved = now
     w.began = w.seen
     w.cpu = hoop_thread_cpu(tid)
     w.delay = hoop_run_delay(tid) if tid else 0
@@ -197,6 +202,7 @@ def look_at(
     s.state = ord("?")
     s.call = -1
     s.moved = s.collects = s.waits_for_gil = False
+    s.wchan[0] = 0
     if w.in_wait is cython.NULL:
         s.kind = OVER
         s.began = w.began
@@ -216,6 +222,11 @@ def look_at(
         begin_anew(w, turn, tid, now)
         return s.kind == OVER
     w.seen = now
+    head: cython.ulong = hoop_read_ulong(w.head)
+    if head != w.last_head:
+        w.last_head = head
+        w.moves += 1
+        w.moved = now
     if late > threshold // 2:  # this process was stopped, or no thread of it had a processor
         w.began = s.began + late
         if w.level == 0:
@@ -239,7 +250,10 @@ def look_at(
         return True
     s.kind = BLOCKED
     s.call = hoop_thread_call(tid)
-    s.moved = hoop_read_ulong(w.head) != w.first_head
+    if s.call >= 0:
+        hoop_thread_wchan(tid, s.wchan, NAME_MAX)
+    # One runnable may have ended before. Of a long turn several looks see another one, the last not long ago.
+    s.moved = w.moves >= 2 and 2 * (now - w.moved) < now - w.began
     s.collects = hoop_read_int(cython.address(_collecting)) != 0
     s.waits_for_gil = wait == WANTS_GIL
     s.began = w.began
@@ -252,15 +266,16 @@ class Watcher:
     """Looks at all registered loops, in the thread that calls wait().
 
     `threshold` is in seconds. `signal` is a signal whose handler dumps the stack of the thread it reaches
-    into `memfd`; without one (0) no stack is dumped. `starved` counts how often a loop seemed to be blocked,
-    but had no processor.
+    into `memfd`; without one (0) no stack is dumped. `dump_signal` does so elsewhere, if C code computes on.
+    `starved` counts how often a loop seemed to be blocked, but had no processor.
     """
 
-    def __init__(self, threshold=0.1, signal=0, memfd=-1):
+    def __init__(self, threshold=0.1, signal=0, memfd=-1, dump_signal=0):
         if not threshold > 0:
             raise ValueError("the threshold must be positive")
         self.threshold = threshold
         self.signal = signal
+        self.dump_signal = dump_signal
         self.memfd = memfd
 
     @cython.cfunc
@@ -270,25 +285,36 @@ class Watcher:
         """Arm timers before this thread asks for the GIL: C code may have it, and a stack tells which."""
         w: cython.pointer[Watched]
         tid: cython.int
+        noted: cython.int = 0
         if blocked is not cython.NULL:
             hoop_note_stall(self.memfd, blocked.number, blocked.tid, blocked.began, blocked.cpu)
-            self.timers[0] = hoop_arm_timer(blocked.tid, self.signal, DUMP_AFTER)
-            self.armed = 1
+            self.arm_for(blocked.tid)
             return
         hoop_mutex_take(cython.address(_lock))
         for i in range(_count):
             w = cython.address(_loops[i])
-            if self.armed == TIMERS_MAX:
+            if self.armed + 2 > TIMERS_MAX:
                 break
             if w.in_wait is cython.NULL or hoop_read_int(w.in_wait) == IN_KERNEL:
                 continue
             tid = hoop_read_int(w.tid)
             if tid:
-                if self.armed == 0:
+                if noted == 0:
+                    noted = 1
                     hoop_note_stall(self.memfd, w.number, tid, hoop_read_ns(w.stamp), 0)
-                self.timers[self.armed] = hoop_arm_timer(tid, self.signal, DUMP_AFTER)
-                self.armed += 1
+                self.arm_for(tid)
         hoop_mutex_give(cython.address(_lock))
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def arm_for(self, tid: cython.int) -> cython.void:
+        if self.signal:
+            self.timers[self.armed] = hoop_arm_timer(tid, self.signal, DUMP_AFTER)
+            self.armed += 1
+        if self.dump_signal:
+            self.timers[self.armed] = hoop_arm_timer(tid, self.dump_signal, DUMP_AGAIN_AFTER)
+            self.armed += 1
 
     def disarm(self):
         """Delete the timers, which stay armed for as long as this thread runs Python code."""
@@ -335,11 +361,13 @@ class Watcher:
             cpu, delay  nanoseconds that its thread has computed, and waited for a processor
             tid, state  the thread, and its state as the kernel's letter
             call        the number of the system call in which it waits; -1 if that is not known
+            wchan       the function of the kernel in which it waits; "" if that is not known
             moved       the loop has run several runnables in this turn
             collects    garbage is being collected
             waits_for_gil   the loop is back from the kernel, and another thread has the GIL
             gil_took    nanoseconds until the watcher had the GIL
             gil_cpu     nanoseconds that the loop's thread computed meanwhile
+            gil_delay   nanoseconds that it waited for a processor meanwhile
             own_delay   nanoseconds that the watcher waited for a processor meanwhile
         """
         fds: pollfd[DESCRIPTORS_MAX]
@@ -351,6 +379,7 @@ class Watcher:
         own: cython.int = 0
         cpu: cython.longlong = 0
         delay: cython.longlong = 0
+        waited: cython.longlong = 0
         now: cython.longlong = hoop_now_ns()
         end: cython.longlong = now + cython.cast(cython.longlong, timeout * 1e9)
         step: cython.longlong = cython.cast(cython.longlong, self.threshold * 0.25e9)
@@ -375,6 +404,7 @@ class Watcher:
                 own = hoop_thread_id()
                 cpu = hoop_thread_cpu(s.tid)
                 delay = hoop_run_delay(own)
+                waited = hoop_run_delay(s.tid)
         took: cython.longlong = hoop_now_ns() - now
         readable = [fds[i].fd for i in range(n) if fds[i].revents]
         if not found:
@@ -391,11 +421,13 @@ class Watcher:
             "tid": s.tid,
             "state": chr(s.state),
             "call": s.call,
+            "wchan": s.wchan.decode("ascii"),
             "moved": s.moved,
             "collects": s.collects,
             "waits_for_gil": s.waits_for_gil,
             "gil_took": took,
             "gil_cpu": hoop_thread_cpu(s.tid) - cpu,
+            "gil_delay": hoop_run_delay(s.tid) - waited,
             "own_delay": hoop_run_delay(own) - delay,
         }
 
@@ -441,6 +473,12 @@ class Collections:
 FUTEX = (
     SYS_futex  # the number of the system call in which a thread waits for the GIL, or another lock
 )
+
+
+def call_name(number: cython.int):
+    """Return the name of a system call that may block, or else its number as a text."""
+    name = hoop_call_name(number)
+    return str(number) if name is cython.NULL else name.decode("ascii")
 
 
 def thread_cpu(tid: cython.int):

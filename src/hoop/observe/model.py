@@ -235,9 +235,11 @@ class ObserverView(Record):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Overview(Record):
-    """The things that one reads first of a program. `stalls` counts them by cause, `stall_seconds` adds.
+    """The things that one reads first of a program.
 
-    `starved` counts how often a loop had no processor. `last_stall` is the last report, as in `hoop stalls`.
+    `stalls` counts them by cause, `stall_seconds` adds up how long they lasted. `last_stall` is the last
+    report, as in `hoop stalls`. `starved` counts how often a loop had no processor. `throttled` are the
+    seconds for which the kernel kept the control group from its processors.
     """
 
     schema: int
@@ -254,6 +256,7 @@ class Overview(Record):
     last_stall: Stall | None = None
     cycles: int = 0
     observer: ObserverView = ObserverView()
+    throttled: float = 0.0
 
 
 # ---- what tasks wait for and work with -----------------------------------------------------------------

@@ -40,6 +40,7 @@ logger = logging.getLogger("hoop.watch")
 
 LATE_NS = 50_000_000  # a GIL that comes later than this was held
 LOG_PER_MINUTE = 10
+WAITS = ("blocking call", "system call with the GIL")
 MINUTE = 60.0
 CODES_MAX = 1000  # places that the limits remember
 DUMPED = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
@@ -58,7 +59,7 @@ def cause_of(seen: dict[str, Any], switch_ns: float) -> str:
     if seen["waits_for_gil"]:
         return "GIL held elsewhere"
     if took > max(LATE_NS, 4 * switch_ns):
-        if 2 * seen["gil_cpu"] > took:
+        if 2 * (seen["gil_cpu"] + seen["gil_delay"]) > took:
             return "C code with the GIL"
         return "GIL held elsewhere" if seen["call"] == watcher.FUTEX else "system call with the GIL"
     if seen["moved"]:
@@ -115,16 +116,66 @@ def name_of(runnable: Any) -> str:
     if issubclass(kind, Task):
         return f"{Task.get_name(runnable)} {title_of(raw(runnable, '_coro'))}"
     if issubclass(kind, Op):
-        what, fd, peer = runnable.about()
-        return f"{what} of descriptor {fd}" + (
-            f" from {peer}" if type(peer) in (str, tuple) else ""
-        )
+        what, fd, _ = runnable.about()
+        return f"{what} of descriptor {fd}"
     callback = getattr(runnable, "_callback", None)
     while type(callback) is MethodType:
         callback = callback.__func__
     if type(callback) is FunctionType:
         return f"callback {callback.__qualname__}"
     return kind.__qualname__ if callback is None else f"callback {type(callback).__qualname__}"
+
+
+def peer_of(runnable: Any) -> str:
+    """Return the address of the peer, if it is an operation of a connection."""
+    peer = runnable.about()[2] if issubclass(type(runnable), Op) else None
+    if type(peer) is tuple and len(peer) >= 2 and type(peer[0]) is str:
+        return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+    return peer if type(peer) is str else ""
+
+
+def call_of(seen: dict[str, Any]) -> str:
+    """Return the system call that the loop's thread waits in, and where in the kernel, as far as is known."""
+    if seen["call"] < 0:
+        return ""
+    return watcher.call_name(seen["call"]) + (f" in {seen['wchan']}" if seen["wchan"] else "")
+
+
+class Throttling:
+    """The time for which the kernel kept the process's control group from its processors. 0.0 if none."""
+
+    def __init__(self, file: str | None = None) -> None:
+        self.file = file or self._find()
+        self.before = self._read()
+
+    @staticmethod
+    def _find() -> str:
+        try:
+            with open("/proc/self/cgroup") as groups:
+                names = [line.strip().split(":", 2) for line in groups]
+        except OSError:
+            names = []
+        for number, kinds, name in names:
+            if number == "0" or "cpu" in kinds.split(","):
+                folder = "/sys/fs/cgroup" if number == "0" else "/sys/fs/cgroup/cpu"
+                for file in (f"{folder}{name.rstrip('/')}/cpu.stat", f"{folder}/cpu.stat"):
+                    if os.path.exists(file):
+                        return file
+        return ""
+
+    def _read(self) -> float:
+        try:
+            with open(self.file) as file:
+                lines = dict(line.split() for line in file)
+            if "throttled_usec" in lines:
+                return int(lines["throttled_usec"]) / 1e6
+            return int(lines.get("throttled_time", 0)) / 1e9  # the first version of control groups
+        except (OSError, ValueError):
+            return 0.0
+
+    def seconds(self) -> float:
+        """The seconds since this was made."""
+        return max(self._read() - self.before, 0.0)
 
 
 class Limits:
@@ -167,8 +218,10 @@ class Watch:
         hook: Callable[[Stall], object] | None = None,
         label: Callable[[Any], str] = labels.of_running,
         clock: Callable[[], float] = time.monotonic,
+        dump: Any = None,
     ) -> None:
         self.threshold = threshold
+        self.dump = dump
         self.hook = hook
         self.label = label
         self.limits = Limits(clock)
@@ -183,21 +236,34 @@ class Watch:
         self.reports = 0
         self.under_way: dict[int, tuple[Stall, bool]] = {}
         self.threads: dict[int, float] = {}
-        self.signal = 0
+        self.signal = self.dump_signal = 0
         self.memfd = -1
+        self.throttling = Throttling()
         self.watcher: watcher.Watcher | None = None
 
     # ---- the beginning and the end ----
 
     def start(self) -> None:
-        """Begin to watch. The signal is the highest one that nobody uses; without one no stack is dumped."""
+        """Begin to watch. The signals are the highest that nobody uses. Without them no stack is dumped."""
+        self.watcher = watcher.Watcher(self.threshold)  # raises if the threshold is wrong
         self.memfd = os.memfd_create("hoop-stall", os.MFD_CLOEXEC)
-        for number in range(signal.SIGRTMAX, signal.SIGRTMIN, -1):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                faulthandler.register(number, file=self.memfd, all_threads=False)
-                self.signal = number
-                break
-        self.watcher = watcher.Watcher(self.threshold, self.signal, self.memfd)
+        free = (
+            number
+            for number in range(signal.SIGRTMAX, signal.SIGRTMIN, -1)
+            if signal.getsignal(number) is signal.SIG_DFL
+        )
+        self.signal = next(free, 0)
+        if self.signal:
+            faulthandler.register(self.signal, file=self.memfd, all_threads=False)
+        file = sys.stderr if self.dump is None else self.dump
+        number = next(free, 0)
+        if number and file is not None:
+            try:
+                faulthandler.register(number, file=file, all_threads=False)
+                self.dump_signal = number
+            except (OSError, ValueError, AttributeError):
+                logger.debug("no stack of C code is dumped: %r is no open file", type(file))
+        self.watcher = watcher.Watcher(self.threshold, self.signal, self.memfd, self.dump_signal)
         gc.callbacks.append(self.collections)
         watcher.set_watching(True)
         for loop in list(registry.loops):
@@ -211,10 +277,10 @@ class Watch:
             gc.callbacks.remove(self.collections)
         if self.watcher is not None:
             self.watcher.disarm()
-        if self.signal:
-            self._await_signals()
-            faulthandler.unregister(self.signal)
-            self.signal = 0
+        self._await_signals()
+        for number in filter(None, (self.signal, self.dump_signal)):
+            faulthandler.unregister(number)
+        self.signal = self.dump_signal = 0
         if self.memfd >= 0:
             os.close(self.memfd)
             self.memfd = -1
@@ -222,7 +288,7 @@ class Watch:
 
     def _await_signals(self) -> None:
         """Wait until no thread has the signal pending: without its handler it would end the process."""
-        bit = 1 << (self.signal - 1)
+        bits = sum(1 << (number - 1) for number in (self.signal, self.dump_signal) if number)
         for _ in range(100):
             pending = 0
             for tid in os.listdir("/proc/self/task"):
@@ -232,7 +298,7 @@ class Watch:
                 except OSError:
                     continue  # the thread has ended
                 pending |= int(found[1], 16) if found else 0
-            if not pending & bit:
+            if not pending & bits:
                 return
             time.sleep(0.01)
 
@@ -314,6 +380,8 @@ class Watch:
             cpu=(seen["cpu"] + seen["gil_cpu"]) * 1e-9,
             waited=seen["delay"] * 1e-9,
             elsewhere=self._busiest(seen["tid"]) if cause == "GIL held elsewhere" else (),
+            connection=peer_of(runnable),
+            call=call_of(seen) if cause in WAITS else "",
         )
 
     def _dumped(self) -> list[Place]:
@@ -362,7 +430,11 @@ class Watch:
         now = self.limits.clock()
         if now - self.starved_logged >= MINUTE:
             self.starved_logged = now
-            logger.info("a loop had no processor for a while: %d times so far", self.starved)
+            throttled = self.throttling.seconds()
+            why = (
+                f", and its control group was throttled for {throttled:.1f} s" if throttled else ""
+            )
+            logger.info("a loop had no processor for a while: %d times so far%s", times, why)
 
 
 # ---- a thread of its own -----------------------------------------------------------------------------

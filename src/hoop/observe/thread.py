@@ -43,6 +43,7 @@ class Settings:
     hook: Callable[[Stall], object] | None = None
     path: str | None = None
     socket: bool = True
+    dump: Any = None
 
 
 class Observer(threading.Thread):
@@ -51,7 +52,7 @@ class Observer(threading.Thread):
     def __init__(self, settings: Settings) -> None:
         super().__init__(name="hoop-observer", daemon=True)
         self.settings = settings
-        self.watch = Watch(settings.threshold, settings.hook)
+        self.watch = Watch(settings.threshold, settings.hook, dump=settings.dump)
         self.budget = Budget()
         self.views = Views(self.watch, self.about)
         self.server: Server | None = None
@@ -174,12 +175,14 @@ def start(
     hook: Callable[[Stall], object] | None = None,
     path: str | None = None,
     socket: bool = True,
+    dump: Any = None,
 ) -> None:
     """Observe all loops of this process from now on, in a thread of its own, and answer the command `hoop`.
 
     A loop is reported as blocked if it runs something for `threshold` seconds. `hook(stall)` is called for
     each report, in the observer's thread. `path` is that of the Unix socket, if not the usual one. Without
-    `socket` loops are only watched.
+    `socket` loops are only watched. If C code keeps the GIL for a second of computing, its stack is written
+    to the open file `dump`, else to standard error.
 
     Raises RuntimeError if it is on already or Linux is not the system, and OSError if it cannot listen.
 
@@ -192,7 +195,7 @@ def start(
         if _observer is not None:
             raise RuntimeError("hoop.observe was started already")
         registry.on_run = None
-        observer = Observer(Settings(threshold, hook, path, socket))
+        observer = Observer(Settings(threshold, hook, path, socket, dump))
         observer.begin()
         _observer = observer
 

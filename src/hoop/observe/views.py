@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hoop.loop import registry
 from hoop.loop.turn import Loop
+from hoop.observe import resources
 from hoop.observe.model import SCHEMA, GcView, LoopView, ObserverView, Overview, Rates, plain
 from hoop.observe.server import Query, Wrong
 from hoop.observe.snapshot import snapshot
@@ -141,15 +142,15 @@ def greeting() -> dict[str, Any]:
     }
 
 
-# The functions of the views that other modules make. Each takes `top`, how many rows are wanted.
-ELSEWHERE = {
-    "sites": ("hoop.observe.resources", "sites"),
-    "connections": ("hoop.observe.resources", "connections"),
-    "servers": ("hoop.observe.resources", "servers"),
-    "locks": ("hoop.observe.resources", "locks"),
-    "timers": ("hoop.observe.resources", "timers"),
-    "pools": ("hoop.observe.resources", "pools"),
-    "children": ("hoop.observe.resources", "children"),
+# The views that resources.py makes.
+RESOURCES: dict[str, Callable[[int], Any]] = {
+    "sites": resources.sites,
+    "connections": resources.connections,
+    "servers": resources.servers,
+    "locks": resources.locks,
+    "timers": resources.timers,
+    "pools": resources.pools,
+    "children": resources.children,
 }
 
 
@@ -169,7 +170,7 @@ class Views:
             "stalls": self.stalls,
             "cycles": self.cycles,
             "metrics": self.metrics,
-            **dict.fromkeys(ELSEWHERE, self.elsewhere),
+            **dict.fromkeys(RESOURCES, self.resources),
         }
 
     def answer(self, query: Query) -> Any:
@@ -221,6 +222,7 @@ class Views:
             last_stall=self.watch.recent[-1] if self.watch.recent else None,
             cycles=len(found.cycles),
             observer=self.about(),
+            throttled=self.watch.throttling.seconds(),
         )
 
     def tasks(self, query: Query) -> Any:
@@ -264,10 +266,5 @@ class Views:
             raise Wrong("this version of hoop has no metrics") from None
         return exports.metrics()
 
-    def elsewhere(self, query: Query) -> Any:
-        module, name = ELSEWHERE[query.view]
-        try:
-            function: Any = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError):
-            raise Wrong(f"this version of hoop has no view of {name}") from None
-        return function(query.number("top", TOP, TOP_MAX))
+    def resources(self, query: Query) -> Any:
+        return RESOURCES[query.view](query.number("top", TOP, TOP_MAX))
