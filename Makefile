@@ -38,7 +38,7 @@ SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo test test-refused test-frameworks bench lint format asan fuzz debug conformance docs wheels \
+.PHONY: help demo test test-refused test-frameworks new-user bench lint format asan fuzz debug conformance docs wheels \
 	changes build ready clean
 
 help:
@@ -57,6 +57,9 @@ test-refused: $(ENV)/.built $(ENV)/.with-test ## the tests in a process to which
 
 test-frameworks: $(ENV)/.built $(ENV)/.with-test $(ENV)/.with-frameworks ## each line of docs/frameworks.md, with every framework installed
 	$(RUN) -m pytest tests/frameworks/test_documented.py -rs $(ARGS)
+
+new-user: $(ENV)/.built $(ENV)/.with-test $(ENV)/.with-wheels ## the same in new environments, with hoop's wheel and one framework each
+	$(RUN) tools/new_user.py $(ARGS)
 
 bench: $(ENV)/.built $(ENV)/.with-bench $(ENV)/.with-rivals ## compare with others and bare C (BENCH=soak, BENCH=track: see benchmarks/)
 	$(RUN) benchmarks/$(BENCH).py $(ARGS)

@@ -36,6 +36,9 @@ class LoopSwitch:
         base_events.BaseEventLoop.run_forever = self._telling  # type: ignore[method-assign]
         self._telling_runner = _tell_of_a_runners(self._lazy_init, told)
         asyncio.Runner._lazy_init = self._telling_runner  # type: ignore[attr-defined]
+        running = asyncio._get_running_loop()
+        if running is not None and not isinstance(running, EventLoop):  # too late for this one
+            told.once(running)
 
     def undo(self) -> None:
         """Put back what was there, except where your code has put something else meanwhile."""
@@ -102,7 +105,7 @@ def install(*, loop: bool = True, names: bool = True) -> None:
 
     With `loop`, asyncio.run(), asyncio.Runner, asyncio.new_event_loop() and the event loop policy make
     hoop's loop. If your program makes another loop nevertheless, asyncio's or uvloop's, a warning in the log
-    `hoop` says so.
+    `hoop` says so. So it does if another loop runs already.
 
     With `names`, `asyncio.Queue` is `hoop.Queue`, and so on with locks, streams, `sleep` and `create_task`.
     Objects made earlier stay as they are, and so does what `from asyncio import Queue` took before.

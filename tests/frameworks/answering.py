@@ -1,6 +1,6 @@
 """Applications that answer with the loop that serves them, for test_documented.py.
 
-The answer is the module of the loop's class, and whether the loop is one of hoop's.
+The answer is the beginning of the loop's repr(), which names its class, and hoop's driver.
 """
 
 from __future__ import annotations
@@ -13,11 +13,24 @@ import hoop
 
 def which_loop() -> str:
     """Describe the running loop."""
-    loop = asyncio.get_running_loop()
-    return f"{type(loop).__module__} {isinstance(loop, hoop.EventLoop)}"
+    return name_of(asyncio.get_running_loop())
 
 
-ON_HOOP = "hoop True"
+def name_of(loop: asyncio.AbstractEventLoop) -> str:
+    """The beginning of a loop's repr(), before its state."""
+    return repr(loop).removeprefix("<").partition(" running=")[0]
+
+
+def usual() -> str:
+    """The name of a loop that hoop makes here."""
+    loop = hoop.new_event_loop()
+    try:
+        return name_of(loop)
+    finally:
+        loop.close()
+
+
+ON_HOOP = usual()  # "hoop.EventLoop driver=uring", where the kernel allows io_uring
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -1,14 +1,15 @@
 """docs/frameworks.md, line by line: what it tells the reader to write serves on hoop.
 
 Each server is a process of its own, which answers with its loop. The servers listen on a Unix socket, by an
-option that the tests add to the line.
+option that the tests add to the line. The processes run this Python, or that of the environment variable
+HOOP_TRIED_PYTHON, which has its own hoop: see tools/new_user.py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
-import importlib.util
 import json
 import os
 import shlex
@@ -30,16 +31,36 @@ from answering import ON_HOOP
 import hoop
 
 HERE = Path(__file__).parent
-PATHS = [str(Path(hoop.__file__).parent.parent), str(HERE)]
-STOCK = "asyncio.unix_events False"
+PYTHON = os.environ.get("HOOP_TRIED_PYTHON", sys.executable)
+SOURCE = [str(Path(hoop.__file__).parent.parent)] if sys.executable == PYTHON else []
+PATHS = [*SOURCE, str(HERE)]
+LIMIT = float(os.environ.get("HOOP_TIME_LIMIT", "20")) - 2  # seconds for one process
+STOCK = "_UnixSelectorEventLoop"
 ASGI = "from answering import application as app\n"
 
 
 def need(*modules: str) -> None:
     """Skip a test whose packages are not installed."""
     for module in modules:
-        if importlib.util.find_spec(module) is None:
+        if not has(module):
             pytest.skip(f"there is no {module}")
+
+
+@functools.cache
+def has(module: str) -> bool:
+    """Whether a module or package is installed."""
+    look = f"import importlib.util as u; print(u.find_spec({module!r}))"
+    return "ModuleSpec" in ask_python("-c", look)
+
+
+@functools.cache
+def version() -> tuple[int, ...]:
+    """The version of the Python that runs the frameworks."""
+    return tuple(map(int, ask_python("-c", "import sys; print(*sys.version_info[:2])").split()))
+
+
+def ask_python(*args: str) -> str:
+    return subprocess.run([PYTHON, *args], capture_output=True, text=True, check=False).stdout
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
@@ -50,14 +71,14 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 def python(folder: Path, *args: str, status: int = 0, **more: str) -> str:
     """Run Python in a folder, and return what it wrote."""
     done = subprocess.run(
-        [sys.executable, *args],
+        [PYTHON, *args],
         cwd=folder,
         env=environment(folder, **more),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=18,
+        timeout=LIMIT,
         check=False,
     )
     assert done.returncode == status, done.stdout
@@ -65,12 +86,12 @@ def python(folder: Path, *args: str, status: int = 0, **more: str) -> str:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *args: str) -> Iterator[Path]:
-    """Run Python in a folder until the context ends. Gives its log."""
+def running(folder: Path, *command: str) -> Iterator[Path]:
+    """Run a command in a folder until the context ends. Gives its log."""
     log = folder / "log"
     with open(log, "wb") as out:
         process = subprocess.Popen(
-            [sys.executable, *args],
+            command,
             cwd=folder,
             env=environment(folder),
             stdin=subprocess.DEVNULL,
@@ -92,7 +113,7 @@ def running(folder: Path, *args: str) -> Iterator[Path]:
 
 def ask(where: Path, log: Path, path: str = "/") -> str:
     """Ask the server that listens there, as soon as it does, and return the body of its answer."""
-    deadline = time.monotonic() + 12
+    deadline = time.monotonic() + LIMIT * 2 / 3
     while True:
         with socket.socket(socket.AF_UNIX) as sock, http.client.HTTPResponse(sock) as response:
             sock.settimeout(5)
@@ -113,7 +134,8 @@ def ask(where: Path, log: Path, path: str = "/") -> str:
 
 def served(folder: Path, line: str, *options: str, path: str = "/") -> str:
     """Start the server of a documented line, ask it for its loop, and end it."""
-    with running(folder, "-m", *shlex.split(line), *options) as log:
+    command, *words = shlex.split(line)
+    with running(folder, str(Path(PYTHON).parent / command), *words, *options) as log:
         return ask(folder / "s", log, path)
 
 
@@ -121,7 +143,7 @@ def served_by(folder: Path, name: str, address: str, unix: str) -> str:
     """Start a documented program on a Unix socket instead, ask it for its loop, and end it."""
     program = (folder / name).read_text()
     (folder / name).write_text(program.replace(address, unix))
-    with running(folder, name) as log:
+    with running(folder, PYTHON, name) as log:
         return ask(folder / "s", log)
 
 
@@ -146,6 +168,52 @@ def test_uvicorn_rolled_back_serves_on_another_loop(tmp_path):
     assert served(tmp_path, rolled_back, "--uds", "s") == STOCK
 
 
+WARNING = "hoop is installed, but your program runs another loop: it has made a "
+
+
+def served_and_said(folder: Path, line: str) -> tuple[str, bool]:
+    """The loop that serves, and whether the log says that it is not hoop's."""
+    (folder / "app.py").write_text(ASGI)
+    options = () if line.endswith(".py") else ("--uds", "s")
+    answer = served(folder, line, *options)
+    return answer, WARNING in (folder / "log").read_text()
+
+
+@pytest.mark.parametrize("option", ["", " --loop auto", " --loop asyncio"])
+def test_uvicorn_that_chooses_itself(tmp_path, option):
+    """It takes uvloop or asyncio's loop, and only where hoop is installed can somebody say so."""
+    need("uvicorn")
+    chosen = "uvloop.Loop" if has("uvloop") and "asyncio" not in option else STOCK
+    assert served_and_said(tmp_path, f"uvicorn app:app{option}") == (chosen, False)
+    assert served_and_said(tmp_path, f"hoop run -m uvicorn app:app{option}") == (chosen, True)
+
+
+def test_uvicorn_that_leaves_the_choice_to_asyncio(tmp_path):
+    need("uvicorn")
+    line = "python -m hoop -m uvicorn app:app --loop none"
+    assert f"`{line}`" in documented.PAGE.read_text()
+    assert served_and_said(tmp_path, line) == (ON_HOOP, False)
+
+
+@pytest.mark.parametrize("loop", ["auto", "none", "hoop:EventLoop"])
+def test_uvicorn_in_a_program_after_install(tmp_path, loop):
+    need("uvicorn")
+    chosen = ON_HOOP if loop != "auto" else "uvloop.Loop" if has("uvloop") else STOCK
+    (tmp_path / "serve.py").write_text(
+        f"import hoop, uvicorn\nhoop.install()\nuvicorn.run('app:app', uds='s', loop={loop!r})\n"
+    )
+    assert served_and_said(tmp_path, "python serve.py") == (chosen, loop == "auto")
+
+
+def test_uvicorn_whose_application_installs_hoop(tmp_path):
+    """Its loop runs already when it imports the application."""
+    need("uvicorn")
+    (tmp_path / "late.py").write_text(f"import hoop\nhoop.install()\n{ASGI}")
+    answer, said = served_and_said(tmp_path, "uvicorn late:app")
+    assert answer != ON_HOOP
+    assert said
+
+
 def test_uvicorn_in_a_program(tmp_path):
     need("uvicorn")
     documented.write("uvicorn", tmp_path)
@@ -160,7 +228,7 @@ def test_uvicorn_awaited(tmp_path):
     assert line in documented.PAGE.read_text()
     line = line.replace("(app)", "(app, uds='s')")
     (tmp_path / "serve.py").write_text(f"import hoop, uvicorn\n{ASGI}{line}\n")
-    with running(tmp_path, "serve.py") as log:
+    with running(tmp_path, PYTHON, "serve.py") as log:
         assert ask(tmp_path / "s", log) == ON_HOOP
 
 
@@ -355,8 +423,9 @@ def test_anyio_backend_of_ones_own_wins(tmp_path, tests_of):
     assert f"loop: {STOCK}" in out
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="unittest has loop_factory from 3.13 on")
 def test_unittest(tmp_path):
+    if version() < (3, 13):
+        pytest.skip("unittest has loop_factory from 3.13 on")
     documented.write("unittest", tmp_path)
     with open(tmp_path / "test_answer.py", "a") as file:
         file.write(
@@ -368,7 +437,7 @@ def test_unittest(tmp_path):
 
 
 def test_unittest_by_a_policy(tmp_path):
-    if sys.version_info >= (3, 14):
+    if version() >= (3, 14):
         pytest.skip("policies are deprecated")
     line = "asyncio.set_event_loop_policy(hoop.EventLoopPolicy())"
     text = (
@@ -399,7 +468,7 @@ def test_jupyter(tmp_path):
     kernel = tmp_path / "kernels" / "hoop"
     kernel.mkdir(parents=True)
     spec = json.loads(spec)
-    spec["argv"][0] = sys.executable
+    spec["argv"][0] = PYTHON
     (kernel / "kernel.json").write_text(json.dumps(spec))
     program = """
         from jupyter_client import KernelManager
@@ -445,8 +514,11 @@ def test_ray(tmp_path):
     documented.write("Ray", tmp_path)
     program = (tmp_path / "actors.py").read_text()
     program = program.replace("ray.init(", "ray.init(num_cpus=1, include_dashboard=False,")
-    (tmp_path / "actors.py").write_text(program)
-    assert python(tmp_path, "actors.py").split()[-1] == "hoop"
+    program = program.replace(
+        "type(asyncio.get_running_loop()).__module__", "answering.which_loop()"
+    )
+    (tmp_path / "actors.py").write_text("import answering\n" + program)
+    assert python(tmp_path, "actors.py").splitlines()[-1] == ON_HOOP
 
 
 CELERY = """
@@ -467,7 +539,7 @@ def test_celery(tmp_path):
     program = program.replace("return url\n", "return answering.which_loop()\n", 1)
     (tmp_path / "tasks.py").write_text(program + CELERY)
     ask_it = "import tasks; print(tasks.fetch_page.delay('').get(timeout=12))"
-    with running(tmp_path, "-m", "celery", "-A", "tasks", "worker", "--concurrency", "1"):
+    with running(tmp_path, PYTHON, "-m", "celery", "-A", "tasks", "worker", "--concurrency", "1"):
         out = python(tmp_path, "-c", ask_it)
     assert out.strip() == ON_HOOP
 

@@ -73,6 +73,27 @@ async def running() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
+def test_a_loop_that_runs_already_is_told(undone, told):
+    async def main():
+        hoop.install()
+        hoop.install()
+
+    stock = asyncio.new_event_loop()
+    stock.run_until_complete(main())
+    stock.close()
+    assert [level for level, _ in told] == [logging.WARNING]
+    assert "runs another loop" in told[0][1]
+
+
+def test_no_warning_in_a_loop_of_hoops(undone, told, run):
+    async def main():
+        told.clear()
+        hoop.install()
+
+    run(main())
+    assert told == []
+
+
 def test_asyncio_run_runs_on_hoop(undone, chosen):
     hoop.install()
     loop = asyncio.run(running())
