@@ -320,6 +320,7 @@ class FilePool:
         for thread in self._threads + ending:
             thread.join()
         self._threads.clear()
+        self._unfinished.clear()  # the closed loop may be kept for long, its files not
         self._abandon_performed()
         for job in dropped:
             job.forgo()
