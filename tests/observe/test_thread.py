@@ -367,3 +367,29 @@ def test_a_program_that_was_installed(tmp_path):
     """install() has put hoop's classes under asyncio's names when the observer is imported."""
     code = "import hoop\nhoop.install()\n" + SHOW + "asyncio.run(main())\n"
     assert program(code, tmp_path, HOOP_OBSERVE="1") == ["1", "True", "True"]
+
+
+def test_the_budget_of_a_process(observed):
+    """Ten clients ask without pause. By its clocks the thread has used two hundredths of the time."""
+    budget = thread._observer.budget
+    ended = threading.Event()
+
+    def ask():
+        while not ended.is_set():
+            try:
+                look(observed, "tasks")
+            except (client.NotAnswering, client.Refused):
+                pass  # eight may ask at a time
+
+    clients = [threading.Thread(target=ask) for _ in range(10)]
+    look(observed, "tasks")
+    began, spent = budget.at, budget.spent
+    for one in clients:
+        one.start()
+    while budget.spent < spent + 0.1:
+        ended.wait(0.05)
+    passed, used = budget.at - began, budget.spent - spent
+    ended.set()
+    for one in clients:
+        one.join()
+    assert used <= 0.02 * passed + budget.AT_ONCE + 0.02  # one answer that was begun in time
