@@ -54,7 +54,10 @@ PATTERN = random.Random(0).randbytes(1 << 20)
 LOOKER = """
 import sys
 from hoop.cli import client
-VIEWS = "overview tasks tree stack stalls sites connections servers locks timers pools children cycles metrics"
+VIEWS = (
+    "overview tasks tree stack stalls sites connections servers locks timers pools"
+    " children cycles metrics"
+)
 asked = 0
 with client.connect(sys.argv[1], patience=60) as connection:
     while True:

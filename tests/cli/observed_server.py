@@ -1,11 +1,13 @@
 """A program to look into: an application on uvicorn, under load by clients of its own. Prints its port.
 
-`/` answers at once, `/report` after it has waited for a lock, and `/block?SECONDS` blocks the loop.
+`/` answers at once, `/report` after it has waited for a lock. `/block?SECONDS` blocks the loop, and
+`/hold?SECONDS` does so in C code that keeps the GIL.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import time
 
 import uvicorn
@@ -29,6 +31,8 @@ class Shop:
     async def __call__(self, scope, receive, send) -> None:
         if scope["path"] == "/block":
             render(float(scope["query_string"]))
+        elif scope["path"] == "/hold":
+            ctypes.PyDLL(None).usleep(int(float(scope["query_string"]) * 1e6))
         elif scope["path"] == "/report":
             async with self.lock:
                 await asyncio.gather(self.part(0.2), self.part(0.4))

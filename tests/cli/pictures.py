@@ -71,12 +71,14 @@ def main() -> None:
         page.picture(DOCS / "insight-web-dark.png")
         blocks.join()
         page.paint(False)
-        page.wait_for(
-            "(() => { const line = [...document.querySelectorAll('#rows tr')]"
-            ".find(e => e.textContent.includes('Shop.part'));"
-            "if (line) line.click(); return Boolean(line) })()"
-        )
-        page.wait_for("document.querySelectorAll('#drawer ul.tree .node').length > 2")
+        time.sleep(3)
+        while page.run("document.querySelectorAll('#drawer ul.tree .node').length") < 4:
+            page.press("Escape")
+            page.run(
+                "[...document.querySelectorAll('#rows tr')]"
+                ".find(e => e.textContent.includes('Lock held by'))?.click()"
+            )
+            time.sleep(0.2)
         page.picture(DOCS / "insight-tree.png")
         page.press("Escape")
         page.resize(360, 720)

@@ -234,6 +234,19 @@ def test_a_blocked_loop_is_shown_while_it_is_blocked(page, observed):
     page.wait_for("document.querySelector('.tile path.mark') !== null")
 
 
+def test_a_process_that_cannot_answer_is_shown(page, observed):
+    holding = threading.Thread(target=observed.get, args=("/hold?5",))
+    holding.start()
+    page.wait_for("document.querySelector('#state').textContent === 'no answer'")
+    text = page.run("document.querySelector('#stall').innerText")
+    assert "BLOCKED for" in text
+    assert "the process cannot answer" in text
+    holding.join()
+    assert "as the system tells:\n" in text
+    page.wait_for("document.querySelector('#state').textContent === 'live'")
+    page.wait_for("document.querySelector('#stall').className === 'over'")
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_is_light_and_dark(page, dark):
     page.paint(dark)
