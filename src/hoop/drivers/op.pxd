@@ -25,7 +25,12 @@ cdef class Op(Runnable):
     cdef bint yields                # it is dropped when a new file of the same number is watched
     cdef unsigned int place         # its index in the io_uring driver's table; 0 if it is not in it
     cdef int enter_armed(self) except -1
-    cdef int enter_ready(self) except -1
+    cdef inline int enter_ready(self) except -1:
+        if self.phase != ARMED:
+            return self.not_armed()
+        self.phase = READY
+        return 0
+    cdef int not_armed(self) except -1
     cdef int enter_idle(self) except -1
     cdef int enter_cancelling(self) except -1
     cdef int enter_dead(self) except -1

@@ -58,11 +58,8 @@ class Op(Runnable):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def enter_ready(self) -> cython.int:
-        if self.phase != ARMED:
-            raise RuntimeError(f"{type(self).__name__} became ready in phase {self.phase}")
-        self.phase = READY
-        return 0
+    def not_armed(self) -> cython.int:
+        raise RuntimeError(f"{type(self).__name__} became ready in phase {self.phase}")
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
