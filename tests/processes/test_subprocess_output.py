@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
+import weakref
 
 import pytest
 from children import children, open_descriptors
@@ -273,5 +275,30 @@ def test_readers_of_another_kind_are_left_alone(run):
         assert type(protocol.stdout) is Mine
         await transport._wait()
         await until(lambda: transport._finished)
+
+    run(main())
+
+
+# ---- a pipe that nobody reads ------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_a_dropped_child_does_not_keep_the_pipe_that_nobody_read(run):
+    """Its reader is full and paused, so nothing in the loop needs it. asyncio closes it as well."""
+
+    async def main():
+        before = open_descriptors()
+        child = await asyncio.create_subprocess_exec(
+            *("head", "-c", "190000", "/dev/zero"), stdout=asyncio.subprocess.PIPE
+        )
+        await child.wait()
+        kept = weakref.ref(child._transport)
+        assert kept()._pipes[1].pipe._paused
+        del child
+        gc.collect()
+        assert kept() is None
+        assert open_descriptors() == before
 
     run(main())

@@ -169,7 +169,8 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         self._lent: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._children: set[process.ChildWatch] = set()
         # Children that have ended while another process still has their pipes open.
-        self._ended_children: set[process.SubprocessTransport] = set()
+        # The read end of such a pipe refers to the transport while the loop reads from it.
+        self._ended_children: weakref.WeakSet[process.SubprocessTransport] = weakref.WeakSet()
         self._resolver = names.Resolver()
         self._drain: Drain | None = None
         self._file_pool = pool.FilePool(self, file_threads_max)
@@ -315,7 +316,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
             accepting.stop()
         self._listeners.clear()
         super().close()
-        for transport in self._ended_children:
+        for transport in list(self._ended_children):
             transport.close()
         self._ended_children.clear()
         self._resolver.close()
