@@ -314,24 +314,39 @@ def tree(rows: list[dict[str, Any]], width: int) -> list[str]:
         targets = row["waits_for"]["targets"] if row["waits_for"] else []
         return [target for target in targets if target in by_id]
 
-    # A loop in place of a recursion: a chain of tasks may be long.
+    above: dict[int, int] = {}  # the task below which each is shown
+
+    def is_above(number: int, parent: int) -> bool:
+        """Whether the path to the root leads through a task."""
+        at = parent
+        while at and at != number:
+            at = above.get(at, 0)
+        return at == number
+
+    # A loop in place of a recursion: a chain of tasks may be long. Its end is shown no deeper than fits.
     def draw(root: int) -> None:
-        pending: list[tuple[int, str, str, tuple[int, ...]]] = [(root, "", "", ())]
+        pending: list[tuple[int, int, str, str]] = [(root, 0, "", "")]
         while pending:
-            number, lead, below, path = pending.pop()
+            number, parent, lead, below = pending.pop()
             row = by_id[number]
             label = f"  [{row['label']}]" if row["label"] else ""
             again = number in shown
             inner = [] if again else children(row)
             wait = "" if inner else waits(row)
-            end = "  ⟲ CYCLE" if number in path else "  (see above)" if again else ""
+            end = ""
+            if again:
+                end = "  ⟲ CYCLE" if is_above(number, parent) else "  (see above)"
+            else:
+                above[number] = parent
             text = f"{number} {at(row)}{label}" + (f" ── {wait}" if wait and not end else "") + end
             lines.append(cut(clean(lead + text), width))
             shown.add(number)
+            deep = width_of(below) > width // 2
             for i, child in reversed(list(enumerate(inner))):
                 last = i == len(inner) - 1
-                branch = below + ("└─ " if last else "├─ ")
-                pending.append((child, branch, below + ("   " if last else "│  "), (*path, number)))
+                lead = below + ("└─ " if last else "├─ ")
+                under = below if deep else below + ("   " if last else "│  ")
+                pending.append((child, number, lead, under))
 
     roots = [row["id"] for row in rows if not any(w in by_id for w in row["awaited_by"])]
     for root in [*roots, *by_id]:

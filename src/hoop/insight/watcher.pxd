@@ -2,7 +2,7 @@ from hoop._c.watch cimport hoop_mutex
 
 cdef enum:
     DESCRIPTORS_MAX = 64                # more are not waited for
-    TIMERS_MAX = 8                      # two for each loop of those that are awake together
+    TIMERS_MAX = 4                      # loops whose stacks can be had, of those that are awake together
     NAME_MAX = 64
 
 cdef enum Kind:
@@ -48,10 +48,12 @@ cdef class Watcher:
     cdef readonly int dump_signal       # as signal, but for code that computes on; 0 if there is none
     cdef readonly int memfd
     cdef readonly unsigned long looks, starved
-    cdef int timers[TIMERS_MAX]         # the first `armed` are
+    cdef int timers[TIMERS_MAX]         # for `signal`; the first `armed` are
+    cdef int dumps[TIMERS_MAX]          # for `dump_signal`
     cdef int armed
     cdef void arm(self, Sighting *blocked) noexcept nogil
     cdef void arm_for(self, int tid) noexcept nogil
+    cdef void disarm_dumps(self) noexcept
     cdef bint find(self, long long now, long long late, Sighting *s) noexcept nogil
 
 cdef bint watching                      # loops that begin to run are to register

@@ -293,7 +293,7 @@ class Watcher:
         hoop_mutex_take(cython.address(_lock))
         for i in range(_count):
             w = cython.address(_loops[i])
-            if self.armed + 2 > TIMERS_MAX:
+            if self.armed == TIMERS_MAX:
                 break
             if w.in_wait is cython.NULL or hoop_read_int(w.in_wait) == IN_KERNEL:
                 continue
@@ -309,15 +309,25 @@ class Watcher:
     @cython.nogil
     @cython.exceptval(check=False)
     def arm_for(self, tid: cython.int) -> cython.void:
-        if self.signal:
-            self.timers[self.armed] = hoop_arm_timer(tid, self.signal, DUMP_AFTER)
-            self.armed += 1
-        if self.dump_signal:
-            self.timers[self.armed] = hoop_arm_timer(tid, self.dump_signal, DUMP_AGAIN_AFTER)
-            self.armed += 1
+        i: cython.int = self.armed
+        self.timers[i] = hoop_arm_timer(tid, self.signal, DUMP_AFTER) if self.signal else -1
+        self.dumps[i] = (
+            hoop_arm_timer(tid, self.dump_signal, DUMP_AGAIN_AFTER) if self.dump_signal else -1
+        )
+        self.armed = i + 1
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def disarm_dumps(self) -> cython.void:
+        """This thread has the GIL: what another one computes from now on is no fault of C code."""
+        i: cython.int
+        for i in range(self.armed):
+            hoop_drop_timer(self.dumps[i])
+            self.dumps[i] = -1
 
     def disarm(self):
-        """Delete the timers, which stay armed for as long as this thread runs Python code."""
+        """Delete the timers. Those for the memory file stay armed while this thread runs Python code."""
+        self.disarm_dumps()
         while self.armed:
             self.armed -= 1
             hoop_drop_timer(self.timers[self.armed])
@@ -406,6 +416,7 @@ class Watcher:
                 delay = hoop_run_delay(own)
                 waited = hoop_run_delay(s.tid)
         took: cython.longlong = hoop_now_ns() - now
+        self.disarm_dumps()
         readable = [fds[i].fd for i in range(n) if fds[i].revents]
         if not found:
             return readable, None
