@@ -6,6 +6,7 @@ of uvicorn or aiohttp, found by the frame of their task. No code of the program 
 
 from __future__ import annotations
 
+import asyncio
 import types
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import Context, ContextVar, Token
@@ -18,6 +19,7 @@ from hoop.scheduling.task import Task
 SHOWN_MAX = 8
 INT_MAX = 1 << 64
 
+_get_coro: Any = asyncio.Task.get_coro
 _label: ContextVar[str] = ContextVar("hoop.label")
 _shown: list[ContextVar[Any]] = []
 _mro: Any = type.__dict__["__mro__"]
@@ -119,8 +121,12 @@ def of_runnable(runnable: Any) -> str:
 
 
 def of_running(loop: Any) -> str:
-    """The label of what a loop runs now."""
-    return of_runnable(of_loop(loop, "_current_runnable"))
+    """The label of what a loop runs now, also if that is a task of asyncio's own class."""
+    text = of_runnable(of_loop(loop, "_current_runnable"))
+    if text:
+        return text
+    task: Any = asyncio.current_task(loop)
+    return request_of([_get_coro(task)]) if type(task) is asyncio.Task else ""
 
 
 def labelled(context: Context | None) -> str:
