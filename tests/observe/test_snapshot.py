@@ -7,6 +7,7 @@ import gc
 import json
 import sys
 import threading
+import time
 import weakref
 
 import pytest
@@ -509,3 +510,14 @@ def test_a_blocked_loop_is_seen_from_another_thread(loop):
 
 def test_it_is_not_imported_with_hoop(python):
     assert python("import sys, hoop; print('hoop.observe' in sys.modules)") == "False\n"
+
+
+def test_a_task_made_before_the_loop_runs_has_an_age(new_loop):
+    loop = new_loop()
+    time.sleep(0.01)
+
+    async def main():
+        (task,) = hoop.observe.snapshot().tasks
+        return task.age
+
+    assert 0.01 <= loop.run_until_complete(main()) < 10

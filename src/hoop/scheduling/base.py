@@ -108,7 +108,7 @@ class LoopBase(ReadyRing):
         self.visits = Histogram()
         self.timer_lag = Histogram()
         self.busy = {}
-        self.born = hoop_now_ns()
+        self.born = self.stamp = hoop_now_ns()
 
     def __dealloc__(self):
         self.leave_watch()
