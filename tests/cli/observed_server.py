@@ -53,7 +53,7 @@ async def use(port: int, path: str, pause: float) -> None:
 
 
 async def main() -> None:
-    config = uvicorn.Config(Shop(), port=0, log_config=None, lifespan="off")
+    config = uvicorn.Config(Shop(), port=0, log_config=None, lifespan="off", timeout_keep_alive=60)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(), name="server")
     while not server.started:
