@@ -47,17 +47,23 @@ static inline int hoop_frame_offset(hoop_frame *frame) {
 #endif
 }
 
-/* The files that were judged last, by the address of their names, which are kept alive. */
+/* The files that were judged last, by the address of their names, which are kept alive. A name has four places,
+   so that a few files which follow each other do not push each other out. */
 #define HOOP_JUDGED 64
-static struct { PyObject *name; int is_users; } hoop_judged[HOOP_JUDGED];
+#define HOOP_WAYS 4
+static struct { PyObject *name; int is_users; } hoop_judged[HOOP_JUDGED + HOOP_WAYS - 1];
 
 /* Whether a file is neither of asyncio nor of hoop. `folders` are theirs, but the last is a program's again. */
 static inline int hoop_is_users(PyObject *name, PyObject *folders) {
-    size_t i = ((size_t)name >> 4) % HOOP_JUDGED;
+    static unsigned oldest;
+    size_t i = (((size_t)name >> 4) ^ ((size_t)name >> 10)) % HOOP_JUDGED, end = i + HOOP_WAYS;
     Py_ssize_t n, last = PyTuple_GET_SIZE(folders) - 1;
-    PyObject *former = hoop_judged[i].name;
+    PyObject *former;
     int users = 1;
-    if (former == name) return hoop_judged[i].is_users;
+    for (; i != end; i++)
+        if (hoop_judged[i].name == name) return hoop_judged[i].is_users;
+    i = end - HOOP_WAYS + oldest++ % HOOP_WAYS;
+    former = hoop_judged[i].name;
     for (n = 0; n <= last; n++)
         if (PyUnicode_Tailmatch(name, PyTuple_GET_ITEM(folders, n), 0, PY_SSIZE_T_MAX, -1) == 1) users = n == last;
     hoop_judged[i].name = Py_NewRef(name);
