@@ -165,8 +165,14 @@ class Top(App[None]):
 
     # ---- what is shown ----
 
+    def is_taken_down(self) -> bool:
+        """Whether the widgets are gone: Textual removes them first, and news may still come."""
+        return not self.query("#stall")
+
     def show_head(self) -> None:
         """Write the lines above the table."""
+        if self.is_taken_down():
+            return
         view = self.overview
         if view is None or self.trouble:
             self.query_one("#head", Static).update(Text(self.trouble, style="bold red"))
@@ -189,6 +195,8 @@ class Top(App[None]):
 
     def show_stall(self) -> None:
         """Write which line blocks the loop, or did so last."""
+        if self.is_taken_down():
+            return
         stall = max(self.stalls.values(), key=lambda one: one["at"], default=None)
         shown = self.query_one("#stall", Static)
         if self.silent is not None:
@@ -204,6 +212,8 @@ class Top(App[None]):
 
     def show_rows(self) -> None:
         """Fill the table. The cursor stays on its row."""
+        if self.is_taken_down():
+            return
         table = self.query_one(DataTable)
         columns, (field, up) = TABLES[self.view], self.sorts[self.view]
         if self.view == "stalls":
