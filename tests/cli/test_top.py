@@ -163,6 +163,18 @@ def test_enter_shows_a_task_with_its_await_tree(screen):
     screen(test)
 
 
+def test_news_that_come_while_it_is_left(screen):
+    """On a slow machine they come after Textual has removed the widgets."""
+
+    async def test(app, pilot):
+        await app.screen.remove_children()
+        app.take("trouble", {"text": "it does not answer"})
+        app.take("stall", {"number": 1, "at": 0.0})
+        app.take_rows(app.view, [])
+
+    screen(test)
+
+
 def test_q_leaves(screen):
     async def test(app, pilot):
         await pilot.press("q")
@@ -255,6 +267,18 @@ def test_without_textual_the_overview_is_printed_anew(observed):
     process.kill()
     _, complaint = process.communicate()
     assert "pip install 'hoop[top]'" in complaint
+
+
+def test_it_needs_a_terminal(observed):
+    done = subprocess.run(
+        [sys.executable, "-m", "hoop", "top", str(observed.pid)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "needs a terminal" in done.stderr
 
 
 def test_there_must_be_a_process(capsys):

@@ -158,6 +158,12 @@ def screen(command: str, options: argparse.Namespace) -> int:
         web.serve(options.process, options.port)
         return 0
     if importlib.util.find_spec("textual") is not None:
+        client.find(options.process)
+        if not (
+            sys.stdin.isatty() and sys.stdout.isatty()
+        ):  # Textual would wait for keys that never come
+            complain(["hoop: hoop top needs a terminal: hoop overview prints to a pipe or a file"])
+            return WRONG
         from hoop.cli import top
 
         top.run(options.process)
