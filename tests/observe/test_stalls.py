@@ -485,6 +485,27 @@ def test_the_stack_is_in_the_memfd_while_c_code_runs(run):
     assert f'test_stalls.py", line {line_of(main, "re.match")} in main' in seen[0]
 
 
+def test_nothing_is_in_the_memfd_when_the_stall_is_over(run):
+    """Else a process that is stopped later, and does not answer, would seem blocked since then."""
+    watch = stalls.Watch(0.05)
+    watch.start()
+    thread = stalls.WatchThread(watch)
+    thread.start()
+    sizes = []
+
+    async def main():
+        await asyncio.sleep(0.01)
+        while not watch.recent:
+            time.sleep(0.2)
+        sizes.append(os.fstat(watch.memfd).st_size)
+        while watch.under_way or os.fstat(watch.memfd).st_size:
+            await asyncio.sleep(0.01)
+
+    run(asyncio.wait_for(main(), 15))
+    thread.stop()
+    assert sizes[0] > 0
+
+
 def test_watch_and_fork(run, reports):
     """The child has no watch, and its watcher knows no loop of the parent."""
 

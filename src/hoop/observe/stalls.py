@@ -320,6 +320,10 @@ class Watch:
             self._take(seen)
         if self.watcher.starved != self.starved:
             self._count_starved(self.watcher.starved)
+        if not self.under_way:
+            os.ftruncate(
+                self.memfd, 0
+            )  # else a process that is stopped later would seem blocked since then
         self._note_threads()
         return readable
 
