@@ -180,6 +180,34 @@ def test_what_cannot_begin_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"threshold": 0}, ValueError),
+        ({"threshold": float("nan")}, ValueError),
+        ({"threshold": float("inf")}, ValueError),
+        ({"threshold": 10**400}, ValueError),
+        ({"threshold": "x"}, TypeError),
+        ({"hook": 3}, TypeError),
+        ({"path": ""}, ValueError),
+        ({"path": "a\0b"}, ValueError),
+        ({"path": b"a"}, TypeError),
+        ({"dump": "file"}, TypeError),
+        ({"dump": -1}, OSError),
+    ],
+)
+def test_a_wrong_argument_is_told_at_once(tmp_path, monkeypatch, arguments, error):
+    monkeypatch.chdir(tmp_path)
+    open_files = os.listdir("/proc/self/fd")
+    with pytest.raises(
+        error, match="Bad file" if error is OSError else f"the {next(iter(arguments))}"
+    ):
+        hoop.observe.start(**{"path": "a.sock"} | arguments)
+    assert not thread.is_on()
+    assert os.listdir("/proc/self/fd") == open_files
+    assert os.listdir(tmp_path) == []
+
+
 def test_run_observed(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -279,10 +307,13 @@ async def main():
         ("watch", "1 False True"),
         ("0", "0 False False"),
         ("", "0 False False"),
+        ("no", "0 False False"),  # the log says that it is wrong
     ],
 )
 def test_by_the_environment(tmp_path, value, shown):
     code = SHOW + "show()\nhoop.run(main())\nhoop.run(main())\n"
+    if value == "no":
+        code = "import logging\nlogging.disable()\n" + code
     assert " ".join(program(code, tmp_path, HOOP_OBSERVE=value)) == " ".join(
         ["0 False False", shown, shown]
     )

@@ -32,6 +32,7 @@ from hoop.observe.views import SAMPLE_EVERY, Views, greeting
 logger = logging.getLogger("hoop.observe")
 
 FAILURES_MAX = 10
+THRESHOLD_MAX = 1_000_000  # seconds: 64 bits hold the nanoseconds of 100 times that
 EXIT_MAX = 5.0  # seconds that the end of the process waits for a hook that still runs
 
 
@@ -44,6 +45,26 @@ class Settings:
     path: str | None = None
     socket: bool = True
     dump: Any = None
+
+    def __post_init__(self) -> None:
+        """Raise what is wrong with them: later only the log would tell, or nobody."""
+        if not isinstance(self.threshold, (int, float)):
+            raise TypeError(f"the threshold must be a number of seconds, not {self.threshold!r}")
+        if not 0 < self.threshold <= THRESHOLD_MAX:
+            raise ValueError(
+                f"the threshold must be positive, and {THRESHOLD_MAX} seconds at most, not {self.threshold}"
+            )
+        if self.hook is not None and not callable(self.hook):
+            raise TypeError(f"the hook must be callable, not {self.hook!r}")
+        if self.path is not None:
+            if not isinstance(self.path, str):
+                raise TypeError(f"the path must be a string, not {self.path!r}")
+            if not self.path or "\0" in self.path:
+                raise ValueError(f"the path must name a file, not {self.path!r}")
+        if self.dump is not None:
+            if not isinstance(self.dump, int) and not hasattr(self.dump, "fileno"):
+                raise TypeError(f"the dump must be an open file, not {self.dump!r}")
+            os.fstat(self.dump if isinstance(self.dump, int) else self.dump.fileno())
 
 
 class Observer(threading.Thread):
@@ -185,6 +206,7 @@ def start(
     to the open file `dump`, else to standard error.
 
     Raises RuntimeError if it is on already or Linux is not the system, and OSError if it cannot listen.
+    A wrong argument raises a TypeError or ValueError, and a closed `dump` an OSError.
 
         hoop.observe.start(threshold=0.05, hook=lambda stall: print(stall))
     """
@@ -246,6 +268,8 @@ def begin(settings: Settings) -> None:
 
 def start_by_environment(value: str) -> None:
     """Start as HOOP_OBSERVE says: "watch" only watches."""
+    if value not in ("1", "watch"):
+        raise ValueError(f"HOOP_OBSERVE must be 1 or watch, not {value!r}")
     begin(Settings(socket=value != "watch"))
 
 
