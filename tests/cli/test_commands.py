@@ -197,6 +197,19 @@ def test_the_command_itself(program):
     assert child.wait() == 0
 
 
+@pytest.mark.parametrize(
+    "options", [["-X", "dev", "-W", "error"], ["-m", "hoop", "run", "--driver", "epoll"], []]
+)
+def test_the_name_of_the_program_is_no_option(tmp_path, options):
+    file = tmp_path / "shop.py"
+    file.write_text("print(flush=True)\ninput()\n")
+    command = [sys.executable, *options, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        assert client.program_of(child.pid) == "shop.py"
+        child.communicate(b"\n")
+
+
 # ---- what goes wrong ---------------------------------------------------------------------------------
 
 

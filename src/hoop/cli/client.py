@@ -61,6 +61,9 @@ class Process:
 # ---- finding processes -----------------------------------------------------------------------------
 
 
+WITH_VALUE = ("-X", "-W", "--driver", "--check-hash-based-pycs")  # the next word is no program
+
+
 def program_of(pid: int) -> str:
     """The file of the program that a process runs, by the kernel's word: neither its path nor arguments."""
     try:
@@ -70,6 +73,8 @@ def program_of(pid: int) -> str:
         return ""
     words = [word for word in words if word]
     for i, word in enumerate(words[1:], 1):
+        if words[i - 1] in WITH_VALUE:
+            continue
         if word == "-m" and i + 1 < len(words) and words[i + 1] != "hoop":
             return words[i + 1]
         if word == "-c":
@@ -178,7 +183,8 @@ def find(target: str | int | None) -> tuple[int | None, str]:
     if path is None:
         if memfd_of(pid):
             raise NoSuchProcess(
-                f"process {pid} is watched, and has no socket: was it HOOP_OBSERVE=watch?"
+                f"process {pid} is watched, and has no socket here: was it HOOP_OBSERVE=watch,"
+                " or start(path=...)?"
             )
         raise NoSuchProcess(
             f"process {pid} is not observed: start it with HOOP_OBSERVE=1, or with hoop.observe.start()"
