@@ -168,6 +168,13 @@ def test_every_view_has_something_to_say_of_nothing(view):
     assert len(shown(lines, 80)) == len(lines) >= 1
 
 
+def test_an_age_that_is_not_known_is_not_shown():
+    """That of a task made before the process was observed."""
+    row = model.plain(ANSWERS["tasks"])[0]
+    assert "AGE" in text.render("tasks", [row | {"age": 7200.0}], 132)[0]
+    assert "AGE" not in text.render("tasks", [row | {"age": 0.0}], 132)[0]
+
+
 def test_what_one_reads_of_a_blocked_process():
     found = {
         "pid": 4711,

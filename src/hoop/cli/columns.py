@@ -45,7 +45,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ("id", "ID", lambda r: str(r["id"])),
         ("state", "STATE", lambda r: r["state"]),
         ("since", "SINCE", lambda r: seconds(r["since"])),
-        ("age", "AGE", lambda r: seconds(r["age"])),
+        ("age", "AGE", lambda r: seconds(r["age"]) if r["age"] else ""),
         ("polls", "STEPS", lambda r: count(r["polls"])),
         ("coroutine", "COROUTINE", lambda r: f"{r['coroutine']} {place_of(r)}".strip()),
         ("label", "LABEL", lambda r: r["label"]),

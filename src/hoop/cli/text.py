@@ -293,7 +293,7 @@ def tasks(rows: list[dict[str, Any]], width: int) -> list[str]:
             right("ID", (row["id"] for row in rows)),
             Column("STATE", (row["state"] for row in rows)),
             right("SINCE", (seconds(row["since"]) for row in rows)),
-            right("AGE", (seconds(row["age"]) for row in rows)),
+            right("AGE", (seconds(row["age"]) if row["age"] else "" for row in rows)),
             *([] if width < WIDE else [right("POLLS", (count(row["polls"]) for row in rows))]),
             right("BUSY", (seconds(row["busy"]) if row["busy"] else "" for row in rows)),
             flexible("COROUTINE", map(at, rows)),
