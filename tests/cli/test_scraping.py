@@ -22,11 +22,18 @@ hoop.run(main(), observe=True)
 """
 
 
+def alone(patch, folder):
+    """Let the command find no process but those whose sockets are in this folder."""
+    patch.setenv("XDG_RUNTIME_DIR", str(folder))
+    patch.setenv("TMPDIR", str(folder))
+    patch.setattr("tempfile.tempdir", str(folder))
+
+
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
     """Two observed processes, and their pids."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        alone(patch, tmp_path_factory.mktemp("run"))
         found = [
             subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
             for _ in range(2)
@@ -58,20 +65,22 @@ def test_prometheus_can_fetch_them(processes):
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         connection = http.client.HTTPConnection(*server.server_address, timeout=10)
-        connection.request("GET", "/metrics")
-        answer = connection.getresponse()
-        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        assert pids_of(answer.read().decode()) == processes
-        connection.close()
-        connection.request("GET", "/")
-        assert connection.getresponse().status == 404
-        connection.close()
-        server.shutdown()
-        thread.join()
+        try:
+            connection.request("GET", "/metrics")
+            answer = connection.getresponse()
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            assert pids_of(answer.read().decode()) == processes
+            connection.close()
+            connection.request("GET", "/")
+            assert connection.getresponse().status == 404
+        finally:
+            connection.close()
+            server.shutdown()
+            thread.join()
 
 
 def test_one_that_ended_is_left_out(processes, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    alone(monkeypatch, tmp_path)
     (tmp_path / "hoop").mkdir(mode=0o700)
     (tmp_path / "hoop" / f"{os.getpid()}.sock").touch()
     assert scraping.metrics_of_all() == ""

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -377,14 +378,21 @@ def test_python_signal_handler_that_raises_ends_the_run(loop):
     def handler(number, frame):
         raise ZeroDivisionError
 
+    def send():
+        running.wait()
+        time.sleep(0.1)  # until the loop waits
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    running = threading.Event()
     before = signal.signal(signal.SIGUSR1, handler)
-    timer = threading.Timer(0.02, os.kill, [os.getpid(), signal.SIGUSR1])
-    timer.start()
+    sender = threading.Thread(target=send)
+    sender.start()
+    loop.call_soon(running.set)
     try:
         with pytest.raises(ZeroDivisionError):
             loop.run_until_complete(asyncio.sleep(15))
     finally:
-        timer.join()
+        sender.join()
         signal.signal(signal.SIGUSR1, before)
     for task in asyncio.all_tasks(loop):
         task.cancel()
