@@ -219,7 +219,7 @@ def test_in_tmux(observed):
         pane = ""
         end = time.monotonic() + 15
         while (
-            not ("waiting" in pane and SERVER.name in pane.split("\n")[0])
+            not ("waiting" in pane and SERVER.name in pane.split("\n")[0] and "q Quit" in pane)
             and time.monotonic() < end
         ):
             time.sleep(0.1)

@@ -44,6 +44,11 @@ def server(observed) -> Iterator[web.Server]:
         yield served
 
 
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """Count no descriptors: a browser opens and closes connections to the page's server when it likes."""
+
+
 # ---- the HTTP server ---------------------------------------------------------------------------------
 
 
