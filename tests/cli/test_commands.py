@@ -55,8 +55,9 @@ hoop.run(main(), observe=True)
 
 
 @pytest.fixture(scope="module")
-def folder():
+def folder(tmp_path_factory):
     """A temporary folder in which the sockets of these tests are."""
+    tmp_path_factory.getbasetemp()  # before the temporary folder is another one
     with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
         patch.delenv("XDG_RUNTIME_DIR", raising=False)
         patch.delenv("HOOP_OBSERVE", raising=False)

@@ -217,7 +217,7 @@ def test_each_table_opens(page, tab):
 
 
 def test_a_blocked_loop_is_shown_while_it_is_blocked(page, observed):
-    blocking = threading.Thread(target=observed.get, args=("/block?4",))
+    blocking = threading.Thread(target=observed.get, args=("/block?8",))
     began = time.monotonic()
     blocking.start()
     page.wait_for("document.querySelector('#stall.now .place') !== null")
