@@ -313,9 +313,9 @@ class Loop(LoopCalls):
     @cython.exceptval(-1, check=False)
     def note_end(self, r: Ref, began: cython.longlong, now: cython.longlong) -> cython.int:
         """While measuring: a runnable has run, from one time to another."""
-        took = now - began
+        took: cython.longlong = now - began
         if cython.cast(Runnable, r).is_task:
-            cython.cast(Task, r)._busy_ns += now - began
+            cython.cast(Task, r)._busy_ns += took
             cython.cast(Task, r).left_at = now
         else:
             kind = type(cython.cast(Runnable, r))

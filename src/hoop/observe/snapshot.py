@@ -94,9 +94,7 @@ def snapshot(*, top: int = 200, sort: str = "age") -> Snapshot:
 def loops_now() -> list[tuple[int, Any]]:
     """The open loops of this process with their numbers, the oldest first."""
     found = [
-        (Loop.statistics(loop)["born"], loop)
-        for loop in list(registry.loops)
-        if not Loop.is_closed(loop)
+        (of_loop(loop, "_born"), loop) for loop in list(registry.loops) if not Loop.is_closed(loop)
     ]
     found.sort(key=lambda one: one[0])
     return list(enumerate(loop for _, loop in found))

@@ -19,6 +19,7 @@ from hoop.observe import resources
 from hoop.observe.model import SCHEMA, GcView, LoopView, ObserverView, Overview, Rates, plain
 from hoop.observe.server import Query, Wrong
 from hoop.observe.snapshot import snapshot
+from hoop.observe.waits import of_loop
 from hoop.scheduling.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -202,8 +203,7 @@ class Views:
     def overview(self, query: Query) -> Overview:
         found = snapshot(top=0)
         blocked = {
-            Loop.statistics(loop)["born"]: self.watch.blocked_for(loop)
-            for loop in list(registry.loops)
+            of_loop(loop, "_born"): self.watch.blocked_for(loop) for loop in list(registry.loops)
         }
         pauses = enumerate(self.watch.collections.pauses)
         hello = greeting()

@@ -353,6 +353,10 @@ class LoopBase(ReadyRing):
     def _turns(self):
         return self.turns
 
+    @property
+    def _born(self):
+        return self.born
+
     def _measure(self, on: cython.bint):
         """One looks at what the loop measures from now on, or no longer."""
         if on:
