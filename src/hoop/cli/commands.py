@@ -159,9 +159,8 @@ def screen(command: str, options: argparse.Namespace) -> int:
         return 0
     if importlib.util.find_spec("textual") is not None:
         client.find(options.process)
-        if not (
-            sys.stdin.isatty() and sys.stdout.isatty()
-        ):  # Textual would wait for keys that never come
+        # Without a terminal, Textual would wait for keys that never come.
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
             complain(["hoop: hoop top needs a terminal: hoop overview prints to a pipe or a file"])
             return WRONG
         from hoop.cli import top

@@ -148,9 +148,8 @@ class FilePool:
         self._threads_max = threads_max
         self._queue: queue.SimpleQueue[tuple[Job, FilePool] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._unfinished: dict[
-            Job, int
-        ] = {}  # and since when, in nanoseconds of time.monotonic_ns()
+        # Since when each job is under way, in nanoseconds of time.monotonic_ns().
+        self._unfinished: dict[Job, int] = {}
         self._performed: collections.deque[Job] = collections.deque()  # done, but not yet delivered
         self._alone: dict[Job, tuple[threading.Thread, Callable[[], bool]]] = {}
         self._left: collections.deque[LeftFile] = collections.deque()

@@ -21,8 +21,8 @@ from hoop.observe.resources import pools
 from hoop.observe.snapshot import snapshot
 from hoop.scheduling.histogram import Histogram
 
+FRESH = 0.05  # seconds for which numbers that were read are used again
 # Upper bounds in nanoseconds, from 8 µs to 17 s: powers of two, which are bounds of hoop's own histograms.
-FRESH = 0.05
 POWERS = (13, 15, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 34)
 BOUNDS = [float(1 << n) for n in POWERS]
 

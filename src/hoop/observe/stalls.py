@@ -321,9 +321,8 @@ class Watch:
         if self.watcher.starved != self.starved:
             self._count_starved(self.watcher.starved)
         if not self.under_way:
-            os.ftruncate(
-                self.memfd, 0
-            )  # else a process that is stopped later would seem blocked since then
+            # Else a process that is stopped later would seem blocked since then.
+            os.ftruncate(self.memfd, 0)
         self._note_threads()
         return readable
 
