@@ -6,6 +6,7 @@ own frames in tracebacks) or `asan` (AddressSanitizer and UndefinedBehaviorSanit
 
 import os
 import re
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -98,6 +99,11 @@ def adjust(c_file: Path, module: str, with_frames: bool) -> None:
 
 class BuildExt(build_ext):
     """Compiles the C files side by side, one job per processor, and only those that are not up to date."""
+
+    def finalize_options(self) -> None:
+        """Keep the object files. pip gives a temporary folder, so that each would be compiled twice."""
+        super().finalize_options()
+        self.build_temp = f"build/{MODE}/{sysconfig.get_config_var('SOABI')}"
 
     def build_extension(self, ext: Extension) -> None:
         """Build the one shared object."""
