@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import inspect
 import re
@@ -206,6 +207,7 @@ ROOMS = [
 MODULES_MAX = 12
 
 
+@functools.cache
 def imports() -> dict[str, set[str]]:
     """For each module of hoop, the others that it imports or cimports, also for type checkers only."""
     graph: dict[str, set[str]] = {}

@@ -218,7 +218,7 @@ async def run_children(loop):
     child.send_signal(signal.SIGCONT)
     child.terminate()
     await child.wait()
-    child = await asyncio.create_subprocess_shell("sleep 9", stdout=asyncio.subprocess.PIPE)
+    child = await asyncio.create_subprocess_shell("exec sleep 9", stdout=asyncio.subprocess.PIPE)
     child.kill()
     await child.communicate()
     with contextlib.suppress(ProcessLookupError):
