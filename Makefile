@@ -29,8 +29,9 @@ DECLARED := $(wildcard src/hoop/*.pxd src/hoop/*/*.pxd)
 CORE := $(DECLARED) $(wildcard $(DECLARED:.pxd=.py) src/hoop/_c/*.h)
 SOURCES := $(CORE) $(shell find src/hoop -name '*.py' -o -name '*.pyi' -o -name '*.html')
 PIP := -m pip --disable-pip-version-check
-# Rooms that would do the same as with io_uring.
-WITHOUT_DRIVER := tests/cli tests/downstream tests/frameworks
+# Tests that would do the same as with io_uring.
+WITHOUT_DRIVER := tests/cli tests/downstream tests/frameworks \
+	$(addprefix tests/test_,benchmarks.py binaries.py documents.py hot_path.py import.py project.py tidy.py time_limit.py)
 RUN_CONFORMANCE := $(if $(filter tests,$(patsubst %/,%,$(TESTS))),$(wildcard tests/conformance/run.py))
 
 SANITIZERS = $(shell gcc -print-file-name=libasan.so) $(shell gcc -print-file-name=libubsan.so)
@@ -41,7 +42,7 @@ SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: help demo test test-refused test-frameworks new-user bench lint format asan fuzz debug conformance docs wheels \
-	changes build ready clean
+	changes build ready linters clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -115,6 +116,8 @@ changes: $(ENV)/.installed $(ENV)/.with-release ## the changelog of what is not 
 build: $(ENV)/.built ## compile the core in place, for PYTHON, into an editable installation
 
 ready: $(ENV)/.built $(ENV)/.with-test ## build, and install what the tests need
+
+linters: $(ENV)/.with-demo $(ENV)/.with-lint
 
 clean: ## remove everything that was built, with the virtual environments
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
