@@ -196,6 +196,7 @@ ROOMS = [
     "disk",
     "loop",
     "sync",
+    "together",
     "streams",
     "files",
     "observe",

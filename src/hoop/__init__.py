@@ -49,7 +49,6 @@ from asyncio import (
     SubprocessProtocol,
     SubprocessTransport,
     TaskGroup,
-    Timeout,
     TimeoutError,
     Transport,
     WriteTransport,
@@ -76,8 +75,6 @@ from asyncio import (
     set_event_loop,
     set_event_loop_policy,
     shield,
-    timeout,
-    timeout_at,
     to_thread,
     wait,
     wait_for,
@@ -136,12 +133,15 @@ if not TYPE_CHECKING and sys.platform != "linux":
         StreamReader,
         StreamWriter,
         Task,
+        Timeout,
         TimerHandle,
         create_task,
         new_event_loop,
         open_connection,
         sleep,
         start_server,
+        timeout,
+        timeout_at,
     )
     from asyncio import (
         SelectorEventLoop as EventLoop,
@@ -220,6 +220,7 @@ else:
         from hoop.sync.conditions import Barrier, Condition
         from hoop.sync.locks import BoundedSemaphore, Event, Lock, Semaphore
         from hoop.sync.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
+        from hoop.together.timeouts import Timeout, timeout, timeout_at
 
 # The module of each name that is imported when your program first asks for it. A program uses few of them,
 # and they take time to import. Most that files need is there at the latest when a loop first runs.
@@ -239,6 +240,7 @@ _LATER = {
     "StreamReader": "hoop.streams.reader",
     "StreamWriter": "hoop.streams.writer",
     "TextFile": "hoop.files.file",
+    "Timeout": "hoop.together.timeouts",
     "copy_file_range": "hoop.files.descriptors",
     "fallocate": "hoop.files.descriptors",
     "fdatasync": "hoop.files.descriptors",
@@ -257,6 +259,8 @@ _LATER = {
     "read_text": "hoop.files.whole",
     "start_server": "hoop.streams.opening",
     "start_unix_server": "hoop.streams.opening",
+    "timeout": "hoop.together.timeouts",
+    "timeout_at": "hoop.together.timeouts",
     "uninstall": "hoop.installing",
     "write_bytes": "hoop.files.whole",
     "write_text": "hoop.files.whole",

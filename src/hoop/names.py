@@ -24,6 +24,7 @@ REPLACED: dict[str, tuple[str, ...]] = {
         "start_unix_server",
     ),
     "asyncio.tasks": ("create_task", "sleep"),
+    "asyncio.timeouts": ("Timeout", "timeout", "timeout_at"),
 }
 
 _originals: dict[tuple[str, str], Any] = {}

@@ -179,7 +179,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name in ("time", "call_soon", "call_later", "create_future", "create_task"):
+        if name in ("time", "call_soon", "call_at", "call_later", "create_future", "create_task"):
             self._follow(name)
 
     @property

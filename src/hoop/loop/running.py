@@ -43,7 +43,7 @@ def plain_loop() -> Loop:
     if type(loop) is not _plain_class:
         if not isinstance(loop, Loop):
             return None
-        for name in ("call_later", "create_future", "create_task"):
+        for name in ("call_at", "call_later", "create_future", "create_task"):
             if getattr(type(loop), name) is not getattr(Loop, name):
                 return None
         _plain_class = type(loop)

@@ -19,6 +19,7 @@ cdef class NativeCoroutine:
     cdef object extra                   # the second argument, if there is one
     cdef object future                  # the future it waits for; None is a bare yield
     cdef object inner                   # the awaitable that it drives, if there is one
+    cdef object result                  # of the awaitable that it has driven to its end
     cdef Py_ssize_t count, mark         # for the method to use, for example how many bytes it has
     cdef unsigned char phase
     cdef object __weakref__
@@ -31,6 +32,9 @@ cdef class NativeCoroutine:
     cdef int wait_for(self, object future) except -1
     cdef int delegate(self, object awaitable) except -1
     cdef int wait_a_turn(self) noexcept
+
+cdef class CoroutineIterator:
+    cdef NativeCoroutine coroutine
 
 # The steps of such a coroutine. One object serves all coroutines of its kind.
 cdef class Method:

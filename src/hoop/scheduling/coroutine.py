@@ -13,12 +13,20 @@ from __future__ import annotations
 
 import inspect
 import sys
+import types
 import warnings
 from asyncio import coroutines
 
 import cython
 from cython.cimports.hoop._c.python import (
+    PYGEN_ERROR,
+    PYGEN_RETURN,
+    Py_INCREF,
+    Py_None,
+    PyErr_SetObject,
+    PyIter_Send,
     PyObject_CallFinalizerFromDealloc,
+    PySendResult,
     Ref,
     destructor,
     hoop_check_spared,
@@ -26,18 +34,22 @@ from cython.cimports.hoop._c.python import (
     hoop_iter_return,
     hoop_may_spare,
     hoop_revive,
+    hoop_set_await,
     hoop_set_iternext,
     hoop_spare,
     hoop_spares,
+    hoop_stop_value,
     hoop_swap_dealloc,
     is_error,
     iternextfunc,
     own,
     ref,
     take,
+    unaryfunc,
 )
 from cython.cimports.hoop.scheduling.future import FINISHED, PENDING, Future, thrown_exception
 
+CoroutineType = cython.declare(object, types.CoroutineType)
 # Python's function that warns of a coroutine that was never awaited. It is private, and may be missing.
 _warn_unawaited = cython.declare(object, getattr(warnings, "_warn_unawaited_coroutine", None))
 
@@ -60,10 +72,11 @@ class NativeCoroutine:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def delegate(self, awaitable) -> cython.int:
-        if type(awaitable) is NativeCoroutine:
+        kind = type(awaitable)
+        if kind is NativeCoroutine or (kind is CoroutineType and awaitable.cr_await is None):
             self.inner = awaitable
         else:
-            self.inner = _awaiting(awaitable).__await__()
+            self.inner = _awaiting(awaitable)
         return self.advance_inner(None)
 
     @cython.cfunc
@@ -115,7 +128,10 @@ class NativeCoroutine:
         try:
             if type(inner) is NativeCoroutine:
                 progress: cython.int = cython.cast(NativeCoroutine, inner).advance(error)
-                self.future = cython.cast(NativeCoroutine, inner).future
+                if progress == OVER:
+                    self.result = cython.cast(NativeCoroutine, inner).value
+                else:
+                    self.future = cython.cast(NativeCoroutine, inner).future
             else:
                 progress = self.advance_foreign(inner, error)
         except BaseException as exc:
@@ -127,16 +143,29 @@ class NativeCoroutine:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def advance_foreign(self, inner, error) -> cython.int:
+        sent: Ref = cython.NULL
+        status: PySendResult
+        if error is None:
+            status = PyIter_Send(ref(inner), Py_None, cython.address(sent))
+            if status == PYGEN_ERROR:
+                return RAISED  # to raise it again could change its __context__
+            if status == PYGEN_RETURN:
+                self.result = take(sent)
+                return OVER
+            self.future = take(sent)
+            return WAITS
         try:
-            self.future = next(inner) if error is None else inner.throw(error)
-        except StopIteration:
+            self.future = inner.throw(error)
+        except StopIteration as stop:
+            self.result = hoop_stop_value(stop)
             return OVER
         return WAITS
 
     def __await__(self):
+        # For callers by name; `await` itself finds the slot below.
         if self.phase == SUSPENDED:
             raise RuntimeError("coroutine is being awaited already")
-        return self
+        return CoroutineIterator(self)
 
     def send(self, value, /):
         """Go on until the next future, and return it. Raises StopIteration with the result."""
@@ -205,6 +234,33 @@ class NativeCoroutine:
 
     def __repr__(self):
         return f"<coroutine object {self.title()} at {id(self):#x}>"
+
+
+@cython.final
+@cython.cclass
+class CoroutineIterator:
+    """The object that coroutine.__await__() gives. A coroutine itself cannot be iterated."""
+
+    def __init__(self, coroutine: NativeCoroutine):
+        self.coroutine = coroutine
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.coroutine.send(None)
+
+    def send(self, value, /):
+        """Go on, as the coroutine's send() does."""
+        return self.coroutine.send(value)
+
+    def throw(self, typ, val=None, tb=None, /):
+        """Raise an exception where the coroutine waits."""
+        return self.coroutine.throw(typ, val, tb)
+
+    def close(self):
+        """End the coroutine where it waits."""
+        self.coroutine.close()
 
 
 @cython.cclass
@@ -278,7 +334,7 @@ def mark_coroutine_function(function) -> cython.int:
 
 async def _awaiting(awaitable):
     """Await any object of Python's, to drive it from a coroutine in C."""
-    await awaitable
+    return await awaitable
 
 
 @cython.cfunc
@@ -324,6 +380,18 @@ spare_coroutines = cython.declare(hoop_spares)
 
 
 @cython.cfunc
+@cython.exceptval(check=False)
+def coroutine_await(c: Ref) -> Ref:
+    """am_await: a coroutine is its own iterator, so that an await makes no object."""
+    if cython.cast(NativeCoroutine, c).phase == SUSPENDED:
+        error = RuntimeError("coroutine is being awaited already")
+        PyErr_SetObject(RuntimeError, error)
+        return cython.NULL
+    Py_INCREF(c)
+    return c
+
+
+@cython.cfunc
 def coroutine_iternext(c: NativeCoroutine | None) -> Ref:
     """tp_iternext: `await` calls it."""
     if c.advance(None) == WAITS:
@@ -347,11 +415,13 @@ def coroutine_dealloc(o: Ref) -> cython.void:
         cython.cast(NativeCoroutine, o).extra = None
         cython.cast(NativeCoroutine, o).future = None
         cython.cast(NativeCoroutine, o).inner = None
+        cython.cast(NativeCoroutine, o).result = None
         if hoop_spare(cython.address(spare_coroutines), o):
             return
     _coroutine_dealloc(o)
 
 
+hoop_set_await(NativeCoroutine, cython.cast(unaryfunc, coroutine_await))
 hoop_set_iternext(NativeCoroutine, cython.cast(iternextfunc, coroutine_iternext))
 hoop_check_spared(NativeCoroutine)
 _coroutine_dealloc = hoop_swap_dealloc(NativeCoroutine, cython.cast(destructor, coroutine_dealloc))

@@ -15,6 +15,7 @@ cdef class Primitive(Attributed):
     cdef int bind(self, object loop) except -1
     cdef object new_waiter(self)
 
+cdef object shown_class(object cls)
 cdef int finish_class(object cls, object passes_for, tuple coroutine_functions) except -1
 cdef bint wake(object future, object result) except -1
 cdef bint is_cancelled(object future) except -1

@@ -57,6 +57,12 @@ CANNOT_BE_AWAITED = cython.declare(
 PASSES_FOR = cython.declare(dict, {})
 
 
+@cython.cfunc
+def shown_class(cls) -> object:
+    """Return the class that isinstance() sees in the objects of a class."""
+    return PASSES_FOR.get(cls, cls)
+
+
 # ---- objects that tasks wait for ----------------------------------------------------------------------
 
 
@@ -73,7 +79,7 @@ class Primitive(Attributed):
 
     @property
     def __class__(self):
-        return PASSES_FOR.get(type(self), type(self))
+        return shown_class(type(self))
 
     @property
     def _loop(self):
