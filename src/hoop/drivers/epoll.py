@@ -411,6 +411,7 @@ class EpollDriver(Driver):
 
 
 @cython.final
+@cython.no_gc_clear  # the other driver's last call, when it is freed, may come after the garbage collector's
 @cython.cclass
 class NestedOp(Op):
     """Lets another driver watch the descriptor of an EpollDriver. When that is readable, its events are

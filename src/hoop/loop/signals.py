@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVarTuple
@@ -24,6 +25,11 @@ _wakeup_fds: set[int] = set()
 # The signals that have arrived, of those with a handler in a loop. The descriptor gets a byte for each one.
 # When the descriptor is full the kernel drops bytes: a signal that is only marked here is handled, too.
 _marked: set[int] = set()
+
+# The sockets through which signals wake the loops that are not closed. A loop makes them when it first needs
+# them, which may be long after its beginning. The garbage collector would then finalise them before a loop
+# that nobody has closed: they would complain, and the loop could not stop watching them.
+_sockets: set[socket.socket] = set()
 
 
 def _mark(number: int, frame: Any) -> None:
@@ -83,10 +89,12 @@ class SignalWatch(asyncio.SelectorEventLoop):
     def _need_self_pipe(self) -> None:
         if self._ssock is None:
             self._make_self_pipe()
+            _sockets.update((self._ssock, self._csock))
 
     def _close_self_pipe(self) -> None:
         if self._ssock is not None:
             _wakeup_fds.discard(self._csock.fileno())
+            _sockets.difference_update((self._ssock, self._csock))
             super()._close_self_pipe()  # type: ignore[misc]
 
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
