@@ -27,6 +27,23 @@ def callback(*args):
 # ---- what it is ----
 
 
+def test_a_deadline_is_not_rounded(loop, run):
+    """A C float would have 24 bits."""
+    loop.time = lambda: 1000.0
+    assert loop.call_later(0.1, print).when() == 1000.1
+    assert loop.call_at(1000.1, print).when() == 1000.1
+
+    async def main():
+        asyncio.get_running_loop().time = lambda: 1000.0
+        sleeping = asyncio.create_task(hoop.sleep(0.1))
+        await asyncio.sleep(0)
+        (timer,) = [t for t in asyncio.get_running_loop()._scheduled if t.when() < 1001]
+        assert timer.when() == 1000.1
+        sleeping.cancel()
+
+    run(main())
+
+
 def test_is_an_instance_of_asyncios(loop):
     handle = loop.call_later(100, callback)
     assert type(handle) is hoop.TimerHandle

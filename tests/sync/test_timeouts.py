@@ -272,6 +272,21 @@ def test_the_callback_runs_in_the_context_of_the_block(run):
     run(main())
 
 
+def test_its_timer_has_its_deadline(run):
+    async def main():
+        async with hoop.timeout(1000.1) as limit:
+            assert limit._timeout_handler.when() == limit.when()
+        for _ in range(100):  # the clock cannot be before the deadline
+            try:
+                async with hoop.timeout(0):
+                    await asyncio.sleep(0)
+                pytest.fail("was not over at once")
+            except TimeoutError:
+                pass
+
+    run(main())
+
+
 def test_nothing_is_left_of_it(run):
     async def main():
         limit = hoop.timeout(3600)

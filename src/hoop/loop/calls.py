@@ -59,7 +59,7 @@ class LoopCalls(WatchLoop):
         """Call callback(*args) after `delay` seconds. Returns a TimerHandle."""
         if type(delay) is float:
             return self.add_timer(
-                self.now() + cython.cast(float, delay), None, callback, args, context
+                self.now() + cython.cast(cython.double, delay), None, callback, args, context
             )
         if delay is None:
             raise TypeError("delay must not be None")

@@ -103,7 +103,7 @@ class Sleep(Method):
         if loop is None or loop.debug or type(delay) not in (float, int):
             return self.wait_on_any(c)
         timer: SleepTimer = SleepTimer.__new__(SleepTimer)
-        timer.deadline = loop.now() + cython.cast(float, float(delay))
+        timer.deadline = loop.now() + cython.cast(cython.double, float(delay))
         timer.loop = loop
         timer.future = new_future(loop)
         loop.timers.add(timer)

@@ -146,10 +146,10 @@ class Timeout(Attributed):
             else:
                 self.timer = other.call_at(when, expire)
         elif type(when) is float:
-            if cython.cast(float, when) <= loop.now():
+            if cython.cast(cython.double, when) <= loop.now():
                 self.timer = loop.call_soon(expire)
             else:
-                self.timer = loop.add_timer(cython.cast(float, when), None, expire, (), None)
+                self.timer = loop.add_timer(cython.cast(cython.double, when), None, expire, (), None)
         elif when <= loop.now():
             self.timer = loop.call_soon(expire)
         else:
@@ -320,7 +320,7 @@ def deadline_of(delay) -> object:
         other = _get_running_loop()
         return None if delay is None else other.time() + delay
     if type(delay) is float:
-        return loop.now() + cython.cast(float, delay)
+        return loop.now() + cython.cast(cython.double, delay)
     return None if delay is None else loop.now() + delay
 
 
