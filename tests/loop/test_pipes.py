@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import fcntl
 import gc
 import os
 import pty
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 
 import pytest
 from peers import Recorder, turns, until
@@ -28,6 +30,54 @@ def terminal():
     for fd in (master, shared):
         with contextlib.suppress(OSError):
             os.close(fd)
+
+
+# ---- reading -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [2**16, 2**18, 2**20])
+def test_as_much_is_read_at_once_as_on_asyncio(run, size):
+    async def main():
+        loop = asyncio.get_running_loop()
+        reads, writes = os.pipe()
+        lengths = []
+        protocol = Recorder()
+        protocol.data_received = lambda data: lengths.append(len(data))
+        with open(reads, "rb", 0) as source, open(writes, "wb", 0) as sink:
+            await loop.connect_read_pipe(lambda: protocol, source)
+            assert fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, size) == size
+            sink.write(bytes(size))
+            await until(lambda: sum(lengths) == size)
+            sink.close()
+            await until(lambda: protocol.is_lost)
+        return lengths
+
+    expected = asyncio.run(main())
+    assert expected == [min(size, 2**18)] * len(expected)
+    assert run(main()) == expected
+
+
+def test_reading_takes_no_more_memory_than_a_pipe_holds(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        reads, writes = os.pipe()
+        lengths = []
+        protocol = Recorder()
+        protocol.data_received = lambda data: lengths.append(len(data))
+        with open(reads, "rb", 0) as source, open(writes, "wb", 0) as sink:
+            await loop.connect_read_pipe(lambda: protocol, source)
+            sink.write(bytes(2**16))
+            tracemalloc.start()
+            try:
+                await until(lambda: lengths)
+                most = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            sink.close()
+            await until(lambda: protocol.is_lost)
+        return most
+
+    assert 2**16 < run(main()) < 2**17
 
 
 # ---- what was written is sent --------------------------------------------------------------------------
