@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _asyncio
 import asyncio
 import gc
 import json
@@ -58,6 +59,95 @@ def test_states_and_loop(run, driver):
     assert loop.tasks == {"running": 1, "ready": 1, "waiting": 1}
     assert found.total == 3
     json.dumps(found.as_json())
+
+
+def test_tasks_of_asyncios_own_class(run):
+    """Some libraries make those by name. They are shown with all that such a task knows."""
+
+    async def outer(lock, inner):
+        async with lock:
+            await inner
+
+    async def sleeps():
+        await asyncio.sleep(100)
+
+    async def runs(found):
+        found.append(hoop.observe.snapshot())
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        lock, found = asyncio.Lock(), []
+        inner = _asyncio.Task(sleeps(), loop=loop, name="inner")
+        tasks = [
+            inner,
+            _asyncio.Task(outer(lock, inner), loop=loop, name="first"),
+            _asyncio.Task(outer(lock, inner), loop=loop, name="second"),
+        ]
+        hoops = asyncio.create_task(outer(asyncio.Lock(), inner), name="hoop's")
+        await turns()
+        await _asyncio.Task(runs(found), loop=loop, name="runs")
+        found.append(hoop.observe.snapshot())
+        hoops.cancel()
+        tasks[2].cancel()
+        tasks[1].cancel()
+        await asyncio.gather(*tasks, hoops, return_exceptions=True)
+        return found
+
+    first, second = map(by_name, run(main()))
+    assert {"inner", "first", "second", "hoop's"} < set(second)
+    assert "runs" not in second
+    assert first["runs"].state == "running"
+    ids = [task.id for task in second.values()]
+    assert len(set(ids)) == len(ids)
+    assert {name: first[name].id for name in ("inner", "first")} == {
+        name: second[name].id for name in ("inner", "first")
+    }
+    inner = second["inner"]
+    assert (inner.state, inner.waits_for.kind) == ("waiting", "sleep")
+    assert inner.coroutine == sleeps.__qualname__
+    assert set(inner.awaited_by) == {second["first"].id, second["hoop's"].id}
+    assert second["first"].waits_for.targets == (inner.id,)
+    assert second["hoop's"].waits_for.targets == (inner.id,)
+    assert second["second"].waits_for.kind == "lock"
+    assert second["first"].stack[-1].line == outer.__code__.co_firstlineno + 2
+    assert (inner.age, inner.since, inner.site) == (0, 0, None)  # those are not known
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has eager tasks from 3.12 on")
+@pytest.mark.parametrize("cls", [_asyncio.Task, hoop.Task])
+def test_eager_tasks(run, cls):
+    """Such a task runs within the one that makes it."""
+
+    async def steps(found):
+        found.append(by_name(hoop.observe.snapshot()))
+        await asyncio.sleep(0.01)
+        found.append(by_name(hoop.observe.snapshot()))
+
+    async def main():
+        found = []
+        await cls(steps(found), loop=asyncio.get_running_loop(), name="eager", eager_start=True)
+        return found
+
+    during, after = run(main())
+    assert during["eager"].state == after["eager"].state == "running"
+
+
+def test_tasks_of_another_loop_are_not_mixed_in(run):
+    """asyncio keeps the tasks of all loops in one set."""
+
+    async def sleeps():
+        await asyncio.sleep(100)
+
+    async def main():
+        other = asyncio.SelectorEventLoop()
+        theirs = _asyncio.Task(coro := sleeps(), loop=other, name="theirs")
+        found = by_name(hoop.observe.snapshot())
+        theirs._log_destroy_pending = False
+        other.close()
+        coro.close()
+        return found
+
+    assert "theirs" not in run(main())
 
 
 def test_stack_ends_where_the_task_waits(run):

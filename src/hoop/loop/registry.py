@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio.tasks
 import gc
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -29,7 +30,8 @@ class TaskSet(weakref.WeakSet[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         yield from super().__iter__()
-        yield from _native_tasks()
+        if not hasattr(_looks, "for_others"):
+            yield from _native_tasks()
 
     def __len__(self) -> int:
         return super().__len__() + len(_native_tasks())
@@ -40,6 +42,22 @@ class TaskSet(weakref.WeakSet[Any]):
 
 def _native_tasks() -> list[Any]:
     return [task for loop in list(loops) for task in loop._unfinished_tasks()]
+
+
+_looks = threading.local()  # has `for_others` while this thread wants no tasks of hoop's
+
+
+def other_tasks(loop: Any) -> list[Any]:
+    """The tasks of a loop that are not of hoop's class, and perhaps some of other loops. From any thread."""
+    if sys.version_info >= (3, 14):  # asyncio's C code keeps them in lists of its own
+        _looks.for_others = True
+        try:
+            return list(asyncio.all_tasks(loop))
+        finally:
+            del _looks.for_others
+    eager: set[Any] = getattr(asyncio.tasks, "_eager_tasks", set())
+    found = [reference() for reference in list(_asyncio_task_set().data)]  # type: ignore[attr-defined]
+    return [task for task in (*found, *list(eager)) if task is not None]
 
 
 def _asyncio_task_set() -> weakref.WeakSet[Any]:

@@ -41,6 +41,7 @@ from cython.cimports.hoop._c.python import (
     traverseproc,
     visitproc,
 )
+from cython.cimports.hoop._c.still import hoop_own_state
 from cython.cimports.hoop._c.watch import hoop_thread_id
 from cython.cimports.hoop.drivers.driver import Driver
 from cython.cimports.hoop.drivers.op import Op
@@ -50,6 +51,7 @@ from cython.cimports.hoop.loop.calls import LoopCalls
 from cython.cimports.hoop.loop.reports import report_slow, to_show
 from cython.cimports.hoop.net.endpoint import Endpoint
 from cython.cimports.hoop.net.outbox import served
+from cython.cimports.hoop.scheduling import task as task_module
 from cython.cimports.hoop.scheduling.base import begin_turns, end_turns
 from cython.cimports.hoop.scheduling.future import PENDING
 from cython.cimports.hoop.scheduling.task import Task
@@ -425,6 +427,7 @@ class Loop(LoopCalls):
             driver.may_spin = hoop_processors() > 1
         self.see_class()
         self.visited = self.stamp = hoop_now_ns()
+        self.thread_state = hoop_own_state()
         self.tid = hoop_thread_id()
         if watching:
             self._watch()
@@ -540,6 +543,12 @@ class Loop(LoopCalls):
             )
             t = task.next_task  # not before: that may have run finalisers
         return found
+
+    @staticmethod
+    def _next_serial() -> int:
+        """A number for a task of another class. No task of hoop's has it."""
+        task_module.tasks_linked += 1
+        return task_module.tasks_linked
 
     def _release(self):
         """The last part of close(): let go of everything queued, watched and kept."""

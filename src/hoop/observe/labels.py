@@ -6,20 +6,17 @@ of uvicorn or aiohttp, found by the frame of their task. No code of the program 
 
 from __future__ import annotations
 
-import asyncio
 import types
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import Context, ContextVar, Token
 from typing import Any
 
-from hoop.observe.waits import LABEL_MAX, field, of_loop, peer, plain, raw, variable
+from hoop.observe.reading import LABEL_MAX, context_of, field, is_task, peer, plain, raw, variable
 from hoop.scheduling.handle import Handle
-from hoop.scheduling.task import Task
 
 SHOWN_MAX = 8
 INT_MAX = 1 << 64
 
-_get_coro: Any = asyncio.Task.get_coro
 _label: ContextVar[str] = ContextVar("hoop.label")
 _shown: list[ContextVar[Any]] = []
 _mro: Any = type.__dict__["__mro__"]
@@ -104,29 +101,19 @@ def show(var: ContextVar[Any]) -> None:
 
 def of_task(task: Any, coroutines: list[Any]) -> str:
     """The label of a task, whose coroutines are these; "" if it has none."""
-    context = Task.get_context(task)
+    context = context_of(task)
     return joined(labelled(context) or request_of(coroutines), context)
 
 
 def of_runnable(runnable: Any) -> str:
-    """The label of a task or a callback that a loop runs; "" for an operation."""
-    kind = type(runnable)
-    if issubclass(kind, Task):
+    """The label of a task or a callback; "" for an operation."""
+    if is_task(runnable):
         first = raw(runnable, "_coro")
         return of_task(runnable, [first] if first is not None else [])
-    if issubclass(kind, Handle):
+    if issubclass(type(runnable), Handle):
         context = Handle.get_context(runnable)
         return joined(labelled(context), context)
     return ""
-
-
-def of_running(loop: Any) -> str:
-    """The label of what a loop runs now, also if that is a task of asyncio's own class."""
-    text = of_runnable(of_loop(loop, "_current_runnable"))
-    if text:
-        return text
-    task: Any = asyncio.current_task(loop)
-    return request_of([_get_coro(task)]) if type(task) is asyncio.Task else ""
 
 
 def labelled(context: Context | None) -> str:
@@ -171,24 +158,41 @@ def of_scope(scope: Any) -> str:
 
 def request_of(coroutines: list[Any]) -> str:
     """The request that uvicorn or aiohttp has a task's first coroutine for; "" if it is none of theirs."""
+    scope, request = requested(coroutines)
+    return of_scope(scope) if scope is not None else of_aiohttp(request)
+
+
+def client_of(coroutines: list[Any]) -> str:
+    """The address of the client that has sent that request."""
+    scope, request = requested(coroutines)
+    if scope is not None:
+        client = scope.get("client")
+        return peer(tuple(client) if type(client) is list else client)
+    return peer(field(request, "_transport_peername")) if is_of_aiohttp(request) else ""
+
+
+def requested(coroutines: list[Any]) -> tuple[dict[str, Any] | None, Any]:
+    """The ASGI scope, or else the request of aiohttp's, that a task's first coroutine is for."""
     if not coroutines or type(coroutines[0]) is not types.CoroutineType:
-        return ""
+        return None, None
     code = coroutines[0].cr_code
     if code.co_name == "run_asgi" and "uvicorn" in code.co_filename:
         scope = field(local(coroutines[0], "self"), "scope")
-        return of_scope(scope) if type(scope) is dict else ""
+        return (scope if type(scope) is dict else None), None
     if code.co_name == "_handle_request" and "aiohttp" in code.co_filename:
-        return of_aiohttp(local(coroutines[0], "request"))
+        return None, local(coroutines[0], "request")
     if code.co_qualname == "RequestHandler.start" and "aiohttp" in code.co_filename:
-        return of_aiohttp(field(local(coroutines[0], "self"), "_current_request"))
-    return ""
+        return None, field(local(coroutines[0], "self"), "_current_request")
+    return None, None
+
+
+def is_of_aiohttp(request: Any) -> bool:
+    return any(_module.__get__(cls) == "aiohttp.web_request" for cls in _mro.__get__(type(request)))
 
 
 def of_aiohttp(request: Any) -> str:
     """A label for a request of aiohttp's."""
-    if not any(
-        _module.__get__(cls) == "aiohttp.web_request" for cls in _mro.__get__(type(request))
-    ):
+    if not is_of_aiohttp(request):
         return ""
     message = field(request, "_message")
     is_tuple = issubclass(type(message), tuple) and tuple.__len__(message) > 1

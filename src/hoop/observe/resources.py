@@ -37,6 +37,7 @@ from hoop.observe.model import (
     SiteView,
     TimerView,
 )
+from hoop.observe.reading import kept, numbers, of_loop, peer, raw, type_name
 from hoop.observe.snapshot import Pace, loops_now, read_in_slices, seconds
 from hoop.observe.waits import (
     coroutines_of,
@@ -44,22 +45,16 @@ from hoop.observe.waits import (
     holder_of,
     host_of,
     items_in,
-    kept,
     kind_of,
     name_of_item,
-    numbers,
-    of_loop,
-    peer,
     place_of,
     program_of,
     queued_in,
-    raw,
     resource_of,
     stack_of,
     state_of,
     text_of,
     title_of,
-    type_name,
 )
 from hoop.processes.process import ChildWatch
 from hoop.scheduling.handle import Handle

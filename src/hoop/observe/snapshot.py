@@ -6,6 +6,7 @@ A task that is made or ends meanwhile may be missing. One that is shown is freed
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import os
@@ -19,16 +20,8 @@ from hoop.loop.turn import Loop
 from hoop.net.endpoint import Endpoint
 from hoop.observe import labels
 from hoop.observe.model import SCHEMA, Cycle, LoopView, Snapshot, TaskView
-from hoop.observe.waits import (
-    Graph,
-    Waits,
-    coroutines_of,
-    of_loop,
-    raw,
-    stack_of,
-    title_of,
-)
-from hoop.scheduling.task import Task
+from hoop.observe.reading import asyncio_tasks_of, cancelling, of_loop, raw, serials, task_name
+from hoop.observe.waits import Graph, Waits, coroutines_of, stack_of, title_of
 
 SLICE = 500  # tasks, or other things, that are read before other threads may have the GIL
 SLICE_NS = 1_000_000
@@ -143,7 +136,7 @@ class TaskFacts:
         "waited_for",
     )
 
-    def __init__(self, row: tuple[Any, ...], running: Any, now: int) -> None:
+    def __init__(self, row: tuple[Any, ...], running: tuple[Any, Any], now: int) -> None:
         self.task, self.serial, self.polls, self.born, since, self.waited_for = row[:6]
         self.loop = 0
         self.age = seconds(now, self.born)
@@ -152,7 +145,7 @@ class TaskFacts:
         self.scheduled = row[7] * 1e-9
         self.waited = row[8] * 1e-9
         self.site = row[9]
-        if self.task is running:
+        if self.task is running[0] or self.task is running[1]:
             self.state = "running"
         else:
             self.state = "ready" if self.waited_for is None else "waiting"
@@ -167,7 +160,7 @@ class TaskFacts:
         return TaskView(
             id=self.serial,
             loop=self.loop,
-            name=str.__str__(Task.get_name(self.task)),
+            name=task_name(self.task),
             state=self.state,
             since=self.since,
             age=self.age,
@@ -179,28 +172,48 @@ class TaskFacts:
             stack=stack_of(coroutines),
             waits_for=waits.wait_of(self.task, self.serial, coroutines),
             awaited_by=awaited_by,
-            cancelling=Task.cancelling(self.task),
+            cancelling=cancelling(self.task),
             site=raw(self.task, "_created_at"),
             label=labels.of_task(self.task, coroutines),
         )
 
 
 def read_in_slices(loop: Any) -> Iterator[TaskFacts]:
-    """Read the numbers of each unfinished task of a loop. No more than a few tasks are kept alive."""
+    """Read the numbers of each unfinished task of a loop. No more than a few tasks are kept alive.
+
+    Those of asyncio's own class come last. They do not know when they were made, nor what they did.
+    """
     look = next(_looks) & 0xFFFFFFFF
     pace = Pace(loop)
     after = None
     while True:
         rows = Loop._read_tasks(loop, after, look, READ_AT_ONCE)
         if not rows:
-            return
+            break
         now = time.monotonic_ns()
-        running = of_loop(loop, "_current_runnable")
+        running = running_in(loop)
         after = rows[-1][0]
         for row in rows:
             yield TaskFacts(row, running, now)
         del rows, row
         pace.step(READ_AT_ONCE)
+    others = asyncio_tasks_of(loop)
+    running = running_in(loop)
+    now = time.monotonic_ns()
+    while others:
+        task = others.pop()
+        waited = raw(task, "_fut_waiter")
+        yield TaskFacts((task, serials.of(task), 0, 0, 0, waited, 0, 0, 0, 0), running, now)
+        pace.step()
+
+
+def running_in(loop: Any) -> tuple[Any, Any]:
+    """The runnable that a loop runs, and the task that runs: one that has begun eagerly runs within another.
+
+    Between two runnables asyncio may still tell the last task.
+    """
+    runnable = of_loop(loop, "_current_runnable")
+    return runnable, None if runnable is None else asyncio.current_task(loop)
 
 
 def seconds(now: int, then: int) -> float:

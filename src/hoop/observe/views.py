@@ -17,9 +17,9 @@ from hoop.loop import registry
 from hoop.loop.turn import Loop
 from hoop.observe import resources
 from hoop.observe.model import SCHEMA, GcView, LoopView, ObserverView, Overview, Rates, plain
+from hoop.observe.reading import of_loop
 from hoop.observe.server import Query, Wrong
 from hoop.observe.snapshot import snapshot
-from hoop.observe.waits import of_loop
 from hoop.scheduling.histogram import Histogram
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
 """Finds out what a task waits for, by its coroutines and by the future that it waits for.
 
-No code of the program runs here. An attribute is read only of objects whose exact type is known, or through
-the descriptor of hoop's own class. So a property or a `__getattr__` of the program cannot be reached.
+No code of the program runs here: see reading.py.
 """
 
 from __future__ import annotations
 
+import _asyncio
 import _socket
 import asyncio
 import concurrent.futures
@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import types
-import weakref
 from asyncio import mixins
 from collections import deque
 from collections.abc import Iterable
@@ -26,130 +25,55 @@ from hoop.disk.call import SystemCall
 from hoop.disk.pool import FilePool, OwedJob, PythonJob
 from hoop.disk.source import FileBuffer, LineSource
 from hoop.files.file import AsyncFile
-from hoop.loop.event_loop import EventLoop
 from hoop.loop.turn import Loop
 from hoop.net.stream import StreamTransport
 from hoop.observe.model import Frame, Wait
+from hoop.observe.reading import (
+    _module,
+    _mro,
+    _name,
+    field,
+    is_done,
+    is_task,
+    kept,
+    numbers,
+    of_loop,
+    peer,
+    plain,
+    qualname_of,
+    raw,
+    type_name,
+    variable,
+)
 from hoop.processes.process import SubprocessTransport
 from hoop.scheduling.coroutine import NativeCoroutine
 from hoop.scheduling.future import Future
 from hoop.scheduling.handle import Handle
-from hoop.scheduling.task import Task
 from hoop.scheduling.timers import TimerHandle
 from hoop.streams.reader import StreamReader
-from hoop.streams.writer import StreamProtocol, StreamWriter
+from hoop.streams.writer import Ending, StreamProtocol, StreamWriter
 from hoop.sync.conditions import Barrier, Condition
 from hoop.sync.locks import Acquirable, Event, Lock, Semaphore
 from hoop.sync.queues import Queue
 from hoop.tls.transport import SSLTransport
 
 DEPTH_MAX = 100  # coroutines of a stack; a deeper one is cut
-TEXT_MAX = LABEL_MAX = 200
+TEXT_MAX = 200
 
-_name: Any = type.__dict__["__name__"]
-_module: Any = type.__dict__["__module__"]
-_mro: Any = type.__dict__["__mro__"]
 _gathering: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]
 _on_task_done = asyncio.TaskGroup._on_task_done
-_members: Any = type.__dict__["__dict__"]
-# Descriptors that are written in C: to read them runs no code of the program.
-_slots: tuple[Any, ...] = (types.MemberDescriptorType, types.GetSetDescriptorType)
-_files = (asyncio.tasks.__file__, asyncio.futures.__file__)
 _set_result: Any = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]
-_wait_types: Any = (Future, asyncio.Future)
-_raw: dict[str, Any] = {
-    name: Task.__dict__[name]
-    for name in (
-        "_fut_waiter",
-        "_coro",
-        "_polls",
-        "_born",
-        "_since",
-        "_serial",
-        "_busy_ns",
-        "_created_at",
-    )
-}
 _buffer_of: Any = LineSource.__dict__["buffer"].__get__
 _fd_of: Any = FileBuffer.fileno
 _callback: Any = Handle.__dict__["_callback"].__get__
 _deadline: Any = TimerHandle.__dict__["_deadline"].__get__
 _fileno: Any = _socket.socket.fileno
+_wait_types: Any = (Future, _asyncio.Future)
+_files = (asyncio.tasks.__file__, asyncio.futures.__file__, asyncio.streams.__file__)
 _cython_wait = Barrier.wait(Barrier(1))
 _cython: Any = type(_cython_wait)  # the class of coroutines that Cython makes
 _wrapper: Any = type(_cython_wait.__await__())  # what an `await` of one drives
 _cython_wait.close()
-_raw["_callbacks"] = Future.__dict__["_callbacks"]
-
-
-def raw(task: Any, name: str) -> Any:
-    """A field of a task, or "_callbacks" of a future, also if a subclass has a property of that name."""
-    return _raw[name].__get__(task)
-
-
-def of_loop(loop: Any, name: str) -> Any:
-    """An attribute of a loop, also if a subclass has a property of that name."""
-    return getattr(Loop, name).__get__(loop)
-
-
-def kept(loop: Any, name: str) -> Any:
-    """A table of an EventLoop, read from its slot; None if it has none."""
-    try:
-        return EventLoop.__dict__[name].__get__(loop)
-    except AttributeError:
-        return None
-
-
-def type_name(o: object) -> str:
-    """The name of an object's class, also if a metaclass pretends another."""
-    return str(_name.__get__(type(o)))
-
-
-# ---- fields of any object --------------------------------------------------------------------------
-
-
-def variable(frame: types.FrameType, name: str) -> Any:
-    """A local variable of a frame, which may be another thread's."""
-    variables = frame.f_locals
-    value = variables.get(name)
-    if type(variables) is dict:
-        variables.clear()  # before Python 3.13 the frame keeps this copy, and the values with it
-    return value
-
-
-def field(o: Any, name: str) -> Any:
-    """A field of an object: from its slot, or from its dictionary. A property is not called."""
-    for cls in _mro.__get__(type(o)):
-        members = _members.__get__(cls)
-        if name in members:
-            descriptor = members[name]
-            if type(descriptor) not in _slots:
-                return None
-            try:
-                return descriptor.__get__(o)
-            except AttributeError:
-                return None  # the slot is empty
-    if name == "__dict__":
-        return None
-    values = field(o, "__dict__")
-    return values.get(name) if type(values) is dict else None
-
-
-# ---- texts ------------------------------------------------------------------------------------------
-
-
-def plain(text: str) -> str:
-    """Cut a text, and replace what a terminal or a log would not take as text."""
-    text = str.__str__(text)[:LABEL_MAX]
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
-def peer(address: Any) -> str:
-    """The address of a peer as text."""
-    if type(address) is tuple and len(address) >= 2 and type(address[0]) is str:
-        host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        return plain(f"{host}:{address[1]}") if type(address[1]) is int else plain(host)
-    return plain(address) if type(address) is str else ""
 
 
 # ---- coroutines ------------------------------------------------------------------------------------
@@ -341,28 +265,6 @@ def state_of(o: Any) -> str:
     return ""
 
 
-class Numbers:
-    """Gives objects small numbers, the same ones at each look. It keeps no object alive."""
-
-    def __init__(self) -> None:
-        self.known: dict[int, tuple[Any, int]] = {}
-        self.last = 0
-
-    def of(self, o: Any) -> int:
-        """The number of an object that takes weak references."""
-        reference, number = self.known.get(id(o), (None, 0))
-        if reference is not None and reference() is o:
-            return number
-        if len(self.known) >= 1000 and len(self.known) & (len(self.known) - 1) == 0:
-            self.known = {k: v for k, v in list(self.known.items()) if v[0]() is not None}
-        self.last += 1
-        self.known[id(o)] = weakref.ref(o), self.last
-        return self.last
-
-
-numbers = Numbers()
-
-
 # ---- threads and children ------------------------------------------------------------------------------
 
 _run_item = _WorkItem.run.__code__
@@ -384,8 +286,30 @@ def place_of(callback: Any) -> str:
     if kind is types.BuiltinFunctionType:
         return str(callback.__name__)
     if issubclass(kind, type):
-        return str(type.__dict__["__qualname__"].__get__(callback))
+        return qualname_of(callback)
     return "" if callback is None else type_name(callback)
+
+
+def callable_name(function: Any) -> str:
+    """The qualified name of a function, also of a method or one in C; of another object that of its class."""
+    while type(function) is functools.partial:
+        function = function.func
+    kind = type(function)
+    if kind is types.MethodType:
+        return callable_name(function.__func__)
+    if kind is types.FunctionType:
+        return str(function.__qualname__)
+    if kind is types.BuiltinFunctionType:
+        owner = function.__self__
+        if issubclass(type(owner), type):
+            return f"{qualname_of(owner)}.{function.__name__}"
+        if owner is not None and type(owner) is not types.ModuleType:
+            return f"{qualname_of(type(owner))}.{function.__name__}"
+        module = function.__module__
+        return f"{module}.{function.__name__}" if type(module) is str else str(function.__name__)
+    if kind is types.MethodWrapperType:
+        return f"{qualname_of(type(function.__self__))}.{function.__name__}"
+    return qualname_of(function if issubclass(kind, type) else kind)
 
 
 def path_of(fd: int) -> str:
@@ -529,13 +453,13 @@ class Graph:
         if waited is None:
             return
         self.polls[serial] = polls
-        if issubclass(type(waited), Task):
+        if is_task(waited):
             self.direct[serial] = (raw(waited, "_serial"),)
         elif type(waited) is _gathering:
             self.direct[serial] = tuple(
                 raw(child, "_serial")
                 for child in waited._children
-                if issubclass(type(child), Task) and not Future.done(child)
+                if is_task(child) and not is_done(child)
             )
         else:
             self.waiting[serial] = id(waited)
@@ -595,7 +519,7 @@ class Waits:
         if waited is None:
             return None
         targets = self.graph.targets(serial)
-        if issubclass(type(waited), Task):
+        if is_task(waited):
             targets = (raw(waited, "_serial"),)
             return Wait("task", f"task {targets[0]}", targets)
         if targets:
@@ -747,6 +671,11 @@ def shields_of(future: Any) -> list[Any]:
         return []
     found = [closed_over(told, "outer") for told, _ in raw(future, "_callbacks") or ()]
     return [outer for outer in found if outer is not None]
+
+
+def kept_by(told: Any) -> Any:
+    """The transport of a server's connection, if hoop's streams made this callback of a task; else None."""
+    return told._transport if type(told) is Ending else None
 
 
 def closed_over(function: Any, name: str) -> object | None:

@@ -50,4 +50,5 @@ cdef class Task(Future):
     cdef int yielded(self, object o) except -1
     cdef int wait_for_foreign(self, object o) except -1
 
+cdef unsigned long tasks_linked         # the last serial number
 cdef Task new_task(LoopBase loop, object coro, object name, object context, bint eager)

@@ -92,7 +92,6 @@ LEAVES_THE_LOOP = cython.declare(tuple, (KeyboardInterrupt, SystemExit))
 UNCANCEL_CLEARS = cython.declare(cython.bint, sys.version_info >= (3, 13))
 
 tasks_made = cython.declare(cython.ulong, 0)
-tasks_linked = cython.declare(cython.ulong, 0)
 
 
 @cython.cclass

@@ -312,6 +312,10 @@ class Ending:
         self.loop = loop
         self.transport = transport
 
+    @property
+    def _transport(self):
+        return self.transport
+
     def __call__(self, task):
         if CLOSES_CANCELLED and task.cancelled():
             self.transport.close()
