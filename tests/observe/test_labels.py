@@ -6,11 +6,11 @@ import asyncio
 import contextvars
 import gc
 import importlib.util
-import sys
 import time
 import weakref
 
 import pytest
+import watched
 
 import hoop.observe
 from hoop.observe import labels, stalls
@@ -30,7 +30,7 @@ def labels_now() -> set[str]:
 def blocked_label(block) -> str:
     """Call a function that blocks the loop, and return the label of the report."""
     seen: list[stalls.Stall] = []
-    thread = stalls.start(0.05, hook=seen.append)
+    thread = watched.start(0.02, hook=seen.append)
     try:
         until = time.monotonic() + 10
         while not seen and time.monotonic() < until:
@@ -313,10 +313,8 @@ def test_requests_of_aiohttp_are_known(run):
         try:
             port = runner.addresses[0][1]
             asking = asyncio.create_task(ask(port, "/items/1?key=secret"))
-            # From Python 3.12 on aiohttp takes asyncio's own class for its tasks. A look does not see those.
-            while sys.version_info < (3, 12) and not any(
-                label.startswith("GET /items/1 127.0.0.1:") for label in labels_now()
-            ):
+            # From Python 3.12 on aiohttp takes asyncio's own class for its tasks.
+            while not any(label.startswith("GET /items/1 127.0.0.1:") for label in labels_now()):
                 await asyncio.sleep(0.01)
             go.set()
             assert (await asking).endswith(b"done")

@@ -26,6 +26,7 @@ static inline int hoop_read_int(const int *p) { return __atomic_load_n(p, __ATOM
 static inline unsigned long hoop_read_ulong(const unsigned long *p) {
     return __atomic_load_n(p, __ATOMIC_RELAXED);
 }
+static inline void *hoop_read_pointer(void *const *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 static inline long long hoop_read_ns(const long long *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 
 /* ---- threads ------------------------------------------------------------------------------------------------ */
@@ -101,7 +102,7 @@ static inline const char *hoop_call_name(int number) {
     HOOP_NAME(sendto) HOOP_NAME(sendmsg) HOOP_NAME(ppoll) HOOP_NAME(pselect6) HOOP_NAME(epoll_pwait)
     HOOP_NAME(nanosleep) HOOP_NAME(clock_nanosleep) HOOP_NAME(wait4) HOOP_NAME(waitid)
     HOOP_NAME(getdents64) HOOP_NAME(newfstatat) HOOP_NAME(statx) HOOP_NAME(io_uring_enter)
-    HOOP_NAME(rt_sigtimedwait) HOOP_NAME(semtimedop) HOOP_NAME(msgrcv) HOOP_NAME(execve)
+    HOOP_NAME(restart_syscall) HOOP_NAME(rt_sigtimedwait) HOOP_NAME(semtimedop) HOOP_NAME(msgrcv) HOOP_NAME(execve)
 #ifdef SYS_open
     HOOP_NAME(open) HOOP_NAME(stat) HOOP_NAME(poll) HOOP_NAME(select) HOOP_NAME(epoll_wait)
     HOOP_NAME(pause) HOOP_NAME(vfork)

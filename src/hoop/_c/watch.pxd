@@ -14,6 +14,7 @@ cdef extern from "watch.h" nogil:
     void hoop_mutex_give(hoop_mutex *lock) noexcept
     int hoop_read_int(const int *p) noexcept
     unsigned long hoop_read_ulong(const unsigned long *p) noexcept
+    void *hoop_read_pointer(void *const *p) noexcept
     long long hoop_read_ns(const long long *p) noexcept
     int hoop_thread_id() noexcept
     long long hoop_thread_cpu(int tid) noexcept

@@ -14,4 +14,5 @@ cdef bint recording                     # whether new tasks are to note where th
 cdef Site *sites                        # by number; number 0 stands for an unknown place
 cdef int make_tables() except -1
 cdef unsigned int note_site() noexcept
+cdef object running_code()               # the nearest code outside asyncio and hoop, and where in it
 cdef object place_of(unsigned int number)

@@ -84,6 +84,14 @@ def note_site() -> cython.uint:
 
 
 @cython.cfunc
+def running_code() -> object:
+    """The nearest code outside asyncio and hoop that this thread runs, and the place in it; None if none."""
+    offset: cython.int = 0
+    code: Ref = hoop_caller(_folders, cython.address(offset))
+    return None if code is cython.NULL else (cython.cast(object, code), offset)
+
+
+@cython.cfunc
 def place_of(number: cython.uint) -> object:
     """The file and the line of a site; None for the unknown one."""
     if number == 0:

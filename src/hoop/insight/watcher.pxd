@@ -19,6 +19,8 @@ cdef struct Watched:
     unsigned long *turns
     unsigned long *head
     long long *stamp
+    void **thread_state
+    void **running
     unsigned long turn                  # when the turn was seen first
     int thread
     long long began                     # no later than this the turn began
@@ -28,12 +30,15 @@ cdef struct Watched:
     int moves                           # how many looks have seen that
     long long cpu, delay                # of the thread when the turn was seen first
     int level                           # how often it was reported as blocked
+    bint starved                        # this turn was counted as one without a processor
 
 # The result of a look.
 cdef struct Sighting:
     int kind                            # a Kind
     unsigned long number
     int tid
+    void **thread_state
+    void *running                       # the address of the runnable, which may be gone
     int level
     unsigned long turn
     long long began, now
@@ -54,11 +59,13 @@ cdef class Watcher:
     cdef void arm(self, Sighting *blocked) noexcept nogil
     cdef void arm_for(self, int tid) noexcept nogil
     cdef void disarm_dumps(self) noexcept
+    cdef void skip_levels(self, unsigned long number, long long now) noexcept
     cdef bint find(self, long long now, long long late, Sighting *s) noexcept nogil
 
 cdef bint watching                      # loops that begin to run are to register
 cdef unsigned long watch_loop(
-    int *in_wait, int *tid, unsigned long *turns, unsigned long *head, long long *stamp
+    int *in_wait, int *tid, unsigned long *turns, unsigned long *head, long long *stamp,
+    void **thread_state, void **running
 ) except 0
 cdef void unwatch_loop(unsigned long number) noexcept
 cdef void forget(int i) noexcept nogil

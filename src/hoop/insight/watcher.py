@@ -1,6 +1,6 @@
 """The watcher: a thread without the GIL that sees when a loop is blocked, and says by what signs.
 
-A loop registers the addresses of five words, which it keeps up to date for its own sake. It takes them back
+A loop registers the addresses of seven words, which it keeps up to date for its own sake. It takes them back
 when it is closed or freed, under the registry's lock, so nothing is read that is gone. A look compares the
 words with those of the look before. A loop that waits in the kernel is not blocked, nor one that has begun
 another turn.
@@ -10,13 +10,17 @@ another turn.
     turns       counts the turns
     head        counts the runnables, so if it moves it is a long turn
     stamp       when the loop last visited its driver
+    thread_state   Python's state of that thread, which leads to its stack
+    running     the runnable that the loop runs
 
-Before it asks for the GIL, the watcher arms a timer on the processor time of the loop's thread. The timer's
-signal has that thread dump its own stack. So there is a stack even if C code does not let go of the GIL. A
-thread that waits uses no processor time, and is never interrupted by it. The timer is deleted when the
-watcher waits again.
+Before it asks for the GIL, the watcher writes down the stack of a thread that sleeps in the kernel. When the
+GIL comes, that thread may have gone on. See _c/still.h. The watcher also arms a timer on the processor time
+of the loop's thread. The timer's signal has that thread dump its own stack. So there is a stack even if C
+code does not let go of the GIL. A thread that waits uses no processor time, and is never interrupted by it.
+The timer is deleted when the watcher waits again.
 
-Time for which the thread had no processor is left out, as it is not the program's fault.
+Time for which the thread had no processor does not count towards the threshold, as it is no fault of the
+program's.
 """
 
 from __future__ import annotations
@@ -24,8 +28,16 @@ from __future__ import annotations
 import os
 
 import cython
+from cython.cimports.hoop._c.frames import hoop_code_line
 from cython.cimports.hoop._c.linux import hoop_now_ns
 from cython.cimports.hoop._c.observe import IN_KERNEL, WANTS_GIL, hoop_tell
+from cython.cimports.hoop._c.python import ref
+from cython.cimports.hoop._c.still import (
+    HOOP_STILL_STACK,
+    hoop_note_still,
+    hoop_own_state,
+    hoop_read_stack,
+)
 from cython.cimports.hoop._c.watch import (
     POLLIN,
     SYS_futex,
@@ -39,6 +51,7 @@ from cython.cimports.hoop._c.watch import (
     hoop_note_stall,
     hoop_read_int,
     hoop_read_ns,
+    hoop_read_pointer,
     hoop_read_ulong,
     hoop_run_delay,
     hoop_thread_call,
@@ -49,6 +62,7 @@ from cython.cimports.hoop._c.watch import (
     hoop_wait_for,
     pollfd,
 )
+from cython.cimports.hoop.insight.sites import running_code
 from cython.cimports.libc.stdlib import realloc
 
 LONGEST_STEP = cython.declare(cython.longlong, 25_000_000)
@@ -93,6 +107,8 @@ def watch_loop(
     turns: cython.pointer[cython.ulong],
     head: cython.pointer[cython.ulong],
     stamp: cython.pointer[cython.longlong],
+    thread_state: cython.pointer[cython.p_void],
+    running: cython.pointer[cython.p_void],
 ) -> cython.ulong:
     """Register the words of a loop. Returns the number by which it takes them back."""
     global _loops, _count, _room, _numbers
@@ -114,6 +130,8 @@ def watch_loop(
     w.turns = turns
     w.head = head
     w.stamp = stamp
+    w.thread_state = thread_state
+    w.running = running
     w.level = 0
     w.seen = hoop_now_ns()
     begin_anew(w, hoop_read_ulong(turns), hoop_read_int(tid), w.seen)
@@ -174,6 +192,7 @@ def begin_anew(
     w.cpu = hoop_thread_cpu(tid)
     w.delay = hoop_run_delay(tid) if tid else 0
     w.level = 0
+    w.starved = False
     w.seen = now
 
 
@@ -196,6 +215,8 @@ def look_at(
     i: cython.int
     s.number = w.number
     s.tid = w.thread
+    s.thread_state = w.thread_state
+    s.running = cython.NULL
     s.level = w.level
     s.turn = w.turn
     s.cpu = s.delay = 0
@@ -212,6 +233,7 @@ def look_at(
     tid = hoop_read_int(w.tid)
     turn = hoop_read_ulong(w.turns)
     stamp = hoop_read_ns(w.stamp)
+    s.running = hoop_read_pointer(w.running)
     s.began = max(w.began, stamp) if stamp <= now else w.began
     s.now = now
     if tid == 0 or wait == IN_KERNEL or turn != w.turn or tid != w.thread:
@@ -241,13 +263,12 @@ def look_at(
     s.cpu = hoop_thread_cpu(tid) - w.cpu
     s.delay = hoop_run_delay(tid) - w.delay
     s.state = hoop_thread_state(tid)
-    if w.level == 0 and (
-        2 * s.delay >= now - w.began or (s.state == ord("R") and 10 * s.cpu < now - w.began)
-    ):
-        begin_anew(w, turn, tid, now)
-        w.began = now
-        s.kind = STARVED
-        return True
+    # The kernel adds a wait for a processor when it is over, so one that still goes on is in no number.
+    own: cython.longlong = s.cpu if s.state == ord("R") else now - w.began - s.delay
+    if w.level == 0 and own < wanted:
+        s.kind = NOTHING if w.starved else STARVED
+        w.starved = True
+        return s.kind == STARVED
     s.kind = BLOCKED
     s.call = hoop_thread_call(tid)
     if s.call >= 0:
@@ -288,6 +309,7 @@ class Watcher:
         noted: cython.int = 0
         if blocked is not cython.NULL:
             hoop_note_stall(self.memfd, blocked.number, blocked.tid, blocked.began, blocked.cpu)
+            hoop_note_still(self.memfd, blocked.tid, blocked.thread_state)
             self.arm_for(blocked.tid)
             return
         hoop_mutex_take(cython.address(_lock))
@@ -333,6 +355,23 @@ class Watcher:
             hoop_drop_timer(self.timers[self.armed])
 
     @cython.cfunc
+    @cython.exceptval(check=False)
+    def skip_levels(self, number: cython.ulong, now: cython.longlong) -> cython.void:
+        """A report that came late stands for those that were due meanwhile."""
+        w: cython.pointer[Watched]
+        i: cython.int
+        due: cython.longlong
+        hoop_mutex_take(cython.address(_lock))
+        for i in range(_count):
+            w = cython.address(_loops[i])
+            if w.number == number:
+                due = cython.cast(cython.longlong, self.threshold * 1e9 * 10.0**w.level)
+                while w.level < LEVELS and now - w.began >= due:
+                    w.level += 1
+                    due *= 10
+        hoop_mutex_give(cython.address(_lock))
+
+    @cython.cfunc
     @cython.nogil
     @cython.exceptval(check=False)
     def find(
@@ -367,6 +406,7 @@ class Watcher:
             loop        the number of the loop: its `_watch_number`
             level       how often it was reported before
             turn        the number of the turn in which it is
+            running     the address of the runnable that it ran, which may be gone
             began, now  nanoseconds of time.monotonic_ns()
             cpu, delay  nanoseconds that its thread has computed, and waited for a processor
             tid, state  the thread, and its state as the kernel's letter
@@ -417,6 +457,8 @@ class Watcher:
                 waited = hoop_run_delay(s.tid)
         took: cython.longlong = hoop_now_ns() - now
         self.disarm_dumps()
+        if found and s.kind == BLOCKED:
+            self.skip_levels(s.number, now + took)
         readable = [fds[i].fd for i in range(n) if fds[i].revents]
         if not found:
             return readable, None
@@ -425,6 +467,7 @@ class Watcher:
             "loop": s.number,
             "level": s.level,
             "turn": s.turn,
+            "running": cython.cast(cython.size_t, s.running),
             "began": s.began,
             "now": s.now,
             "cpu": s.cpu,
@@ -443,6 +486,14 @@ class Watcher:
         }
 
 
+def own_stack() -> str:
+    """Return the stack of this thread as the watcher reads that of one which sleeps; "" if it cannot."""
+    text: bytearray = bytearray(HOOP_STILL_STACK)
+    state: cython.p_void = hoop_own_state()
+    n: cython.int = hoop_read_stack(cython.address(state), text, HOOP_STILL_STACK)
+    return text[:n].decode("utf-8", "replace")
+
+
 def set_watching(on: cython.bint) -> None:
     """Whether loops register when they begin to run."""
     global watching
@@ -459,19 +510,38 @@ class Collections:
     those of generation g that took less than 2**n nanoseconds, and not less than half of that.
     """
 
+    LONG_NS = 5_000_000
+
     def __init__(self):
         self.pauses = [[0, 0.0, 0.0] for _ in range(3)]
         self.lasted = [[0] * 64 for _ in range(3)]
         self.began = 0
+        self.running = self.last_long = None
+
+    def place(self):
+        """The file, line and function that triggered the collection that runs, or else the last long one.
+
+        None if there was none. As with sites of tasks, code of asyncio and hoop does not count.
+        """
+        found = self.running or self.last_long
+        if found is None:
+            return None
+        code, offset = found
+        line: cython.int = hoop_code_line(ref(code), offset)
+        return code.co_filename, line if line > 0 else code.co_firstlineno, code.co_qualname
 
     def __call__(self, phase, info):
         if phase == "start":
             self.began = hoop_now_ns()
+            self.running = running_code()
             hoop_tell(cython.address(_collecting), hoop_thread_id())
             return
         hoop_tell(cython.address(_collecting), 0)
         took_ns: cython.longlong = hoop_now_ns() - self.began
         took = took_ns * 1e-9
+        if took_ns >= self.LONG_NS:
+            self.last_long = self.running
+        self.running = None
         if self.began:
             generation = min(info["generation"], 2)
             pause = self.pauses[generation]

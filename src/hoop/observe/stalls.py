@@ -4,14 +4,16 @@
     cause_of            makes a cause of the signs
     Watch               makes a Stall, logs it, and calls the program's hook
 
-A Watch needs a thread that calls its turn() again and again: start() makes one. A stall is reported when it
-has lasted 1, 10 and 100 times the threshold, and at its end.
+A Watch needs a thread that calls its turn() again and again: see thread.py. A stall is reported when it has
+lasted 1, 10 and 100 times the threshold, and at its end.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import faulthandler
+import functools
 import gc
 import inspect
 import logging
@@ -24,25 +26,30 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import CodeType, FrameType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FrameType, MethodType
 from typing import Any
 
 from hoop.drivers.op import Op
 from hoop.insight import watcher
 from hoop.loop import registry
+from hoop.loop.turn import Loop
 from hoop.observe import labels
 from hoop.observe.model import Stall
+from hoop.observe.reading import field, is_task, peer, raw, task_name, type_name
 from hoop.observe.snapshot import thread_name
-from hoop.observe.waits import raw, title_of
-from hoop.scheduling.task import Task
+from hoop.observe.waits import callable_name, closed_over, end_of, frame_of, kept_by, title_of
+from hoop.scheduling.handle import Handle
 
 logger = logging.getLogger("hoop.watch")
 
 LATE_NS = 50_000_000  # a GIL that comes later than this was held
+WOKEN_NS = 1_000_000  # a thread may go on before the GIL that comes so late
 LOG_PER_MINUTE = 10
 WAITS = ("blocking call", "system call with the GIL")
+ITS_OWN = ("python", "C code with the GIL", *WAITS)  # causes that lie in what the loop runs
 MINUTE = 60.0
 CODES_MAX = 1000  # places that the limits remember
+STACK = "Stack (most recent call first):"  # the first line of one in the memfd
 DUMPED = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 STANDARD = sysconfig.get_path("stdlib") + os.sep
@@ -73,6 +80,7 @@ def cause_of(seen: dict[str, Any], switch_ns: float) -> str:
 
 
 Place = tuple[str, int, str]
+_callback: Any = Handle.__dict__["_callback"].__get__
 
 
 def is_users(file: str) -> bool:
@@ -108,30 +116,26 @@ def stack_of(frame: FrameType | None) -> tuple[list[Place], list[Place]]:
     return stack, awaited
 
 
-def name_of(runnable: Any) -> str:
-    """Return what the loop runs, in a word. Asks no object of the program's for its repr."""
-    kind = type(runnable)
-    if runnable is None:
-        return ""
-    if issubclass(kind, Task):
-        return f"{Task.get_name(runnable)} {title_of(raw(runnable, '_coro'))}"
-    if issubclass(kind, Op):
-        what, fd, _ = runnable.about()
-        return f"{what} of descriptor {fd}"
-    callback = getattr(runnable, "_callback", None)
-    while type(callback) is MethodType:
-        callback = callback.__func__
-    if type(callback) is FunctionType:
-        return f"callback {callback.__qualname__}"
-    return kind.__qualname__ if callback is None else f"callback {type(callback).__qualname__}"
+def corrected(places: list[Place], known: Iterable[Place]) -> list[Place]:
+    """Put lines that are known into a stack that was taken later, as far as it still has the functions."""
+    lines = {(file, function.rpartition(".")[2]): line for file, line, function in known}
+    return [
+        (file, lines.get((file, function.rpartition(".")[2]), line), function)
+        for file, line, function in places
+    ]
 
 
-def peer_of(runnable: Any) -> str:
-    """Return the address of the peer, if it is an operation of a connection."""
-    peer = runnable.about()[2] if issubclass(type(runnable), Op) else None
-    if type(peer) is tuple and len(peer) >= 2 and type(peer[0]) is str:
-        return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
-    return peer if type(peer) is str else ""
+def find(loop: Any, address: int, known: list[Place]) -> Any:
+    """The unfinished task that was at an address, if it has the outermost coroutine of a known stack.
+
+    Its memory may be that of another task meanwhile. None if there is no such task.
+    """
+    task = next((one for one in Loop._unfinished_tasks(loop) if id(one) == address), None)
+    first = None if task is None else frame_of(raw(task, "_coro"))
+    functions = {(file, function.rpartition(".")[2]) for file, _, function in known}
+    if first is None or (first.file, first.name.rpartition(".")[2]) not in functions:
+        return None
+    return task
 
 
 def call_of(seen: dict[str, Any]) -> str:
@@ -139,6 +143,62 @@ def call_of(seen: dict[str, Any]) -> str:
     if seen["call"] < 0:
         return ""
     return watcher.call_name(seen["call"]) + (f" in {seen['wchan']}" if seen["wchan"] else "")
+
+
+# ---- the thing that a loop runs ---------------------------------------------------------------------
+
+
+def task_of(loop: Any, runnable: Any) -> Any:
+    """The task that a loop runs, or None. Callbacks take the steps of tasks of asyncio's own class."""
+    if runnable is None or is_task(runnable):
+        return runnable
+    return asyncio.current_task(loop) if issubclass(type(runnable), Handle) else None
+
+
+def name_of(runnable: Any) -> str:
+    """Return what the loop runs, in a word. Asks no object of the program's for its repr."""
+    if runnable is None:
+        return ""
+    if is_task(runnable):
+        return f"{task_name(runnable)} {title_of(raw(runnable, '_coro'))}"
+    if issubclass(type(runnable), Op):
+        what, fd, _ = runnable.about()
+        return f"{what} of descriptor {fd}"
+    callback = _callback(runnable) if issubclass(type(runnable), Handle) else None
+    return f"callback {callable_name(callback)}" if callback is not None else type_name(runnable)
+
+
+def peer_of(runnable: Any) -> str:
+    """The address of the peer of the connection that an operation, a task or a callback serves.
+
+    A task serves one if it is the callback of a server of streams, or a request of uvicorn or aiohttp. A
+    method does if its object has a transport.
+    """
+    if issubclass(type(runnable), Op):
+        return peer(runnable.about()[2])
+    if is_task(runnable):
+        for told, _ in raw(runnable, "_callbacks") or ():
+            transport = kept_by(told)
+            if transport is None:
+                transport = closed_over(told, "transport")
+            if transport is not None:
+                return end_of(transport)[1]
+        first = raw(runnable, "_coro")
+        return labels.client_of([first] if first is not None else [])
+    callback: Any = _callback(runnable) if issubclass(type(runnable), Handle) else None
+    while type(callback) is functools.partial:
+        callback = callback.func
+    if type(callback) not in (MethodType, BuiltinFunctionType):
+        return ""
+    owner = callback.__self__
+    for transport in (owner, field(owner, "transport"), field(owner, "_transport")):
+        found = end_of(transport)[1]
+        if found:
+            return found
+    return ""
+
+
+# ---- what is counted and limited ---------------------------------------------------------------------
 
 
 class Throttling:
@@ -206,8 +266,8 @@ class Limits:
 class Watch:
     """Reports stalls of all loops of this process. `start` and `stop` are for the thread that owns it.
 
-    `hook(stall)` is called for each report, in the thread that calls turn(). `label(loop)` gives the label
-    of what the loop serves. `counts` has the number of stalls by cause, and `seconds` how long they took.
+    `hook(stall)` is called for each report, in the thread that calls turn(). `label(runnable)` gives the
+    label of what the loop runs. `counts` has the number of stalls by cause, and `seconds` how long they took.
     `lasted[cause][n]` counts those of less than 2**n nanoseconds, and not less than half of that.
     `starved` counts times without a processor, which are no stalls. `recent` has the last of the `reports`.
     """
@@ -216,7 +276,7 @@ class Watch:
         self,
         threshold: float = 0.1,
         hook: Callable[[Stall], object] | None = None,
-        label: Callable[[Any], str] = labels.of_running,
+        label: Callable[[Any], str] = labels.of_runnable,
         clock: Callable[[], float] = time.monotonic,
         dump: Any = None,
     ) -> None:
@@ -245,7 +305,6 @@ class Watch:
 
     def start(self) -> None:
         """Begin to watch. The signals are the highest that nobody uses. Without them no stack is dumped."""
-        self.watcher = watcher.Watcher(self.threshold)  # raises if the threshold is wrong
         self.memfd = os.memfd_create("hoop-stall", os.MFD_CLOEXEC)
         free = (
             number
@@ -360,12 +419,21 @@ class Watch:
         runnable = loop._current_runnable
         ident = loop._thread_id
         stack, awaited = stack_of(sys._current_frames().get(ident))
-        if cause in ("C code with the GIL", "garbage collection"):
-            dumped = self._dumped()
-            if dumped:
-                stack = dumped
-        created = raw(runnable, "_created_at") if issubclass(type(runnable), Task) else None
-        file, line, function = innermost(stack)
+        known = self._known(cause, seen)
+        has_gone_on = id(runnable) != seen["running"] or loop._turns != seen["turn"]
+        if has_gone_on and cause in ITS_OWN:
+            runnable = find(loop, seen["running"], known)
+            stack = awaited = []  # of what runs now, which is not to blame
+        if known:
+            stack = known
+            awaited = corrected(awaited, known)
+        place = innermost(stack)
+        if cause == "garbage collection":
+            place = self.collections.place() or place
+            stack = corrected(stack, [place])
+        task = task_of(loop, runnable) or runnable
+        created = raw(task, "_created_at") if is_task(task) else None
+        file, line, function = place
         return Stall(
             cause=cause,
             loop=thread_name(ident) or str(ident),
@@ -374,8 +442,8 @@ class Watch:
             file=file,
             line=line,
             function=function,
-            task=name_of(runnable),
-            label=self.label(loop),
+            task=name_of(task),
+            label=self.label(task),
             created_at="" if created is None else f"{created[0]}:{created[1]}",
             stack=shown(stack),
             await_stack=shown(awaited),
@@ -383,14 +451,25 @@ class Watch:
             cpu=(seen["cpu"] + seen["gil_cpu"]) * 1e-9,
             waited=seen["delay"] * 1e-9,
             elsewhere=self._busiest(seen["tid"]) if cause == "GIL held elsewhere" else (),
-            connection=peer_of(runnable),
+            connection=peer_of(task),
             call=call_of(seen) if cause in WAITS else "",
         )
 
-    def _dumped(self) -> list[Place]:
-        """The stack that the loop's thread has dumped into the memfd, innermost first; [] if it has not."""
+    def _known(self, cause: str, seen: dict[str, Any]) -> list[Place]:
+        """The stack of the loop's thread at the right moment, innermost first; [] if it is not known.
+
+        If the GIL came late, the thread has gone on, and the memfd has the stack: see watcher.py. The first
+        one is of a thread that slept when the stall was seen, the last one of C code that has computed since.
+        """
+        late = cause in WAITS and seen["gil_took"] > WOKEN_NS
+        if not late and cause not in ("C code with the GIL", "garbage collection"):
+            return []
         text = os.pread(self.memfd, 100_000, 0).decode(errors="replace")
-        return [(file, int(line), function) for file, line, function in DUMPED.findall(text)]
+        stacks = text.split(STACK)[1:]
+        if not stacks:
+            return []
+        found = DUMPED.findall(stacks[0 if late else -1])
+        return [(file, int(line), function) for file, line, function in found]
 
     # ---- other threads ----
 
@@ -438,40 +517,3 @@ class Watch:
                 f", and its control group was throttled for {throttled:.1f} s" if throttled else ""
             )
             logger.info("a loop had no processor for a while: %d times so far%s", times, why)
-
-
-# ---- a thread of its own -----------------------------------------------------------------------------
-
-
-class WatchThread(threading.Thread):
-    """Takes the turns of a Watch until stop() is called."""
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__(name="hoop-observer", daemon=True)
-        self.watch = watch
-        self.ends, self.tells = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-
-    def run(self) -> None:
-        while not self.watch.turn([self.ends]):
-            pass
-
-    def stop(self) -> None:
-        """End the thread, and the watch."""
-        os.write(self.tells, b"x")
-        self.join()
-        os.close(self.ends)
-        os.close(self.tells)
-        self.watch.stop()
-
-
-def start(
-    threshold: float = 0.1,
-    hook: Callable[[Stall], object] | None = None,
-    label: Callable[[Any], str] = labels.of_running,
-) -> WatchThread:
-    """Watch all loops of this process in a thread. Call stop() of what it returns to end that."""
-    watch = Watch(threshold, hook, label)
-    watch.start()
-    thread = WatchThread(watch)
-    thread.start()
-    return thread

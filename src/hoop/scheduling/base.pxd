@@ -43,6 +43,7 @@ cdef class LoopBase(ReadyRing):
     cdef Ref first_task                 # unfinished native tasks, linked through them; all owned
     cdef Ref running                    # the runnable that is running; owned
     cdef int tid                        # the kernel's number of the thread that takes turns; 0 if none does
+    cdef void *thread_state             # Python's state of that thread
     cdef unsigned long watch_number     # its number in insight/watcher.py; 0 if it is not watched
     cdef unsigned long left             # how many more runnables this turn will run
 

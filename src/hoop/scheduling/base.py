@@ -244,6 +244,8 @@ class LoopBase(ReadyRing):
                 cython.address(self.turns),
                 cython.address(self.head),
                 cython.address(self.visited),
+                cython.address(self.thread_state),
+                cython.cast(cython.pointer[cython.p_void], cython.address(self.running)),
             )
 
     @cython.cfunc
