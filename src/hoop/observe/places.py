@@ -44,10 +44,16 @@ def open_folder(path: str, own: bool) -> int:
         os.mkdir(path, 0o700)
     except FileExistsError:
         pass
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "the folder above it is missing", path) from None
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if own else 0)
     try:
         fd = os.open(path, flags)
     except NotADirectoryError:
+        if not own:
+            raise NotADirectoryError(
+                errno.ENOTDIR, "the socket cannot be in a file", path
+            ) from None
         raise PermissionError(errno.EPERM, "the folder is a link, or none at all", path) from None
     about = os.fstat(fd)
     if own and about.st_uid != os.geteuid():
@@ -119,8 +125,12 @@ def listen(path: str | None = None) -> tuple[socket.socket, str]:
         try:
             listening.bind(address)
         except OSError as exc:
-            if exc.errno != errno.EADDRINUSE or not is_socket(folder, name):
-                raise
+            if exc.errno != errno.EADDRINUSE:
+                raise OSError(exc.errno, exc.strerror, path) from None
+            if not is_socket(folder, name):
+                raise FileExistsError(
+                    errno.EEXIST, "there is something, and no socket", path
+                ) from None
             if not is_stale(address):
                 raise OSError(errno.EADDRINUSE, "another process listens there", path) from None
             remove(folder, name)
