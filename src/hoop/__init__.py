@@ -537,6 +537,7 @@ def _observe_by_environment() -> None:
         thread.start_by_environment(os.environ.get("HOOP_OBSERVE", ""))
     except Exception:
         _registry.on_run = None
+        _sites.record(False)
         logging.getLogger("hoop.observe").exception("this process cannot be observed")
 
 
@@ -569,6 +570,8 @@ for _name in __all__:
         _public(globals()[_name])
 
 if sys.platform == "linux" and os.environ.get("HOOP_OBSERVE", "") not in ("", "0"):
+    from hoop.insight import sites as _sites
     from hoop.loop import registry as _registry
 
     _registry.on_run = _observe_by_environment
+    _sites.record(True)  # the first task is made before its loop runs

@@ -170,14 +170,45 @@ def test_stop_from_the_hook(loop, path):
     assert not observers[0].is_alive()
 
 
-def test_what_cannot_begin_leaves_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ("path", "error", "text"),
+    [
+        ("file", FileExistsError, "no socket: '{}/file'"),
+        ("folder", FileExistsError, "no socket: '{}/folder'"),
+        ("dangling", FileExistsError, "no socket: '{}/dangling'"),
+        ("file/a.sock", NotADirectoryError, "cannot be in a file: '{}/file'"),
+        ("missing/b/a.sock", FileNotFoundError, "the folder above it is missing: '{}/missing/b'"),
+        ("x" * 300, OSError, "the name of the socket is too long: '{}/xxx"),
+        ("/proc/a.sock", OSError, "No such file or directory: '/proc/a.sock'"),
+    ],
+)
+def test_what_cannot_begin_leaves_nothing(tmp_path, path, error, text):
+    """The error says which path it is about, and why."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        hoop.observe.start(path=str(tmp_path / "file" / "a.sock"))
-    with pytest.raises(ValueError, match="threshold"):
-        hoop.observe.start(path=str(tmp_path / "a.sock"), threshold=-1)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    open_files = os.listdir("/proc/self/fd")
+    with pytest.raises(error) as told:
+        hoop.observe.start(path=os.path.join(tmp_path, path))
+    assert text.format(tmp_path) in str(told.value)
     assert not thread.is_on()
-    assert os.listdir(tmp_path) == ["file"]
+    assert os.listdir("/proc/self/fd") == open_files
+    assert sorted(os.listdir(tmp_path)) == ["dangling", "file", "folder"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_path_of_another_user(tmp_path):
+    os.chmod(tmp_path, 0o700)
+    code = f"""
+        import os
+        import hoop.observe
+        os.setuid(65534)
+        try:
+            hoop.observe.start(path={str(tmp_path / "a.sock")!r})
+        except PermissionError as exc:
+            print(exc.filename)
+        """
+    assert program(code, "/tmp") == [str(tmp_path)]
 
 
 @pytest.mark.parametrize(
@@ -375,6 +406,32 @@ hoop.run(forks())
 """
     )
     assert program(code, tmp_path) == ["0"]
+
+
+FIRST = """
+import asyncio, os, sys
+import hoop, hoop.observe
+
+async def main():
+    print(*(task.site and task.site[1] for task in hoop.observe.snapshot().tasks), flush=True)
+
+def here():
+    return sys._getframe(1).f_lineno
+"""
+
+
+@pytest.mark.parametrize("by", ["environment", "fork"])
+def test_the_first_task_knows_where_it_was_made(tmp_path, by):
+    """It is made before its loop runs, and with it the observer."""
+    code = FIRST + (
+        "hoop.observe.start()\nif os.fork():\n    os.wait()\n    os._exit(0)\n"
+        if by == "fork"
+        else ""
+    )
+    code += "print(here() + 1, flush=True)\nasyncio.Runner(loop_factory=hoop.new_event_loop).run(main())\n"
+    environment = {} if by == "fork" else {"HOOP_OBSERVE": "watch"}
+    expected, found = program(code, tmp_path, **environment)
+    assert found == expected
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit()", "hoop.observe.stop()"])

@@ -117,7 +117,7 @@ class Observer(threading.Thread):
             else:
                 self.server.close()
         self.watch.stop()
-        sites.record(False)
+        sites.record(forked)  # the child's first task is made before its observer
         for fd in (self.ends, self.tells):
             if fd >= 0:
                 os.close(fd)
@@ -235,7 +235,9 @@ def _end(timeout: float | None) -> None:
     with _lock:
         registry.on_run = None
         observer, _observer = _observer, None
-    if observer is not None:
+    if observer is None:
+        sites.record(False)
+    else:
         observer.end(timeout)
 
 

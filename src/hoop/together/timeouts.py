@@ -149,7 +149,9 @@ class Timeout(Attributed):
             if cython.cast(cython.double, when) <= loop.now():
                 self.timer = loop.call_soon(expire)
             else:
-                self.timer = loop.add_timer(cython.cast(cython.double, when), None, expire, (), None)
+                self.timer = loop.add_timer(
+                    cython.cast(cython.double, when), None, expire, (), None
+                )
         elif when <= loop.now():
             self.timer = loop.call_soon(expire)
         else:
