@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+
+import hoop.observe
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -78,6 +82,23 @@ def test_reference_lists_every_public_name():
     assert "::: hoop.sync.queues.Queue\n" in page
     assert "members: ['close'" not in page  # of asyncio's loop
     assert "- `hoop." not in page
+
+
+def test_reference_describes_all_of_observe():
+    """With the parameters that each function has, and with fields that each record has."""
+    section = (ROOT / "docs" / "reference.md").read_text().partition("## hoop.observe\n")[2]
+    described = re.findall(r"^\| `(\w+)(\(.*?\))?` \| (.*?) \|", section, re.M)
+    assert sorted(name for name, _, _ in described) == sorted(hoop.observe.__all__)
+    for name, parameters, text in described:
+        public = getattr(hoop.observe, name)
+        if parameters:
+            taken = inspect.signature(public).parameters.values()
+            shown = [p.replace(annotation=inspect.Parameter.empty) for p in taken]
+            assert parameters == str(inspect.Signature(shown)).replace("'", '"')
+        else:
+            fields = re.findall(r"`(\w+)`", text)
+            assert fields
+            assert set(fields) <= {field.name for field in dataclasses.fields(public)}
 
 
 def test_rows_of_a_wide_table_become_sections():
