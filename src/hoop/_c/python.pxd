@@ -72,6 +72,7 @@ cdef extern from "shim.h":
     int hoop_set_dictoffset(object type, Py_ssize_t offset) except -1
     int hoop_forbid_new(object type) except -1
     int hoop_set_signature(object type, const char *signature) except -1
+    int hoop_show_method_as(object type, const char *name, const char *shown) except -1
     traverseproc hoop_swap_traverse(object type, traverseproc f) except? NULL
     inquiry hoop_swap_clear(object type, inquiry f) except? NULL
     destructor hoop_swap_dealloc(object type, destructor f) except? NULL

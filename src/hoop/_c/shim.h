@@ -310,6 +310,21 @@ static inline int hoop_set_signature(PyObject *type, const char *signature) {
     tp->tp_doc = text;
     return 0;
 }
+
+/* Have the bound methods of a class show another name than the attribute has. */
+static inline int hoop_show_method_as(PyObject *type, const char *name, const char *shown) {
+    PyObject *method = PyObject_GetAttrString(type, name);
+    if (method == NULL)
+        return -1;
+    if (!Py_IS_TYPE(method, &PyMethodDescr_Type)) {
+        PyErr_Format(PyExc_TypeError, "%s is no method in C", name);
+        Py_DECREF(method);
+        return -1;
+    }
+    ((PyMethodDescrObject *)method)->d_method->ml_name = shown;
+    Py_DECREF(method);
+    return 0;
+}
 static PyObject *hoop_refuse_new(PyObject *type, PyObject *args) {
     PyErr_Format(PyExc_TypeError, "cannot create '%s' instances", ((PyTypeObject *)type)->tp_name);
     return NULL;

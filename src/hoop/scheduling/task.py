@@ -46,6 +46,7 @@ from cython.cimports.hoop._c.python import (
     hoop_set_dictoffset,
     hoop_set_iternext,
     hoop_set_signature,
+    hoop_show_method_as,
     hoop_spare,
     hoop_spares,
     hoop_stop_value,
@@ -790,6 +791,9 @@ def free_task(o: Ref) -> cython.void:
 
 hoop_set_dictoffset(Task, ATTRIBUTES_OFFSET)
 hoop_set_signature(Task, b"(coro, *, loop=None, name=None, context=None, eager_start=False)")
+hoop_show_method_as(
+    Task, b"_wakeup", b"task_wakeup"
+)  # as in the repr of a future that asyncio's task awaits
 hoop_set_await(Task, cython.cast(unaryfunc, future_await))
 hoop_set_iternext(Task, cython.cast(iternextfunc, future_iternext))
 _task_traverse = hoop_swap_traverse(Task, cython.cast(traverseproc, task_traverse))
