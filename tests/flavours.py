@@ -98,7 +98,13 @@ def play(make_loop: Callable[[], Any], functions: dict[str, Any], program: Any, 
         loop.run_until_complete(main())
     finally:
         loop.close()
-    return list(seen)
+    return in_order(seen)
+
+
+def in_order(facts: list[Any]) -> list[Any]:
+    """Sort neighbours that are cancellations: a group cancels its tasks in no particular order."""
+    grouped = itertools.groupby(facts, lambda fact: "cancelled" in fact[1:2])
+    return [f for same, some in grouped for f in (sorted(some, key=repr) if same else some)]
 
 
 def compare(

@@ -6,6 +6,7 @@ import asyncio
 import asyncio.locks
 import asyncio.queues
 import asyncio.streams
+import asyncio.taskgroups
 import asyncio.tasks
 import asyncio.timeouts
 import copy

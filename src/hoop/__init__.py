@@ -48,7 +48,6 @@ from asyncio import (
     StreamReaderProtocol,
     SubprocessProtocol,
     SubprocessTransport,
-    TaskGroup,
     TimeoutError,
     Transport,
     WriteTransport,
@@ -133,6 +132,7 @@ if not TYPE_CHECKING and sys.platform != "linux":
         StreamReader,
         StreamWriter,
         Task,
+        TaskGroup,
         Timeout,
         TimerHandle,
         create_task,
@@ -220,6 +220,7 @@ else:
         from hoop.sync.conditions import Barrier, Condition
         from hoop.sync.locks import BoundedSemaphore, Event, Lock, Semaphore
         from hoop.sync.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
+        from hoop.together.groups import TaskGroup
         from hoop.together.timeouts import Timeout, timeout, timeout_at
 
 # The module of each name that is imported when your program first asks for it. A program uses few of them,
@@ -239,6 +240,7 @@ _LATER = {
     "Semaphore": "hoop.sync.locks",
     "StreamReader": "hoop.streams.reader",
     "StreamWriter": "hoop.streams.writer",
+    "TaskGroup": "hoop.together.groups",
     "TextFile": "hoop.files.file",
     "Timeout": "hoop.together.timeouts",
     "copy_file_range": "hoop.files.descriptors",

@@ -23,6 +23,7 @@ REPLACED: dict[str, tuple[str, ...]] = {
         "start_server",
         "start_unix_server",
     ),
+    "asyncio.taskgroups": ("TaskGroup",),
     "asyncio.tasks": ("create_task", "sleep"),
     "asyncio.timeouts": ("Timeout", "timeout", "timeout_at"),
 }

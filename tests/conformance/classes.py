@@ -168,5 +168,6 @@ _ADDERS: dict[str, Callable[[Any, Subject], None]] = {
     "test_locks": _add_with_native_names,
     "test_queues": _add_with_native_names,
     "test_streams": _add_with_native_names,
+    "test_taskgroups": _add_with_native_names,
     "test_timeouts": _add_with_native_names,
 }

@@ -179,6 +179,11 @@ async def in_group(lock):
         group.create_task(take(lock), name="member")
 
 
+async def in_our_group(lock):
+    async with hoop.TaskGroup() as group:
+        group.create_task(take(lock), name="member")
+
+
 async def wait_for_one(lock):
     task = asyncio.create_task(take(lock), name="member")
     try:
@@ -208,6 +213,7 @@ async def shielded(lock):
     [
         (wait_for_task, "task"),
         (in_group, "tasks"),
+        (in_our_group, "tasks"),
         (gather_two, "tasks"),
         (wait_for_one, "tasks"),
         (shielded, "tasks"),

@@ -56,6 +56,7 @@ from hoop.sync.conditions import Barrier, Condition
 from hoop.sync.locks import Acquirable, Event, Lock, Semaphore
 from hoop.sync.queues import Queue
 from hoop.tls.transport import SSLTransport
+from hoop.together.groups import TaskGroup
 
 DEPTH_MAX = 100  # coroutines of a stack; a deeper one is cut
 TEXT_MAX = 200
@@ -654,6 +655,10 @@ def told_by(callback: Any) -> tuple[object | None, bool]:
 
     Also says whether one of several tasks may be enough for that.
     """
+    if type(callback) is types.BuiltinMethodType:
+        if type(callback.__self__) is TaskGroup:
+            return callback.__self__._on_completed_fut, False  # type: ignore[attr-defined]
+        return None, False
     if type(callback) is types.MethodType:
         group = callback.__self__
         if callback.__func__ is _on_task_done and type(group) is asyncio.TaskGroup:

@@ -1,6 +1,7 @@
 from hoop.scheduling.base cimport LoopBase
 from hoop._c.python cimport Ref
 from hoop.drivers.ready cimport Runnable
+from hoop.scheduling.notice cimport Watcher
 
 cdef enum State:
     PENDING
@@ -17,6 +18,7 @@ cdef class Future(Runnable):
     cdef object error               # the exception; of a cancelled task, the CancelledError to raise
     # The loop calls these when the future is done. `waiter` is the first native task that waits, and is
     # pushed itself. `callbacks` has all that came after it, each a Task or a tuple (callback, context).
+    # In place of a Task there may be a Notice.
     cdef Runnable waiter
     cdef list callbacks
     cdef object cancel_message
@@ -32,6 +34,8 @@ cdef class Future(Runnable):
     cdef int schedule(self) except -1
     cdef int schedule_listed(self) except -1
     cdef int add_listed(self, object entry) except -1
+    cdef int tell(self, Watcher watcher, object context) except -1      # once it is done
+    cdef int tell_no_more(self, Watcher watcher) except -1
     cdef object get_result(self)
     cdef object take_error(self)
     cdef object cancelled_exception(self)
@@ -39,10 +43,16 @@ cdef class Future(Runnable):
     cdef int fail(self, object exception) except -1
     cdef int cancel_future(self, object message) except -1
 
+# The future that gather() gives. It passes a cancellation on to its children.
+cdef class _GatheringFuture(Future):
+    cdef list children
+    cdef bint cancel_requested
+
 cdef class FutureIterator:
     cdef Future future
     cdef object advance(self)
 
+cdef object loop_of(object future)
 cdef Future new_future(LoopBase loop)
 cdef bint renew_future(Ref o) noexcept
 cdef int report_dropped(object loop, object context) except -1

@@ -63,6 +63,7 @@ from cython.cimports.hoop._c.python import (
 )
 from cython.cimports.hoop.drivers.ready import Runnable
 from cython.cimports.hoop.scheduling.base import LoopBase, as_native
+from cython.cimports.hoop.scheduling.notice import Notice, Watcher, new_notice
 
 CancelledError = cython.declare(object, asyncio.CancelledError)
 InvalidStateError = cython.declare(object, asyncio.InvalidStateError)
@@ -357,15 +358,50 @@ class Future(Runnable):
     def remove_done_callback(self, fn, /):
         """Forget every use of a callback. Returns how many there were."""
         self.check_ready()
+        count: cython.Py_ssize_t = 0
+        if type(self.waiter) is Notice and cython.cast(object, self.waiter)._wakeup == fn:
+            self.waiter = None
+            count = 1
         if self.callbacks is None:
-            return 0
+            return count
         # Comparing runs user code, which may add, remove or settle: work on a copy, then look again.
         before = list(self.callbacks)
-        gone = [entry for entry in before if type(entry) is tuple and entry[0] == fn]
+        gone = [
+            entry
+            for entry in before
+            if (type(entry) is tuple and entry[0] == fn)
+            or (type(entry) is Notice and entry._wakeup == fn)
+        ]
         if gone and self.callbacks is not None:
             kept = [e for e in self.callbacks if not any([e is g for g in gone])]
             self.callbacks = kept or None
-        return len(gone)
+        return count + len(gone)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def tell(self, watcher: Watcher, context) -> cython.int:
+        """Let a watcher know when this is done: in the next turn, if it is done already."""
+        notice: Notice = new_notice(self, watcher, context)
+        if self.state != PENDING:
+            return self.loop.push(notice)
+        if self.waiter is None and self.callbacks is None:
+            self.waiter = notice
+            return 0
+        return self.add_listed(notice)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def tell_no_more(self, watcher: Watcher) -> cython.int:
+        """Forget a watcher, unless its notice is on the ring already."""
+        if type(self.waiter) is Notice and cython.cast(Notice, self.waiter).watcher is watcher:
+            self.waiter = None
+        if self.callbacks is not None:
+            self.callbacks = [
+                entry
+                for entry in self.callbacks
+                if type(entry) is not Notice or cython.cast(Notice, entry).watcher is not watcher
+            ] or None
+        return 0
 
     # ---- awaiting ----
 
@@ -419,9 +455,13 @@ class Future(Runnable):
 
     @property
     def _asyncio_awaited_by(self):
-        tasks = [] if self.waiter is None else [self.waiter]
-        tasks.extend([entry for entry in self.callbacks or () if type(entry) is not tuple])
-        return frozenset(tasks) or None
+        entries = [] if self.waiter is None else [self.waiter]
+        entries.extend([entry for entry in self.callbacks or () if type(entry) is not tuple])
+        tasks = [
+            cython.cast(Notice, entry).watcher.awaiter if type(entry) is Notice else entry
+            for entry in entries
+        ]
+        return frozenset([task for task in tasks if task is not None]) or None
 
     @property
     def _cancel_message(self):
@@ -459,6 +499,32 @@ class Future(Runnable):
     def __repr__(self):
         self.check_ready()
         return _repr(self)
+
+
+@cython.final
+@cython.cclass
+class _GatheringFuture(Future):
+    """The future that gather() gives."""
+
+    @property
+    def _children(self):
+        return self.children
+
+    @property
+    def _cancel_requested(self):
+        return self.cancel_requested
+
+    def cancel(self, msg=None):
+        """Cancel all children. The future itself is cancelled by what becomes of them."""
+        if self.state != PENDING:
+            return False
+        cancelled = False
+        for child in self.children:
+            if child.cancel(msg=msg):
+                cancelled = True
+        if cancelled:
+            self.cancel_requested = True
+        return cancelled
 
 
 @cython.cfunc
@@ -545,6 +611,13 @@ def thrown_exception(typ, val, tb) -> object:
             f"not {type(typ).__name__}"
         )
     return val if tb is None else val.with_traceback(tb)
+
+
+@cython.cfunc
+def loop_of(future) -> object:
+    """Return the loop of any asyncio future."""
+    get_loop = getattr(future, "get_loop", None)
+    return future._loop if get_loop is None else get_loop()
 
 
 @cython.cfunc
@@ -706,3 +779,6 @@ _future_traverse = hoop_swap_traverse(Future, cython.cast(traverseproc, future_t
 _future_clear = hoop_swap_clear(Future, cython.cast(inquiry, future_clear))
 hoop_check_spared(Future)
 _future_dealloc = hoop_swap_dealloc(Future, cython.cast(destructor, future_dealloc))
+hoop_set_dictoffset(_GatheringFuture, ATTRIBUTES_OFFSET)
+hoop_set_await(_GatheringFuture, cython.cast(unaryfunc, future_await))
+hoop_set_iternext(_GatheringFuture, cython.cast(iternextfunc, future_iternext))

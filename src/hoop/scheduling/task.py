@@ -72,9 +72,11 @@ from cython.cimports.hoop.scheduling.future import (
     FINISHED,
     PENDING,
     Future,
+    _GatheringFuture,
     empty_future,
     future_await,
     future_iternext,
+    loop_of,
     raise_in_slot,
     report_dropped,
 )
@@ -373,7 +375,7 @@ class Task(Future):
     def wait_for_foreign(self, o) -> cython.int:
         """Suspend until anything that speaks asyncio's future protocol is done."""
         loop = self.get_loop()
-        if _future_loop(o) is not loop:
+        if loop_of(o) is not loop:
             return self.throw_next(
                 RuntimeError(f"Task {self!r} got Future {o!r} attached to a different loop")
             )
@@ -688,8 +690,10 @@ def _wait_for(task: Task | None, o: Ref) -> cython.int:
 @cython.exceptval(check=False)
 def is_exact(o: Ref) -> cython.bint:
     """Whether it is a Future or Task of ours, and of no subclass that may have overridden things."""
-    return Py_TYPE(o) == FUTURE_TYPE or Py_TYPE(o) == cython.cast(
-        cython.pointer[PyTypeObject], Task
+    return (
+        Py_TYPE(o) == FUTURE_TYPE
+        or Py_TYPE(o) == cython.cast(cython.pointer[PyTypeObject], Task)
+        or Py_TYPE(o) == GATHERING_TYPE
     )
 
 
@@ -709,15 +713,12 @@ def swap_current_task(loop, task) -> object:
 FUTURE_TYPE = cython.declare(
     cython.pointer[PyTypeObject], cython.cast(cython.pointer[PyTypeObject], Future)
 )
+GATHERING_TYPE = cython.declare(
+    cython.pointer[PyTypeObject], cython.cast(cython.pointer[PyTypeObject], _GatheringFuture)
+)
 _current_tasks = cython.declare(
     object, tasks._current_tasks if sys.version_info < (3, 14) else None
 )
-
-
-@cython.cfunc
-def _future_loop(future) -> object:
-    get_loop = getattr(future, "get_loop", None)
-    return future._loop if get_loop is None else get_loop()
 
 
 # ---- slots that Cython cannot spell -------------------------------------------------------------------
