@@ -44,7 +44,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ("share", "BUSY", lambda r: "" if r["share"] is None else f"{r['share']:.1%}"),
         ("id", "ID", lambda r: str(r["id"])),
         ("state", "STATE", lambda r: r["state"]),
-        ("since", "SINCE", lambda r: seconds(r["since"])),
+        # A task of asyncio's own class does not know these.
+        ("since", "SINCE", lambda r: seconds(r["since"]) if r["age"] else ""),
         ("age", "AGE", lambda r: seconds(r["age"]) if r["age"] else ""),
         ("polls", "STEPS", lambda r: count(r["polls"])),
         ("coroutine", "COROUTINE", lambda r: f"{r['coroutine']} {place_of(r)}".strip()),

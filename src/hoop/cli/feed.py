@@ -30,6 +30,7 @@ GREETS_WITHIN = 0.5
 RETRY_AFTER = 1.0
 PATIENCE = 30.0
 PING_EVERY = 10.0
+STACK = "Stack (most recent call first):"
 DUMPED = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 
 Event = tuple[str, Any]
@@ -183,9 +184,9 @@ def is_over(connection: Connection) -> bool:
 
 
 def silence(pid: int | None) -> dict[str, Any]:
-    """All that can be seen of a process that does not answer: the stack that its thread has dumped."""
+    """All that can be seen of a process that does not answer: its threads, and the last stack that one has dumped."""
     seen: dict[str, Any] = {"dump": "", "threads": []} if pid is None else client.blocked(pid)
-    stack = DUMPED.findall(seen["dump"])
+    stack = DUMPED.findall(seen["dump"].rpartition(STACK)[2])
     return {
         "stack": [f"{file}:{line} {function}" for file, line, function in stack],
         "threads": [

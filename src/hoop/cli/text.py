@@ -292,7 +292,8 @@ def tasks(rows: list[dict[str, Any]], width: int) -> list[str]:
         [
             right("ID", (row["id"] for row in rows)),
             Column("STATE", (row["state"] for row in rows)),
-            right("SINCE", (seconds(row["since"]) for row in rows)),
+            # A task of asyncio's own class does not know these.
+            right("SINCE", (seconds(row["since"]) if row["age"] else "" for row in rows)),
             right("AGE", (seconds(row["age"]) if row["age"] else "" for row in rows)),
             *([] if width < WIDE else [right("POLLS", (count(row["polls"]) for row in rows))]),
             right("BUSY", (seconds(row["busy"]) if row["busy"] else "" for row in rows)),
@@ -359,7 +360,8 @@ def stack(rows: list[dict[str, Any]], width: int) -> list[str]:
     lines: list[str] = []
     for row in rows:
         label = f"  [{row['label']}]" if row["label"] else ""
-        head = f"task {row['id']} {row['coroutine']}{label}  {row['state']} for {seconds(row['since'])}"
+        since = f" for {seconds(row['since'])}" if row["age"] else ""
+        head = f"task {row['id']} {row['coroutine']}{label}  {row['state']}{since}"
         lines.append(cut(clean(head), width))
         for frame in row["stack"]:
             end = f":{frame['line']} {frame['name'].rpartition('.')[2]}"

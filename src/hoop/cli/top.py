@@ -428,7 +428,7 @@ def details_of(view: str, row: Row, rows: list[Row]) -> tuple[str, list[str]]:
         lines = [f"{name:15} {value}" for name, value in row.items() if value not in ("", None, [])]
         return view.capitalize(), lines
     lines = [
-        f"state       {row['state']} for {seconds(row['since'])}",
+        f"state       {row['state']}" + (f" for {seconds(row['since'])}" if row["age"] else ""),
         f"waits for   {wait_of(row)}",
         f"label       {row['label']}",
         f"name        {row['name']}",
