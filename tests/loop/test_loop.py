@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import socket
 import sys
 import weakref
@@ -61,6 +62,34 @@ def test_weak_reference_and_attributes(loop):
     loop.colour = "red"
     assert weakref.ref(loop)().colour == "red"
     assert loop in weakref.WeakKeyDictionary({loop: 1})
+
+
+def has_dict(loop):
+    before = len(gc.get_referents(loop))
+    vars(loop)  # makes one
+    return len(gc.get_referents(loop)) == before
+
+
+def test_has_no_dict_until_one_is_needed(loop):
+    """With one, the interpreter searches it for each method that is called."""
+    assert loop.driver
+    turn(loop)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert not has_dict(loop)
+    assert has_dict(loop)
+
+
+def test_a_driver_that_a_subclass_names_first_is_kept():
+    class Mine(hoop.EventLoop):
+        def __init__(self):
+            self.driver = "mine"
+            super().__init__()
+
+    loop = Mine()
+    assert loop.driver == "mine"
+    del loop.driver
+    assert loop.driver != "mine"
+    loop.close()
 
 
 def test_subclass(driver):

@@ -121,6 +121,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         "_csock",
         "_default_executor",
         "_drain",
+        "_driver_given",
         "_ended_children",
         "_exception_handler",
         "_executor_shutdown_called",
@@ -175,6 +176,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         self._drain: Drain | None = None
         self._file_pool = pool.FilePool(self, file_threads_max)
         self._watches_signals = False
+        self._driver_given = getattr(self, "_driver_given", False)  # by a class of your own
         registry.loops.add(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -185,15 +187,19 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
     @property
     def driver(self) -> DriverName:
         """The name of the loop's driver: "uring" or "epoll". For example, `print(loop.driver)`."""
-        return self.__dict__["driver"] if "driver" in self.__dict__ else self._driver_name()
+        # To ask for __dict__ would make one.
+        return self.__dict__["driver"] if self._driver_given else self._driver_name()
 
     @driver.setter
     def driver(self, value: Any) -> None:
         self.__dict__["driver"] = value  # your code's own, as on asyncio's loops
+        self._driver_given = True
 
     @driver.deleter
     def driver(self) -> None:
-        self.__dict__.pop("driver", None)
+        if self._driver_given:
+            del self.__dict__["driver"]
+            self._driver_given = False
 
     def __repr__(self) -> str:
         driver = "" if self.is_closed() else f"driver={self._driver_name()} "
@@ -282,7 +288,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         )
         events._set_running_loop(self)
         self._watch_signals()
-        choosing.tell_running(self.driver)
+        choosing.tell_running(self._driver_name())
 
     def _run_forever_cleanup(self) -> None:
         self._unwatch_signals()
