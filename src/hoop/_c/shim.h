@@ -523,6 +523,27 @@ static inline int hoop_processors(void) {
 
 #define HOOP_RESULT(call) ({ long r_ = (long)(call); r_ < 0 ? -errno : r_; })
 
+/* The calls for each event go by number. glibc's functions can be cancelled. In a process of several threads
+ * each takes 50 instructions more for that, some of them atomic. A build with sanitizers uses the functions, for
+ * it knows what they do to memory. */
+#if defined(HOOP_POISON)
+#define HOOP_RECV(fd, buf, n, flags) recv(fd, buf, n, flags)
+#define HOOP_SEND(fd, buf, n, flags) send(fd, buf, n, flags)
+#define HOOP_SENDMSG(fd, message, flags) sendmsg(fd, message, flags)
+#define HOOP_EPOLL_WAIT(epfd, events, n, ms) epoll_wait(epfd, events, n, ms)
+#define HOOP_WRITE(fd, buf, n) write(fd, buf, n)
+#else
+#define HOOP_RECV(fd, buf, n, flags) syscall(SYS_recvfrom, fd, buf, n, flags, NULL, NULL)
+#define HOOP_SEND(fd, buf, n, flags) syscall(SYS_sendto, fd, buf, n, flags, NULL, 0)
+#define HOOP_SENDMSG(fd, message, flags) syscall(SYS_sendmsg, fd, message, flags)
+#ifdef SYS_epoll_wait
+#define HOOP_EPOLL_WAIT(epfd, events, n, ms) syscall(SYS_epoll_wait, epfd, events, n, ms)
+#else
+#define HOOP_EPOLL_WAIT(epfd, events, n, ms) syscall(SYS_epoll_pwait, epfd, events, n, ms, NULL, 0)
+#endif
+#define HOOP_WRITE(fd, buf, n) syscall(SYS_write, fd, buf, n)
+#endif
+
 static inline int hoop_epoll_create(void) { return (int)HOOP_RESULT(epoll_create1(EPOLL_CLOEXEC)); }
 static inline int hoop_epoll_ctl(int epfd, int action, int fd, uint32_t events, uint64_t data) {
     struct epoll_event event = {.events = events, .data.u64 = data};
@@ -536,7 +557,7 @@ static inline int hoop_epoll_ctl(int epfd, int action, int fd, uint32_t events, 
 #endif
 static inline int hoop_epoll_wait(int epfd, struct epoll_event *events, int n, long long timeout_ns) {
     static int no_pwait2 = 0;
-    if (timeout_ns <= 0) return (int)HOOP_RESULT(epoll_wait(epfd, events, n, timeout_ns ? -1 : 0));
+    if (timeout_ns <= 0) return (int)HOOP_RESULT(HOOP_EPOLL_WAIT(epfd, events, n, timeout_ns ? -1 : 0));
     if (!no_pwait2) {
         struct timespec t = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
         int r = (int)HOOP_RESULT(syscall(__NR_epoll_pwait2, epfd, events, n, &t, NULL, 0));
@@ -544,7 +565,7 @@ static inline int hoop_epoll_wait(int epfd, struct epoll_event *events, int n, l
         no_pwait2 = 1;
     }
     long long ms = (timeout_ns + 999999) / 1000000;
-    return (int)HOOP_RESULT(epoll_wait(epfd, events, n, ms > INT_MAX ? INT_MAX : (int)ms));
+    return (int)HOOP_RESULT(HOOP_EPOLL_WAIT(epfd, events, n, ms > INT_MAX ? INT_MAX : (int)ms));
 }
 
 /* Look for events again and again, for at most spin_ns. */
@@ -558,7 +579,7 @@ static inline int hoop_epoll_spin(int epfd, struct epoll_event *events, int n, l
 static inline int hoop_eventfd(void) { return (int)HOOP_RESULT(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
 static inline int hoop_eventfd_write(int fd) {
     uint64_t one = 1;
-    return (int)HOOP_RESULT(write(fd, &one, sizeof one));
+    return (int)HOOP_RESULT(HOOP_WRITE(fd, &one, sizeof one));
 }
 static inline int hoop_close(int fd) { return (int)HOOP_RESULT(close(fd)); }
 /* Replace the file of a descriptor by a fresh one, and close that one's descriptor. */
@@ -568,24 +589,24 @@ static inline int hoop_replace(int fd, int fresh) {
     return r;
 }
 
-static inline Py_ssize_t hoop_recv(int fd, void *buf, size_t n) { return HOOP_RESULT(recv(fd, buf, n, 0)); }
+static inline Py_ssize_t hoop_recv(int fd, void *buf, size_t n) { return HOOP_RESULT(HOOP_RECV(fd, buf, n, 0)); }
 static inline Py_ssize_t hoop_send(int fd, const void *buf, size_t n) {
-    return HOOP_RESULT(send(fd, buf, n, MSG_NOSIGNAL));
+    return HOOP_RESULT(HOOP_SEND(fd, buf, n, MSG_NOSIGNAL));
 }
 static inline Py_ssize_t hoop_sendv(int fd, struct iovec *vec, size_t n) {
     struct msghdr message = {.msg_iov = vec, .msg_iovlen = n};
-    return HOOP_RESULT(sendmsg(fd, &message, MSG_NOSIGNAL));
+    return HOOP_RESULT(HOOP_SENDMSG(fd, &message, MSG_NOSIGNAL));
 }
 /* Receive from a socket of the user's, which may be a blocking one, without waiting. */
 static inline Py_ssize_t hoop_try_recv(int fd, void *buf, size_t n) {
     Py_ssize_t r;
-    do r = HOOP_RESULT(recv(fd, buf, n, MSG_DONTWAIT));
+    do r = HOOP_RESULT(HOOP_RECV(fd, buf, n, MSG_DONTWAIT));
     while (r == -EINTR);
     return r;
 }
 static inline Py_ssize_t hoop_try_send(int fd, const void *buf, size_t n) {
     Py_ssize_t r;
-    do r = HOOP_RESULT(send(fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT));
+    do r = HOOP_RESULT(HOOP_SEND(fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT));
     while (r == -EINTR);
     return r;
 }
