@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 
 import pytest
@@ -454,6 +455,31 @@ def test_a_site_in_code_that_nothing_else_keeps(loop, recording):
         return lines
 
     assert loop.run_until_complete(main()) == [("<string>", n + 1) for n in range(1, 50)]
+
+
+MANY = 700  # places; more than are found at once
+
+
+@functools.cache
+def code_of_many_places():
+    makes = "\n".join(
+        f" made.append({'hoop' if n % 2 else 'asyncio'}.create_task(steps(0)))" for n in range(MANY)
+    )
+    return compile(f"def make(made):\n{makes}", "<many>", "exec")
+
+
+def test_of_many_places_each_is_told_each_time(loop, recording):
+    names = {"hoop": hoop, "asyncio": asyncio, "steps": steps}
+    exec(code_of_many_places(), names)
+
+    async def main():
+        for _ in range(3):
+            made = []
+            names["make"](made)
+            assert [task._created_at for task in made] == [("<many>", n + 2) for n in range(MANY)]
+            await asyncio.gather(*made)
+
+    loop.run_until_complete(main())
 
 
 def test_a_site_of_a_task_made_by_a_generator_and_by_a_class(loop, recording):

@@ -11,7 +11,12 @@ import os
 
 import cython
 from cython.cimports.cpython.mem import PyMem_Calloc
-from cython.cimports.hoop._c.frames import hoop_caller, hoop_code_line
+from cython.cimports.hoop._c.frames import (
+    hoop_caller,
+    hoop_code_line,
+    hoop_know,
+    hoop_known_site,
+)
 from cython.cimports.hoop._c.python import Ref, own
 
 _hoop = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -55,31 +60,42 @@ def record(on: cython.bint) -> None:
 @cython.exceptval(check=False)
 def note_site() -> cython.uint:
     """Count a task that the running code makes, and return the number of its site."""
+    number: cython.uint = hoop_known_site()
+    if cython.unlikely(number == 0):
+        number = find_site()
+    sites[number].made += 1
+    return number
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def find_site() -> cython.uint:
+    """Return the number of the site of the running code, 0 if there is none."""
     global _count
     offset: cython.int = 0
+    is_users: cython.int = 0
     number: cython.uint
     i: cython.size_t
-    code: Ref = hoop_caller(_folders, cython.address(offset))
+    code: Ref = hoop_caller(_folders, cython.address(offset), cython.address(is_users))
     if code is cython.NULL:
         return 0
     i = (cython.cast(cython.size_t, code) >> 5) + cython.cast(cython.size_t, offset) * 40503
     while True:
         i &= SLOTS - 1
         number = _slots[i]
-        if number == 0:
+        if number == 0 or (sites[number].code == code and sites[number].offset == offset):
             break
-        if sites[number].code == code and sites[number].offset == offset:
-            sites[number].made += 1
-            return number
         i += 1
-    if _count == SITES_MAX:
-        return 0
-    _count += 1
-    number = _count
-    _slots[i] = number
-    sites[number].code = own(cython.cast(object, code))
-    sites[number].offset = offset
-    sites[number].made = 1
+    if number == 0:
+        if _count == SITES_MAX:
+            return 0
+        _count += 1
+        number = _count
+        _slots[i] = number
+        sites[number].code = own(cython.cast(object, code))
+        sites[number].offset = offset
+    if is_users:
+        hoop_know(code, offset, number)
     return number
 
 
