@@ -88,7 +88,7 @@ static inline char *hoop_put_frame(char *text, void **next) {
     *next = of.frame.previous;
 #if PY_VERSION_HEX < 0x030c0000
     code = of.frame.code;
-    offset = (int)((char *)of.frame.before - (char *)((PyCodeObject *)code)->co_code_adaptive);
+    offset = (int)((char *)of.frame.at - (char *)((PyCodeObject *)code)->co_code_adaptive);
 #else
     code = (void *)((size_t)of.frame.executable & ~(size_t)7); /* the lowest bits tell how it is owned */
     offset = PyUnstable_InterpreterFrame_GetLasti((struct _PyInterpreterFrame *)&of); /* by its address alone */

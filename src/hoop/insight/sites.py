@@ -103,7 +103,8 @@ def find_site() -> cython.uint:
 def running_code() -> object:
     """The nearest code outside asyncio and hoop that this thread runs, and the place in it; None if none."""
     offset: cython.int = 0
-    code: Ref = hoop_caller(_folders, cython.address(offset))
+    is_users: cython.int = 0
+    code: Ref = hoop_caller(_folders, cython.address(offset), cython.address(is_users))
     return None if code is cython.NULL else (cython.cast(object, code), offset)
 
 
