@@ -63,7 +63,6 @@ from asyncio import (
     create_subprocess_shell,
     current_task,
     ensure_future,
-    gather,
     get_event_loop,
     get_event_loop_policy,
     get_running_loop,
@@ -73,7 +72,6 @@ from asyncio import (
     run_coroutine_threadsafe,
     set_event_loop,
     set_event_loop_policy,
-    shield,
     to_thread,
     wait,
     wait_for,
@@ -136,8 +134,10 @@ if not TYPE_CHECKING and sys.platform != "linux":
         Timeout,
         TimerHandle,
         create_task,
+        gather,
         new_event_loop,
         open_connection,
+        shield,
         sleep,
         start_server,
         timeout,
@@ -220,6 +220,7 @@ else:
         from hoop.sync.conditions import Barrier, Condition
         from hoop.sync.locks import BoundedSemaphore, Event, Lock, Semaphore
         from hoop.sync.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
+        from hoop.together.gathering import gather, shield
         from hoop.together.groups import TaskGroup
         from hoop.together.timeouts import Timeout, timeout, timeout_at
 
@@ -249,6 +250,7 @@ _LATER = {
     "fstat": "hoop.files.descriptors",
     "fsync": "hoop.files.descriptors",
     "ftruncate": "hoop.files.descriptors",
+    "gather": "hoop.together.gathering",
     "install": "hoop.installing",
     "open": "hoop.files.opening",
     "open_connection": "hoop.streams.opening",
@@ -259,6 +261,7 @@ _LATER = {
     "pwritev": "hoop.files.descriptors",
     "read_bytes": "hoop.files.whole",
     "read_text": "hoop.files.whole",
+    "shield": "hoop.together.gathering",
     "start_server": "hoop.streams.opening",
     "start_unix_server": "hoop.streams.opening",
     "timeout": "hoop.together.timeouts",

@@ -24,7 +24,7 @@ REPLACED: dict[str, tuple[str, ...]] = {
         "start_unix_server",
     ),
     "asyncio.taskgroups": ("TaskGroup",),
-    "asyncio.tasks": ("create_task", "sleep"),
+    "asyncio.tasks": ("create_task", "gather", "shield", "sleep"),
     "asyncio.timeouts": ("Timeout", "timeout", "timeout_at"),
 }
 

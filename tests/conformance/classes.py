@@ -76,6 +76,60 @@ def _add_to_test_tasks(module: Any, subject: Subject) -> None:
     for kind in ("Future", "Coroutine"):
         stock = getattr(module, f"{kind}GatherTests")
         _define(module, f"Hoop{kind}GatherTests", (stock,), setUp=_gather_set_up(stock, subject))
+        set_up = _native_set_up(stock)
+        _define(module, f"Native{kind}GatherTests", (stock,), setUp=set_up, new_test_loop=_loop_for)
+    _add_native_functions(module, subject)
+
+
+def _native_set_up(stock: Any) -> Callable[[Any], None]:
+    def set_up(self: Any) -> None:
+        _install(self)
+        stock.setUp(self)
+
+    return set_up
+
+
+def _install(self: Any) -> None:
+    """Put hoop's functions under asyncio's names for one test."""
+    switch: Any = importlib.import_module("hoop")
+    switch.install(loop=False)
+    self.addCleanup(switch.uninstall)
+
+
+def _loop_for(self: Any, gen: Any = None) -> Any:
+    """A loop under test, unless the test counts the loop's readings of the clock."""
+    if gen is not None:
+        return importlib.import_module("test.test_asyncio.utils").TestCase.new_test_loop(self, gen)
+    loop = asyncio.new_event_loop()
+    self.set_event_loop(loop)
+    return loop
+
+
+def _add_native_functions(module: Any, subject: Subject) -> None:
+    """The tests of functions on several tasks, on a loop that is the subject's, with native functions."""
+    words = ("gather", "wait", "shield", "as_completed")
+
+    def set_up(self: Any) -> None:
+        module.test_utils.TestCase.setUp(self)
+        _install(self)
+        self.loop = self.new_test_loop()
+
+    base = module.CTask_CFuture_Tests
+    others = [
+        name
+        for name in dir(base)
+        if name.startswith("test") and not any(word in name for word in words)
+    ]
+    _define(
+        module,
+        "NativeFunctionTests",
+        (base,),
+        setUp=set_up,
+        new_test_loop=_loop_for,
+        Task=subject.task,
+        Future=subject.future,
+        **dict.fromkeys(others),
+    )
 
 
 def _gather_set_up(stock: Any, subject: Subject) -> Callable[[Any], None]:

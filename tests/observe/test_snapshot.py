@@ -196,6 +196,18 @@ async def gather_two(lock):
     await asyncio.gather(asyncio.create_task(take(lock), name="member"))
 
 
+async def gather_two_by_ours(lock):
+    await hoop.gather(asyncio.create_task(take(lock), name="member"))
+
+
+async def shielded_by_ours(lock):
+    task = asyncio.create_task(take(lock), name="member")
+    try:
+        await hoop.shield(task)
+    finally:
+        task.cancel()
+
+
 async def wait_for_task(lock):
     await asyncio.create_task(take(lock), name="member")
 
@@ -214,6 +226,8 @@ async def shielded(lock):
         (wait_for_task, "task"),
         (in_group, "tasks"),
         (in_our_group, "tasks"),
+        (gather_two_by_ours, "tasks"),
+        (shielded_by_ours, "tasks"),
         (gather_two, "tasks"),
         (wait_for_one, "tasks"),
         (shielded, "tasks"),

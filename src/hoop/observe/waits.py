@@ -47,7 +47,7 @@ from hoop.observe.reading import (
 )
 from hoop.processes.process import SubprocessTransport
 from hoop.scheduling.coroutine import NativeCoroutine
-from hoop.scheduling.future import Future
+from hoop.scheduling.future import Future, _GatheringFuture
 from hoop.scheduling.handle import Handle
 from hoop.scheduling.timers import TimerHandle
 from hoop.streams.reader import StreamReader
@@ -56,12 +56,13 @@ from hoop.sync.conditions import Barrier, Condition
 from hoop.sync.locks import Acquirable, Event, Lock, Semaphore
 from hoop.sync.queues import Queue
 from hoop.tls.transport import SSLTransport
+from hoop.together.gathering import Shield
 from hoop.together.groups import TaskGroup
 
 DEPTH_MAX = 100  # coroutines of a stack; a deeper one is cut
 TEXT_MAX = 200
 
-_gathering: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]
+_gathering: Any = (asyncio.tasks._GatheringFuture, _GatheringFuture)  # type: ignore[attr-defined]
 _on_task_done = asyncio.TaskGroup._on_task_done
 _set_result: Any = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]
 _buffer_of: Any = LineSource.__dict__["buffer"].__get__
@@ -456,7 +457,7 @@ class Graph:
         self.polls[serial] = polls
         if is_task(waited):
             self.direct[serial] = (raw(waited, "_serial"),)
-        elif type(waited) is _gathering:
+        elif type(waited) in _gathering:
             self.direct[serial] = tuple(
                 raw(child, "_serial")
                 for child in waited._children
@@ -658,6 +659,8 @@ def told_by(callback: Any) -> tuple[object | None, bool]:
     if type(callback) is types.BuiltinMethodType:
         if type(callback.__self__) is TaskGroup:
             return callback.__self__._on_completed_fut, False  # type: ignore[attr-defined]
+        if type(callback.__self__) is Shield:
+            return callback.__self__._outer, False
         return None, False
     if type(callback) is types.MethodType:
         group = callback.__self__
@@ -674,7 +677,12 @@ def shields_of(future: Any) -> list[Any]:
     """The futures of asyncio.shield() that protect a future."""
     if type(future) is not Future:
         return []
-    found = [closed_over(told, "outer") for told, _ in raw(future, "_callbacks") or ()]
+    found = [
+        told.__self__._outer
+        if type(told) is types.BuiltinMethodType and type(told.__self__) is Shield
+        else closed_over(told, "outer")
+        for told, _ in raw(future, "_callbacks") or ()
+    ]
     return [outer for outer in found if outer is not None]
 
 

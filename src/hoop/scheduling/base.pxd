@@ -120,3 +120,4 @@ cdef int begin_turns(LoopBase loop) noexcept
 cdef int end_turns() noexcept
 
 cdef LoopBase as_native(object loop)
+cdef object swap_current_task(object loop, object task)

@@ -94,6 +94,19 @@ def as_native(loop) -> LoopBase:
     return cython.cast(LoopBase, loop) if isinstance(loop, LoopBase) else None
 
 
+@cython.cfunc
+def swap_current_task(loop, task) -> object:
+    """Make `task` (or None) the current one; returns the one before."""
+    if _current_tasks is None:
+        return _swap_current_task(loop, task)
+    previous = _current_tasks.get(loop)
+    if task is None:
+        _current_tasks.pop(loop, None)
+    else:
+        _current_tasks[loop] = task
+    return previous
+
+
 @cython.cclass
 class LoopBase(ReadyRing):
     """The fields and methods of the loop that compiled objects use."""

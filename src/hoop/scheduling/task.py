@@ -66,7 +66,7 @@ from cython.cimports.hoop._c.python import (
     visitproc,
 )
 from cython.cimports.hoop.insight.sites import note_site, place_of, recording, sites
-from cython.cimports.hoop.scheduling.base import LoopBase
+from cython.cimports.hoop.scheduling.base import LoopBase, swap_current_task
 from cython.cimports.hoop.scheduling.future import (
     CANCELLED,
     FINISHED,
@@ -697,27 +697,11 @@ def is_exact(o: Ref) -> cython.bint:
     )
 
 
-@cython.cfunc
-def swap_current_task(loop, task) -> object:
-    """Make `task` (or None) the current one; returns the one before."""
-    if _current_tasks is None:
-        return tasks._swap_current_task(loop, task)
-    previous = _current_tasks.get(loop)
-    if task is None:
-        _current_tasks.pop(loop, None)
-    else:
-        _current_tasks[loop] = task
-    return previous
-
-
 FUTURE_TYPE = cython.declare(
     cython.pointer[PyTypeObject], cython.cast(cython.pointer[PyTypeObject], Future)
 )
 GATHERING_TYPE = cython.declare(
     cython.pointer[PyTypeObject], cython.cast(cython.pointer[PyTypeObject], _GatheringFuture)
-)
-_current_tasks = cython.declare(
-    object, tasks._current_tasks if sys.version_info < (3, 14) else None
 )
 
 
