@@ -184,7 +184,7 @@ def is_over(connection: Connection) -> bool:
 
 
 def silence(pid: int | None) -> dict[str, Any]:
-    """All that can be seen of a process that does not answer: its threads, and the last stack that one has dumped."""
+    """The threads of a process that does not answer, and the last stack that one of them has dumped."""
     seen: dict[str, Any] = {"dump": "", "threads": []} if pid is None else client.blocked(pid)
     stack = DUMPED.findall(seen["dump"].rpartition(STACK)[2])
     return {

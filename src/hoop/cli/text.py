@@ -631,7 +631,8 @@ def blocked(found: dict[str, Any], width: int) -> list[str]:
     )
     if found["dump"]:
         lines.append("Its watcher has noted this, and the blocked thread its stack:")
-        lines += ["  " + clean(line) for line in found["dump"].rstrip("\n").split("\n")]
+        noted = found["dump"].rstrip("\n").split("\n")
+        lines += ["  " + cut(clean(line), width - 2, keep_end=True) for line in noted]
     else:
         lines.append("Its watcher has noted nothing.")
     return lines
