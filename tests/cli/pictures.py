@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -31,16 +30,16 @@ DOCS = ROOT / "docs"
 MINUTES = 2.0
 
 
-async def terminal(feed: Feed, picture: Path, blocks: threading.Thread) -> None:
+async def terminal(feed: Feed, picture: Path, program: serving.Observed) -> None:
     """Save the terminal's screen as SVG, while the loop is blocked."""
     app = Top(feed)
     async with app.run_test(size=(110, 30)) as pilot:
         await pilot.pause(3)
-        blocks.start()
-        while not any(not stall["over"] for stall in app.stalls.values()):
-            await pilot.pause(0.1)
-        await pilot.pause(0.5)
-        picture.write_text(app.export_screenshot(title="hoop top"))
+        with program.blocked():
+            while not any(not stall["over"] for stall in app.stalls.values()):
+                await pilot.pause(0.1)
+            await pilot.pause(0.5)
+            picture.write_text(app.export_screenshot(title="hoop top"))
 
 
 def main() -> None:
@@ -58,18 +57,17 @@ def main() -> None:
         page.open(server.url, 1280, 860)
         end = time.monotonic() + 60 * MINUTES
         time.sleep(60 * MINUTES / 3)
-        program.get("/block?0.3")
+        with program.blocked():
+            time.sleep(0.3)
         while time.monotonic() < end:
             time.sleep(0.5)
-        blocks = threading.Thread(target=program.get, args=("/block?4",))
-        blocks.start()
-        page.wait_for("document.querySelector('#stall.now .place') !== null")
-        time.sleep(1)
-        page.picture(DOCS / "insight-web-light.png")
-        page.paint(True)
-        page.wait_for("document.documentElement.dataset.theme === 'dark'")
-        page.picture(DOCS / "insight-web-dark.png")
-        blocks.join()
+        with program.blocked():
+            page.wait_for("document.querySelector('#stall.now .place') !== null")
+            time.sleep(1)
+            page.picture(DOCS / "insight-web-light.png")
+            page.paint(True)
+            page.wait_for("document.documentElement.dataset.theme === 'dark'")
+            page.picture(DOCS / "insight-web-dark.png")
         page.paint(False)
         time.sleep(3)
         while page.run("document.querySelectorAll('#drawer ul.tree .node').length") < 4:
@@ -88,9 +86,7 @@ def main() -> None:
         feed = Feed(lambda: client.connect(program.pid))
         feed.start()
         drawn = runtime / "top.svg"
-        blocks = threading.Thread(target=program.get, args=("/block?4",))
-        asyncio.run(terminal(feed, drawn, blocks))
-        blocks.join()
+        asyncio.run(terminal(feed, drawn, program))
         feed.end()
         feed.join()
         page.open(f"file://{drawn}", 1100, 620)

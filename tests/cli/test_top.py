@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import uuid
 
@@ -15,6 +13,7 @@ import pytest
 from serving import GUILTY, SERVER
 
 from hoop.cli import client, commands
+from hoop.cli import feed as feeds
 from hoop.cli.columns import TABLES
 from hoop.cli.feed import Feed
 
@@ -22,12 +21,15 @@ pytest.importorskip("textual", reason="Textual is not installed: the extra hoop[
 
 from textual.widgets import DataTable, Input, Static, Tabs
 
+from hoop.cli import top
 from hoop.cli.top import Details, Top
 
 
 @pytest.fixture
-def feed(observed):
-    """The feed of the server, for the screen."""
+def feed(observed, monkeypatch):
+    """The feed of the server, for the screen. Both look more often than they do for people."""
+    monkeypatch.setattr(top, "EVERY", 0.1)
+    monkeypatch.setattr(feeds, "EVERY", 0.1)
     made = Feed(lambda: client.connect(observed.pid))
     made.start()
     yield made
@@ -42,6 +44,7 @@ def screen(run, feed):
     def with_pilot(test, size=(120, 40)):
         async def main():
             app = Top(feed)
+            app.animation_level = "none"
             async with app.run_test(size=size) as pilot:
                 await until(pilot, lambda: app.query_one(DataTable).row_count > 5)
                 await test(app, pilot)
@@ -106,7 +109,7 @@ def test_a_click_on_a_title_sorts(screen):
 
 def test_slash_filters_and_escape_gives_it_up(screen):
     async def test(app, pilot):
-        await pilot.press("slash", *"Server.serve", "enter")
+        await pilot.press("slash", *"er.serve", "enter")
         await until(pilot, lambda: app.query_one(DataTable).row_count == 1)
         assert isinstance(app.focused, DataTable)
         await pilot.press("escape")
@@ -134,9 +137,9 @@ def test_p_keeps_the_table(screen):
     async def test(app, pilot):
         await pilot.press("p")
         assert "paused" in text_of(app, "#head")
-        await pilot.pause(0.2)
+        await until(pilot, lambda: not app.asks)
         before = column(app, "since")
-        await pilot.pause(1.5)
+        await pilot.pause(0.3)  # time for three looks
         assert column(app, "since") == before
         await pilot.press("p")
         await until(pilot, lambda: column(app, "since") != before)
@@ -147,7 +150,7 @@ def test_p_keeps_the_table(screen):
 
 def test_enter_shows_a_task_with_its_await_tree(screen):
     async def test(app, pilot):
-        await pilot.press("p", "slash", *"Shop.part", "enter")
+        await pilot.press("p", "slash", *"p.part", "enter")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Details))
         lines = str(app.screen.query_one("#lines", Static).render())
@@ -185,15 +188,12 @@ def test_q_leaves(screen):
 
 def test_a_blocked_loop_is_shown_while_it_is_blocked(screen, observed):
     async def test(app, pilot):
-        blocking = threading.Thread(target=observed.get, args=("/block?4",))
-        blocking.start()
-        await until(pilot, lambda: text_of(app, "#stall").startswith("BLOCKED for"))
-        text = text_of(app, "#stall")
+        with observed.blocked():
+            await until(pilot, lambda: text_of(app, "#stall").startswith("BLOCKED for"))
+            text = text_of(app, "#stall")
+            assert app.query_one("#stall").has_class("now")
         assert f"{SERVER.name}:{GUILTY}" in text
         assert "GET /block 127.0.0.1:" in text
-        assert app.query_one("#stall").has_class("now")
-        assert blocking.is_alive()
-        await asyncio.to_thread(blocking.join)
         await until(pilot, lambda: app.query_one("#stall").has_class("over"))
         while app.view != "stalls":
             await pilot.press("left")

@@ -7,12 +7,11 @@ import http.client
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator
 
 import browser
 import pytest
-from serving import GUILTY, SERVER, serving_program
+from serving import GUILTY, HOLDS, SERVER, serving_program
 
 from hoop.cli import client, web
 from hoop.cli.feed import Feed
@@ -217,13 +216,9 @@ def test_each_table_opens(page, tab):
 
 
 def test_a_blocked_loop_is_shown_while_it_is_blocked(page, observed):
-    blocking = threading.Thread(target=observed.get, args=("/block?8",))
-    began = time.monotonic()
-    blocking.start()
-    page.wait_for("document.querySelector('#stall.now .place') !== null")
-    seen = time.monotonic() - began
-    text = page.run("document.querySelector('#stall').innerText")
-    assert blocking.is_alive(), f"it was shown after {seen:.1f} s, when it was over"
+    with observed.blocked("/block?key=secret"):
+        page.wait_for("document.querySelector('#stall.now .place') !== null")
+        text = page.run("document.querySelector('#stall').innerText")
     assert f"{SERVER.name}:{GUILTY}" in text
     assert "BLOCKED for" in text
     assert "render" in text
@@ -233,20 +228,20 @@ def test_a_blocked_loop_is_shown_while_it_is_blocked(page, observed):
         "parseFloat(getComputedStyle(document.querySelector('#stall .place')).fontSize)"
     )
     assert size >= 24
-    blocking.join()
     page.wait_for("document.querySelector('#stall').className === 'over'")
     assert f"{SERVER.name}:{GUILTY}" in page.run("document.querySelector('#stall').innerText")
     page.wait_for("document.querySelector('.tile path.mark') !== null")
 
 
 def test_a_process_that_cannot_answer_is_shown(page, observed):
-    holding = threading.Thread(target=observed.get, args=("/hold?5",))
-    holding.start()
-    page.wait_for("document.querySelector('#state').textContent === 'no answer'")
-    text = page.run("document.querySelector('#stall').innerText")
+    """The line is shown as well: the watcher has written it down for those outside."""
+    with observed.blocked("/hold"):
+        page.wait_for("document.querySelector('#state').textContent === 'no answer'")
+        page.wait_for("document.querySelector('#stall .place') !== null")
+        text = page.run("document.querySelector('#stall').innerText")
     assert "BLOCKED for" in text
     assert "the process cannot answer" in text
-    holding.join()
+    assert f"{SERVER.name}:{HOLDS}" in text
     assert "as the system tells:\n" in text
     page.wait_for("document.querySelector('#state').textContent === 'live'")
     page.wait_for("document.querySelector('#stall').className === 'over'")

@@ -25,6 +25,7 @@ from hoop.cli.client import Connection, NoSuchProcess, NotAnswering, Refused
 
 HISTORY = 302  # points, one a second
 STALLS = 100
+EVERY = 1.0  # seconds from one overview to the next
 SILENT_AFTER = 1.2  # seconds without a word of the process
 GREETS_WITHIN = 0.5
 RETRY_AFTER = 1.0
@@ -69,7 +70,7 @@ class Feed(threading.Thread):
 
     def follow(self, connection: Connection) -> None:
         """Take the events of one connection, until it ends."""
-        overview = connection.send("follow", "overview", every=1)
+        overview = connection.send("follow", "overview", every=EVERY)
         stalls = connection.send("follow", "stalls")
         while not self.ended:
             try:

@@ -85,6 +85,7 @@ class Top(App[None]):
         self.trouble = "connecting"
         self.paused = False
         self.asked = threading.Event()
+        self.asks = False  # an answer is awaited
         self.headed = ("", "", False)
 
     def compose(self) -> ComposeResult:
@@ -122,9 +123,11 @@ class Top(App[None]):
                 fields: dict[str, Any] = {"top": ROWS, "look": True}
                 if view == "tasks":
                     fields["sort"] = SORTS.get(field, "since")
+                self.asks = True
                 answer = self.feed.ask(view, fields)
                 if not self.feed.ended:
                     self.call_from_thread(self.take_rows, view, answer.get("rows"))
+                self.asks = False
             every = self.overview["observer"]["every"] if self.overview else 0.0
             self.asked.wait(max(EVERY, every))
             self.asked.clear()
