@@ -181,7 +181,7 @@ def test_labels_are_escaped():
 # ---- OpenTelemetry ---------------------------------------------------------------------------------
 
 
-def test_instruments_of_opentelemetry(run, observed):
+def test_instruments_of_opentelemetry(run, observed, monkeypatch):
     if importlib.util.find_spec("opentelemetry.sdk") is None:
         pytest.skip("opentelemetry-sdk is not installed")
     from opentelemetry.sdk.metrics import MeterProvider
@@ -195,10 +195,20 @@ def test_instruments_of_opentelemetry(run, observed):
         await asyncio.sleep(0.01)
         time.sleep(0.3)
         await asyncio.sleep(0.3)
+        monkeypatch.setattr(exports, "FRESH", 60.0)  # on a slow machine, too
+        monkeypatch.setattr(exports, "_read", (-100.0, (), []))
+        monkeypatch.setattr(exports, "snapshot", counted)
         return reader.get_metrics_data()
+
+    looks = []
+
+    def counted(**fields):
+        looks.append(fields)
+        return hoop.observe.snapshot(**fields)
 
     data = run(main())
     provider.shutdown()
+    assert looks == [{"top": 0}]  # all instruments share it
     (resource,) = data.resource_metrics
     (scope,) = resource.scope_metrics
     found = {

@@ -54,26 +54,29 @@ def metrics() -> str:
     async def handle(request):
         return web.Response(text=hoop.observe.metrics())
     """
-    return "".join(line for family in read() for line in lines_of(family))
+    return "".join(line for family in numbers(snapshot(top=0).loops) for line in lines_of(family))
 
 
 # ---- the numbers -----------------------------------------------------------------------------------
 
 
-_read: tuple[float, list[Family]] = (0.0, [])
+_read: tuple[float, tuple[LoopView, ...], list[Family]] = (0.0, (), [])
 
 
-def families() -> list[Family]:
-    """Read all numbers, unless that was done a moment ago: each instrument asks for all of them."""
+def fresh() -> tuple[float, tuple[LoopView, ...], list[Family]]:
+    """The time, the loops and all numbers, read anew unless that was done a moment ago.
+
+    Each instrument asks for all of them.
+    """
     global _read
     if not 0 <= time.monotonic() - _read[0] < FRESH:
-        _read = time.monotonic(), read()
-    return _read[1]
+        views = snapshot(top=0).loops
+        _read = time.monotonic(), views, numbers(views)
+    return _read
 
 
-def read() -> list[Family]:
-    """Read all numbers."""
-    views = snapshot(top=0).loops
+def numbers(views: tuple[LoopView, ...]) -> list[Family]:
+    """Read all numbers of these loops, and those of the process."""
     named = list(zip(names_of(views), views))
     statistics = statistics_of(views)
     found = [
@@ -354,7 +357,7 @@ def otel(meter: Any) -> None:
 
     def observing(name: str, unit: str) -> Callable[[Any], Iterator[Any]]:
         def observe(options: Any) -> Iterator[Any]:
-            for family in families():
+            for family in fresh()[2]:
                 if family.name == name:
                     for labels, value in family.samples:
                         if isinstance(value, Times):
@@ -365,7 +368,7 @@ def otel(meter: Any) -> None:
 
     def quantiles(field: str, n: int) -> Callable[[Any], Iterator[Any]]:
         def observe(options: Any) -> Iterator[Any]:
-            views = snapshot(top=0).loops
+            views = fresh()[1]
             for name, view in zip(names_of(views), views):
                 yield Observation(getattr(view, field)[n], {"loop": name})
 
