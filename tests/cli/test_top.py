@@ -14,7 +14,6 @@ from serving import GUILTY, SERVER
 
 from hoop.cli import client, commands
 from hoop.cli import feed as feeds
-from hoop.cli.columns import TABLES
 from hoop.cli.feed import Feed
 
 pytest.importorskip("textual", reason="Textual is not installed: the extra hoop[top]")
@@ -22,7 +21,7 @@ pytest.importorskip("textual", reason="Textual is not installed: the extra hoop[
 from textual.widgets import DataTable, Input, Static, Tabs
 
 from hoop.cli import top
-from hoop.cli.top import Details, Top
+from hoop.cli.top import TABLES, Details, Top
 
 
 @pytest.fixture

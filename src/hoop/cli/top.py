@@ -15,14 +15,18 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static, Tab, Tabs
 
 from hoop.cli import client
-from hoop.cli.columns import TABLES, Row, tree_of, wait_of
+from hoop.cli.columns import TABLES as ALL
+from hoop.cli.columns import Column, Row, prepare, tree_of, wait_of
 from hoop.cli.feed import Feed
 from hoop.cli.text import clean, count, place, seconds, size
 
 ROWS = 200
 EVERY = 1.0
 SORTS = {"age": "age", "since": "since", "polls": "polls", "share": "busy"}
-UPWARDS = {"id", "state", "coroutine", "wait", "label", "kind", "peer", "local", "place", "left"}
+TABLES = {
+    view: tuple(column for column in columns if "page" not in column.more.split())
+    for view, columns in ALL.items()
+}
 
 
 class Details(ModalScreen[None]):
@@ -76,8 +80,9 @@ class Top(App[None]):
         self.feed = feed
         self.view = "tasks"
         self.rows: list[Row] = []
-        self.sorts = {name: (columns[0][0], False) for name, columns in TABLES.items()}
-        self.sorts["timers"] = ("left", True)
+        self.sorts = {
+            name: (columns[0].field, is_upwards(columns[0])) for name, columns in TABLES.items()
+        }
         self.before: dict[int, Row] = {}
         self.overview: Row | None = None
         self.stalls: dict[int, Row] = {}
@@ -153,6 +158,7 @@ class Top(App[None]):
 
     def take_rows(self, view: str, rows: list[Row] | None) -> None:
         if view == self.view and rows is not None:
+            rows = [prepare(view, row) for row in rows]
             if view == "tasks":
                 rows = [{**row, "share": self.share_of(row)} for row in rows]
                 self.before = {row["id"]: row for row in rows}
@@ -221,7 +227,9 @@ class Top(App[None]):
         columns, (field, up) = TABLES[self.view], self.sorts[self.view]
         if self.view == "stalls":
             now = time.time()
-            self.rows = [{**one, "ago": now - one["at"]} for one in self.stalls.values()]
+            self.rows = [
+                prepare("stalls", {**one, "ago": now - one["at"]}) for one in self.stalls.values()
+            ]
         key = (
             table.coordinate_to_cell_key(table.cursor_coordinate).row_key
             if table.row_count
@@ -231,13 +239,13 @@ class Top(App[None]):
         if self.headed != (self.view, field, up):
             self.headed = (self.view, field, up)
             table.clear(columns=True)
-            for name, title, _ in columns:
-                mark = (" ▴" if up else " ▾") if name == field else ""
-                table.add_column(title + mark, key=name)
+            for column in columns:
+                mark = (" ▴" if up else " ▾") if column.field == field else ""
+                table.add_column(column.title.upper() + mark, key=column.field)
         wanted = self.query_one("#filter", Input).value.lower()
         lines = []
         for row in self.rows:
-            texts = [clean(text(row)) for _, _, text in columns]
+            texts = [clean(column.text(row)) for column in columns]
             if not wanted or any(wanted in text.lower() for text in texts):
                 lines.append((sort_key(row, field, columns, texts), texts, key_of(row)))
         lines.sort(key=lambda line: line[0], reverse=not up)
@@ -267,9 +275,10 @@ class Top(App[None]):
 
     def action_sort(self) -> None:
         """Sort by the next column."""
-        names = [field for field, _, _ in TABLES[self.view]]
-        field = names[(names.index(self.sorts[self.view][0]) + 1) % len(names)]
-        self.sort_by(field, field in UPWARDS)
+        columns = TABLES[self.view]
+        at = [column.field for column in columns].index(self.sorts[self.view][0])
+        following = columns[(at + 1) % len(columns)]
+        self.sort_by(following.field, is_upwards(following))
 
     def action_reverse(self) -> None:
         field, up = self.sorts[self.view]
@@ -277,7 +286,8 @@ class Top(App[None]):
 
     def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
         field, up = str(event.column_key.value), self.sorts[self.view]
-        self.sort_by(field, not up[1] if up[0] == field else field in UPWARDS)
+        column = next(one for one in TABLES[self.view] if one.field == field)
+        self.sort_by(field, not up[1] if up[0] == field else is_upwards(column))
 
     def sort_by(self, field: str, up: bool) -> None:
         self.sorts[self.view] = (field, up)
@@ -336,12 +346,19 @@ def key_of(row: Row) -> str:
     return " ".join(str(row[name]) for name in names if name in row)
 
 
-def sort_key(row: Row, field: str, columns: Any, texts: list[str]) -> tuple[bool, Any]:
+def is_upwards(column: Column) -> bool:
+    """Whether the smallest comes first when one sorts by a column."""
+    return "up" in column.more.split()
+
+
+def sort_key(
+    row: Row, field: str, columns: tuple[Column, ...], texts: list[str]
+) -> tuple[bool, Any]:
     """The value to sort a row by: its number, or else its text."""
     value = row.get(field)
     if value is None or isinstance(value, int | float):
         return False, -1 if value is None else value
-    at = [name for name, _, _ in columns].index(field)
+    at = [column.field for column in columns].index(field)
     return True, texts[at]
 
 

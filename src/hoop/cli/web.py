@@ -20,14 +20,12 @@ from typing import Any
 
 from hoop.cli import client
 from hoop.cli.client import Connection
+from hoop.cli.columns import TABLES, describe, with_texts
 from hoop.cli.feed import Feed
 
 ROWS_MAX = 1000
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
-TABLES = (
-    *("tasks", "sites", "connections", "servers", "locks", "pools"),
-    *("timers", "children", "cycles", "stack", "tree"),
-)
+OF_TASKS = ("tasks", "stack", "tree")  # views whose rows are tasks
 SORTS = ("age", "since", "polls", "busy")
 
 
@@ -37,6 +35,7 @@ SORTS = ("age", "since", "polls", "busy")
 def page_and_policy() -> tuple[bytes, str]:
     """The page, and the policy that lets it do what it does and nothing else."""
     page = files(__package__).joinpath("page.html").read_bytes()
+    page = page.replace(b"@TABLES@", json.dumps(describe()).encode())
 
     def hashes(tag: str) -> str:
         found = re.findall(f"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
@@ -91,7 +90,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if rest == "events":
             return self.relay()
         kind, _, view = rest.partition("/")
-        if kind == "get" and view in TABLES:
+        if kind == "get" and view != "stalls" and (view in TABLES or view in OF_TASKS):
             return self.table(view, dict(urllib.parse.parse_qsl(address.query)))
         return self.answer(404, "text/plain", b"There is nothing here.\n")
 
@@ -104,17 +103,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if view == "tasks":
             fields["sort"] = given["sort"] if given.get("sort") in SORTS else "since"
         answer = self.server.feed.ask(view, fields)
+        if "rows" in answer:
+            table = "tasks" if view in OF_TASKS else view
+            answer = {"rows": [with_texts(table, row) for row in answer["rows"]]}
         self.answer(200, "application/json", json.dumps(answer).encode())
 
     def relay(self) -> None:
         """Send events until the browser goes away."""
         self.begin(200, "text/event-stream")
         for event in self.server.feed.events():
-            line = (
-                ": \n\n"
-                if event is None
-                else f"event: {event[0]}\ndata: {json.dumps(event[1])}\n\n"
-            )
+            kind, value = event or ("", None)
+            if value is not None and kind == "stall":
+                value = with_texts("stalls", value)
+            line = f"event: {kind}\ndata: {json.dumps(value)}\n\n" if event else ": \n\n"
             try:
                 self.wfile.write(line.encode())
             except OSError:
