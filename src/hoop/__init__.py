@@ -58,7 +58,6 @@ from asyncio import (
     _set_running_loop,
     _unregister_task,
     all_tasks,
-    as_completed,
     create_subprocess_exec,
     create_subprocess_shell,
     current_task,
@@ -73,8 +72,6 @@ from asyncio import (
     set_event_loop,
     set_event_loop_policy,
     to_thread,
-    wait,
-    wait_for,
     wrap_future,
 )
 from collections.abc import Callable, Coroutine, Generator
@@ -133,6 +130,7 @@ if not TYPE_CHECKING and sys.platform != "linux":
         TaskGroup,
         Timeout,
         TimerHandle,
+        as_completed,
         create_task,
         gather,
         new_event_loop,
@@ -142,6 +140,8 @@ if not TYPE_CHECKING and sys.platform != "linux":
         start_server,
         timeout,
         timeout_at,
+        wait,
+        wait_for,
     )
     from asyncio import (
         SelectorEventLoop as EventLoop,
@@ -223,6 +223,7 @@ else:
         from hoop.together.gathering import gather, shield
         from hoop.together.groups import TaskGroup
         from hoop.together.timeouts import Timeout, timeout, timeout_at
+        from hoop.together.waiting import as_completed, wait, wait_for
 
 # The module of each name that is imported when your program first asks for it. A program uses few of them,
 # and they take time to import. Most that files need is there at the latest when a loop first runs.
@@ -267,9 +268,16 @@ _LATER = {
     "timeout": "hoop.together.timeouts",
     "timeout_at": "hoop.together.timeouts",
     "uninstall": "hoop.installing",
+    "wait": "hoop.together.waiting",
     "write_bytes": "hoop.files.whole",
     "write_text": "hoop.files.whole",
 }
+
+# Where asyncio's are not like today's, hoop has asyncio's: __getattr__ finds them there.
+if sys.version_info >= (3, 12):
+    _LATER["wait_for"] = "hoop.together.waiting"
+if sys.version_info >= (3, 13):
+    _LATER["as_completed"] = "hoop.together.waiting"
 
 # Neither `open` nor `Path`: `from hoop import *` leaves the builtin and pathlib's class alone.
 __all__ = [  # noqa: RUF022

@@ -24,7 +24,11 @@ REPLACED: dict[str, tuple[str, ...]] = {
         "start_unix_server",
     ),
     "asyncio.taskgroups": ("TaskGroup",),
-    "asyncio.tasks": ("create_task", "gather", "shield", "sleep"),
+    "asyncio.tasks": (
+        *("create_task", "gather", "shield", "sleep", "wait"),
+        *(("wait_for",) if sys.version_info >= (3, 12) else ()),
+        *(("as_completed",) if sys.version_info >= (3, 13) else ()),
+    ),
     "asyncio.timeouts": ("Timeout", "timeout", "timeout_at"),
 }
 

@@ -224,4 +224,5 @@ _ADDERS: dict[str, Callable[[Any, Subject], None]] = {
     "test_streams": _add_with_native_names,
     "test_taskgroups": _add_with_native_names,
     "test_timeouts": _add_with_native_names,
+    "test_waitfor": _add_with_native_names,
 }

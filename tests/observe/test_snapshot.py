@@ -200,6 +200,14 @@ async def gather_two_by_ours(lock):
     await hoop.gather(asyncio.create_task(take(lock), name="member"))
 
 
+async def wait_for_one_by_ours(lock):
+    task = asyncio.create_task(take(lock), name="member")
+    try:
+        await hoop.wait([task])
+    finally:
+        task.cancel()
+
+
 async def shielded_by_ours(lock):
     task = asyncio.create_task(take(lock), name="member")
     try:
@@ -228,6 +236,7 @@ async def shielded(lock):
         (in_our_group, "tasks"),
         (gather_two_by_ours, "tasks"),
         (shielded_by_ours, "tasks"),
+        (wait_for_one_by_ours, "tasks"),
         (gather_two, "tasks"),
         (wait_for_one, "tasks"),
         (shielded, "tasks"),

@@ -58,6 +58,7 @@ from hoop.sync.queues import Queue
 from hoop.tls.transport import SSLTransport
 from hoop.together.gathering import Shield
 from hoop.together.groups import TaskGroup
+from hoop.together.waiting import Waiting
 
 DEPTH_MAX = 100  # coroutines of a stack; a deeper one is cut
 TEXT_MAX = 200
@@ -659,6 +660,8 @@ def told_by(callback: Any) -> tuple[object | None, bool]:
     if type(callback) is types.BuiltinMethodType:
         if type(callback.__self__) is TaskGroup:
             return callback.__self__._on_completed_fut, False  # type: ignore[attr-defined]
+        if type(callback.__self__) is Waiting:
+            return callback.__self__._waiter, True
         if type(callback.__self__) is Shield:
             return callback.__self__._outer, False
         return None, False
