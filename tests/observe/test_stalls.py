@@ -511,6 +511,33 @@ def test_a_report_at_ten_times_the_threshold(loop):
     assert lasted[1] >= 0.2
 
 
+def test_a_later_report_may_have_another_cause(loop, monkeypatch):
+    """It tells what blocks the loop then, and not what has done so for longer."""
+    signs = []
+    cause_of = stalls.cause_of
+
+    def noted(seen, switch_ns):
+        signs.append(seen)
+        return cause_of(seen, switch_ns)
+
+    monkeypatch.setattr(stalls, "cause_of", noted)
+    found = Reports()
+    thread = watched.start(0.02, hook=found)
+    loop.call_soon(time.sleep, 0.3)
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    found.wait_for("blocking call", over=True)
+    thread.stop()
+    first, second = signs
+    assert first["told"] == first["began"]
+    assert second["told"] == first["now"]
+    assert second["new_cpu"] == second["cpu"] - first["cpu"]
+    ms = 1_000_000
+    computed = second | {"cpu": 900 * ms, "told": second["now"] - 100 * ms, "state": "S"}
+    assert cause_of(computed | {"new_cpu": 10 * ms, "new_delay": 0}, 5 * ms) == "blocking call"
+    assert cause_of(computed | {"new_cpu": 90 * ms, "new_delay": 0}, 5 * ms) == "python"
+
+
 def test_the_log(run, reports, caplog):
     """One record when it begins, one at the end, with the Stall in it."""
 
@@ -685,7 +712,8 @@ def test_what_runs_later_is_not_to_blame(loop):
     told = []
 
     def innocent():
-        seen = dict.fromkeys(("running", "cpu", "gil_cpu", "gil_took", "delay", "tid"), 0)
+        names = ("running", "cpu", "gil_cpu", "gil_took", "delay", "tid", "told")
+        seen = dict.fromkeys((*names, "new_cpu", "new_delay"), 0)
         seen |= {"turn": loop._turns, "began": 0, "now": 10**8, "state": "R", "own_delay": 0}
         seen |= {"collects": False, "waits_for_gil": False, "moved": False, "call": -1}
         told.append(watch._describe(loop, seen))

@@ -29,6 +29,7 @@ cdef struct Watched:
     long long moved                     # when the head was seen to have moved
     int moves                           # how many looks have seen that
     long long cpu, delay                # of the thread when the turn was seen first
+    long long told, told_cpu, told_delay    # when the last report was made, and of the thread then
     int level                           # how often it was reported as blocked
     bint starved                        # this turn was counted as one without a processor
 
@@ -43,6 +44,7 @@ cdef struct Sighting:
     unsigned long turn
     long long began, now
     long long cpu, delay                # how much the thread has computed, and waited for a processor
+    long long told, new_cpu, new_delay  # the same since the last report, or else since it began
     int state, call                     # its state and system call: see watch.h
     bint moved, collects, waits_for_gil
     char wchan[NAME_MAX]                # the function of the kernel in which it waits

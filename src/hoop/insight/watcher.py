@@ -219,7 +219,7 @@ def look_at(
     s.running = cython.NULL
     s.level = w.level
     s.turn = w.turn
-    s.cpu = s.delay = 0
+    s.cpu = s.delay = s.told = s.new_cpu = s.new_delay = 0
     s.state = ord("?")
     s.call = -1
     s.moved = s.collects = s.waits_for_gil = False
@@ -278,6 +278,15 @@ def look_at(
     s.collects = hoop_read_int(cython.address(_collecting)) != 0
     s.waits_for_gil = wait == WANTS_GIL
     s.began = w.began
+    if w.level == 0:
+        w.told = w.began
+        w.told_cpu = w.told_delay = 0
+    s.told = w.told
+    s.new_cpu = s.cpu - w.told_cpu
+    s.new_delay = s.delay - w.told_delay
+    w.told = now
+    w.told_cpu = s.cpu
+    w.told_delay = s.delay
     w.level += 1
     return True
 
@@ -409,6 +418,8 @@ class Watcher:
             running     the address of the runnable that it ran, which may be gone
             began, now  nanoseconds of time.monotonic_ns()
             cpu, delay  nanoseconds that its thread has computed, and waited for a processor
+            told        when the last report of it was made, or else when it began
+            new_cpu, new_delay  as cpu and delay, since then
             tid, state  the thread, and its state as the kernel's letter
             call        the number of the system call in which it waits; -1 if that is not known
             wchan       the function of the kernel in which it waits; "" if that is not known
@@ -472,6 +483,9 @@ class Watcher:
             "now": s.now,
             "cpu": s.cpu,
             "delay": s.delay,
+            "told": s.told,
+            "new_cpu": s.new_cpu,
+            "new_delay": s.new_delay,
             "tid": s.tid,
             "state": chr(s.state),
             "call": s.call,

@@ -58,8 +58,8 @@ AWAITED = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYN
 
 
 def cause_of(seen: dict[str, Any], switch_ns: float) -> str:
-    """Return what blocks the loop, by the signs of Watcher.wait()."""
-    elapsed = seen["now"] - seen["began"]
+    """Return what blocks the loop, by the signs of Watcher.wait(). It may be another cause than before."""
+    elapsed = seen["now"] - seen["told"]
     took = seen["gil_took"] - seen["own_delay"]
     if seen["collects"]:
         return "garbage collection"
@@ -71,7 +71,7 @@ def cause_of(seen: dict[str, Any], switch_ns: float) -> str:
         return "GIL held elsewhere" if seen["call"] == watcher.FUTEX else "system call with the GIL"
     if seen["moved"]:
         return "long turn"
-    busy = seen["cpu"] + seen["delay"]  # it computed, or would have if it had had a processor
+    busy = seen["new_cpu"] + seen["new_delay"]  # it computed, or would have if it had had a processor
     if seen["state"] == "R" or 2 * busy >= elapsed:
         return "python"
     if seen["call"] == watcher.FUTEX and 10 * busy >= elapsed:
