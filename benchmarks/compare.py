@@ -24,7 +24,7 @@ from typing import Any
 
 import report
 from entries import KINDS, Entry, Places, Sample, Setting
-from loops import LOOPS, SPINNING, describe_python
+from loops import LOOPS, OBSERVED, SPINNING, describe_python
 from processes import (
     BUILD,
     START_TIMEOUT_S,
@@ -200,7 +200,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the rows, and stop")
     parser.add_argument(
         "--loops",
-        default=",".join((*LOOPS, *SPINNING)),
+        default=",".join((*LOOPS, *SPINNING, *OBSERVED)),
         help="comma-separated loops (default: %(default)s)",
     )
     parser.add_argument("--rounds", type=int, help="rounds per row")
@@ -237,7 +237,7 @@ def choose_rows(patterns: str, everything: bool) -> list[Row]:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = choose_rows(arguments.rows, arguments.all)
     names = arguments.loops.split(",")
-    known = (*LOOPS, *SPINNING)
+    known = (*LOOPS, *SPINNING, *OBSERVED)
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise SystemExit(f"unknown loops: {', '.join(unknown)}; there are: {', '.join(known)}")

@@ -15,6 +15,7 @@ Factory = Callable[[], asyncio.AbstractEventLoop]
 
 HOOP = ("hoop-epoll", "hoop-uring")
 SPINNING = tuple(f"{loop}-spin" for loop in HOOP)
+OBSERVED = tuple(f"{loop}-observed" for loop in HOOP)  # After hoop.observe.start().
 RIVALS = ("rloop", "blazio", "talyn", "zuvloop", "rsloop")
 LOOPS = (*HOOP, "asyncio", "uvloop", *RIVALS)
 FACTORIES = {"talyn": "Loop"}  # Where it is not called new_event_loop.
@@ -27,17 +28,26 @@ def loop_factory(name: str) -> Factory:
     Raises Unavailable when its package is not installed or not built, or has no such driver.
     """
     package, _, rest = name.partition("-")
-    driver, _, spins = rest.partition("-")
+    driver, _, how = rest.partition("-")
     factory: Factory = attribute(package, FACTORIES.get(package, "new_event_loop"))
     if not driver:
         return factory
-    if spins:
+    if how == "spin":
         return lambda: factory(driver=driver, spin_us=SPIN_US)  # type: ignore[call-arg]
+    if how == "observed":
+        observe(package)
     if "driver" in inspect.signature(factory).parameters:
         return lambda: factory(driver=driver)  # type: ignore[call-arg]
     if driver != "epoll":
         raise Unavailable(f"{package} has no driver called {driver}")
     return factory
+
+
+def observe(package: str) -> None:
+    """Have the package observe all loops of this process, with a socket of the process's own."""
+    start = attribute(f"{package}.observe", "start")
+    if not attribute(f"{package}.observe", "is_on")():
+        start()
 
 
 def loop_version(name: str) -> str:

@@ -35,6 +35,7 @@ GROUPS = {
     "tls": "TLS",
     "udp": "Datagrams",
     "http": "HTTP and WebSocket",
+    "observed": "After hoop.observe.start()",
     "scheduling": "Callbacks, tasks and timers",
     "sync": "Queues and locks",
     "files": "Files",

@@ -8,11 +8,12 @@ first asks for it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from loops import HOOP, LOOPS, SPINNING
+from loops import HOOP, LOOPS, OBSERVED, SPINNING
 
 Role = Literal["floor", "ours", "other"]
 
@@ -68,7 +69,7 @@ class Row:
 
 
 def role_of(loop: str) -> Role:
-    return "ours" if loop in HOOP or loop in SPINNING else "other"
+    return "ours" if loop in (*HOOP, *SPINNING, *OBSERVED) else "other"
 
 
 def on(
@@ -289,6 +290,40 @@ NETWORK = (
 )
 
 
+# ---- the same, observed ----
+
+OBSERVABLE = (
+    "echo-protocol-64-50",
+    "echo-protocol-1024-50",
+    "echo-streams-1024-50",
+    "tls-1k",
+    "http-uvicorn",
+    "http-aiohttp",
+)
+
+
+def observed_row(row: Row, loop: str) -> Row:
+    """Compare a loop with the same loop after hoop.observe.start()."""
+    what = next(c.what for c in row.contestants if c.loop == loop)
+    return dataclasses.replace(
+        row,
+        name=f"observed-{row.name}-{loop.removeprefix('hoop-')}",
+        group="observed",
+        title=f"{row.title}, {loop}",
+        contestants=(
+            Contestant(loop, "floor", what, loop),
+            Contestant("observed", "ours", what, f"{loop}-observed"),
+        ),
+        judged=("cpu_us", "wall_us"),
+        default=False,
+    )
+
+
+WATCHED = tuple(
+    observed_row(row, loop) for row in (*ECHO, *NETWORK) if row.name in OBSERVABLE for loop in HOOP
+)
+
+
 # ---- the loop by itself ----
 
 
@@ -463,4 +498,4 @@ PROCESSES = tuple(
     )
 )
 
-ROWS = (*ECHO, *NETWORK, *SCHEDULING, *FILES, *PROCESSES, *IDLE)
+ROWS = (*ECHO, *NETWORK, *WATCHED, *SCHEDULING, *FILES, *PROCESSES, *IDLE)

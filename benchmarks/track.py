@@ -8,21 +8,23 @@ The kernel's work is not counted at all.
 It compares the build here with a commit: the last one if the core has changed since, or else the one before
 it. That commit is built in build/track, with the same Python. Each row runs at two sizes in processes of
 their own. The difference of the counts, divided by the difference of the sizes, leaves out the
-interpreter's start and all preparation.
+interpreter's start and all preparation. With --observed each row also runs after hoop.observe.start().
+Then only the loop's thread counts, for valgrind makes the observer look far too often for the work done.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from loops import HOOP, describe_python
 from processes import UNAVAILABLE, worker
@@ -76,22 +78,26 @@ def build(commit: str) -> Path:
 def count_once(source: Path, row: Row, contestant: Contestant, operations: int) -> int | None:
     """Return the instructions of a process that does so many operations, or None if it cannot."""
     parameters = {**row.parameters, **contestant.parameters, "operations": operations}
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    command += worker("count", contestant.loop, contestant.what, parameters)
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(source)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-    )
-    if done.returncode == UNAVAILABLE:
-        return None
-    collected = re.search(r"Collected : (\d+)", done.stderr)
-    if done.returncode != 0 or collected is None:
-        raise SystemExit(f"{row.name} failed under valgrind:\n{done.stderr[-2000:]}")
-    return int(collected[1])
+    with TemporaryDirectory() as folder:
+        output = Path(folder) / "counts"
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={output}"]
+        command += ["--separate-threads=yes"]
+        command += worker("count", contestant.loop, contestant.what, parameters)
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(source)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
+        if done.returncode == UNAVAILABLE:
+            return None
+        thread = Path(f"{output}-01")  # The first thread has the loop.
+        totals = thread.exists() and re.search(r"^totals: (\d+)", thread.read_text(), re.MULTILINE)
+        if done.returncode != 0 or not totals:
+            raise SystemExit(f"{row.name} failed under valgrind:\n{done.stderr[-2000:]}")
+        return int(totals[1])
 
 
 def count(source: Path, row: Row, contestant: Contestant) -> float | None:
@@ -99,6 +105,10 @@ def count(source: Path, row: Row, contestant: Contestant) -> float | None:
     small = count_once(source, row, contestant, SMALL)
     large = count_once(source, row, contestant, LARGE)
     return None if small is None or large is None else (large - small) / (LARGE - SMALL)
+
+
+def observed(contestant: Contestant) -> Contestant:
+    return dataclasses.replace(contestant, loop=f"{contestant.loop}-observed")
 
 
 def entries(rows: str | None, loop: str) -> list[tuple[Row, Contestant]]:
@@ -118,6 +128,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("commit", nargs="?", help="the commit to compare with (default: see above)")
     parser.add_argument("--rows", help="comma-separated rows (default: all about scheduling)")
     parser.add_argument("--loop", default=HOOP[0], choices=HOOP, help="default: %(default)s")
+    parser.add_argument("--observed", action="store_true", help="count also with hoop.observe on")
     parser.add_argument(
         "--limit", type=float, metavar="PERCENT", help="fail if an operation got longer by more"
     )
@@ -130,25 +141,31 @@ def main() -> None:
         raise SystemExit("valgrind is not installed")
     chosen = entries(arguments.rows, arguments.loop)
     commit = choose_commit(arguments.commit)
-    sources: Sequence[Path] = (build(commit), ROOT / "src")
+    before, here = build(commit), ROOT / "src"
+    ways = ["here", "observed"] if arguments.observed else ["here"]
     print(f"{describe_python()}, {arguments.loop}: instructions per operation\n")
-    print(f"| row | {commit[:12]} | here | change |\n| --- | --- | --- | --- |")
+    print(f"| row | {commit[:12]} |", *(f"{way} | change |" for way in ways))
+    print("| --- | --- |", *("--- | --- |" for _ in ways))
     longer = []
     for row, contestant in chosen:
-        before, after = (count(source, row, contestant) for source in sources)
         name = f"{row.name}{contestant.label.removeprefix(contestant.loop)}"
-        if after is None:
-            print(f"| {name} | not there | not there | - |", flush=True)
-            continue
-        if before is None:
-            print(f"| {name} | not there | {after:,.0f} | - |", flush=True)
-            continue
-        percent = (after / before - 1) * 100
-        print(f"| {name} | {before:,.0f} | {after:,.0f} | {percent:+.1f} % |", flush=True)
-        if arguments.limit is not None and percent > arguments.limit:
-            longer.append(name)
+        base = count(before, row, contestant)
+        print(f"| {name} | {shown(base)} |", end="", flush=True)
+        for way in ways:
+            entry = observed(contestant) if way == "observed" else contestant
+            now = count(here, row, entry)
+            percent = (now / base - 1) * 100 if now is not None and base is not None else None
+            change = "-" if percent is None else f"{percent:+.1f} %"
+            print(f" {shown(now)} | {change} |", end="", flush=True)
+            if arguments.limit is not None and percent is not None and percent > arguments.limit:
+                longer.append(f"{name} ({way})")
+        print()
     if longer:
         raise SystemExit(f"longer by more than {arguments.limit} %: {', '.join(longer)}")
+
+
+def shown(operation: float | None) -> str:
+    return "not there" if operation is None else f"{operation:,.0f}"
 
 
 if __name__ == "__main__":
