@@ -321,7 +321,9 @@ class Loop(LoopCalls):
             cython.cast(Task, r).left_at = now
         else:
             kind = type(cython.cast(Runnable, r))
-            self.busy[kind] = self.busy.get(kind, 0) + took
+            if self.busy_kind is not kind:
+                self.count_busy(kind)
+            self.busy_ns += took
         return 0
 
     @cython.cfunc

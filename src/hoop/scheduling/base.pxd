@@ -69,6 +69,8 @@ cdef class LoopBase(ReadyRing):
     cdef bint measures                  # the program has set `measuring`
     cdef long long visited              # the last visit to the driver; `stamp` may be later while it measures
     cdef dict busy                      # nanoseconds by class of what is no task, while it measures
+    cdef object busy_kind               # the class that ran last: its latest nanoseconds are in busy_ns
+    cdef long long busy_ns
     # For debug mode: when the current call of user code began, the longest call, and the function called.
     cdef long long lap_began_ns, lap_max_ns
     cdef object slowest
@@ -103,6 +105,7 @@ cdef class LoopBase(ReadyRing):
     cdef inline bint hands_out_more(self) noexcept:
         return self.left != 0 and (<Runnable>self.ring[self.head & self.mask]).is_receiver
     cdef int leave_watch(self) noexcept
+    cdef int count_busy(self, kind) except -1
     cdef int check_open(self) except -1
     cdef int check_thread(self) except -1
     cdef int lap(self, object called) except -1

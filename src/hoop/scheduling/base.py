@@ -381,6 +381,16 @@ class LoopBase(ReadyRing):
         elif self.lookers:
             self.lookers -= 1
 
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def count_busy(self, kind) -> cython.int:
+        """A runnable of another class has run: count what those of the last one have used."""
+        if self.busy_kind is not None:
+            self.busy[self.busy_kind] = self.busy.get(self.busy_kind, 0) + self.busy_ns
+        self.busy_kind = kind
+        self.busy_ns = 0
+        return 0
+
     @property
     def _watch_number(self):
         return self.watch_number
@@ -401,6 +411,7 @@ class LoopBase(ReadyRing):
         wait. A busy loop on io_uring reads no clock at most visits, but one for 256 callbacks at least.
         """
         asleep: cython.longlong = hoop_now_ns() - self.visited if self.in_wait == IN_KERNEL else 0
+        self.count_busy(None)
         return {
             "visits": self.visits,
             "timer_lag": self.timer_lag,
