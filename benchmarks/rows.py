@@ -384,6 +384,18 @@ SCHEDULING = (
     scheduling_row(
         "lock", "a Lock from task to task", sync_contestants("scheduling:lock"), group="sync"
     ),
+    *(
+        scheduling_row(name, title, sync_contestants(f"together:{name}"), group="sync")
+        for name, title in (
+            ("timeout", "`async with timeout(60)` around `sleep(0)`"),
+            ("task_group", "a task in a TaskGroup of ten"),
+            ("gather", "a coroutine in a `gather()` of ten"),
+            ("wait_for", "`wait_for()` of a coroutine that sleeps 0"),
+            ("wait", "a task in a `wait()` for ten"),
+            ("as_completed", "a coroutine in an `as_completed()` of ten"),
+            ("shield", "`shield()` of an empty coroutine"),
+        )
+    ),
     Row(
         "timers_million",
         "memory",

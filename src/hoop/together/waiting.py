@@ -1,7 +1,7 @@
 """wait_for(), wait() and as_completed(). They behave as asyncio's functions do on the running Python.
 
-On a loop that is not hoop's they are asyncio's own. So are wait_for() on Python 3.11, and as_completed() before
-3.13, which differ much from today's.
+On a loop that is not hoop's they are asyncio's own. So are wait_for() on Python 3.11, and as_completed()
+before 3.13, which differ much from today's.
 """
 
 from __future__ import annotations
