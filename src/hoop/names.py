@@ -33,6 +33,7 @@ REPLACED: dict[str, tuple[str, ...]] = {
 }
 
 _originals: dict[tuple[str, str], Any] = {}
+_create_task: Any = None  # hoop's, once replace() was called
 
 
 def _ours(name: str) -> Any:
@@ -44,12 +45,12 @@ if sys.version_info >= (3, 14):
 
     def create_task(coro: Any, **kwargs: Any) -> Any:
         """Run a coroutine as a task of the running loop. See asyncio.create_task."""
-        return _ours("create_task")(coro, **kwargs)
+        return _create_task(coro, **kwargs)
 else:
 
     def create_task(coro: Any, *, name: Any = None, context: Any = None) -> Any:
         """Drive a coroutine as a task of the running loop. See asyncio.create_task."""
-        return _ours("create_task")(coro, name=name, context=context)
+        return _create_task(coro, name=name, context=context)
 
 
 # Profilers put code of their own into this function of asyncio's. A compiled function does not allow that.
@@ -58,6 +59,8 @@ _PATCHED = {"create_task": create_task}
 
 def replace() -> None:
     """Put hoop's objects under asyncio's names. A second call does nothing."""
+    global _create_task
+    _create_task = _ours("create_task")
     for module, names in REPLACED.items():
         for name in names:
             for place in (module, "asyncio"):

@@ -190,7 +190,8 @@ async def refuses(api, note):
     group = api.TaskGroup()
     attempt(group)
     async with group:
-        attempt(group, nonsense=1)
+        if sys.version_info < (3, 14):  # later versions leave it to the loop
+            attempt(group, nonsense=1)
         try:
             await group.__aenter__()
         except RuntimeError as exc:
