@@ -27,8 +27,8 @@ from hoop.cli.top import TABLES, Details, Top
 @pytest.fixture
 def feed(observed, monkeypatch):
     """The feed of the server, for the screen. Both look more often than they do for people."""
-    monkeypatch.setattr(top, "EVERY", 0.1)
-    monkeypatch.setattr(feeds, "EVERY", 0.1)
+    monkeypatch.setattr(top, "EVERY", 0.25)
+    monkeypatch.setattr(feeds, "EVERY", 0.25)
     made = Feed(lambda: client.connect(observed.pid))
     made.start()
     yield made
@@ -108,7 +108,7 @@ def test_a_click_on_a_title_sorts(screen):
 
 def test_slash_filters_and_escape_gives_it_up(screen):
     async def test(app, pilot):
-        await pilot.press("slash", *"er.serve", "enter")
+        await pilot.press("slash", *"er.s", "enter")
         await until(pilot, lambda: app.query_one(DataTable).row_count == 1)
         assert isinstance(app.focused, DataTable)
         await pilot.press("escape")
@@ -138,7 +138,7 @@ def test_p_keeps_the_table(screen):
         assert "paused" in text_of(app, "#head")
         await until(pilot, lambda: not app.asks)
         before = column(app, "since")
-        await pilot.pause(0.3)  # time for three looks
+        await pilot.pause(0.6)  # time for two looks
         assert column(app, "since") == before
         await pilot.press("p")
         await until(pilot, lambda: column(app, "since") != before)
@@ -149,7 +149,7 @@ def test_p_keeps_the_table(screen):
 
 def test_enter_shows_a_task_with_its_await_tree(screen):
     async def test(app, pilot):
-        await pilot.press("p", "slash", *"p.part", "enter")
+        await pilot.press("p", "slash", *"p.p", "enter")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Details))
         lines = str(app.screen.query_one("#lines", Static).render())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
 import platform
 import time
 
@@ -182,8 +181,7 @@ def test_labels_are_escaped():
 
 
 def test_instruments_of_opentelemetry(run, observed, monkeypatch):
-    if importlib.util.find_spec("opentelemetry.sdk") is None:
-        pytest.skip("opentelemetry-sdk is not installed")
+    pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed")
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
