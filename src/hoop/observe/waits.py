@@ -623,7 +623,7 @@ class Waits:
         return self._deadlines
 
 
-_tasks_file = asyncio.wait.__code__.co_filename
+_tasks_file = asyncio.tasks.__file__
 
 
 def _is_stock_sleep(code: types.CodeType) -> bool:
