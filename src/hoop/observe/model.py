@@ -378,7 +378,10 @@ class ChildView(Record):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stall(Record):
-    """A time in which a loop could not run. Of `file`, `line` and `function` see `innermost` in stalls.py."""
+    """A time in which a loop could not run. Of `file`, `line` and `function` see `innermost` in stalls.py.
+
+    They are empty, as is `stack`, if the loop had gone on when the report could be made, and no stack was noted.
+    """
 
     cause: str  # "python", "blocking call", "long turn", ...: see cause_of() in stalls.py
     loop: str  # the name of its thread
