@@ -463,8 +463,9 @@ def test_a_starved_process_is_not_blocked(driver):
         hoop.observe.start(threshold=0.05, hook=found.append, socket=False)
         (processor, *_) = os.sched_getaffinity(0)
         hog = subprocess.Popen(
-            [sys.executable, "-c", "import os, sys\\nos.sched_setaffinity(0, {int(sys.argv[1])})\\n"
-             "print(flush=True)\\nwhile True: pass", str(processor)], stdout=subprocess.PIPE)
+            [sys.executable, "-c", "import os, sys, time\\nos.sched_setaffinity(0, {int(sys.argv[1])})\\n"
+             "print(flush=True)\\nwhile time.monotonic() < float(sys.argv[2]): pass",
+             str(processor), str(time.monotonic() + 25)], stdout=subprocess.PIPE)
         hog.stdout.readline()
 
         async def main():
