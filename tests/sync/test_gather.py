@@ -235,6 +235,30 @@ def test_an_error_that_comes_too_late_counts_as_seen(run):
     run(main())  # nothing is logged
 
 
+def test_your_call_soon_sees_the_callbacks(loop):
+    seen = []
+    soon = loop.call_soon
+
+    def call_soon(callback, *args, context=None):
+        seen.append(getattr(callback, "__qualname__", ""))
+        return soon(callback, *args, context=context)
+
+    loop.call_soon = call_soon
+
+    async def main():
+        await asyncio.sleep(0)
+        await hoop.gather(gives(1), gives(2))
+        async with hoop.TaskGroup() as group:
+            group.create_task(gives(1))
+        await hoop.wait([asyncio.create_task(gives(1))])
+        await hoop.shield(gives(1))
+
+    loop.run_until_complete(main())
+    for name, count in (("_done_callback", 2), ("_on_task_done", 1), ("_on_completion", 1)):
+        assert sum(found.endswith(f".{name}") for found in seen) == count, name
+    assert any(found.endswith("_inner_done_callback") for found in seen)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="there is no graph of tasks")
 def test_its_children_are_awaited_by_the_task_that_gathers(run):
     async def main():

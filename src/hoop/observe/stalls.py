@@ -71,7 +71,9 @@ def cause_of(seen: dict[str, Any], switch_ns: float) -> str:
         return "GIL held elsewhere" if seen["call"] == watcher.FUTEX else "system call with the GIL"
     if seen["moved"]:
         return "long turn"
-    busy = seen["new_cpu"] + seen["new_delay"]  # it computed, or would have if it had had a processor
+    busy = (
+        seen["new_cpu"] + seen["new_delay"]
+    )  # it computed, or would have if it had had a processor
     if seen["state"] == "R" or 2 * busy >= elapsed:
         return "python"
     if seen["call"] == watcher.FUTEX and 10 * busy >= elapsed:

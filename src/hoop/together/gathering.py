@@ -15,6 +15,7 @@ import cython
 from cython.cimports.hoop._c.python import PyDict_GetItemWithError, Ref, ref
 from cython.cimports.hoop.loop.running import plain_loop
 from cython.cimports.hoop.loop.turn import Loop
+from cython.cimports.hoop.scheduling.base import LoopBase
 from cython.cimports.hoop.scheduling.future import (
     CANCELLED,
     PENDING,
@@ -57,8 +58,11 @@ def awaiter_now() -> object:
 @cython.cfunc
 @cython.exceptval(check=False)
 def is_native(child) -> cython.bint:
-    """Whether it is a future of one of hoop's loops, and of no subclass."""
-    return is_ours(child) and cython.cast(Future, child).loop is not None
+    """Whether it gives notices: a future of one of hoop's loops, whose call_soon() need not see callbacks."""
+    if not is_ours(child):
+        return False
+    loop: LoopBase = cython.cast(Future, child).loop
+    return loop is not None and not loop.own_soon
 
 
 @cython.cfunc
@@ -246,7 +250,7 @@ def shield(arg):
         await hoop.shield(saved)
     """
     loop: Loop = plain_loop()
-    if loop is None:
+    if loop is None or loop.own_soon:
         return _stock_shield(arg)
     if type(arg) is CoroutineType and loop.task_factory is None:
         arg = new_task(loop, arg, None, None, False)

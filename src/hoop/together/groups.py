@@ -190,6 +190,7 @@ class TaskGroup(Watcher):
             and not keywords
             and loop.task_factory is None
             and not loop.own_methods
+            and not loop.own_soon  # your call_soon() is to see the callbacks
             and self.is_plain()
             and type(self.tasks) is set
         ):
