@@ -62,6 +62,7 @@ cdef extern from "shim.h" nogil:
     int hoop_accept(int fd, hoop_peer *peer) noexcept
     void hoop_peer_address(hoop_peer *peer, hoop_address *out) noexcept
     int hoop_shutdown(int fd, int how) noexcept
+    int hoop_pipe_size(int fd) noexcept                 # how many bytes the pipe holds at most
     int hoop_sockopt(int fd, int option) noexcept       # a SOL_SOCKET option
     int hoop_tcp_nodelay(int fd) noexcept
     int hoop_address_family(hoop_address *address) noexcept

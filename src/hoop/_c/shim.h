@@ -626,6 +626,10 @@ static inline int hoop_is_plain_tcp(int fd) {
            (getsockopt(fd, IPPROTO_TCP, TCP_ULP, layer, &n_layer) < 0 || n_layer == 0);
 }
 static inline int hoop_shutdown(int fd, int how) { return (int)HOOP_RESULT(shutdown(fd, how)); }
+static inline int hoop_pipe_size(int fd) {
+    int size = fcntl(fd, F_GETPIPE_SZ);
+    return size < 0 ? -errno : size;
+}
 static inline int hoop_sockopt(int fd, int option) {
     int value = 0;
     socklen_t n = sizeof value;

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import atexit
 import errno
-import fcntl
 import os
-import stat
 from asyncio import unix_events
 from asyncio.log import logger
 from typing import Any
@@ -124,14 +122,9 @@ class ReadPipe(PipeEnd, unix_events._UnixReadPipeTransport):  # type: ignore[nam
     three quarters of the time.
     """
 
-    def __init__(self, loop: Any, pipe: Any, *args: Any, **kwargs: Any) -> None:
-        self._is_pipe = stat.S_ISFIFO(os.fstat(pipe.fileno()).st_mode)
-        super().__init__(loop, pipe, *args, **kwargs)
-
     def _read_ready(self) -> None:
-        size = self.max_size
-        if self._is_pipe:
-            size = min(size, fcntl.fcntl(self._fileno, fcntl.F_GETPIPE_SZ))
+        size = self._loop._pipe_size(self._fileno)
+        size = min(size, self.max_size) if size else self.max_size
         try:
             data = os.read(self._fileno, size)
         except (BlockingIOError, InterruptedError):

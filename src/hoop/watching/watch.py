@@ -6,6 +6,7 @@ import sys
 from asyncio import format_helpers
 
 import cython
+from cython.cimports.hoop._c.linux import hoop_pipe_size
 from cython.cimports.hoop.drivers.op import READABLE, WRITABLE, Op
 from cython.cimports.hoop.scheduling.handle import Handle, new_handle
 from cython.cimports.hoop.watching.sockets import SocketLoop
@@ -135,6 +136,10 @@ class WatchLoop(SocketLoop):
 
     def _remove_writer(self, fd):
         return self.unwatch(fd, WRITABLE)
+
+    def _pipe_size(self, fd: cython.int):
+        """Return how many bytes a pipe holds at most; 0 of what is no pipe."""
+        return max(0, hoop_pipe_size(fd))
 
     def _watched(self, fd):
         """Return the handles that wait for a descriptor to be readable and to be writable, or None."""
