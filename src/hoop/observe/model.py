@@ -380,7 +380,8 @@ class ChildView(Record):
 class Stall(Record):
     """A time in which a loop could not run. Of `file`, `line` and `function` see `innermost` in stalls.py.
 
-    They are empty, as is `stack`, if the loop had gone on when the report could be made, and no stack was noted.
+    They are empty, as is `stack`, if the loop had gone on when the report could be made, and no stack was
+    noted.
     """
 
     cause: str  # "python", "blocking call", "long turn", ...: see cause_of() in stalls.py

@@ -618,8 +618,11 @@ class Waits:
             self._deadlines = {}
             timer: Any
             for timer in of_loop(self.loop, "_scheduled"):
-                if type(timer) is TimerHandle and _callback(timer) is _set_result:
-                    self._deadlines[id(timer._args[0])] = _deadline(timer)
+                if type(timer) is not TimerHandle or _callback(timer) is not _set_result:
+                    continue
+                args = timer._args
+                if args:  # else it was cancelled meanwhile
+                    self._deadlines[id(args[0])] = _deadline(timer)
         return self._deadlines
 
 
