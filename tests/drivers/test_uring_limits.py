@@ -57,6 +57,29 @@ loop.remove_reader(a)
 loop.close()
 """
 
+NO_RING_WHEN_IT_IS_NEEDED = """
+path = hoop.Path("/proc/self/status")
+
+async def main():
+    lock_no_more_than(0)
+    async def echo(reader, writer):
+        writer.write(await reader.read(10))
+        writer.close()
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    print(len(await path.read_bytes()) > 100)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"echo")
+    print(await reader.read(10))
+    writer.close()
+    server.close()
+    await server.wait_closed()
+
+loop = hoop.new_event_loop("uring")
+loop.run_until_complete(main())
+print(loop.driver)
+loop.close()
+"""
+
 NO_RING_FOR_A_THREAD = """
 import threading
 loop = hoop.new_event_loop("uring", spin_us=1000)
@@ -231,6 +254,12 @@ print("closed")
             marks=as_root,
         ),
         pytest.param(
+            NO_RING_WHEN_IT_IS_NEEDED,
+            "hoop WARNING the kernel refused a loop its ring (Cannot allocate memory): using epoll\n"
+            "True\nb'echo'\nepoll",
+            marks=as_root,
+        ),
+        pytest.param(
             NO_RING_FOR_A_THREAD,
             "uring\n"
             "hoop WARNING the kernel refused a loop its ring (Cannot allocate memory): using epoll\n"
@@ -246,6 +275,7 @@ print("closed")
     ],
     ids=[
         "no memory for any ring: epoll takes over with what is watched",
+        "no memory for a ring in the middle of a run: epoll takes over",
         "no memory for the ring of another thread: epoll goes on waiting for a socket",
         "memory for a small ring: more completions than it has room for",
         "a forked child leaves the parent's requests alone",

@@ -220,7 +220,7 @@ def test_no_interrupt_is_lost(python):
 def test_interrupt_while_a_run_is_being_set_up(loop):
     # At each line of the preparations in turn, until none is left to interrupt.
     interrupts = lines = 0
-    setting_up = {"_run_forever_setup", "_watch_signals", "_need_self_pipe"}
+    setting_up = {"_prepare_run", "_watch_signals", "_need_self_pipe"}
 
     def trace(frame, event, argument):
         nonlocal lines
@@ -232,7 +232,7 @@ def test_interrupt_while_a_run_is_being_set_up(loop):
 
     while True:
         lines = 0
-        loop.call_soon(loop.stop)
+        loop.call_later(0.001, loop.stop)  # a loop that does not sleep watches no signals
         before = sys.gettrace()
         sys.settrace(trace)
         try:

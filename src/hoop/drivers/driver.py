@@ -14,6 +14,7 @@
     poll(ready, ns)     Wait for at most `ns` nanoseconds (for ever if negative, not at all if 0). Then push
                         each op that is ready onto `ready`. Runs no callback. The only method that may release
                         the GIL. It may return early without any op, for example when a signal arrived.
+                        Returns what begin() returns, since a driver may find out only now.
     tell()              Submit what is pending to the kernel. Its completions wait for the next poll().
     wake()              Make a sleeping poll() return. Any thread may call it.
     close()             Give back what the driver holds of the kernel's. Ops that are armed become idle.

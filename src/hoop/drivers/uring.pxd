@@ -13,6 +13,8 @@ cdef class UringDriver(Requests):
     cdef bint reaping
     cdef bint resting               # the loop does not run, so nobody will submit the entries written
 
+    cdef int open_ring(self) except -1
+    cdef bint has_ring(self) noexcept
     cdef int refuse(self) except -1
     cdef int submit_foreign(self, Op op) except -1
     cdef int close_ring(self) except -1

@@ -149,13 +149,13 @@ class UringDriver(Requests):
         if interest == RECEIVE:
             return self.ring.able.receive
         if interest == CALL:
-            return self.ring.raw.fd >= 0
+            return self.has_ring()
         return True
 
     @cython.cfunc
     @cython.exceptval(check=False)
     def supports_call(self, code: cython.int) -> cython.bint:
-        if self.ring.raw.fd < 0 or code < 0 or code >= CALL_CODES:
+        if code < 0 or code >= CALL_CODES or not self.has_ring():
             return False
         return self.ring.able.calls[code] and (code != OP_SEND or self.ring.able.send)
 
@@ -164,23 +164,43 @@ class UringDriver(Requests):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def begin(self, ready: ReadyRing) -> cython.int:
-        result: cython.int
         if self.inherited():
             return 0  # poll() refuses
         if self.ring.raw.fd >= 0 and not self.is_ours():
             self.abandon(ready)
-        if self.ring.raw.fd < 0:
-            result = self.ring.open()
-            if result < 0:
-                return -result
-            self.bell = self.ring.raw.sq_flags
-            self.wake_armed = False
+        result: cython.int = self.ring.reserve(self.nested is None)
+        if result < 0:
+            return -result
         self.ready = ref(ready)
         if self.nested is not None:
             self.nested.ready = self.ready
         self.resting = False
         self.pending = True
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def open_ring(self) -> cython.int:
+        """Make the ring, because it is needed. Returns 0 or errno.
+
+        A loop that only runs callbacks, and never sleeps, needs none. Test suites make thousands of those.
+        """
+        result: cython.int = self.ring.open()
+        if result < 0:
+            return -result
+        self.bell = self.ring.raw.sq_flags
+        self.wake_armed = False
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def has_ring(self) -> cython.bint:
+        """Whether there is a ring to call through, now that somebody wants to."""
+        if self.ring.raw.fd >= 0:
+            return True
+        if self.resting or self.inherited():
+            return False
+        return self.open_ring() == 0  # else poll() fails, too, and another driver takes over
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -277,6 +297,7 @@ class UringDriver(Requests):
     def submit_foreign(self, op: Op) -> cython.int:
         """Watch a descriptor that is not ours: a request would keep open what its owner closes."""
         if self.nested is None:
+            self.ring.release_place(cython.address(self.ring.nested_place))
             self.nested = new_nested()
             self.nested.ready = self.ready
             self.submit(self.nested)
@@ -338,6 +359,13 @@ class UringDriver(Requests):
         ring = cython.address(self.ring.raw)
         if timeout_ns == 0 and not self.pending and self.bell[0] == 0:
             return 0
+        if self.ring.raw.fd < 0 and not self.inherited():
+            if timeout_ns == 0 and self.n_queued == 0:  # nobody wants anything of the kernel yet
+                self.pending = False
+                return 0
+            result = self.open_ring()
+            if result:
+                return result
         if not self.is_ours():
             self.refuse()
         self.pending = False

@@ -130,6 +130,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         "_lent",
         "_listeners",
         "_old_agen_hooks",
+        "_reads_signals",
         "_resolver",
         "_selector",
         "_signal_handlers",
@@ -164,7 +165,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._signal_handlers: dict[int, events.Handle] = {}
         self._unix_server_sockets: dict[Any, int] = {}
-        self._ssock = self._csock = None
+        self._ssock = self._csock = self._old_agen_hooks = None
         self._listeners: dict[socket.socket, AcceptOp] = {}
         # Sockets that your code gave to the loop, and may close without telling the transport.
         self._lent: weakref.WeakSet[socket.socket] = weakref.WeakSet()
@@ -175,14 +176,9 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         self._resolver = names.Resolver()
         self._drain: Drain | None = None
         self._file_pool = pool.FilePool(self, file_threads_max)
-        self._watches_signals = False
+        self._reads_signals = self._watches_signals = False
         self._driver_given = getattr(self, "_driver_given", False)  # by a class of your own
         registry.loops.add(self)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name in ("time", "call_soon", "call_at", "call_later", "create_future", "create_task"):
-            self._follow(name)
 
     @property
     def driver(self) -> DriverName:
@@ -250,6 +246,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
     def _run_forever_setup(self) -> None:
         self._check_may_run()
         self._prepare_run()
+        self._watch_signals()
 
     def _check_running(self) -> None:
         if self.is_running():
@@ -287,7 +284,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
             firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
         )
         events._set_running_loop(self)
-        self._watch_signals()
+        self._get_ready_for_signals()
         choosing.tell_running(self._driver_name())
 
     def _run_forever_cleanup(self) -> None:

@@ -1,7 +1,8 @@
 """Signals: a loop that runs in the main thread wakes up for each, and calls its handler in the loop.
 
 Python's C handler only sets a flag. A signal that comes just before the loop sleeps would then wait. So the
-handler also writes to a socket that the loop watches, while the loop runs in the main thread.
+handler also writes to a socket that the loop watches, while the loop runs in the main thread. The loop makes
+the socket when it begins to run, and has it written to from its first sleep on: many loops never sleep.
 """
 
 from __future__ import annotations
@@ -55,17 +56,24 @@ class SignalWatch(asyncio.SelectorEventLoop):
     _signal_handlers: dict[int, asyncio.Handle]
     _ssock: Any
     _csock: Any
+    _reads_signals: bool
     _watches_signals: bool
 
     if TYPE_CHECKING:  # asyncio's, which typeshed does not know
+        _add_reader: Any
         _check_closed: Any
         _handle_signal: Any
-        _make_self_pipe: Any
+        _internal_fds: int
+
+    def _get_ready_for_signals(self) -> None:
+        if threading.get_ident() == threading.main_thread().ident:
+            self._need_self_pipe()
 
     def _watch_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
+        if threading.get_ident() != threading.main_thread().ident:
             return
         self._need_self_pipe()
+        self._read_signals()
         ours = self._csock.fileno()
         self._watches_signals = True
         _wakeup_fds.add(ours)
@@ -89,12 +97,25 @@ class SignalWatch(asyncio.SelectorEventLoop):
     def _need_self_pipe(self) -> None:
         if self._ssock is None:
             self._make_self_pipe()
-            _sockets.update((self._ssock, self._csock))
+
+    def _make_self_pipe(self) -> None:
+        """Make the sockets. Nothing is read from them until the loop sleeps, or has a signal handler."""
+        self._ssock, self._csock = socket.socketpair()
+        self._ssock.setblocking(False)
+        self._csock.setblocking(False)
+        self._internal_fds += 1
+        _sockets.update((self._ssock, self._csock))
+
+    def _read_signals(self) -> None:
+        if not self._reads_signals:
+            self._reads_signals = True
+            self._add_reader(self._ssock.fileno(), self._read_from_self)
 
     def _close_self_pipe(self) -> None:
         if self._ssock is not None:
             _wakeup_fds.discard(self._csock.fileno())
             _sockets.difference_update((self._ssock, self._csock))
+            self._reads_signals = False
             super()._close_self_pipe()  # type: ignore[misc]
 
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
@@ -104,6 +125,7 @@ class SignalWatch(asyncio.SelectorEventLoop):
         """
         self._check_closed()
         self._need_self_pipe()
+        self._read_signals()
         super().add_signal_handler(sig, callback, *args)
         _wakeup_fds.add(self._csock.fileno())
         signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)

@@ -18,6 +18,7 @@ cdef class Loop(LoopCalls):
     cdef unsigned long turns_between    # the last look and the next
     cdef unsigned int in_vain           # looks that found nothing, one after the other
     cdef bint turning                   # inside a turn, whoever takes it
+    cdef bint deaf                      # no signal would end a sleep: see _watch_signals()
     cdef bint follows_clock, follows_soon   # time() or call_soon() is not ours on this one loop
     cdef unsigned int class_version     # the class when it was last asked about these
     cdef int see_class(self) except -1
@@ -25,7 +26,9 @@ cdef class Loop(LoopCalls):
     cdef bint own_methods               # nor is call_later(), create_future() or create_task(), on this one loop
     cdef int run_once(self) except -1
     cdef int begin(self) except -1
+    cdef int replace_driver(self, int error) except -1
     cdef int sleep(self) except -1
+    cdef int hear(self) except -1
     cdef inline bint worth_a_look(self) noexcept:
         if self.driver.announces:
             # A look without news takes no system call, and notes the time: see LoopBase.stamp.

@@ -24,6 +24,7 @@ import asyncio
 import os
 
 import cython
+from cython.cimports.cpython.object import PyObject_GenericSetAttr
 from cython.cimports.hoop._c.linux import hoop_now_ns, hoop_processors, hoop_tick
 from cython.cimports.hoop._c.python import (
     Py_DECREF,
@@ -60,6 +61,11 @@ from cython.cimports.hoop.scheduling.timers import TimerHandle
 # asyncio's own: a timer is due this many seconds early, and no wait is longer than a day.
 CLOCK_RESOLUTION = cython.declare(cython.double, 1e-9)
 LONGEST_WAIT = cython.declare(cython.double, 24 * 3600.0)
+# Methods that the loop calls without a look at its attributes.
+FOLLOWED = cython.declare(
+    frozenset,
+    frozenset(("time", "call_soon", "call_at", "call_later", "create_future", "create_task")),
+)
 LONGEST_LAG = cython.declare(cython.double, 3600.0)  # a timer that was later counts as late by this
 
 
@@ -91,14 +97,15 @@ class Loop(LoopCalls):
         self.class_version = hoop_type_version(kind)
         return 0
 
-    def _follow(self, name):
-        """Call this loop's method by name from now on, because your code has replaced it on this loop."""
-        if name == "time":
-            self.own_clock = self.follows_clock = True
-        elif name == "call_soon":
-            self.own_soon = self.follows_soon = True
-        else:
-            self.own_methods = True
+    def __setattr__(self, name, value):
+        PyObject_GenericSetAttr(self, name, value)
+        if name in FOLLOWED:  # your code has replaced it on this loop: call it by name from now on
+            if name == "time":
+                self.own_clock = self.follows_clock = True
+            elif name == "call_soon":
+                self.own_soon = self.follows_soon = True
+            else:
+                self.own_methods = True
 
     def _driver_name(self):
         return None if self.driver is None else self.driver.name
@@ -138,6 +145,10 @@ class Loop(LoopCalls):
         timeout_ns: cython.longlong = -1
         wait: cython.double
         tail: cython.ulong = self.tail
+        if self.deaf:
+            self.hear()
+            if self.dirty:
+                return 0
         if hoop_type_version(type(self)) != self.class_version:
             self.see_class()
         self.leave()
@@ -152,14 +163,17 @@ class Loop(LoopCalls):
         # the driver lets go of the GIL nothing else can run, so no wake-up is lost.
         if self.head != self.tail or self.stopping:
             return 0
+        error: cython.int
         self.asleep = timeout_ns != 0
         began: cython.longlong = self.visit()
         try:
-            self.driver.poll(self, timeout_ns)
+            error = self.driver.poll(self, timeout_ns)
         finally:
             self.asleep = False
             self.visited = self.stamp = hoop_now_ns()
             self.idle_ns += self.stamp - began
+        if error:
+            return self.replace_driver(error)
         self.unpolled = 0
         if not self.driver.announces:
             self.look_at = 0  # even if only a timer ended it
@@ -170,14 +184,26 @@ class Loop(LoopCalls):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
+    def hear(self) -> cython.int:
+        """Before the first sleep: see that signals end it. One that has come already runs its handler now."""
+        self.deaf = False
+        cython.cast(object, self)._watch_signals()
+        return PyErr_CheckSignals()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
     def look(self) -> cython.int:
         """Ask the driver without waiting, if it may have something."""
         tick: cython.longlong
+        error: cython.int
         tail: cython.ulong = self.tail
+        if self.deaf:
+            PyErr_CheckSignals()
         if self.driver.announces or self.stopping:
             self.unpolled = 0
             self.visit()
-            return self.driver.poll(self, 0)
+            error = self.driver.poll(self, 0)
+            return self.replace_driver(error) if error else 0
         if self.unpolled < LOOK_AFTER and self.turns < self.look_at:
             tick = hoop_tick()
             if tick == self.tick:
@@ -413,20 +439,11 @@ class Loop(LoopCalls):
     @cython.exceptval(-1, check=False)
     def begin(self) -> cython.int:
         """Get ready for turns: a driver that cannot serve this thread is replaced."""
-        armed: list
-        op: Op
-        driver: Driver = self.driver
-        error: cython.int = driver.begin(self)
+        error: cython.int = self.driver.begin(self)
         if error:
-            armed = driver.take_armed()
-            driver.close()
-            spin_ns: cython.longlong = driver.spin_ns
-            driver = self.driver = self._new_driver(error)
-            self._set_spin(spin_ns)
-            for op in armed:
-                driver.submit(op)
-        if driver.spin_ns:
-            driver.may_spin = hoop_processors() > 1
+            self.replace_driver(error)
+        if self.driver.spin_ns:
+            self.driver.may_spin = hoop_processors() > 1
         self.see_class()
         self.visited = self.stamp = hoop_now_ns()
         self.thread_state = hoop_own_state()
@@ -434,6 +451,22 @@ class Loop(LoopCalls):
         if watching:
             self._watch()
         self.unpolled = LOOK_AFTER  # the first turn asks the driver, whatever waits
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def replace_driver(self, error: cython.int) -> cython.int:
+        """The driver cannot serve this thread. Another one takes over what was asked of it."""
+        op: Op
+        old: Driver = self.driver
+        armed: list = old.take_armed()
+        old.close()
+        self.driver = self._new_driver(error)
+        self._set_spin(old.spin_ns)
+        self.driver.may_spin = old.may_spin
+        self.driver.begin(self)
+        for op in armed:
+            self.driver.submit(op)
         return 0
 
     def _run_once(self):
@@ -452,10 +485,11 @@ class Loop(LoopCalls):
     def _run_turns(self):
         """Take turns until stop()."""
         self.thread = PyThread_get_thread_ident()
+        self.deaf = True
         try:
             self.take_turns(False)
         finally:
-            self.stopping = False
+            self.stopping = self.deaf = False
             self.thread = 0
 
     def stop(self):
