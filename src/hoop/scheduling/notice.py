@@ -13,6 +13,7 @@ from cython.cimports.hoop._c.python import (
     Ref,
     destructor,
     hoop_check_spared,
+    hoop_forbid_new,
     hoop_may_spare,
     hoop_revive,
     hoop_spare,
@@ -98,5 +99,6 @@ def notice_dealloc(o: Ref) -> cython.void:
     _notice_dealloc(o)
 
 
+hoop_forbid_new(Notice)
 hoop_check_spared(Notice)
 _notice_dealloc = hoop_swap_dealloc(Notice, cython.cast(destructor, notice_dealloc))

@@ -12,7 +12,12 @@ import sys
 import types
 
 import cython
-from cython.cimports.hoop._c.python import PyDict_GetItemWithError, Ref, ref
+from cython.cimports.hoop._c.python import (
+    PyDict_GetItemWithError,
+    Ref,
+    hoop_forbid_new,
+    ref,
+)
 from cython.cimports.hoop.loop.running import plain_loop
 from cython.cimports.hoop.loop.turn import Loop
 from cython.cimports.hoop.scheduling.base import LoopBase
@@ -330,3 +335,8 @@ class ShieldEnd(Watcher):
     def _outer_done_callback(self, outer):
         """Let the inner future forget the shield."""
         self.notified(None)
+
+
+hoop_forbid_new(Gathering)
+hoop_forbid_new(Shield)
+hoop_forbid_new(ShieldEnd)

@@ -448,4 +448,5 @@ NEXT_RESULT = cython.declare(NextCompleted, NextCompleted("_wait_for_one", _AsCo
 NEXT_RESULT.gives_result = True
 mark_coroutine_function(wait_for)
 mark_coroutine_function(wait)
+hoop_forbid_new(Waiting)
 hoop_forbid_new(_AsCompletedIterator)
