@@ -7,11 +7,11 @@ the socket when it begins to run, and has it written to from its first sleep on:
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import contextlib
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVarTuple
@@ -30,7 +30,7 @@ _marked: set[int] = set()
 # The sockets through which signals wake the loops that are not closed. A loop makes them when it first needs
 # them, which may be long after its beginning. The garbage collector would then finalise them before a loop
 # that nobody has closed: they would complain, and the loop could not stop watching them.
-_sockets: set[socket.socket] = set()
+_sockets: set[_socket.socket] = set()
 
 
 def _mark(number: int, frame: Any) -> None:
@@ -100,9 +100,9 @@ class SignalWatch(asyncio.SelectorEventLoop):
 
     def _make_self_pipe(self) -> None:
         """Make the sockets. Nothing is read from them until the loop sleeps, or has a signal handler."""
-        self._ssock, self._csock = socket.socketpair()
-        self._ssock.setblocking(False)
-        self._csock.setblocking(False)
+        # The socket module's own class takes longer to make than the rest of the loop's descriptors.
+        kind = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK
+        self._ssock, self._csock = _socket.socketpair(_socket.AF_UNIX, kind)
         self._internal_fds += 1
         _sockets.update((self._ssock, self._csock))
 
