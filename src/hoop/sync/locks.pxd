@@ -1,5 +1,8 @@
 from hoop.sync.waiting cimport Primitive
 
+cdef extern from "<pthread.h>":
+    void *pthread_self() noexcept       # a number in glibc, a pointer in musl
+
 # Base of Lock and Semaphore: taken with `await acquire()` or `async with`, given back with release().
 cdef class Acquirable(Primitive):
     cdef object __weakref__

@@ -18,7 +18,7 @@ import asyncio
 import collections
 
 import cython
-from cython.cimports.hoop._c.python import PyThread_get_thread_ident, Ref
+from cython.cimports.hoop._c.python import Ref
 from cython.cimports.hoop.scheduling.base import LoopBase, as_native, turning
 from cython.cimports.hoop.scheduling.coroutine import OVER, Method, NativeCoroutine, new_coroutine
 from cython.cimports.hoop.scheduling.task import Task
@@ -52,7 +52,9 @@ def described(primitive, state: str, waiters) -> str:
 def serial_of_current() -> cython.ulong:
     """The serial number of the task that runs; 0 if it is none of hoop's."""
     loop: Ref = turning
-    if loop is cython.NULL or cython.cast(LoopBase, loop).thread != PyThread_get_thread_ident():
+    # PyThread_get_thread_ident() gives the same, and first asks whether threads can be had.
+    thread: cython.ulong = cython.cast(cython.ulong, pthread_self())
+    if loop is cython.NULL or cython.cast(LoopBase, loop).thread != thread:
         return serial_in_thread()
     if cython.cast(LoopBase, loop).entered is cython.NULL:
         return 0
