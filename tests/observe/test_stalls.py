@@ -395,6 +395,23 @@ def test_c_code_that_computes_on_is_dumped(run, tmp_path):
     assert f'File "{__file__}", line {line} in main' in (tmp_path / "dump").read_text()
 
 
+@pytest.mark.parametrize("timeout", [0.002, 0.02])
+def test_a_wait_that_ends_in_the_middle_of_a_stall_loses_nothing(run, timeout):
+    """The watcher then asks for the GIL, and gets it when the C code is done."""
+    found = []
+    thread = watched.start(0.05, found.append, timeout)
+
+    async def main():
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+            any(map(after(0.3), iter(time.thread_time, None)))
+
+    run(main())
+    thread.stop()
+    lines = [stall.line for stall in found if stall.over]
+    assert lines == [line_of(main, "any(")] * 5
+
+
 @pytest.mark.parametrize("dump", [io.StringIO(), 7_000_000])
 def test_what_is_no_file_gets_no_dump(dump):
     watched.WatchThread(stalls.Watch(0.05, dump=dump)).stop()

@@ -12,15 +12,16 @@ from hoop.observe.stalls import Stall, Watch
 class WatchThread(threading.Thread):
     """Takes the turns of a Watch until stop() is called."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, timeout: float = 1.0) -> None:
         super().__init__(name="hoop-observer", daemon=True)
         self.watch = watch
+        self.timeout = timeout
         self.ends, self.tells = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         watch.start()
         self.start()
 
     def run(self) -> None:
-        while not self.watch.turn([self.ends]):
+        while self.ends not in self.watch.turn([self.ends], self.timeout):
             pass
 
     def stop(self) -> None:
@@ -32,6 +33,8 @@ class WatchThread(threading.Thread):
         self.watch.stop()
 
 
-def start(threshold: float, hook: Callable[[Stall], object] | None = None) -> WatchThread:
+def start(
+    threshold: float, hook: Callable[[Stall], object] | None = None, timeout: float = 1.0
+) -> WatchThread:
     """Watch in a thread. Call stop() of what it returns to end that."""
-    return WatchThread(Watch(threshold, hook))
+    return WatchThread(Watch(threshold, hook), timeout)

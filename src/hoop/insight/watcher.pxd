@@ -2,6 +2,7 @@ from hoop._c.watch cimport hoop_mutex
 
 cdef enum:
     DESCRIPTORS_MAX = 64                # more are not waited for
+    OVERS_MAX = 8                       # loops of which wait() says at once that they go on
     TIMERS_MAX = 4                      # loops whose stacks can be had, of those that are awake together
     NAME_MAX = 64
 
@@ -22,6 +23,7 @@ cdef struct Watched:
     void **thread_state
     void **running
     unsigned long turn                  # when the turn was seen first
+    unsigned long held                  # the turn for whose end the watcher waits: see Watcher.hold()
     int thread
     long long began                     # no later than this the turn began
     long long seen                      # the last look
@@ -62,6 +64,8 @@ cdef class Watcher:
     cdef void arm_for(self, int tid) noexcept nogil
     cdef void disarm_dumps(self) noexcept
     cdef void skip_levels(self, unsigned long number, long long now) noexcept
+    cdef void hold(self) noexcept nogil
+    cdef bint holds(self) noexcept nogil
     cdef bint find(self, long long now, long long late, Sighting *s) noexcept nogil
 
 cdef bint watching                      # loops that begin to run are to register

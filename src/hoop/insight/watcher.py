@@ -67,6 +67,11 @@ from cython.cimports.libc.stdlib import realloc
 
 LONGEST_STEP = cython.declare(cython.longlong, 25_000_000)
 SHORTEST_STEP = cython.declare(cython.longlong, 1_000_000)
+SHORTEST_PAUSE = cython.declare(
+    cython.longlong, 500_000
+)  # between looks at a turn whose end is waited for
+LONGEST_HOLD = cython.declare(cython.longlong, 1_000_000_000)
+NO_TURN = cython.declare(cython.ulong, 0xFFFFFFFFFFFFFFFF)
 # After so much processor time of a thread that holds the GIL it is asked for its stack.
 DUMP_AFTER = cython.declare(cython.longlong, 50_000_000)
 DUMP_AGAIN_AFTER = cython.declare(cython.longlong, 1_000_000_000)
@@ -406,17 +411,63 @@ class Watcher:
         hoop_mutex_give(cython.address(_lock))
         return found
 
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def hold(self) -> cython.void:
+        """Note in which turn each loop is that is in one. This thread is about to ask for the GIL.
+
+        If that turn is to be a long one of C code with the GIL, the GIL comes when it is over. Nobody would
+        then know that it was long.
+        """
+        w: cython.pointer[Watched]
+        hoop_mutex_take(cython.address(_lock))
+        for i in range(_count):
+            w = cython.address(_loops[i])
+            w.held = NO_TURN
+            if (
+                w.in_wait is not cython.NULL
+                and hoop_read_int(w.in_wait) != IN_KERNEL
+                and w.level == 0
+            ):
+                w.held = hoop_read_ulong(w.turns)
+        hoop_mutex_give(cython.address(_lock))
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def holds(self) -> cython.bint:
+        """Whether a loop is still in the turn that hold() has noted, and it was not said yet that it is long."""
+        w: cython.pointer[Watched]
+        found: cython.bint = False
+        hoop_mutex_take(cython.address(_lock))
+        for i in range(_count):
+            w = cython.address(_loops[i])
+            if w.in_wait is cython.NULL or w.held == NO_TURN or w.level or not hoop_read_int(w.tid):
+                continue
+            if hoop_read_int(w.in_wait) != IN_KERNEL and hoop_read_ulong(w.turns) == w.held:
+                found = True
+        hoop_mutex_give(cython.address(_lock))
+        return found
+
     def wait(self, descriptors, timeout: cython.double):
         """Wait, without the GIL, until a descriptor is readable, something is seen, or the time is over.
 
-        Returns the readable descriptors, and a dictionary of what was seen, or None:
+        If a loop is in a turn then, this goes on until the turn is over or known to be long. That takes up to a
+        second. Only the first descriptor ends it at once.
+
+        Returns the readable descriptors, and a list of what was seen: loops that go on, then one that is blocked.
+        Each is a dictionary:
 
             kind        "blocked" or "over"
             loop        the number of the loop: its `_watch_number`
+            began, now  nanoseconds of time.monotonic_ns()
+
+        The one that is blocked has more:
+
             level       how often it was reported before
             turn        the number of the turn in which it is
             running     the address of the runnable that it ran, which may be gone
-            began, now  nanoseconds of time.monotonic_ns()
             cpu, delay  nanoseconds that its thread has computed, and waited for a processor
             told        when the last report of it was made, or else when it began
             new_cpu, new_delay  as cpu and delay, since then
@@ -433,6 +484,8 @@ class Watcher:
         """
         fds: pollfd[DESCRIPTORS_MAX]
         s: Sighting
+        overs: Sighting[OVERS_MAX]
+        n_overs: cython.int = 0
         n: cython.int = 0
         ready: cython.int = 0
         found: cython.bint = False
@@ -443,6 +496,9 @@ class Watcher:
         waited: cython.longlong = 0
         now: cython.longlong = hoop_now_ns()
         end: cython.longlong = now + cython.cast(cython.longlong, timeout * 1e9)
+        held_since: cython.longlong = 0
+        pause: cython.longlong = 0
+        late: cython.longlong
         step: cython.longlong = cython.cast(cython.longlong, self.threshold * 0.25e9)
         step = min(max(step, SHORTEST_STEP), LONGEST_STEP)
         self.disarm()
@@ -454,11 +510,25 @@ class Watcher:
         with cython.nogil:
             while True:
                 before = now
-                ready = hoop_wait_for(fds, n, min(step, end - now))
+                pause = min(step, end - now) if held_since == 0 else pause
+                ready = hoop_wait_for(fds, n if held_since == 0 else min(n, 1), pause)
                 now = hoop_now_ns()
                 self.looks += 1
-                found = self.find(now, now - before - step, cython.address(s))
-                if found or ready or now >= end:
+                late = now - before - (step if held_since == 0 else pause)
+                found = self.find(now, late, cython.address(s))
+                if found and s.kind == OVER and n_overs < OVERS_MAX:
+                    overs[n_overs] = s
+                    n_overs += 1
+                    found = False
+                if found or n and fds[0].revents:
+                    break
+                if held_since:
+                    pause = min(2 * pause, step)
+                elif ready or n_overs or now >= end:
+                    self.hold()
+                    held_since = now
+                    pause = SHORTEST_PAUSE
+                if held_since and (not self.holds() or now - held_since > LONGEST_HOLD):
                     break
             self.arm(cython.address(s) if found and s.kind == BLOCKED else cython.NULL)
             if found:
@@ -471,33 +541,39 @@ class Watcher:
         if found and s.kind == BLOCKED:
             self.skip_levels(s.number, now + took)
         readable = [fds[i].fd for i in range(n) if fds[i].revents]
-        if not found:
-            return readable, None
-        return readable, {
-            "kind": "blocked" if s.kind == BLOCKED else "over",
-            "loop": s.number,
-            "level": s.level,
-            "turn": s.turn,
-            "running": cython.cast(cython.size_t, s.running),
-            "began": s.began,
-            "now": s.now,
-            "cpu": s.cpu,
-            "delay": s.delay,
-            "told": s.told,
-            "new_cpu": s.new_cpu,
-            "new_delay": s.new_delay,
-            "tid": s.tid,
-            "state": chr(s.state),
-            "call": s.call,
-            "wchan": s.wchan.decode("ascii"),
-            "moved": s.moved,
-            "collects": s.collects,
-            "waits_for_gil": s.waits_for_gil,
-            "gil_took": took,
-            "gil_cpu": hoop_thread_cpu(s.tid) - cpu,
-            "gil_delay": hoop_run_delay(s.tid) - waited,
-            "own_delay": hoop_run_delay(own) - delay,
-        }
+        seen: list = [
+            {"kind": "over", "loop": overs[i].number, "began": overs[i].began, "now": overs[i].now}
+            for i in range(n_overs)
+        ]
+        if found:
+            seen.append(
+                {
+                    "kind": "blocked" if s.kind == BLOCKED else "over",
+                    "loop": s.number,
+                    "level": s.level,
+                    "turn": s.turn,
+                    "running": cython.cast(cython.size_t, s.running),
+                    "began": s.began,
+                    "now": s.now,
+                    "cpu": s.cpu,
+                    "delay": s.delay,
+                    "told": s.told,
+                    "new_cpu": s.new_cpu,
+                    "new_delay": s.new_delay,
+                    "tid": s.tid,
+                    "state": chr(s.state),
+                    "call": s.call,
+                    "wchan": s.wchan.decode("ascii"),
+                    "moved": s.moved,
+                    "collects": s.collects,
+                    "waits_for_gil": s.waits_for_gil,
+                    "gil_took": took,
+                    "gil_cpu": hoop_thread_cpu(s.tid) - cpu,
+                    "gil_delay": hoop_run_delay(s.tid) - waited,
+                    "own_delay": hoop_run_delay(own) - delay,
+                }
+            )
+        return readable, seen
 
 
 def own_stack() -> str:

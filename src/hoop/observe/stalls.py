@@ -376,8 +376,8 @@ class Watch:
         Returns the readable descriptors.
         """
         assert self.watcher is not None, "start() was not called"
-        readable, seen = self.watcher.wait(descriptors, timeout)
-        if seen is not None:
+        readable, found = self.watcher.wait(descriptors, timeout)
+        for seen in found:
             self._take(seen)
         if self.watcher.starved != self.starved:
             self._count_starved(self.watcher.starved)
