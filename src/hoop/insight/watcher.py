@@ -437,7 +437,7 @@ class Watcher:
     @cython.nogil
     @cython.exceptval(check=False)
     def holds(self) -> cython.bint:
-        """Whether a loop is still in the turn that hold() has noted, and it was not said yet that it is long."""
+        """Whether a loop is still in the turn that hold() has noted, and was not reported in it."""
         w: cython.pointer[Watched]
         found: cython.bint = False
         hoop_mutex_take(cython.address(_lock))
@@ -453,11 +453,11 @@ class Watcher:
     def wait(self, descriptors, timeout: cython.double):
         """Wait, without the GIL, until a descriptor is readable, something is seen, or the time is over.
 
-        If a loop is in a turn then, this goes on until the turn is over or known to be long. That takes up to a
-        second. Only the first descriptor ends it at once.
+        If a loop is in a turn then, this goes on until the turn is over or known to be long. That takes up
+        to a second. Only the first descriptor ends it at once.
 
-        Returns the readable descriptors, and a list of what was seen: loops that go on, then one that is blocked.
-        Each is a dictionary:
+        Returns the readable descriptors, and a list of what was seen: loops that go on, then one that is
+        blocked. Each is a dictionary:
 
             kind        "blocked" or "over"
             loop        the number of the loop: its `_watch_number`
@@ -520,7 +520,7 @@ class Watcher:
                     overs[n_overs] = s
                     n_overs += 1
                     found = False
-                if found or n and fds[0].revents:
+                if found or (n and fds[0].revents):
                     break
                 if held_since:
                     pause = min(2 * pause, step)
