@@ -299,7 +299,8 @@ class FilePool:
             self._no_open = asyncio.get_running_loop().create_future()
             await self._no_open
 
-    def close(self) -> None:
+    # The default is found even when the interpreter ends, and has taken this module apart.
+    def close(self, _empty: type[Exception] = queue.Empty) -> None:
         """End the threads, once the loop is closed.
 
         Drop the jobs that no thread has begun, wait for those on disks, and stop those that wait for pipes.
@@ -310,7 +311,7 @@ class FilePool:
             while True:
                 item = self._queue.get_nowait()
                 dropped += item[:1] if item else ()
-        except queue.Empty:
+        except _empty:
             pass
         for _ in self._threads:
             self._queue.put(None)
