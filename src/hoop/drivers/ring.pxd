@@ -11,6 +11,7 @@ cdef class Ring:
     cdef int wake_fd
     cdef int ring_place, nested_place   # descriptors that keep a number free until it is needed, or -1
     cdef int reserve(self, bint nested) noexcept
+    cdef int take_place(self, int *place) noexcept
     cdef int release_place(self, int *place) noexcept
     cdef int open(self) noexcept
     cdef int close(self) noexcept

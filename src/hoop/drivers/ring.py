@@ -71,17 +71,19 @@ class Ring:
         A run thus has all its descriptors from the beginning, as on asyncio. Your code may count them, and
         the ring cannot fail later for want of one. Returns 0 or -errno.
         """
-        if self.wake_fd < 0:
-            self.wake_fd = hoop_eventfd()
-        if self.raw.fd < 0 and self.ring_place < 0:
-            self.ring_place = hoop_eventfd()
-        if nested and self.nested_place < 0:
-            self.nested_place = hoop_eventfd()
-        if self.wake_fd < 0:
-            return self.wake_fd
-        if self.raw.fd < 0 and self.ring_place < 0:
-            return self.ring_place
-        return self.nested_place if nested and self.nested_place < 0 else 0
+        result: cython.int = self.take_place(cython.address(self.wake_fd))
+        if result >= 0 and self.raw.fd < 0:
+            result = self.take_place(cython.address(self.ring_place))
+        if result >= 0 and nested:
+            result = self.take_place(cython.address(self.nested_place))
+        return min(result, 0)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def take_place(self, place: cython.pointer[cython.int]) -> cython.int:
+        if place[0] < 0:
+            place[0] = hoop_eventfd()
+        return place[0]
 
     @cython.cfunc
     @cython.exceptval(check=False)
