@@ -497,25 +497,25 @@ class Watcher:
         now: cython.longlong = hoop_now_ns()
         end: cython.longlong = now + cython.cast(cython.longlong, timeout * 1e9)
         held_since: cython.longlong = 0
-        pause: cython.longlong = 0
-        late: cython.longlong
         step: cython.longlong = cython.cast(cython.longlong, self.threshold * 0.25e9)
         step = min(max(step, SHORTEST_STEP), LONGEST_STEP)
+        pause: cython.longlong = step
         self.disarm()
         for fd in list(descriptors)[:DESCRIPTORS_MAX]:
             fds[n].fd = fd
             fds[n].events = POLLIN
             fds[n].revents = 0
             n += 1
+        waited_for: cython.int = n
         with cython.nogil:
             while True:
                 before = now
-                pause = min(step, end - now) if held_since == 0 else pause
-                ready = hoop_wait_for(fds, n if held_since == 0 else min(n, 1), pause)
+                ready = hoop_wait_for(
+                    fds, waited_for, min(pause, end - now) if held_since == 0 else pause
+                )
                 now = hoop_now_ns()
                 self.looks += 1
-                late = now - before - (step if held_since == 0 else pause)
-                found = self.find(now, late, cython.address(s))
+                found = self.find(now, now - before - pause, cython.address(s))
                 if found and s.kind == OVER and n_overs < OVERS_MAX:
                     overs[n_overs] = s
                     n_overs += 1
@@ -528,6 +528,7 @@ class Watcher:
                     self.hold()
                     held_since = now
                     pause = SHORTEST_PAUSE
+                    waited_for = min(n, 1)
                 if held_since and (not self.holds() or now - held_since > LONGEST_HOLD):
                     break
             self.arm(cython.address(s) if found and s.kind == BLOCKED else cython.NULL)
