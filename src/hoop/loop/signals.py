@@ -50,6 +50,10 @@ def _forget_wakeup_fds() -> None:
 os.register_at_fork(after_in_child=_forget_wakeup_fds)
 
 
+def _is_main_thread() -> bool:
+    return threading.get_ident() == threading.main_thread().ident
+
+
 class SignalWatch(asyncio.SelectorEventLoop):
     """The part of EventLoop that has to do with signals."""
 
@@ -66,13 +70,12 @@ class SignalWatch(asyncio.SelectorEventLoop):
         _internal_fds: int
 
     def _get_ready_for_signals(self) -> None:
-        if threading.get_ident() == threading.main_thread().ident:
+        if _is_main_thread():
             self._need_self_pipe()
 
     def _watch_signals(self) -> None:
-        if threading.get_ident() != threading.main_thread().ident:
+        if not _is_main_thread():
             return
-        self._need_self_pipe()
         self._read_signals()
         ours = self._csock.fileno()
         self._watches_signals = True
@@ -107,6 +110,7 @@ class SignalWatch(asyncio.SelectorEventLoop):
         _sockets.update((self._ssock, self._csock))
 
     def _read_signals(self) -> None:
+        self._need_self_pipe()
         if not self._reads_signals:
             self._reads_signals = True
             self._add_reader(self._ssock.fileno(), self._read_from_self)
@@ -124,7 +128,6 @@ class SignalWatch(asyncio.SelectorEventLoop):
         Works only in the main thread: ValueError or RuntimeError otherwise.
         """
         self._check_closed()
-        self._need_self_pipe()
         self._read_signals()
         super().add_signal_handler(sig, callback, *args)
         _wakeup_fds.add(self._csock.fileno())
