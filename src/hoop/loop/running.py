@@ -88,10 +88,6 @@ class Sleep(Method):
     """sleep(). The coroutine's owner is the delay, then the timer."""
 
     @cython.cfunc
-    def title(self, c: NativeCoroutine) -> str:
-        return self.name
-
-    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def begin(self, c: NativeCoroutine) -> cython.int:
         delay = c.owner

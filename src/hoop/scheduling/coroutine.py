@@ -273,6 +273,8 @@ class Method:
 
     @cython.cfunc
     def title(self, c: NativeCoroutine) -> str:
+        if self.owner is object:  # it is a function, not a method
+            return self.name
         return f"{type(c.owner).__name__}.{self.name}"
 
     @cython.cfunc

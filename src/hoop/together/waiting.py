@@ -83,10 +83,6 @@ class WaitFor(Method):
     """wait_for(). The coroutine's owner is the delay, then the Timeout."""
 
     @cython.cfunc
-    def title(self, c: NativeCoroutine) -> str:
-        return self.name
-
-    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def begin(self, c: NativeCoroutine) -> cython.int:
         delay = c.owner
@@ -234,10 +230,6 @@ class Waiting(Watcher):
 @cython.cclass
 class Wait(Method):
     """wait(). The coroutine's owner is what to wait for, then a Waiting."""
-
-    @cython.cfunc
-    def title(self, c: NativeCoroutine) -> str:
-        return self.name
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
