@@ -16,6 +16,7 @@ import pytest
 import hoop
 import hoop.observe
 from hoop.cli import client
+from hoop.insight import watcher
 from hoop.observe import thread
 
 
@@ -481,3 +482,10 @@ def test_the_budget_of_a_process(observed):
     for one in clients:
         one.join()
     assert used <= 0.02 * passed + budget.AT_ONCE + 0.02  # one answer that was begun in time
+
+
+def test_loops_that_go_on_are_looked_at_twice_per_threshold():
+    """Each look takes time from them, so looks are rare until a loop stays in one turn."""
+    looks = watcher.Watcher(0.1)
+    looks.wait([], 0.5)
+    assert 1 <= looks.looks <= 11

@@ -34,6 +34,7 @@ cdef struct Watched:
     long long told, told_cpu, told_delay    # when the last report was made, and of the thread then
     int level                           # how often it was reported as blocked
     bint starved                        # this turn was counted as one without a processor
+    bint stays                          # at the last look it was still in the turn of the look before
 
 # The result of a look.
 cdef struct Sighting:
@@ -60,6 +61,7 @@ cdef class Watcher:
     cdef int timers[TIMERS_MAX]         # for `signal`; the first `armed` are
     cdef int dumps[TIMERS_MAX]          # for `dump_signal`
     cdef int armed
+    cdef bint suspects                  # a loop stayed in its turn, at the last look
     cdef void arm(self, Sighting *blocked) noexcept nogil
     cdef void arm_for(self, int tid) noexcept nogil
     cdef void disarm_dumps(self) noexcept

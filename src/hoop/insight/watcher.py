@@ -65,6 +65,7 @@ from cython.cimports.hoop._c.watch import (
 from cython.cimports.hoop.insight.sites import running_code
 from cython.cimports.libc.stdlib import realloc
 
+# Between looks at loops of which one stays in its turn. Others are left in peace for twice as long.
 LONGEST_STEP = cython.declare(cython.longlong, 25_000_000)
 SHORTEST_STEP = cython.declare(cython.longlong, 1_000_000)
 SHORTEST_PAUSE = cython.declare(
@@ -138,6 +139,7 @@ def watch_loop(
     w.thread_state = thread_state
     w.running = running
     w.level = 0
+    w.stays = False
     w.seen = hoop_now_ns()
     begin_anew(w, hoop_read_ulong(turns), hoop_read_int(tid), w.seen)
     _count += 1
@@ -187,7 +189,7 @@ def count_watched() -> int:
 def begin_anew(
     w: cython.pointer[Watched], turn: cython.ulong, tid: cython.int, now: cython.longlong
 ) -> cython.void:
-    """The loop is in another turn than at the last look, or waits, or was without a processor."""
+    """The loop is in another turn than at the last look, or waits, or does not run."""
     w.turn = turn
     w.thread = tid
     w.last_head = hoop_read_ulong(w.head)
@@ -241,7 +243,8 @@ def look_at(
     s.running = hoop_read_pointer(w.running)
     s.began = max(w.began, stamp) if stamp <= now else w.began
     s.now = now
-    if tid == 0 or wait == IN_KERNEL or turn != w.turn or tid != w.thread:
+    w.stays = not (tid == 0 or wait == IN_KERNEL or turn != w.turn or tid != w.thread)
+    if not w.stays:
         s.kind = OVER if w.level else NOTHING
         s.began = w.began
         if w.seen < stamp < now:  # the visit to the driver that came next
@@ -395,6 +398,7 @@ class Watcher:
         i: cython.int = 0
         found: cython.bint = False
         threshold: cython.longlong = cython.cast(cython.longlong, self.threshold * 1e9)
+        self.suspects = False
         hoop_mutex_take(cython.address(_lock))
         while i < _count:
             if not found:
@@ -407,6 +411,7 @@ class Watcher:
                     continue
             elif late > threshold // 2:
                 _loops[i].began += late
+            self.suspects |= _loops[i].stays
             i += 1
         hoop_mutex_give(cython.address(_lock))
         return found
@@ -499,7 +504,8 @@ class Watcher:
         held_since: cython.longlong = 0
         step: cython.longlong = cython.cast(cython.longlong, self.threshold * 0.25e9)
         step = min(max(step, SHORTEST_STEP), LONGEST_STEP)
-        pause: cython.longlong = step
+        rest: cython.longlong = 2 * step if step > SHORTEST_STEP else step
+        pause: cython.longlong = step if self.suspects else rest
         self.disarm()
         for fd in list(descriptors)[:DESCRIPTORS_MAX]:
             fds[n].fd = fd
@@ -524,7 +530,9 @@ class Watcher:
                     break
                 if held_since:
                     pause = min(2 * pause, step)
-                elif ready or n_overs or now >= end:
+                else:
+                    pause = step if self.suspects else rest
+                if held_since == 0 and (ready or n_overs or now >= end):
                     self.hold()
                     held_since = now
                     pause = SHORTEST_PAUSE
