@@ -192,6 +192,7 @@ else:
         from asyncio import subprocess as subprocess
 
         from hoop import files as files
+        from hoop import observe as observe
         from hoop.files.descriptors import (
             copy_file_range,
             fallocate,
@@ -436,7 +437,7 @@ if not TYPE_CHECKING:  # which then know a name that does not exist
         """Import what is imported later. Any other name is one that asyncio has besides those above."""
         if name == "EventLoopPolicy":
             value = _event_loop_policy()
-        elif name in ("files", "streams") and sys.platform == "linux":
+        elif name in ("files", "observe", "streams") and sys.platform == "linux":
             value = importlib.import_module(f"hoop.{name}")
         elif name in _LATER:
             value = _public(getattr(importlib.import_module(_LATER[name]), name))
@@ -448,7 +449,9 @@ if not TYPE_CHECKING:  # which then know a name that does not exist
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__, *_LATER, "EventLoopPolicy", "files", "subprocess"})
+        return sorted(
+            {*globals(), *__all__, *_LATER, "EventLoopPolicy", "files", "observe", "subprocess"}
+        )
 
 
 def _event_loop_policy() -> Any:

@@ -231,3 +231,13 @@ def test_the_policy_warns_where_asyncio_does():
     assert policy.__module__ == "hoop"
     assert len(seen) == (sys.version_info >= (3, 14))
     assert ("EventLoopPolicy" in hoop.__all__) == (sys.version_info < (3, 14))
+
+
+def test_what_looks_into_a_program_comes_with_its_first_use(python):
+    code = """
+        import hoop, sys
+        assert "hoop.observe" not in sys.modules
+        assert not hoop.observe.is_on()
+        assert "observe" in dir(hoop)
+        """
+    assert python(code) == ""
