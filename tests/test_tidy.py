@@ -192,6 +192,7 @@ ROOMS = [
     "processes",
     "watching",
     "net",
+    "pipes",
     "tls",
     "disk",
     "loop",

@@ -62,6 +62,9 @@ cdef extern from "shim.h" nogil:
     int hoop_accept(int fd, hoop_peer *peer) noexcept
     void hoop_peer_address(hoop_peer *peer, hoop_address *out) noexcept
     int hoop_shutdown(int fd, int how) noexcept
+    Py_ssize_t hoop_read(int fd, void *buf, size_t n) noexcept
+    Py_ssize_t hoop_write(int fd, const void *buf, size_t n) noexcept
+    Py_ssize_t hoop_writev(int fd, iovec *vec, size_t n) noexcept
     int hoop_pipe_size(int fd) noexcept                 # how many bytes the pipe holds at most
     int hoop_sockopt(int fd, int option) noexcept       # a SOL_SOCKET option
     int hoop_tcp_nodelay(int fd) noexcept

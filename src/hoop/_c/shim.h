@@ -531,7 +531,9 @@ static inline int hoop_processors(void) {
 #define HOOP_SEND(fd, buf, n, flags) send(fd, buf, n, flags)
 #define HOOP_SENDMSG(fd, message, flags) sendmsg(fd, message, flags)
 #define HOOP_EPOLL_WAIT(epfd, events, n, ms) epoll_wait(epfd, events, n, ms)
+#define HOOP_READ(fd, buf, n) read(fd, buf, n)
 #define HOOP_WRITE(fd, buf, n) write(fd, buf, n)
+#define HOOP_WRITEV(fd, vec, n) writev(fd, vec, n)
 #else
 #define HOOP_RECV(fd, buf, n, flags) syscall(SYS_recvfrom, fd, buf, n, flags, NULL, NULL)
 #define HOOP_SEND(fd, buf, n, flags) syscall(SYS_sendto, fd, buf, n, flags, NULL, 0)
@@ -541,7 +543,9 @@ static inline int hoop_processors(void) {
 #else
 #define HOOP_EPOLL_WAIT(epfd, events, n, ms) syscall(SYS_epoll_pwait, epfd, events, n, ms, NULL, 0)
 #endif
+#define HOOP_READ(fd, buf, n) syscall(SYS_read, fd, buf, n)
 #define HOOP_WRITE(fd, buf, n) syscall(SYS_write, fd, buf, n)
+#define HOOP_WRITEV(fd, vec, n) syscall(SYS_writev, fd, vec, n)
 #endif
 
 static inline int hoop_epoll_create(void) { return (int)HOOP_RESULT(epoll_create1(EPOLL_CLOEXEC)); }
@@ -626,6 +630,11 @@ static inline int hoop_is_plain_tcp(int fd) {
            (getsockopt(fd, IPPROTO_TCP, TCP_ULP, layer, &n_layer) < 0 || n_layer == 0);
 }
 static inline int hoop_shutdown(int fd, int how) { return (int)HOOP_RESULT(shutdown(fd, how)); }
+static inline Py_ssize_t hoop_read(int fd, void *buf, size_t n) { return HOOP_RESULT(HOOP_READ(fd, buf, n)); }
+static inline Py_ssize_t hoop_write(int fd, const void *buf, size_t n) { return HOOP_RESULT(HOOP_WRITE(fd, buf, n)); }
+static inline Py_ssize_t hoop_writev(int fd, const struct iovec *vec, size_t n) {
+    return HOOP_RESULT(HOOP_WRITEV(fd, vec, n));
+}
 static inline int hoop_pipe_size(int fd) {
     int size = fcntl(fd, F_GETPIPE_SZ);
     return size < 0 ? -errno : size;

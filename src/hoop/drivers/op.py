@@ -4,6 +4,7 @@
       Inbox, RecvOp     (net/inbox.py, net/receiver.py) receive
       AcceptOp          (net/listener.py) accepts connections
       WatchOp           (watching/watch.py) add_reader, add_writer
+        PipeOp          (pipes/end.py) pipes and terminals
       NestedOp          (drivers/epoll.py) an epoll descriptor, watched by another driver
       CallOp            one system call, made by the driver
         SendOp          (net/stream.py) sends
@@ -16,8 +17,8 @@ On io_uring the kernel may work on a cancelled op until the last completion has 
 owns the op, and the op owns the memory that the kernel may touch.
 
 A *foreign* op watches a descriptor that somebody else may close: one given to add_reader(), a listening
-socket, or a socket of your program. It is in an epoll set on either driver. A request of io_uring would keep
-the file open, and would take new connections away from others who wait for them.
+socket, a pipe, or your own socket. It is in an epoll set on either driver. A request of io_uring
+would keep the file open, and would take new connections away from others who wait for them.
 
 Each subclass lies beside the object it serves. This module knows nothing of sockets or files.
 """

@@ -63,7 +63,12 @@ atexit.register(registry.let_go_of_tasks)
 
 # The modules that are imported before a loop first runs, since not every program that imports hoop runs one.
 # Later would be too late: a running loop would wait, and audit hooks would see files opened in it.
-before_running = ["hoop.loop.drain", "hoop.loop.pipes", "hoop.processes.process"]
+before_running = [
+    "hoop.loop.drain",
+    "hoop.pipes.reader",
+    "hoop.pipes.writer",
+    "hoop.processes.process",
+]
 
 
 def import_before_running() -> None:
@@ -617,9 +622,9 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> Any:
-        from hoop.loop.pipes import ReadPipe
+        from hoop.pipes.reader import open_read_pipe
 
-        return ReadPipe(self, pipe, protocol, waiter, extra)
+        return open_read_pipe(self, pipe, protocol, waiter, extra)
 
     def _make_write_pipe_transport(
         self,
@@ -628,9 +633,9 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> Any:
-        from hoop.loop.pipes import WritePipe
+        from hoop.pipes.writer import open_write_pipe
 
-        return WritePipe(self, pipe, protocol, waiter, extra)
+        return open_write_pipe(self, pipe, protocol, waiter, extra)
 
     async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
         from hoop.processes.process import open_process

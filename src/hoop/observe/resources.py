@@ -12,14 +12,12 @@ import heapq
 import itertools
 import os
 import time
-import types
 from collections.abc import Iterator
 from typing import Any
 
 from hoop.disk.call import SystemCall
 from hoop.disk.pool import FilePool
 from hoop.insight import sites as counted
-from hoop.loop import pipes
 from hoop.loop.running import SleepTimer
 from hoop.loop.turn import Loop
 from hoop.net.datagram import DatagramTransport
@@ -56,11 +54,13 @@ from hoop.observe.waits import (
     text_of,
     title_of,
 )
+from hoop.pipes.end import PipeOp
+from hoop.pipes.reader import ReadPipe
+from hoop.pipes.writer import WritePipe
 from hoop.processes.process import ChildWatch
 from hoop.scheduling.handle import Handle
 from hoop.scheduling.timers import TimerHandle
 from hoop.tls.layer import TlsLayer
-from hoop.watching.watch import WatchOp
 
 TOP = 200
 ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
@@ -97,7 +97,7 @@ def connections(top: int = TOP) -> tuple[ConnectionView, ...]:
             view = view_connection(number, transport, servers_of, now)
             if view is not None:
                 found.append(view)
-        found.extend(pipe_ends(number, loop))
+        found.extend(pipe_ends(number, loop, now))
     found.sort(key=lambda view: view.idle, reverse=True)
     return tuple(found[:top])
 
@@ -140,34 +140,33 @@ def view_connection(
     )
 
 
-def pipe_ends(number: int, loop: Any) -> Iterator[ConnectionView]:
-    """The pipes and terminals of a loop: those that it watches, by the methods that it calls for them."""
+def pipe_ends(number: int, loop: Any, now: int) -> Iterator[ConnectionView]:
+    """The pipes and terminals of a loop: those that it watches."""
     seen = set()
     for op in operations(loop):
-        if type(op) is not WatchOp:
-            continue
-        callback: Any = _callback(op._handle)
-        end = callback.__self__ if type(callback) is types.MethodType else None
-        if type(end) in (pipes.ReadPipe, pipes.WritePipe) and id(end) not in seen:
+        end = op._transport if type(op) is PipeOp else None
+        if end is not None and id(end) not in seen:
             seen.add(id(end))
-            yield view_pipe(number, op, end)
+            yield view_pipe(number, end, now)
 
 
-def view_pipe(loop: int, op: Any, end: Any) -> ConnectionView:
-    fields = end.__dict__
-    reads = type(end) is pipes.ReadPipe
-    waiting = fields.get("_buffer")
-    protocol = fields.get("_protocol")
-    fd = op.about()[1]
+def view_pipe(loop: int, end: Any, now: int) -> ConnectionView:
+    reads = type(end) is ReadPipe
+    facts = (ReadPipe if reads else WritePipe)._statistics(end)
     return ConnectionView(
-        id=fd,
+        id=facts["fd"],
         loop=loop,
         kind="pipe",
-        fd=fd,
+        fd=facts["fd"],
         local="read end" if reads else "write end",
-        buffered=len(waiting) if type(waiting) is bytearray else 0,
-        reading_paused=fields.get("_paused") is True and reads,
-        protocol="" if protocol is None else type_name(protocol),
+        age=seconds(now, facts["born"]),
+        idle=seconds(now, facts["active"]),
+        bytes_in=facts["bytes_in"],
+        bytes_out=facts["bytes_out"],
+        buffered=facts["buffered"],
+        reading_paused=facts["reading_paused"],
+        writing_paused=facts["writing_paused"],
+        protocol="" if facts["protocol"] is None else type_name(facts["protocol"]),
     )
 
 

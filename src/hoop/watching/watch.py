@@ -6,7 +6,6 @@ import sys
 from asyncio import format_helpers
 
 import cython
-from cython.cimports.hoop._c.linux import hoop_pipe_size
 from cython.cimports.hoop.drivers.op import READABLE, WRITABLE, Op
 from cython.cimports.hoop.scheduling.handle import Handle, new_handle
 from cython.cimports.hoop.watching.sockets import SocketLoop
@@ -32,7 +31,6 @@ def descriptor(fileobj) -> object:
     return fd
 
 
-@cython.final
 @cython.cclass
 class WatchOp(Op):
     """Runs a handle each time the descriptor is ready."""
@@ -74,6 +72,21 @@ class WatchLoop(SocketLoop):
     def watch(self, fileobj, interest: cython.int, callback, args: tuple, context) -> object:
         number = descriptor(fileobj)
         fd: cython.int = number
+        watch: WatchOp = WatchOp.__new__(WatchOp)
+        self.arm(watch, fd, interest, callback, args, context)
+        if number is not fileobj:
+            if self.driver.armed(fd, READABLE if interest == WRITABLE else WRITABLE) is None:
+                self.watched[number] = fileobj
+            else:
+                self.watched.setdefault(number, fileobj)
+        return watch.handle
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def arm(
+        self, watch: WatchOp, fd: cython.int, interest: cython.int, callback, args: tuple, context
+    ) -> cython.int:
+        """Watch a descriptor with a new op, in place of the one that watches it now."""
         self.check_open()
         self.check_driver()
         handle: Handle = new_handle(callback, args, context, self)
@@ -82,19 +95,13 @@ class WatchLoop(SocketLoop):
         former: Op = self.driver.armed(fd, interest)
         if former is not None and not former.yields:
             raise RuntimeError(f"File descriptor {fd} is used by a transport")
-        watch: WatchOp = WatchOp.__new__(WatchOp)
         watch.fd = fd
         watch.interest = interest
         watch.handle = handle
         # If another op is armed for this number, the kernel knows whether the file is still the same.
         self.driver.submit(watch)
         self.look_at = 0  # it may be ready already, so ask the driver in the next turn
-        if number is not fileobj:
-            if self.driver.armed(fd, READABLE if interest == WRITABLE else WRITABLE) is None:
-                self.watched[number] = fileobj
-            else:
-                self.watched.setdefault(number, fileobj)
-        return handle
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -136,10 +143,6 @@ class WatchLoop(SocketLoop):
 
     def _remove_writer(self, fd):
         return self.unwatch(fd, WRITABLE)
-
-    def _pipe_size(self, fd: cython.int):
-        """Return how many bytes a pipe holds at most; 0 of what is no pipe."""
-        return max(0, hoop_pipe_size(fd))
 
     def _watched(self, fd):
         """Return the handles that wait for a descriptor to be readable and to be writable, or None."""

@@ -1,12 +1,11 @@
 import contextvars
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any
 
 from hoop.drivers.op import Op
 from hoop.scheduling.handle import Handle
 from hoop.watching.sockets import SocketLoop
 
-@final
 class WatchOp(Op):
     @property
     def _handle(self) -> Handle: ...
@@ -21,5 +20,4 @@ class WatchLoop(SocketLoop):
         context: contextvars.Context | None = None,
     ) -> Handle: ...
     def _remove_reader(self, fd: int) -> bool: ...
-    def _pipe_size(self, fd: int) -> int: ...
     def _watched(self, fd: int) -> tuple[Handle | None, Handle | None]: ...

@@ -1,4 +1,4 @@
-"""Transports of pipes, pseudo-terminals and terminals."""
+"""Transports of pipes, pseudo-terminals and terminals: what is read and written, and how it ends."""
 
 from __future__ import annotations
 
@@ -248,24 +248,65 @@ def test_what_a_child_says_on_a_pseudo_terminal_is_read_to_the_end(run, terminal
     run(main())
 
 
-def test_another_error_is_an_error(run, terminal, monkeypatch):
-    slave = terminal[1]
-    read = os.read
+IN_THE_BACKGROUND = """
+    import asyncio, os, pty, signal, hoop
+    master, slave = pty.openpty()
+    terminal = os.open(os.ttyname(slave), os.O_RDWR)  # the terminal of this session from now on
+    os.write(master, b"words\\n")
+    pid = os.fork()
+    if pid:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # so that a read fails
 
-    def fail(fd, n):
-        if fd == slave.fileno():
-            raise OSError(5, "Input/output error")
-        return read(fd, n)
+    loop = {new_loop}
+    loop.set_debug(True)
+    lost = loop.create_future()
+
+    class Reads(asyncio.Protocol):
+        def connection_lost(self, exc):
+            lost.set_result(exc)
+
+    async def main():
+        await loop.connect_read_pipe(Reads, os.fdopen(terminal, "r+b", 0))
+        print(repr(await lost))
+
+    loop.run_until_complete(main())
+    loop.close()
+"""
+
+
+def test_another_terminal_that_cannot_be_read_is_an_error(driver):
+    said = []
+    for new_loop in (f"hoop.new_event_loop({driver!r})", "asyncio.new_event_loop()"):
+        code = textwrap.dedent(IN_THE_BACKGROUND.format(new_loop=new_loop))
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, start_new_session=True, capture_output=True, text=True, timeout=15
+        )
+        said.append(done.stdout)
+    assert said == ["OSError(5, 'Input/output error')\n"] * 2
+
+
+def test_a_failed_read_is_reported_as_by_asyncio(run):
+    """A Unix socket that was closed with data in it resets the connection."""
 
     async def main():
         loop = asyncio.get_running_loop()
-        _, protocol = await loop.connect_read_pipe(Recorder, slave)
-        monkeypatch.setattr(os, "read", fail)
-        os.write(terminal[0], b"\n")
+        mine, other = socket.socketpair()
+        mine.send(b"not read")
+        reported = []
+        loop.set_exception_handler(lambda loop, context: reported.append(context))
+        transport, protocol = await loop.connect_read_pipe(Recorder, mine)
+        other.close()
         await until(lambda: protocol.is_lost)
-        assert protocol.lost_with.errno == 5
+        (context,) = reported
+        assert context["transport"] is transport
+        assert context["protocol"] is protocol
+        assert context["exception"] is protocol.lost_with
+        return context["message"], repr(protocol.lost_with), protocol.events
 
-    run(main())
+    assert run(main()) == asyncio.run(main())
 
 
 # ---- a terminal's flags --------------------------------------------------------------------------------

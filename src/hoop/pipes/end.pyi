@@ -1,0 +1,16 @@
+import asyncio
+from typing import Any, final
+
+from hoop.scheduling.attributes import Attributed
+from hoop.watching.watch import WatchOp
+
+@final
+class PipeOp(WatchOp):
+    @property
+    def _transport(self) -> PipeEnd | None: ...
+
+class PipeEnd(Attributed):
+    def is_closing(self) -> bool: ...
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+    def get_protocol(self) -> asyncio.BaseProtocol: ...
+    def _statistics(self) -> dict[str, Any]: ...
