@@ -44,6 +44,7 @@ class Settings:
     """How long everything takes: `--quick` only shows that all works, the default is for numbers."""
 
     def __init__(self, quick: bool, rounds: int | None) -> None:
+        self.given_rounds = rounds or (2 if quick else 0)
         self.served_rounds = rounds or (2 if quick else 7)
         self.served_s = 0.1 if quick else 0.35
         self.work_rounds = rounds or (2 if quick else 13)
@@ -54,6 +55,8 @@ class Settings:
         self.share = 50 if quick else 1  # Of the million timers and ten thousand connections.
 
     def rounds(self, row: Row) -> int:
+        if row.rounds:
+            return self.given_rounds or row.rounds
         if row.anew:
             return self.fresh_rounds
         return self.served_rounds if row.kind == "served" else self.work_rounds
@@ -145,6 +148,8 @@ class Race:
             "title": row.title,
             "judged": row.judged,
             "unit": row.unit,
+            "family": row.family,
+            "size": row.size,
             "roles": {c.label: c.role for c in self._contestants},
             "samples": self._samples,
             "failures": self._failures,

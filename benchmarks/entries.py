@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,20 @@ from processes import (
     ANSWER_GRACE_S,
     BUILD,
     START_TIMEOUT_S,
+    Absent,
     Failure,
     Process,
     certificate,
     floor_program,
     worker,
 )
-from rows import Contestant, Row
+from rows import MEMORY_FROM, Contestant, Row
 from workloads import files, web
 
 Sample = dict[str, float]
+
+OTHER_DESCRIPTORS = 100  # That a server has beside its connections, and more than enough.
+CONNECT_TIMEOUT_S = 0.01  # For each connection, with its TLS handshake.
 
 # ---- what rows name in braces ----
 
@@ -109,10 +114,22 @@ def derive(answer: Sample, cpu_s: float) -> Sample:
     return sample | {key: answer[key] for key in kept if key in answer}
 
 
+def check_descriptors(connections: int) -> None:
+    """Raise Absent if a process of this machine may not have so many connections."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if connections + OTHER_DESCRIPTORS > limit:
+        raise Absent(
+            f"{connections:,} connections need more descriptors than the limit of {limit:,} (ulimit -n)"
+        )
+
+
 class Served(Entry):
     """A server, and the client that loads it; both stay for all rounds."""
 
     def __init__(self, row: Row, contestant: Contestant, setting: Setting) -> None:
+        check_descriptors(row.load.connections)
+        self._connections = row.load.connections
+        self._bytes_each: float | None = None
         places, load_cpu = setting.places, setting.load_cpu
         cpu = setting.cpu if row.pinned else None
         address = str(places.fill(row.load.address))
@@ -135,7 +152,7 @@ class Served(Entry):
             load += ["-b", str(row.load.message_bytes)]
             load += [str(places.fill(option)) for option in row.load.options]
             self._client = Process([*load, self._started_at], load_cpu)
-            self._client.read_line(START_TIMEOUT_S)
+            self._client.read_line(START_TIMEOUT_S + self._connections * CONNECT_TIMEOUT_S)
         except BaseException:
             self.stop()
             raise
@@ -148,7 +165,13 @@ class Served(Entry):
         except Failure as failure:
             raise self._blame(failure) from failure
         cpu_s = self.process.cpu_seconds() - before_s
-        return {**derive(answer, cpu_s), "peak_bytes": float(self.process.peak_bytes())}
+        sample = {**derive(answer, cpu_s), "peak_bytes": float(self.process.peak_bytes())}
+        if self._connections >= MEMORY_FROM:
+            if self._bytes_each is None:  # Only once: a later one would find memory that was freed.
+                grown = self.process.resident_bytes() - self.idle_bytes
+                self._bytes_each = grown / self._connections
+            sample["bytes_each"] = self._bytes_each
+        return sample
 
     def _blame(self, failure: Failure) -> Failure:
         """Return why the client failed: because the server did, if it has ended."""

@@ -41,6 +41,7 @@ GROUPS = {
     "files": "Files",
     "processes": "Child processes",
     "memory": "Memory, and very many",
+    "scale": "How cost grows",
 }
 CHART_SERVED = {
     "echo-protocol-64-50": "echo 64 B\nprotocol",
@@ -199,6 +200,30 @@ def group_table(rows: list[Row]) -> str:
     return table(header, lines)
 
 
+def growth_tables(rows: list[Row]) -> Iterator[str]:
+    """Yield a table for each family of rows: cost by size, divided by the least of the sizes up to it.
+
+    1.00 means that no smaller size is cheaper, and nothing grows.
+    """
+    families: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("family") and row["samples"]:
+            families.setdefault(row["family"], []).append(row)
+    for family, members in families.items():
+        columns = list(dict.fromkeys(label for row in members for label in row["samples"]))
+        least: dict[str, float] = {}
+        lines = []
+        for row in sorted(members, key=lambda row: int(row["size"])):
+            cells = [f"{row['size']:,}"]
+            for label in columns:
+                cost = middle(row, label, row["judged"][0])
+                if cost is not None:
+                    least[label] = min(cost, least.get(label, cost))
+                cells.append(f"{cost / least[label]:.2f}" if cost and least[label] else NOTHING)
+            lines.append(cells)
+        yield table((f"`{family}-`", *columns), lines)
+
+
 def loss_lines(rows: list[Row]) -> list[str]:
     """Return a line for each row in which hoop is worse than another, at anything that is judged."""
     lines = []
@@ -288,6 +313,14 @@ def document(results: dict[str, Any], drawn: bool) -> str:
         members = [row for row in rows if row["group"] == group and row["samples"]]
         if members:
             parts += [f"## {heading}\n", group_table(members)]
+    growth = list(growth_tables(rows))
+    if growth:
+        parts += [
+            "## Cost by size\n",
+            "What each costs, divided by the least cost of its size and all smaller ones: 1.00 is no "
+            "growth.\n",
+            *growth,
+        ]
     absent = absent_lines(results)
     if absent:
         parts += ["## Failed, or not installed\n", "\n".join(absent) + "\n"]

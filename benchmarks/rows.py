@@ -61,11 +61,19 @@ class Row:
     once: int = 0  # Of work: exactly so many operations, each time in a new process.
     pinned: bool = True  # False with threads, children or spinning: they need another CPU.
     default: bool = True
+    # How many connections, tasks or timers there are, in a family of rows that differ in nothing else.
+    size: int = 0
+    rounds: int = 0  # 0: as many as rows of its kind have.
 
     @property
     def anew(self) -> bool:
         """Whether every sample needs a new process, because memory that was freed must not count twice."""
         return self.kind == "idle" or self.once > 0
+
+    @property
+    def family(self) -> str:
+        """The name without the size, of a row that has one."""
+        return self.name.rpartition("-")[0] if self.size else ""
 
 
 def role_of(loop: str) -> Role:
@@ -443,6 +451,141 @@ IDLE = (
 )
 
 
+# ---- how cost grows ----
+
+CONNECTED = (1, 10, 100, 1000, 10_000, 50_000)
+MANY = (1000, 10_000, 100_000, 1_000_000)
+MEMORY_FROM = 1000  # connections; fewer take too little memory to tell
+BROADCAST_BYTES = KIB
+
+
+def growing_server(
+    name: str,
+    title: str,
+    size: int,
+    contestants: tuple[Contestant, ...],
+    options: tuple[str, ...] = (),
+    message_bytes: int = 64,
+    **parameters: object,
+) -> Row:
+    """A row of so many connections, judged by memory too if that can be told."""
+    return Row(
+        f"scale-{name}-{size}",
+        "scale",
+        f"{title}, {size:,} connections" if size > 1 else f"{title}, 1 connection",
+        "served",
+        contestants,
+        Load(size, message_bytes, options),
+        parameters,
+        judged=("cpu_us", "bytes_each") if size >= MEMORY_FROM else ("cpu_us",),
+        default=False,
+        size=size,
+        rounds=3 if size >= MEMORY_FROM else 5,
+    )
+
+
+def growing_work(
+    name: str, title: str, size: int, contestants: tuple[Contestant, ...], unit: str
+) -> Row:
+    """A row of so many at once: many times in one process, or once in a new one if they are very many."""
+    return Row(
+        f"scale-{name}-{size}",
+        "scale",
+        f"{title}, {size:,} at once",
+        "work",
+        contestants,
+        parameters={"at_once": size},
+        judged=("cpu_us",),
+        unit=unit,
+        step=size,
+        once=size if size >= 100_000 else 0,
+        default=False,
+        size=size,
+        rounds=3,
+    )
+
+
+SCALE = (
+    *(
+        growing_server(
+            "echo", "echo by Protocol, 64 B", n, (C_EPOLL, *on(MAIN, "servers:protocol"))
+        )
+        for n in CONNECTED
+    ),
+    *(
+        growing_server(
+            "tls", "TLS echo, 64 B", n, (C_TLS, *on(MAIN, "servers:protocol")), ("-t",), **TLS
+        )
+        for n in CONNECTED
+    ),
+    *(
+        growing_server(
+            "herd",
+            "connect all at once, echo 64 B, close",
+            n,
+            (C_EPOLL, *on(MAIN, "servers:protocol")),
+            ("-n", "-s"),
+        )
+        for n in (100, 1000, 10_000)
+    ),
+    *(
+        growing_server(
+            "broadcast",
+            f"ask, and one message of {size(BROADCAST_BYTES)} to all",
+            n,
+            on(MAIN, "scale:broadcast"),
+            ("-r", str(BROADCAST_BYTES), "-s"),
+            1,
+            clients=n,
+            answer_bytes=BROADCAST_BYTES,
+        )
+        for n in (100, 1000, 10_000)
+    ),
+    *(
+        dataclasses.replace(
+            growing_work(
+                "slow",
+                "one message of 512 KiB to clients that do not read",
+                n,
+                on(MAIN, "scale:slow_clients"),
+                "client",
+            ),
+            once=n,
+            judged=("bytes_each", "cpu_us"),
+        )
+        for n in (10, 100, 1000)
+    ),
+    *(
+        growing_work(
+            "writers",
+            "16 KiB and drain(), to one connection",
+            n,
+            (
+                *on(MAIN, "scale:writers", library="asyncio"),
+                *on(HOOP, "scale:writers", "native", library="hoop"),
+            ),
+            "write",
+        )
+        for n in (1, 4, 16, 64)
+    ),
+    *(
+        growing_work(name, title, n, on(MAIN, f"scale:{what}"), unit)
+        for name, title, what, unit in (
+            ("tasks", "a task that takes three turns", "tasks", "task"),
+            (
+                "cancelled-tasks",
+                "a task that sleeps, found by `all_tasks()` and cancelled",
+                "cancelled_tasks",
+                "task",
+            ),
+            ("timers", "a timer that fires", "timers", "timer"),
+            ("cancelled-timers", "a timer that is cancelled", "cancelled_timers", "timer"),
+        )
+        for n in MANY
+    ),
+)
+
+
 # ---- files and processes ----
 
 
@@ -510,4 +653,4 @@ PROCESSES = tuple(
     )
 )
 
-ROWS = (*ECHO, *NETWORK, *WATCHED, *SCHEDULING, *FILES, *PROCESSES, *IDLE)
+ROWS = (*ECHO, *NETWORK, *WATCHED, *SCHEDULING, *FILES, *PROCESSES, *IDLE, *SCALE)

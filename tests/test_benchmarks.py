@@ -147,6 +147,36 @@ def test_a_report_names_losses_and_failures(load):
     assert "| `row` | ours | 3.0 µs | 3.00 |" in text
 
 
+def test_growth_is_cost_divided_by_the_least_of_the_sizes_up_to_it(load):
+    rows = []
+    for size, cost in ((1, 4.0), (10, 2.0), (100, 3.0)):
+        row = made_up_row(ours=[cost], other=[1.0])
+        rows.append({**row, "family": "scale-made-up", "size": size})
+    (text,) = load("report").growth_tables([*rows, made_up_row(ours=[9.0])])
+    assert text.splitlines()[2:] == [
+        "| 1 | 1.00 | 1.00 |",
+        "| 10 | 1.00 | 1.00 |",
+        "| 100 | 1.50 | 1.00 |",
+    ]
+
+
+def test_the_rows_of_a_family_differ_in_their_size(load):
+    families: dict[str, list[int]] = {}
+    for row in load("rows").ROWS:
+        if row.size:
+            assert row.name == f"{row.family}-{row.size}"
+            families.setdefault(row.family, []).append(row.size)
+    assert all(len(sizes) > 2 and sizes == sorted(set(sizes)) for sizes in families.values())
+
+
+def test_more_connections_than_descriptors_is_said(load, monkeypatch):
+    entries = load("entries")
+    monkeypatch.setattr(entries.resource, "getrlimit", lambda _: (20_000, 20_000))
+    entries.check_descriptors(19_000)
+    with pytest.raises(load("processes").Absent, match=r"50,000 connections .* limit of 20,000"):
+        entries.check_descriptors(50_000)
+
+
 # ---- running it ------------------------------------------------------------------------------------------
 
 CRASHES = "import os; os.abort()"
@@ -199,6 +229,16 @@ def test_a_report_can_be_made_again(tmp_path):
     first = (tmp_path / "benchmarks.md").read_text()
     run_script("compare.py", "--from", str(tmp_path / "samples.json"), "--output", str(tmp_path))
     assert (tmp_path / "benchmarks.md").read_text() == first
+
+
+@needs_compiler
+def test_a_message_to_all_and_a_herd_are_measured(tmp_path):
+    rows = ("--rows", "scale-broadcast-100,scale-herd-100,scale-writers-16,scale-timers-1000")
+    run_script("compare.py", "--quick", *rows, "--loops", "hoop-epoll", "--output", str(tmp_path))
+    results = json.loads((tmp_path / "samples.json").read_text())
+    for row in results["rows"]:
+        assert row["failures"] == {}, row["name"]
+        assert row["samples"]["hoop-epoll"], row["name"]
 
 
 def test_instructions_of_work_can_be_counted():

@@ -1,6 +1,6 @@
 /* A closed-loop load client for stream sockets: every connection has one request in flight.
  *
- * Usage: client [-c CONNECTIONS] [-b BYTES | -m FILE] [-r BYTES] [-p FILE] [-t] [-n] ADDRESS
+ * Usage: client [-c CONNECTIONS] [-b BYTES | -m FILE] [-r BYTES] [-p FILE] [-t] [-n] [-s] ADDRESS
  *
  *   ADDRESS     a TCP port on loopback, or the path of a Unix socket
  *   -c          connections (1)
@@ -10,6 +10,7 @@
  *   -p          a file sent once on each connection; its answer ends with an empty line
  *   -t          TLS, whatever the certificate
  *   -n          a new connection for every request
+ *   -s          in step: nobody asks again before all have their answers
  *
  * When all connections stand it prints `ready`. Then, for each line with a number of seconds on its
  * standard input, it loads the server for so long, waits for what is in flight, and prints a line of
@@ -18,7 +19,8 @@
  */
 #include "common.h"
 
-enum { READ_BYTES_MAX = 256 * 1024, DRAIN_SECONDS = 10, SOURCES = 200 };
+/* One address has some 28,000 ports for one server; more connections come from several. */
+enum { READ_BYTES_MAX = 256 * 1024, DRAIN_SECONDS = 10, SOURCES = 200, ONE_SOURCE_MAX = 20000 };
 
 struct connection {
     int fd;
@@ -31,7 +33,7 @@ struct connection {
 static union any_address address;
 static socklen_t address_bytes;
 static int epoll_fd;
-static bool with_tls, anew, echo = true;
+static bool with_tls, anew, in_step, spread, echo = true;
 static char *request;
 static size_t request_bytes = 64, answer_bytes;
 static char read_buffer[READ_BYTES_MAX];
@@ -61,7 +63,7 @@ static void open_connection(struct connection *connection, int flags) {
     }
     if (address.any.sa_family == AF_INET) {
         set_nodelay(fd);
-        if (anew) {
+        if (anew || spread) {
             bind_to_some_source(fd);
         }
     }
@@ -201,7 +203,7 @@ static void receive(struct connection *connection, double deadline) {
             if (anew) {
                 close_connection(connection);
             }
-            if (time < deadline) {
+            if (time < deadline && !in_step) {
                 send_request(connection);
             }
             return; /* What is asked anew is answered later, or its arrival is a new edge. */
@@ -212,16 +214,13 @@ static void receive(struct connection *connection, double deadline) {
     }
 }
 
-static void load(struct connection *connections, int count, double seconds) {
-    double started_at = now();
-    double deadline = started_at + seconds;
-    for (int i = 0; i < count; i++) {
-        send_request(&connections[i]);
-    }
+/* Wait for the answers to what is in flight, and to what is asked anew before the deadline. */
+static void wait_for_answers(double deadline) {
     struct epoll_event events[EVENTS_MAX];
+    double give_up_at = (in_step ? now() : deadline) + DRAIN_SECONDS;
     while (in_flight > 0) {
-        if (now() > deadline + DRAIN_SECONDS) {
-            fprintf(stderr, "%d of %d answers never came\n", in_flight, count);
+        if (now() > give_up_at) {
+            fprintf(stderr, "%d of the answers never came\n", in_flight);
             exit(1);
         }
         int ready = epoll_wait(epoll_fd, events, EVENTS_MAX, 100);
@@ -236,6 +235,17 @@ static void load(struct connection *connections, int count, double seconds) {
             }
         }
     }
+}
+
+static void load(struct connection *connections, int count, double seconds) {
+    double started_at = now();
+    double deadline = started_at + seconds;
+    do {
+        for (int i = 0; i < count; i++) {
+            send_request(&connections[i]);
+        }
+        wait_for_answers(deadline);
+    } while (in_step && now() < deadline);
     report(now() - started_at, 0);
 }
 
@@ -243,7 +253,7 @@ int main(int argc, char **argv) {
     int count = 1;
     char *preamble = NULL;
     size_t preamble_bytes = 0;
-    for (int option; (option = getopt(argc, argv, "c:b:m:r:p:tn")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "c:b:m:r:p:tns")) != -1;) {
         switch (option) {
         case 'c': count = atoi(optarg); break;
         case 'b': request_bytes = strtoul(optarg, NULL, 10); break;
@@ -252,6 +262,7 @@ int main(int argc, char **argv) {
         case 'p': preamble = read_file(optarg, &preamble_bytes); break;
         case 't': with_tls = true; break;
         case 'n': anew = true; break;
+        case 's': in_step = true; break;
         default: return 2;
         }
     }
@@ -259,6 +270,7 @@ int main(int argc, char **argv) {
         give_up("usage: client [options] ADDRESS");
     }
     start_well();
+    spread = count > ONE_SOURCE_MAX;
     if (with_tls) {
         load_tls(false);
     }
