@@ -204,6 +204,51 @@ def test_closed_after_its_loop_a_pipe_is_just_closed(loop, writing):
     assert source.closed
 
 
+@pytest.mark.parametrize("kind", ["connect_read_pipe", "connect_write_pipe"])
+def test_a_closed_file_and_a_mere_number_are_refused(run, writing, kind):
+    sink = writing[0]
+    sink.close()
+
+    async def main():
+        connect = getattr(asyncio.get_running_loop(), kind)
+        with pytest.raises(ValueError, match="closed file"):
+            await connect(asyncio.Protocol, sink)
+        with pytest.raises(AttributeError, match="fileno"):
+            await connect(asyncio.Protocol, 5)
+
+    run(main())
+
+
+def test_a_pipe_closed_behind_its_transport_is_not_touched_again(run, writing):
+    """The number may be another file's by now: that one is neither read, nor written, nor closed."""
+    sink, source = writing
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        reader, reading = await loop.connect_read_pipe(Recorder, source)
+        writer, ending = await loop.connect_write_pipe(Recorder, sink)
+        numbers = [source.fileno(), sink.fileno()]
+        writer.write(b"x" * 1_000_000)
+        source.close()
+        sink.close()
+        others = [os.pipe() for _ in range(3)]
+        assert set(numbers) <= {number for pair in others for number in pair}
+        for _, writes in others:
+            os.write(writes, b"another's")
+        await turns(5)
+        writer.write(b"more")
+        reader.close()
+        writer.abort()
+        await until(lambda: reading.is_lost and ending.is_lost)
+        for reads, writes in others:
+            assert os.read(reads, 100) == b"another's"
+            os.close(reads)
+            os.close(writes)
+        assert set(reading.received) <= {ord("x")}
+
+    run(main())
+
+
 # ---- the end of a pseudo-terminal ----------------------------------------------------------------------
 
 

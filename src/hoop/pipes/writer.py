@@ -79,7 +79,8 @@ class WritePipe(PipeEnd):
                 self.write_now(data, cython.NULL, 1)
                 return
             if self.head is not None:
-                raise
+                queue = bytearray()
+                queue += data  # as asyncio refuses it, with its message
             self.lost += 1
             self.write_failed(exc)
             return
@@ -329,6 +330,18 @@ class WritePipe(PipeEnd):
         op: PipeOp = self.peer
         self.peer = None
         return self.unwatch(op)
+
+    def is_reading(self):
+        """Not for a transport that only writes."""
+        raise NotImplementedError
+
+    def pause_reading(self):
+        """Not for a transport that only writes."""
+        raise NotImplementedError
+
+    def resume_reading(self):
+        """Not for a transport that only writes."""
+        raise NotImplementedError
 
     def can_write_eof(self):
         """Whether write_eof() is supported: it is."""
