@@ -347,3 +347,27 @@ def test_data_answered_from_inside_data_received(loop):
             await until(lambda: protocol.is_lost)
 
     loop.run_until_complete(main())
+
+
+def test_much_and_little_by_turns_arrive_whole(loop):
+    """After much, the transport asks how much there is, and makes an object of that size for it."""
+    sizes = [65_535, 65_536, 65_537, 1, 100_000, 65_536, 262_144, 262_144, 5, 262_145, 300_000, 1]
+
+    async def main():
+        protocol = Recorder()
+        ours, peer = socket.socketpair()
+        for end in (ours, peer):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        await connect(loop, ours, protocol)
+        with peer:
+            sent = b""
+            for size in sizes:
+                sent += MEGABYTES[len(sent) % 256 :][:size]
+                await loop.sock_sendall(peer, sent[-size:])
+                await until(lambda sent=sent: len(protocol.received) == len(sent))
+                assert protocol.received == sent
+        await until(lambda: protocol.is_lost)
+        assert protocol.received == sent
+        assert protocol.lost_with is None
+
+    loop.run_until_complete(main())

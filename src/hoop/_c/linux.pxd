@@ -53,6 +53,7 @@ cdef extern from "shim.h" nogil:
     int hoop_replace(int fd, int fresh) noexcept
 
     Py_ssize_t hoop_recv(int fd, void *buf, size_t n) noexcept
+    Py_ssize_t hoop_unread(int fd) noexcept
     Py_ssize_t hoop_send(int fd, const void *buf, size_t n) noexcept
     Py_ssize_t hoop_sendv(int fd, iovec *vec, size_t n) noexcept
     Py_ssize_t hoop_try_recv(int fd, void *buf, size_t n) noexcept          # never blocks, whatever the socket

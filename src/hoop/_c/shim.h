@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -594,6 +595,12 @@ static inline int hoop_replace(int fd, int fresh) {
 }
 
 static inline Py_ssize_t hoop_recv(int fd, void *buf, size_t n) { return HOOP_RESULT(HOOP_RECV(fd, buf, n, 0)); }
+
+/* How many bytes a stream socket has received and not yet handed over; 0 or less if that is not known. */
+static inline Py_ssize_t hoop_unread(int fd) {
+    int n = 0;
+    return ioctl(fd, FIONREAD, &n) < 0 ? -errno : n;
+}
 static inline Py_ssize_t hoop_send(int fd, const void *buf, size_t n) {
     return HOOP_RESULT(HOOP_SEND(fd, buf, n, MSG_NOSIGNAL));
 }

@@ -6,6 +6,8 @@ cdef enum:
     # none may use them up.
     BULK_BYTES = 10240
     TRICKLE_BYTES = 6144
+    # If a stream received this much at once and has as much again, it goes straight into an object of its own.
+    FLOOD_BYTES = 65536
 
 cdef class Inbox(Op):
     # The data that the driver handed over: `first`, then `more`, then the end or an error.

@@ -14,7 +14,7 @@ cdef class Receiver(Outbox):
 
     cdef RecvOp recv_op
     cdef bint reading_paused
-    cdef bint floods                    # the last receive took all there was room for
+    cdef bint floods                    # the last receive brought FLOOD_BYTES or more
     cdef bint broken                    # a send has failed: what came before is received, then this fails
     cdef bint at_end                    # then: the last receive brought nothing
     cdef bint closing                   # close() or abort() was called, or the connection failed
@@ -26,7 +26,7 @@ cdef class Receiver(Outbox):
     cdef int on_readable(self) except -1
     cdef int on_received(self) except -1
     cdef bint takes_early(self, char *data, Py_ssize_t n) except -1
-    cdef int receive_whole(self) except -1
+    cdef int receive_whole(self, Py_ssize_t room) except -1
     cdef int receive_rest(self) except -1
     cdef int received_nothing(self, Py_ssize_t n) except -1
     cdef int receive_into_protocol(self) except -1

@@ -6,7 +6,7 @@
 
 On io_uring the driver hands over what a stream receives, as long as that is little. A stream that receives
 much asks for readiness only. Then, as on epoll, it receives into one buffer of the loop, which stays in the
-cache. If a receive fills that buffer, the next one goes straight into a new `bytes` for the protocol.
+cache. If a receive brings much, the next one goes straight into a new `bytes` for the protocol.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cython.cimports.cpython.bytes import (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.hoop._c.linux import hoop_recv
+from cython.cimports.hoop._c.linux import hoop_recv, hoop_unread
 from cython.cimports.hoop._c.python import (
     Py_DECREF,
     PyContext_Enter,
@@ -42,7 +42,7 @@ from cython.cimports.hoop.drivers.errors import os_error
 from cython.cimports.hoop.drivers.op import ARMED, IDLE, READY
 from cython.cimports.hoop.net.endpoint import TAKEN, Layer
 from cython.cimports.hoop.net.feeder import feeder_of
-from cython.cimports.hoop.net.inbox import BULK_BYTES, TRICKLE_BYTES, Inbox
+from cython.cimports.hoop.net.inbox import BULK_BYTES, FLOOD_BYTES, TRICKLE_BYTES, Inbox
 from cython.cimports.hoop.net.outbox import Outbox
 from cython.cimports.hoop.scheduling.base import SCRATCH_BYTES, LoopBase
 from cython.cimports.libc.string import memcpy
@@ -172,7 +172,9 @@ class Receiver(Outbox):
         if self.data_received is None:
             return self.receive_into_protocol()
         if self.floods and layer is None:
-            return self.receive_whole()
+            n = hoop_unread(self.fd)
+            if n >= FLOOD_BYTES:
+                return self.receive_whole(min(n, SCRATCH_BYTES))
         scratch = self.loop.scratch
         if scratch is cython.NULL:
             scratch = self.loop.scratch_buffer()
@@ -182,7 +184,7 @@ class Receiver(Outbox):
         if n <= 0:
             return self.received_nothing(n)
         self.count_in(self.loop, n)
-        self.floods = n == SCRATCH_BYTES
+        self.floods = n >= FLOOD_BYTES
         self.unanswered = True
         if layer is not None and layer.on_bytes(scratch, n) == TAKEN:
             return 0
@@ -191,16 +193,19 @@ class Receiver(Outbox):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def receive_whole(self) -> cython.int:
-        """Receive straight into a `bytes` for the protocol. The last receive filled the whole buffer."""
+    def receive_whole(self, room: cython.Py_ssize_t) -> cython.int:
+        """Receive straight into a `bytes` for the protocol, as `room` bytes are there.
+
+        An object with more room would have to shrink. The C library may then take its memory from the kernel
+        and give it back each time.
+        """
         n: cython.Py_ssize_t
-        data = PyBytes_FromStringAndSize(cython.NULL, SCRATCH_BYTES)
-        n = hoop_recv(self.fd, PyBytes_AS_STRING(data), SCRATCH_BYTES)
-        if n != SCRATCH_BYTES:
-            self.floods = False
-            if n <= 0:
-                return self.received_nothing(n)
-            data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), n)
+        data = PyBytes_FromStringAndSize(cython.NULL, room)
+        n = hoop_recv(self.fd, PyBytes_AS_STRING(data), room)
+        if n <= 0:
+            return self.received_nothing(n)
+        if n < room:  # somebody else has received some of it
+            data = data[:n]
         self.count_in(self.loop, n)
         return self.deliver(self.data_received, data, "data_received")
 
