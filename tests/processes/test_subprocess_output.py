@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
+import re
 import signal
 import sys
 import weakref
+from unittest import mock
 
 import pytest
 from children import children, open_descriptors
 from peers import turns, until
 
 from hoop.processes import spawn
+from hoop.processes.output import OutputReader
 
 PIPE = asyncio.subprocess.PIPE
 
@@ -299,5 +303,100 @@ def test_a_dropped_child_does_not_keep_the_pipe_that_nobody_read(run):
         del child
         await until(lambda: gc.collect() >= 0 and kept() is None)  # its last calls need some turns
         assert open_descriptors() == before
+
+    run(main())
+
+
+# ---- the readers of a child's output -----------------------------------------------------------------
+
+
+def outcome(call):
+    """The result of a call, or the class and text of its exception."""
+    try:
+        return call()
+    except Exception as exc:
+        return type(exc).__name__, str(exc)
+
+
+async def outcome_of(coroutine):
+    try:
+        async with asyncio.timeout(0):
+            return await coroutine
+    except TimeoutError:
+        return "waits"
+    except Exception as exc:
+        return type(exc).__name__, str(exc), getattr(exc, "partial", None)
+
+
+class Pausing:
+    """A transport that writes down what its reader asks for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def pause_reading(self):
+        self.asked.append("pause")
+
+    def resume_reading(self):
+        self.asked.append("resume")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_child_s_reader_does_what_asyncio_s_does(run, seed):
+    """Random calls on both: the same results, reprs, and requests to the transport."""
+    draw = random.Random(seed)
+
+    async def main():
+        readers = [cls(limit=8) for cls in (asyncio.StreamReader, OutputReader)]
+        transports = [Pausing() for _ in readers]
+        for reader, transport in zip(readers, transports, strict=True):
+            reader.set_transport(transport)
+        for _ in range(60):
+            n = draw.choice((0, 1, 3, 5, 8, 30))
+            data = draw.choice((b"", b"x", b"ab\n", b"abcdefgh", b"0123456789\n", bytes(20)))
+            step = draw.choice(
+                (
+                    *[lambda r, data=data: r.feed_data(data)] * 4,
+                    lambda r, data=data: r.feed_data(bytearray(data)),
+                    *[lambda r, n=n: r.read(n)] * 4,
+                    lambda r, n=n: r.readexactly(n),
+                    lambda r: r.readline(),
+                    lambda r: r.at_eof(),
+                    lambda r: bytes(r._buffer),
+                    *[lambda r: r.feed_eof()] * (draw.random() < 0.1),
+                    *[lambda r: r.set_exception(OSError("failed"))] * (draw.random() < 0.05),
+                )
+            )
+            results = []
+            for reader, transport in zip(readers, transports, strict=True):
+                result = outcome(lambda reader=reader, step=step: step(reader))
+                if asyncio.iscoroutine(result):
+                    result = await outcome_of(result)
+                reprs = re.sub("0x[0-9a-f]+", "", repr(reader)), list(transport.asked)
+                results.append((result, *reprs))
+            assert results[0] == results[1]
+        rest = [await outcome_of(reader.read(100)) for reader in readers]
+        assert rest[0] == rest[1]
+
+    run(main())
+
+
+def test_a_child_s_output_is_not_copied_on_its_way_to_the_task(run):
+    async def main():
+        reader = OutputReader()
+        for n in (100_000, 5):
+            data = bytes(n)
+            reading = asyncio.ensure_future(reader.read(200_000))
+            await turns(1)
+            reader.feed_data(data)
+            assert await reading is data
+        assert await reader_of_a_replaced_method(reader) == b"replaced"
+
+    async def reader_of_a_replaced_method(reader):
+        with mock.patch.object(asyncio.StreamReader, "read", replaced):
+            return await reader.read(10)
+
+    async def replaced(reader, n=-1):
+        return b"replaced"
 
     run(main())
