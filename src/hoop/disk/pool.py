@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import functools
-import os
 import queue
 import threading
 import time
@@ -19,12 +18,16 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from hoop.drivers.capabilities import setting
+
 THREADS_MAX = 16
 
 
 def choose_threads_max() -> int:
     """The number of threads that a loop may have for its files. ValueError if HOOP_FILE_THREADS is wrong."""
-    asked = os.environ.get("HOOP_FILE_THREADS") or str(THREADS_MAX)
+    asked = setting("HOOP_FILE_THREADS")
+    if asked is None:
+        return THREADS_MAX
     if not asked.isdecimal() or int(asked) < 1:
         raise ValueError(f"HOOP_FILE_THREADS must be a number from 1 on, not {asked!r}")
     return int(asked)

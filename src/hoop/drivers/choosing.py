@@ -26,7 +26,7 @@ SPIN_US_MAX = 1_000_000
 
 logger = logging.getLogger("hoop")
 _told: set[str] = set()
-_has_run_in = 0  # the process in which a loop has run; a forked child is another
+_has_run = False  # whether a loop has run in this process
 
 
 def choose(name: DriverName | None = None) -> Driver:
@@ -35,7 +35,7 @@ def choose(name: DriverName | None = None) -> Driver:
     Raises ValueError for an unknown name. Raises OSError if the argument asks for io_uring and it does not
     work here. If HOOP_DRIVER asks for it, epoll is used instead, with a warning in the log.
     """
-    asked = name or os.environ.get("HOOP_DRIVER") or None
+    asked = name or capabilities.setting("HOOP_DRIVER")
     if asked is not None and asked not in NAMES:
         source = "driver" if name else "HOOP_DRIVER"
         raise ValueError(f"{source} must be 'epoll' or 'uring', not {asked!r}")
@@ -43,8 +43,8 @@ def choose(name: DriverName | None = None) -> Driver:
         return EpollDriver()
     reason = capabilities.why_not()
     if reason is None:
-        without = os.environ.get("HOOP_URING_WITHOUT", "")
-        return UringDriver(without.replace(",", " ").split())
+        without = capabilities.setting("HOOP_URING_WITHOUT")
+        return UringDriver(without.replace(",", " ").split() if without else ())
     if name == "uring":
         raise OSError(errno.ENOSYS, f"io_uring cannot be used here: {reason}")
     tell(f"io_uring cannot be used here ({reason}): using epoll", asked is not None)
@@ -60,7 +60,9 @@ def choose_spin(spin_us: float | None = None) -> int:
     asked: object = spin_us
     if spin_us is None:
         source = "HOOP_SPIN_US"
-        asked = os.environ.get("HOOP_SPIN_US") or "0"
+        asked = capabilities.setting("HOOP_SPIN_US")
+        if asked is None:
+            return 0
         try:
             spin_us = float(str(asked))
         except ValueError:
@@ -87,8 +89,15 @@ def tell(message: str, warn: bool) -> None:
 
 def tell_running(driver: str) -> None:
     """Write to the log, when the first loop of a process starts to run, that it does."""
-    global _has_run_in
-    process = os.getpid()
-    if _has_run_in != process:
-        _has_run_in = process
-        logger.info("hoop's event loop runs in process %d, with the driver %s", process, driver)
+    global _has_run
+    if not _has_run:
+        _has_run = True
+        logger.info("hoop's event loop runs in process %d, with the driver %s", os.getpid(), driver)
+
+
+def _forget_run() -> None:
+    global _has_run
+    _has_run = False
+
+
+os.register_at_fork(after_in_child=_forget_run)
