@@ -41,7 +41,9 @@ class TaskSet(weakref.WeakSet[Any]):
 
 
 def _native_tasks() -> list[Any]:
-    return [task for loop in list(loops) for task in loop._unfinished_tasks()]
+    # asyncio asks several times as each loop ends. So this takes the weak references without a guard.
+    found = (reference() for reference in list(loops.data))  # type: ignore[attr-defined]
+    return [task for loop in found if loop is not None for task in loop._unfinished_tasks()]
 
 
 _looks = threading.local()  # has `for_others` while this thread wants no tasks of hoop's
