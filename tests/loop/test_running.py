@@ -1,12 +1,9 @@
 """hoop.sleep and hoop.create_task, beside asyncio's: on loops of ours, and on others."""
 
 import asyncio
-import contextlib
 import contextvars
 import inspect
 import math
-import os
-import socket
 import warnings
 
 import pytest
@@ -284,55 +281,3 @@ def test_create_task_is_the_loops_own_where_that_was_replaced(loop):
     finally:
         del loop.create_task
     assert len(made) == 2
-
-
-# ---- what a run takes of the kernel --------------------------------------------------------------------
-
-
-def descriptors() -> list[str]:
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the one with which the folder is read
-            found.append(os.readlink(f"/proc/self/fd/{name}"))
-    return found
-
-
-def rings() -> int:
-    return sum("io_uring" in name for name in descriptors())
-
-
-def test_a_run_has_all_its_descriptors_from_its_first_step(run, tmp_path):
-    """asyncio's loops make theirs with the loop. A program may count descriptors to find its own leaks."""
-    path = tmp_path / "file"
-    path.write_bytes(b"x")
-
-    async def main():
-        counts = [len(descriptors())]
-        await asyncio.sleep(0.001)
-        counts.append(len(descriptors()))
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            asyncio.get_running_loop().add_reader(ours, print)
-            await asyncio.sleep(0.001)
-            asyncio.get_running_loop().remove_reader(ours)
-        assert await hoop.Path(path).read_bytes() == b"x"
-        await asyncio.sleep(0.001)
-        counts.append(len(descriptors()))
-        return counts
-
-    assert len(set(run(main()))) == 1
-
-
-def test_a_loop_that_does_not_sleep_makes_no_ring(new_loop):
-    loop, before = new_loop(), rings()
-
-    async def busy():
-        for _ in range(1000):
-            await asyncio.sleep(0)
-        return rings()
-
-    assert loop.run_until_complete(busy()) == before
-    loop.run_until_complete(asyncio.sleep(0.001))
-    assert rings() == before + (loop.driver == "uring")
-    loop.close()
-    assert rings() == before

@@ -220,7 +220,7 @@ def test_no_interrupt_is_lost(python):
 def test_interrupt_while_a_run_is_being_set_up(loop):
     # At each line of the preparations in turn, until none is left to interrupt.
     interrupts = lines = 0
-    setting_up = {"_prepare_run", "_watch_signals", "_need_self_pipe"}
+    setting_up = {"_prepare_run", "_watch_signals", "_read_signals"}
 
     def trace(frame, event, argument):
         nonlocal lines

@@ -49,6 +49,7 @@ cdef extern from "shim.h" nogil:
     int hoop_processors() noexcept                      # how many the calling thread may run on
     int hoop_eventfd() noexcept
     int hoop_eventfd_write(int fd) noexcept
+    int hoop_twin(int fd) noexcept                      # another descriptor of the same file
     int hoop_close(int fd) noexcept
     int hoop_replace(int fd, int fresh) noexcept
 

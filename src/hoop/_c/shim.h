@@ -586,6 +586,8 @@ static inline int hoop_eventfd_write(int fd) {
     uint64_t one = 1;
     return (int)HOOP_RESULT(HOOP_WRITE(fd, &one, sizeof one));
 }
+/* Another descriptor of the same file, with the lowest number that is free. */
+static inline int hoop_twin(int fd) { return (int)HOOP_RESULT(fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
 static inline int hoop_close(int fd) { return (int)HOOP_RESULT(close(fd)); }
 /* Replace the file of a descriptor by a fresh one, and close that one's descriptor. */
 static inline int hoop_replace(int fd, int fresh) {

@@ -1,6 +1,9 @@
 from hoop.drivers.ready cimport ReadyRing
 from hoop.drivers.op cimport Op
 
+cdef enum:
+    SPARES_MAX = 3
+
 cdef unsigned long forks                # how often this process and its parents were made by a fork
 
 cdef class Driver:
@@ -22,6 +25,14 @@ cdef class Driver:
     cdef unsigned long spins, spins_in_vain
     cdef long long begin_wait(self, long long timeout_ns) except -1
     cdef int end_wait(self, int n, long long spin_ns, long long timeout_ns) except -1
+    # Descriptors that hold numbers for what the driver makes when it first needs it: see reserve().
+    cdef int spares[SPARES_MAX]
+    cdef int n_spares
+    cdef int model                      # the descriptor of which they are duplicates; -1 if there is none
+    cdef int hold(self, int n) noexcept
+    cdef int release(self, int n) noexcept
+    cdef int reserve(self, int fd) noexcept
+    cdef int lacking(self) noexcept
     cdef int begin(self, ReadyRing ready) except -1
     cdef int rest(self, ReadyRing ready) except -1
     cdef int submit(self, Op op) except -1

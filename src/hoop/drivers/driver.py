@@ -1,5 +1,8 @@
 """The contract between the loop and a driver. The loop never names a kind of driver.
 
+    reserve(fd)         Hold numbers for all descriptors that the driver will need, so that none is missing in
+                        the middle of a run. The loop keeps `fd` open as long as the driver. Returns 0 or an
+                        errno.
     begin(ready)        The calling thread is about to run the loop. Returns 0, or an errno if this driver
                         cannot work. Then another driver takes over, with the ops that take_armed() returns.
     rest(ready)         The loop stops running for now, and another thread may run it next. The driver submits
@@ -39,10 +42,11 @@ with the parent. So it may close its own descriptors, and must tell the kernel n
 
 from __future__ import annotations
 
+import errno
 import os
 
 import cython
-from cython.cimports.hoop._c.linux import hoop_now_ns
+from cython.cimports.hoop._c.linux import hoop_close, hoop_eventfd, hoop_now_ns, hoop_twin
 from cython.cimports.hoop._c.python import PyErr_CheckSignals
 from cython.cimports.hoop.drivers.op import Op
 from cython.cimports.hoop.drivers.ready import ReadyRing
@@ -50,6 +54,7 @@ from cython.cimports.hoop.drivers.ready import ReadyRing
 # Limits for the mean: a wait counts as at most LONG_WAIT spins, and weighs one part in MEAN_OVER.
 LONG_WAIT = cython.declare(cython.int, 4)
 MEAN_OVER = cython.declare(cython.int, 8)
+EBADF = cython.declare(cython.int, errno.EBADF)
 
 
 def _count_fork():
@@ -68,6 +73,7 @@ class Driver:
 
     def __cinit__(self):
         self.generation = forks
+        self.model = -1
         self.bell = cython.address(silence)
 
     def statistics(self) -> dict:
@@ -80,6 +86,48 @@ class Driver:
     def operations(self) -> list:
         """The ops that it watches for or works on now, for tools that observe."""
         return []
+
+    # ---- descriptors ----
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def hold(self, n: cython.int) -> cython.int:
+        """Hold n numbers. Returns 0 or -errno.
+
+        A duplicate costs the kernel a fifth of what a new file does, and many loops never need theirs.
+        """
+        fd: cython.int
+        while self.n_spares < n:
+            fd = hoop_twin(self.model)
+            if fd == -EBADF:  # nobody has said of which
+                fd = hoop_eventfd()
+            if fd < 0:
+                return fd
+            self.spares[self.n_spares] = fd
+            self.n_spares += 1
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def release(self, n: cython.int) -> cython.int:
+        """Let go of n numbers, because that many descriptors are made now."""
+        while n and self.n_spares:
+            n -= 1
+            self.n_spares -= 1
+            hoop_close(self.spares[self.n_spares])
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def lacking(self) -> cython.int:
+        """How many descriptors the driver has still to make."""
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def reserve(self, fd: cython.int) -> cython.int:
+        self.model = fd
+        return -self.hold(self.lacking())
 
     # ---- spinning ----
 

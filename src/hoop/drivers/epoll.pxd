@@ -19,7 +19,10 @@ cdef class EpollDriver(Driver):
     cdef int epfd, wake_fd
     cdef Slot *slots                # indexed by descriptor
     cdef int n_slots
-    cdef epoll_event events[BATCH]
+    cdef epoll_event *events        # room for BATCH of them, made with the epoll descriptor
+    cdef bint is_nested             # another driver sleeps, and is woken
+    cdef bint is_closed
+    cdef int open(self) except -1
     cdef int grow_slots(self, int fd) except -1
     cdef Ref *place(self, Op op) noexcept
     cdef int update(self, int fd, bint anew) noexcept

@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 
 import cython
-from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
+from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cython.cimports.hoop._c.linux import (
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
@@ -29,6 +29,7 @@ from cython.cimports.hoop._c.linux import (
     EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
+    epoll_event,
     hoop_close,
     hoop_epoll_create,
     hoop_epoll_ctl,
@@ -52,7 +53,7 @@ from cython.cimports.hoop._c.python import (
     traverseproc,
     visitproc,
 )
-from cython.cimports.hoop.drivers.driver import Driver
+from cython.cimports.hoop.drivers.driver import SPARES_MAX, Driver
 from cython.cimports.hoop.drivers.errors import raise_errno
 from cython.cimports.hoop.drivers.op import ARMED, CALL, READABLE, WRITABLE, Op
 from cython.cimports.hoop.drivers.ready import ReadyRing
@@ -72,7 +73,7 @@ EPERM = cython.declare(cython.int, errno.EPERM)
 @cython.final
 @cython.cclass
 class EpollDriver(Driver):
-    """A Driver over one epoll descriptor and one eventfd."""
+    """A Driver over one epoll descriptor and one eventfd, which are made when they are first needed."""
 
     name = "epoll"
 
@@ -80,28 +81,53 @@ class EpollDriver(Driver):
         self.epfd = self.wake_fd = -1
 
     def __init__(self, nested=False):
-        self.epfd = hoop_epoll_create()
-        if self.epfd < 0:
-            raise_errno(self.epfd, "epoll_create1")
-        if nested:  # the outer driver sleeps, and is woken
-            return
-        self.wake_fd = hoop_eventfd()
-        if self.wake_fd < 0:
-            raise_errno(self.wake_fd, "eventfd")
-        # Edge-triggered and never read: each write is one event, and there is nothing to drain.
-        result: cython.int = hoop_epoll_ctl(
-            self.epfd, EPOLL_CTL_ADD, self.wake_fd, EPOLLIN | EPOLLET, self.wake_fd
-        )
-        if result < 0:
-            raise_errno(result, "epoll_ctl")
+        self.is_nested = nested
+        if nested:
+            self.open()
 
     def __dealloc__(self):
         self.close()
         PyMem_Free(self.slots)
+        PyMem_Free(self.events)
 
     def fileno(self):
-        """Return the epoll descriptor, or -1 when closed."""
+        """Return the epoll descriptor, or -1 while there is none."""
         return self.epfd
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def lacking(self) -> cython.int:
+        return 2 if self.epfd < 0 else 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def open(self) -> cython.int:
+        """Make the descriptors, because they are needed.
+
+        A loop that only runs callbacks, and never sleeps, needs none. Test suites make thousands of those.
+        """
+        epfd: cython.int
+        if self.is_closed:
+            raise_errno(-EBADF)
+        if self.events is cython.NULL:
+            self.events = cython.cast(
+                cython.pointer[epoll_event], PyMem_Malloc(BATCH * cython.sizeof(epoll_event))
+            )
+            if self.events is cython.NULL:
+                raise MemoryError
+        self.release(SPARES_MAX)
+        epfd = hoop_epoll_create()
+        if epfd < 0:
+            raise_errno(epfd, "epoll_create1")
+        if not self.is_nested:
+            self.wake_fd = hoop_eventfd()
+            if self.wake_fd < 0:
+                hoop_close(epfd)
+                raise_errno(self.wake_fd, "eventfd")
+            # Edge-triggered and never read: each write is one event, and there is nothing to drain.
+            hoop_epoll_ctl(epfd, EPOLL_CTL_ADD, self.wake_fd, EPOLLIN | EPOLLET, self.wake_fd)
+        self.epfd = epfd
+        return 0
 
     def statistics(self) -> dict:
         fd: cython.int
@@ -133,6 +159,8 @@ class EpollDriver(Driver):
             raise_errno(-ENOSYS, "epoll makes no calls")
         if op.fd < 0:
             raise ValueError(f"Invalid file descriptor: {op.fd}")
+        if self.epfd < 0 and not self.inherited():
+            self.open()
         if op.fd >= self.n_slots:
             self.grow_slots(op.fd)
         place: cython.pointer[Ref] = self.place(op)
@@ -272,7 +300,13 @@ class EpollDriver(Driver):
         ghosts: cython.bint = False
         epfd: cython.int = self.epfd
         spin_ns: cython.longlong = 0
-        events = cython.address(self.events[0])
+        events = self.events
+        if epfd < 0:
+            if timeout_ns == 0:  # nobody wants anything of the kernel yet
+                return 0
+            self.open()
+            epfd = self.epfd
+            events = self.events
         if timeout_ns == 0:
             n = hoop_epoll_wait(epfd, events, BATCH, 0)
         else:
@@ -406,6 +440,8 @@ class EpollDriver(Driver):
         if self.wake_fd >= 0:
             hoop_close(self.wake_fd)
             self.wake_fd = -1
+        self.is_closed = True
+        self.release(SPARES_MAX)
         self.drop_all()
         return 0
 

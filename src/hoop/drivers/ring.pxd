@@ -8,11 +8,7 @@ cdef class Ring:
     cdef unsigned long thread       # the thread to which the ring belongs
     cdef hoop_pool pool
     cdef bint has_pool
-    cdef int wake_fd
-    cdef int ring_place, nested_place   # descriptors that keep a number free until it is needed, or -1
-    cdef int reserve(self, bint nested) noexcept
-    cdef int take_place(self, int *place) noexcept
-    cdef int release_place(self, int *place) noexcept
+    cdef int wake_fd                # made with the first ring
     cdef int open(self) noexcept
     cdef int close(self) noexcept
     cdef bint belongs_here(self) noexcept

@@ -39,7 +39,7 @@ class Ring:
     """An io_uring, closed at first. `without` names features to leave unused, for tests."""
 
     def __cinit__(self):
-        self.raw.fd = self.wake_fd = self.ring_place = self.nested_place = -1
+        self.raw.fd = self.wake_fd = -1
 
     def __init__(self, without=()):
         reason = refusal()
@@ -65,42 +65,15 @@ class Ring:
 
     @cython.cfunc
     @cython.exceptval(check=False)
-    def reserve(self, nested: cython.bint) -> cython.int:
-        """Take the descriptor to be woken by. Hold places for the ring's and, if asked, a nested driver's.
-
-        A run thus has all its descriptors from the beginning, as on asyncio. Your code may count them, and
-        the ring cannot fail later for want of one. Returns 0 or -errno.
-        """
-        result: cython.int = self.take_place(cython.address(self.wake_fd))
-        if result >= 0 and self.raw.fd < 0:
-            result = self.take_place(cython.address(self.ring_place))
-        if result >= 0 and nested:
-            result = self.take_place(cython.address(self.nested_place))
-        return min(result, 0)
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def take_place(self, place: cython.pointer[cython.int]) -> cython.int:
-        if place[0] < 0:
-            place[0] = hoop_eventfd()
-        return place[0]
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def release_place(self, place: cython.pointer[cython.int]) -> cython.int:
-        if place[0] >= 0:
-            hoop_close(place[0])
-            place[0] = -1
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
     def open(self) -> cython.int:
         """Make the ring for the calling thread. Returns 0 or -errno."""
         sq: cython.uint = SQ_ENTRIES
         cq: cython.uint = CQ_ENTRIES
         result: cython.int
-        self.release_place(cython.address(self.ring_place))
+        if self.wake_fd < 0:
+            self.wake_fd = hoop_eventfd()
+            if self.wake_fd < 0:
+                return self.wake_fd
         while True:
             result = hoop_ring_open(cython.address(self.raw), sq, cq)
             if result != -ENOMEM or (sq <= SQ_ENTRIES_LEAST and cq <= CQ_ENTRIES_LEAST):
@@ -121,9 +94,10 @@ class Ring:
         hoop_ring_close(cython.address(self.raw))
         hoop_pool_close(cython.address(self.pool))
         self.has_pool = False
-        self.release_place(cython.address(self.ring_place))
-        self.release_place(cython.address(self.nested_place))
-        return self.release_place(cython.address(self.wake_fd))
+        if self.wake_fd >= 0:
+            hoop_close(self.wake_fd)
+            self.wake_fd = -1
+        return 0
 
     @cython.cfunc
     @cython.exceptval(check=False)

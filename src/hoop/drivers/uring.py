@@ -14,8 +14,8 @@ descriptor, which the ring watches.
 A stream that sends alone makes its own system call, which is fastest. When several streams send in one turn,
 their SendOps become requests that enter the kernel together. A stream has one such request under way.
 
-The ring is made when a thread begins to run the loop, and made again when another thread does. If the kernel
-refuses it, for example because locked memory is limited, epoll takes over with all armed ops.
+The ring is made when the thread that runs the loop first needs it, and made again for another thread. If the
+kernel refuses it, for example because locked memory is limited, epoll takes over with all armed ops.
 See io_uring(7), io_uring_enter(2).
 """
 
@@ -49,7 +49,7 @@ from cython.cimports.hoop._c.uring import (
     hoop_ring_unsubmitted,
 )
 from cython.cimports.hoop.drivers.capabilities import CALL_CODES
-from cython.cimports.hoop.drivers.driver import silence
+from cython.cimports.hoop.drivers.driver import SPARES_MAX, silence
 from cython.cimports.hoop.drivers.epoll import new_nested
 from cython.cimports.hoop.drivers.errors import raise_errno
 from cython.cimports.hoop.drivers.op import (
@@ -162,13 +162,19 @@ class UringDriver(Requests):
     # ---- the ring, and the thread it belongs to ----
 
     @cython.cfunc
+    @cython.exceptval(check=False)
+    def lacking(self) -> cython.int:
+        """The ring, the descriptor to be woken by, and the nested driver."""
+        return (self.ring.raw.fd < 0) + (self.ring.wake_fd < 0) + (self.nested is None)
+
+    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def begin(self, ready: ReadyRing) -> cython.int:
         if self.inherited():
             return 0  # poll() refuses
         if self.ring.raw.fd >= 0 and not self.is_ours():
             self.abandon(ready)
-        result: cython.int = self.ring.reserve(self.nested is None)
+        result: cython.int = self.hold(self.lacking())
         if result < 0:
             return -result
         self.ready = ref(ready)
@@ -185,6 +191,7 @@ class UringDriver(Requests):
 
         A loop that only runs callbacks, and never sleeps, needs none. Test suites make thousands of those.
         """
+        self.release((self.ring.raw.fd < 0) + (self.ring.wake_fd < 0))
         result: cython.int = self.ring.open()
         if result < 0:
             return -result
@@ -297,7 +304,7 @@ class UringDriver(Requests):
     def submit_foreign(self, op: Op) -> cython.int:
         """Watch a descriptor that is not ours: a request would keep open what its owner closes."""
         if self.nested is None:
-            self.ring.release_place(cython.address(self.ring.nested_place))
+            self.release(1)
             self.nested = new_nested()
             self.nested.ready = self.ready
             self.submit(self.nested)
@@ -551,6 +558,7 @@ class UringDriver(Requests):
         if self.ring.raw.fd >= 0 and self.in_kernel and self.is_ours():
             self.cancel_all()
         self.close_ring()
+        self.release(SPARES_MAX)
         self.n_queued = 0
         for index in range(1, self.n_places):
             self.places[index].queued = False

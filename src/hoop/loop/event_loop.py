@@ -89,7 +89,7 @@ def _with_lent_socket(name: str) -> Any:
     def method(self: EventLoop, *args: Any, **kwargs: Any) -> Any:
         for given in (*args, kwargs.get("sock")):
             if isinstance(given, socket.socket):
-                self._lent.add(given)
+                self._lend(given)
         return stock(self, *args, **kwargs)
 
     method.__doc__ = stock.__doc__ or f"See asyncio.loop.{name}."
@@ -173,16 +173,23 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         self._ssock = self._csock = self._old_agen_hooks = None
         self._listeners: dict[socket.socket, AcceptOp] = {}
         # Sockets that your code gave to the loop, and may close without telling the transport.
-        self._lent: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._lent: weakref.WeakSet[socket.socket] | None = None
         self._children: set[process.ChildWatch] = set()
         # Children that have ended while another process still has their pipes open.
         # The read end of such a pipe refers to the transport while the loop reads from it.
-        self._ended_children: weakref.WeakSet[process.SubprocessTransport] = weakref.WeakSet()
+        self._ended_children: weakref.WeakSet[process.SubprocessTransport] | None = None
         self._resolver = names.Resolver()
         self._drain: Drain | None = None
         self._file_pool = pool.FilePool(self, file_threads_max)
         self._reads_signals = self._watches_signals = False
         self._driver_given = getattr(self, "_driver_given", False)  # by a class of your own
+        # The last two take all descriptors that the loop will need, as asyncio's constructor does.
+        try:
+            self._make_self_pipe()
+            self._reserve_descriptors(self._ssock.fileno())
+        except BaseException:
+            self.close()
+            raise
         registry.loops.add(self)
 
     @property
@@ -289,7 +296,6 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
             firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
         )
         events._set_running_loop(self)
-        self._get_ready_for_signals()
         choosing.tell_running(self._driver_name())
 
     def _run_forever_cleanup(self) -> None:
@@ -324,9 +330,9 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
             accepting.stop()
         self._listeners.clear()
         super().close()
-        for transport in list(self._ended_children):
+        for transport in list(self._ended_children or ()):
             transport.close()
-        self._ended_children.clear()
+        self._ended_children = None
         self._resolver.close()
         self._release()
         self._file_pool.close()
@@ -371,6 +377,14 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
     create_unix_connection = _with_lent_socket("create_unix_connection")
     connect_accepted_socket = _with_lent_socket("connect_accepted_socket")
     create_datagram_endpoint = _with_lent_socket("create_datagram_endpoint")
+
+    def _lend(self, sock: socket.socket) -> None:
+        if self._lent is None:
+            self._lent = weakref.WeakSet()
+        self._lent.add(sock)
+
+    def _is_lent(self, sock: socket.socket) -> bool:
+        return self._lent is not None and sock in self._lent
 
     async def _create_connection_transport(
         self,
@@ -429,7 +443,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         context: contextvars.Context | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(sock)
-        lent = sock in self._lent
+        lent = self._is_lent(sock)
         return open_stream(self, sock, protocol, waiter, extra, server, lent, context)
 
     def _make_datagram_transport(
@@ -441,7 +455,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         extra: dict[str, Any] | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(sock)
-        return open_datagram(self, sock, protocol, address, waiter, extra, sock in self._lent)
+        return open_datagram(self, sock, protocol, address, waiter, extra, self._is_lent(sock))
 
     def _make_ssl_transport(
         self,
@@ -471,7 +485,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        lent = rawsock in self._lent
+        lent = self._is_lent(rawsock)
         open_stream(self, rawsock, transport._ssl_protocol, None, extra, server, lent, context)
         return transport
 
@@ -641,6 +655,11 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         from hoop.processes.process import open_process
 
         return await open_process(self, *args, **kwargs)
+
+    def _keep_ended_child(self, transport: process.SubprocessTransport) -> None:
+        if self._ended_children is None:
+            self._ended_children = weakref.WeakSet()
+        self._ended_children.add(transport)
 
     # ---- names ----
 

@@ -1,8 +1,8 @@
 """Signals: a loop that runs in the main thread wakes up for each, and calls its handler in the loop.
 
 Python's C handler only sets a flag. A signal that comes just before the loop sleeps would then wait. So the
-handler also writes to a socket that the loop watches, while the loop runs in the main thread. The loop makes
-the socket when it begins to run, and has it written to from its first sleep on: many loops never sleep.
+handler also writes to a socket that the loop watches, while the loop runs in the main thread. The loop has
+its sockets from its beginning, as on asyncio, but uses them only from its first sleep on. Many never sleep.
 """
 
 from __future__ import annotations
@@ -18,19 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 _Ts = TypeVarTuple("_Ts")
 
-# The descriptors to which Python's C signal handler writes for a loop. A forked child shares them with its
-# parent. Without care the parent's loop would take the child's signals for its own.
-_wakeup_fds: set[int] = set()
-
+# The sockets to which Python's C signal handler writes for a loop, by descriptor. A forked child shares them
+# with its parent. Without care the parent's loop would take the child's signals for its own. As long as the
+# handler may write to one it is kept, or else its number would soon belong to another file.
+_wakeup_fds: dict[int, _socket.socket] = {}
 
 # The signals that have arrived, of those with a handler in a loop. The descriptor gets a byte for each one.
 # When the descriptor is full the kernel drops bytes: a signal that is only marked here is handled, too.
 _marked: set[int] = set()
-
-# The sockets through which signals wake the loops that are not closed. A loop makes them when it first needs
-# them, which may be long after its beginning. The garbage collector would then finalise them before a loop
-# that nobody has closed: they would complain, and the loop could not stop watching them.
-_sockets: set[_socket.socket] = set()
 
 
 def _mark(number: int, frame: Any) -> None:
@@ -69,17 +64,13 @@ class SignalWatch(asyncio.SelectorEventLoop):
         _handle_signal: Any
         _internal_fds: int
 
-    def _get_ready_for_signals(self) -> None:
-        if _is_main_thread():
-            self._need_self_pipe()
-
     def _watch_signals(self) -> None:
         if not _is_main_thread():
             return
         self._read_signals()
         ours = self._csock.fileno()
         self._watches_signals = True
-        _wakeup_fds.add(ours)
+        _wakeup_fds[ours] = self._csock
         before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         if before not in (-1, ours):
             signal.set_wakeup_fd(before)  # that library wakes the loop
@@ -95,11 +86,7 @@ class SignalWatch(asyncio.SelectorEventLoop):
             elif self._signal_handlers:
                 signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
             else:
-                _wakeup_fds.discard(ours)
-
-    def _need_self_pipe(self) -> None:
-        if self._ssock is None:
-            self._make_self_pipe()
+                _wakeup_fds.pop(ours, None)
 
     def _make_self_pipe(self) -> None:
         """Make the sockets. Nothing is read from them until the loop sleeps, or has a signal handler."""
@@ -107,18 +94,15 @@ class SignalWatch(asyncio.SelectorEventLoop):
         kind = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK
         self._ssock, self._csock = _socket.socketpair(_socket.AF_UNIX, kind)
         self._internal_fds += 1
-        _sockets.update((self._ssock, self._csock))
 
     def _read_signals(self) -> None:
-        self._need_self_pipe()
         if not self._reads_signals:
             self._reads_signals = True
             self._add_reader(self._ssock.fileno(), self._read_from_self)
 
     def _close_self_pipe(self) -> None:
         if self._ssock is not None:
-            _wakeup_fds.discard(self._csock.fileno())
-            _sockets.difference_update((self._ssock, self._csock))
+            _wakeup_fds.pop(self._csock.fileno(), None)
             self._reads_signals = False
             super()._close_self_pipe()  # type: ignore[misc]
 
@@ -130,7 +114,7 @@ class SignalWatch(asyncio.SelectorEventLoop):
         self._check_closed()
         self._read_signals()
         super().add_signal_handler(sig, callback, *args)
-        _wakeup_fds.add(self._csock.fileno())
+        _wakeup_fds[self._csock.fileno()] = self._csock
         signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         signal.signal(sig, _mark)
         signal.siginterrupt(sig, False)

@@ -25,6 +25,7 @@ import os
 
 import cython
 from cython.cimports.cpython.object import PyObject_GenericSetAttr
+from cython.cimports.cpython.unicode import PyUnicode_READ_CHAR
 from cython.cimports.hoop._c.linux import hoop_now_ns, hoop_processors, hoop_tick
 from cython.cimports.hoop._c.python import (
     Py_DECREF,
@@ -45,6 +46,7 @@ from cython.cimports.hoop._c.python import (
 from cython.cimports.hoop._c.still import hoop_own_state
 from cython.cimports.hoop._c.watch import hoop_thread_id
 from cython.cimports.hoop.drivers.driver import Driver
+from cython.cimports.hoop.drivers.errors import raise_errno
 from cython.cimports.hoop.drivers.op import Op
 from cython.cimports.hoop.drivers.ready import Runnable
 from cython.cimports.hoop.insight.watcher import watching
@@ -66,6 +68,7 @@ FOLLOWED = cython.declare(
     frozenset,
     frozenset(("time", "call_soon", "call_at", "call_later", "create_future", "create_task")),
 )
+UNDERSCORE = cython.declare(cython.int, ord("_"))
 LONGEST_LAG = cython.declare(cython.double, 3600.0)  # a timer that was later counts as late by this
 
 
@@ -87,6 +90,12 @@ class Loop(LoopCalls):
         self.driver.spin_ns = spin_ns
         self.driver.mean_wait_ns = spin_ns
 
+    def _reserve_descriptors(self, fd: cython.int):
+        """Hold numbers for the descriptors that the driver makes later. `fd` is the loop's own."""
+        error: cython.int = self.driver.reserve(fd)
+        if error:
+            raise_errno(-error)
+
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def see_class(self) -> cython.int:
@@ -99,7 +108,8 @@ class Loop(LoopCalls):
 
     def __setattr__(self, name, value):
         PyObject_GenericSetAttr(self, name, value)
-        if name in FOLLOWED:  # your code has replaced it on this loop: call it by name from now on
+        # If your code has replaced it on this loop, call it by name from now on.
+        if PyUnicode_READ_CHAR(name, 0) != UNDERSCORE and name in FOLLOWED:
             if name == "time":
                 self.own_clock = self.follows_clock = True
             elif name == "call_soon":

@@ -427,14 +427,15 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
             if turns:
                 self._loop.call_soon(self._tell_waiters, turns - 1)
                 return
-            self._loop._ended_children.add(self)
+            self._loop._keep_ended_child(self)
         waiters, self._exit_waiters = self._exit_waiters or [], []  # None after connection_lost()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(self._returncode)
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
-        self._loop._ended_children.discard(self)
+        if self._loop._ended_children is not None:
+            self._loop._ended_children.discard(self)
         super()._call_connection_lost(exc)
 
     def send_signal(self, signal: int) -> None:
