@@ -401,6 +401,24 @@ async def the_order_of_callbacks(trace, loop):
         await turns(2)
 
 
+async def cancelled_at_any_turn_while_it_connects(trace, loop):
+    for connect, name in ((loop.connect_read_pipe, "source"), (loop.connect_write_pipe, "sink")):
+        for n in range(6):
+            with Ends("pipe") as ends:
+                file = getattr(ends, name)
+                task = asyncio.ensure_future(connect(lambda: Protocol(trace), file))
+                await turns(n)
+                task.cancel()
+                (result,) = await asyncio.gather(task, return_exceptions=True)
+                trace.add(str(n), type(result).__name__)
+                await turns(3)
+                trace.add(str(file.closed))
+                if isinstance(result, tuple):
+                    transport, protocol = result
+                    transport.close()
+                    await until(lambda: protocol.lost)  # noqa: B023
+
+
 async def an_end_that_nobody_closes(trace, loop):
     for start in (reading, writing):
         ends, transport, protocol = await start(trace, loop)
@@ -450,6 +468,7 @@ SCRIPTS = [
     files_that_are_no_pipes,
     the_context_of_each_callback,
     the_order_of_callbacks,
+    cancelled_at_any_turn_while_it_connects,
     an_end_that_nobody_closes,
     a_reader_of_the_user_s_own,
 ]
