@@ -32,6 +32,12 @@ async def taker(lock):
     async with lock:
         pass
 
+async def crossed(mine, other):
+    async with mine:
+        await asyncio.sleep(0)
+        async with other:
+            pass
+
 async def echo(reader, writer):
     while data := await reader.read(100):
         writer.write(data)
@@ -52,6 +58,11 @@ async def main():
     while order := await orders.get():
         if order == b"hang":
             re.match("(a+)+$", "a" * 40 + "b")
+        elif order == b"cross":
+            a, b = hoop.Lock(), hoop.Lock()
+            tasks += [asyncio.create_task(crossed(a, b)), asyncio.create_task(crossed(b, a))]
+            await asyncio.sleep(0.01)
+            print("crossed", flush=True)
 
 hoop.run(main(), observe=True)
 """
@@ -81,7 +92,15 @@ class Program:
 
     def hang(self):
         """Have C code keep the GIL."""
-        self.child.stdin.write(b"hang")
+        self.order(b"hang")
+
+    def cross(self):
+        """Have two tasks wait for each other's lock."""
+        self.order(b"cross")
+        assert self.child.stdout.readline() == b"crossed\n"
+
+    def order(self, word):
+        self.child.stdin.write(word)
         self.child.stdin.flush()
 
     def end(self):
@@ -133,13 +152,13 @@ def on_screen(printed):
     ("command", "seen"),
     [
         ("overview", r"^program\.py   pid \d+   Python .*\n(.*\n)*LOOP MainThread   (epoll|uring)"),
-        ("overview", r"^STALLS 1 \(1 blocking call\)(.*\n)* +/.*/program\.py:28 main$"),
+        ("overview", r"^STALLS 1 \(1 blocking call\)(.*\n)* +/.*/program\.py:34 main$"),
         ("tasks", r"^ *ID  STATE .*\n(.*\n)* *\d+  waiting .* holder p"),
         ("tree", r"^\d+ main program.py"),
         ("stack", r"^task \d+ taker  waiting for .*\n  /.*/program\.py:13 taker$"),
         (
             "stalls",
-            r"^BLOCKED for .* \(over\)(.*\n)* .*cause: blocking call(.*\n)*  /.*program.py:28 main$",
+            r"^BLOCKED for .* \(over\)(.*\n)* .*cause: blocking call(.*\n)*  /.*program.py:34 main$",
         ),
         ("cycles", r"^no tasks wait for each other$"),
     ],
@@ -148,6 +167,19 @@ def test_a_view(program, capsys, command, seen):
     assert hoop.__main__.main([command, program.pid]) == 0
     printed = capsys.readouterr().out
     assert re.search(seen, "\n".join(on_screen(printed)), re.MULTILINE), printed
+
+
+def test_a_cycle_names_the_lines_of_its_tasks(own_program, capsys):
+    own_program.cross()
+    assert commands.main("cycles", [own_program.pid]) == 0
+    printed = capsys.readouterr().out
+    one, *waiters = on_screen(printed)
+    first, second = re.match(
+        r"⟲ (\d+) → (\d+) → \1   \1 waits for a lock held by \2,", one
+    ).groups()
+    assert f"{second} waits for a lock held by {first}" in printed
+    for number, line in zip((first, second), waiters[-2:]):
+        assert re.match(rf"  {number} crossed program\.py:\d+ ── .*Lock", line), printed
 
 
 @pytest.mark.parametrize("command", sorted(hoop.__main__.LOOKS - {"ps", "top", "web"}))
@@ -285,10 +317,10 @@ def test_c_code_that_keeps_the_gil(own_program, capsys):
         commands.main("tasks", [own_program.pid])  # it answers until it has read its order
         found = capsys.readouterr().err
     assert "blocked for" in found
-    assert re.search(r'File ".*program\.py", line 35 in main', found), found
+    assert re.search(r'File ".*program\.py", line 41 in main', found), found
     assert commands.main("tasks", [own_program.pid, "--json"]) == 3
     silence = json.loads(capsys.readouterr().out)
-    assert "line 35 in main" in silence["dump"]
+    assert "line 41 in main" in silence["dump"]
     assert silence["threads"][0]["tid"] == own_program.child.pid
     assert commands.main("ps", []) == 0
     assert "does not answer" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import pyte
 import pytest
@@ -218,6 +219,7 @@ def test_a_stall_names_its_line():
         task="Task-7 handle",
         label="GET /",
         created_at="/srv/app.py:22",
+        at=time.mktime((2026, 8, 7, 14, 3, 9, 0, 0, -1)),
         elsewhere=(),
         cause="python",
         stack=(
@@ -227,8 +229,8 @@ def test_a_stall_names_its_line():
         ),
     )
     assert text.render("stalls", model.plain((stall,))) == [
-        "BLOCKED for 12.2 s (over)   cause: python   loop MainThread   Task-7 handle",
-        '  "GET /"   made at app.py:22',
+        "BLOCKED for 12.2 s (over)   at 14:03:09   cause: python   loop MainThread",
+        '  Task-7 handle   "GET /"   made at app.py:22',
         "  /srv/pages.py:88 render",
         "  pages.py:88 render   <- app.py:44 handle",
         "  CPU 12.0 s of 12.2 s   waited 500 ms for a processor",

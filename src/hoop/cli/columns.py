@@ -5,13 +5,10 @@ The page gets what describe() says of the columns, and each row with its texts: 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from hoop.cli.text import count, place, seconds, size, tree
-
-LIBRARY = re.compile(r"/lib/python3\.\d+/(?!site-packages|dist-packages)|/hoop/\w+/\w+\.py$")
+from hoop.cli.text import count, place, place_of, seconds, size, tree
 
 WIDEST = 500
 
@@ -29,16 +26,6 @@ class Column(NamedTuple):
     title: str
     text: Callable[[Row], str]
     more: str = ""
-
-
-def place_of(task: Row) -> str:
-    """The place where a task is: its innermost frame outside of the standard library and hoop."""
-    stack = task["stack"]
-    if not stack:
-        return ""
-    theirs = [frame for frame in stack if not LIBRARY.search(frame["file"])]
-    last = (theirs or stack)[-1]
-    return place(last["file"], last["line"])
 
 
 def wait_of(task: Row) -> str:

@@ -143,11 +143,24 @@ def look(command: str, options: argparse.Namespace) -> int:
         if command == "cycles":  # those that a second look finds again
             time.sleep(CYCLES_AFTER)
             answer = connection.ask(command, **fields)
+            if not options.json:
+                answer = [with_waiters(connection, row) for row in answer]
     if options.json:
         show_json(answer)
     else:
         show(text.render(command, answer, width()))
     return 0
+
+
+def with_waiters(connection: client.Connection, cycle: dict[str, Any]) -> dict[str, Any]:
+    """A cycle with its tasks as `waiters`, but those that have ended meanwhile."""
+    waiters = []
+    for number in cycle["tasks"]:
+        try:
+            waiters += connection.ask("stack", task=number)
+        except client.Refused:
+            pass
+    return {**cycle, "waiters": waiters}
 
 
 def screen(command: str, options: argparse.Namespace) -> int:

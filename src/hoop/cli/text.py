@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,6 +17,7 @@ WIDE = 100  # a terminal of so many places shows more columns
 FRAMES = 6  # of a stall's stack
 # Frames below those of the program, which say nothing about it.
 BELOW = ("/asyncio/", "/hoop/loop/", "/hoop/__init__.py", "/hoop/__main__.py", "<frozen")
+LIBRARY = re.compile(r"/lib/python3\.\d+/(?!site-packages|dist-packages)|/hoop/\w+/\w+\.py$")
 STATES = {"R": "runs", "S": "waits", "D": "waits in the kernel", "T": "stopped", "Z": "has ended"}
 
 
@@ -280,6 +283,16 @@ def waits(task: dict[str, Any]) -> str:
     return f"{text}, owner {owner}" if owner and str(owner) not in text else text
 
 
+def place_of(task: dict[str, Any]) -> str:
+    """The place where a task is: its innermost frame outside of the standard library and hoop."""
+    stack = task["stack"]
+    if not stack:
+        return ""
+    theirs = [frame for frame in stack if not LIBRARY.search(frame["file"])]
+    last = (theirs or stack)[-1]
+    return place(last["file"], last["line"])
+
+
 def at(task: dict[str, Any]) -> str:
     """Where the task's own coroutine is."""
     stack = task["stack"]
@@ -375,10 +388,16 @@ def stack(rows: list[dict[str, Any]], width: int) -> list[str]:
 
 
 def cycles(rows: list[dict[str, Any]], width: int) -> list[str]:
+    """Each cycle, and below it the line at which each of its tasks waits: see with_waiters()."""
     lines = []
     for row in rows:
         ring = " → ".join(map(str, [*row["tasks"], row["tasks"][0]]))
         lines += wrap([f"⟲ {ring}", row["text"]], width)
+        for task in row.get("waiters", ()):
+            name = task["coroutine"].rpartition(".")[2]
+            lines.append(
+                cut(clean(f"  {task['id']} {name} {place_of(task)} ── {waits(task)}"), width)
+            )
     return lines or ["no tasks wait for each other"]
 
 
@@ -399,6 +418,7 @@ def stall_lines(stall: dict[str, Any], width: int, indent: str = "", first: str 
     lines = wrap(
         [
             f"{first}BLOCKED for {seconds(stall['lasted'])}{over}",
+            f"at {time.strftime('%H:%M:%S', time.localtime(stall['at']))}" if stall["at"] else "",
             f"cause: {stall['cause']}{call}",
             f"loop {stall['loop']}",
             stall["task"],
