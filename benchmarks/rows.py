@@ -274,7 +274,7 @@ NETWORK = (
         "http",
         "HTTP by aiohttp, 64 connections",
         "served",
-        (C_HTTP, *on(MAIN, "web:aiohttp")),
+        (C_HTTP, *on(LOOPS, "web:aiohttp")),
         Load(64, options=HTTP),
     ),
     Row(
