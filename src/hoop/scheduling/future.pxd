@@ -12,13 +12,14 @@ cdef class Future(Runnable):
     cdef unsigned char state
     cdef bint blocking              # asyncio's await protocol: yielded to a task, not yet taken
     cdef bint log_traceback         # an exception that nobody has seen yet
+    cdef unsigned int gaps          # how many of the callbacks are None
     cdef LoopBase loop              # set if the loop is ours ...
     cdef object foreign_loop        # ... else this is
     cdef object outcome             # the result; beside an exception, the traceback it was set with
     cdef object error               # the exception; of a cancelled task, the CancelledError to raise
     # The loop calls these when the future is done. `waiter` is the first native task that waits, and is
     # pushed itself. `callbacks` has all that came after it, each a Task or a tuple (callback, context).
-    # In place of a Task there may be a Notice.
+    # In place of a Task there may be a Notice, or None where something was taken out.
     cdef Runnable waiter
     cdef list callbacks
     cdef object cancel_message
@@ -36,6 +37,8 @@ cdef class Future(Runnable):
     cdef int add_listed(self, object entry) except -1
     cdef int tell(self, Watcher watcher, object context) except -1      # once it is done
     cdef int tell_no_more(self, Watcher watcher) except -1
+    cdef int close_gaps(self, Py_ssize_t more) except -1
+    cdef list waiting(self)
     cdef object get_result(self)
     cdef object take_error(self)
     cdef object cancelled_exception(self)

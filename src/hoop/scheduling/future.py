@@ -62,8 +62,9 @@ from cython.cimports.hoop._c.python import (
     visitproc,
 )
 from cython.cimports.hoop.drivers.ready import Runnable
+from cython.cimports.hoop.scheduling import notice as listed
 from cython.cimports.hoop.scheduling.base import LoopBase, as_native
-from cython.cimports.hoop.scheduling.notice import Notice, Watcher, new_notice
+from cython.cimports.hoop.scheduling.notice import NEAR, Notice, Watcher, new_notice
 
 CancelledError = cython.declare(object, asyncio.CancelledError)
 InvalidStateError = cython.declare(object, asyncio.InvalidStateError)
@@ -321,7 +322,10 @@ class Future(Runnable):
     def schedule_listed(self) -> cython.int:
         entries = self.callbacks
         self.callbacks = None
+        self.gaps = 0
         for entry in entries:
+            if entry is None:
+                continue
             if type(entry) is not tuple:
                 self.loop.push(entry)
             elif self.loop is not None:
@@ -357,24 +361,17 @@ class Future(Runnable):
 
     def remove_done_callback(self, fn, /):
         """Forget every use of a callback. Returns how many there were."""
-        self.check_ready()
         count: cython.Py_ssize_t = 0
+        self.check_ready()
         if type(self.waiter) is Notice and cython.cast(object, self.waiter)._wakeup == fn:
             self.waiter = None
             count = 1
         if self.callbacks is None:
             return count
         # Comparing runs user code, which may add, remove or settle: work on a copy, then look again.
-        before = list(self.callbacks)
-        gone = [
-            entry
-            for entry in before
-            if (type(entry) is tuple and entry[0] == fn)
-            or (type(entry) is Notice and entry._wakeup == fn)
-        ]
-        if gone and self.callbacks is not None:
-            kept = [e for e in self.callbacks if not any([e is g for g in gone])]
-            self.callbacks = kept or None
+        gone = listed.uses_of(fn, list(self.callbacks))
+        if self.callbacks is not None:
+            self.close_gaps(listed.leave_gaps(self.callbacks, gone))
         return count + len(gone)
 
     @cython.cfunc
@@ -387,7 +384,8 @@ class Future(Runnable):
         if self.waiter is None and self.callbacks is None:
             self.waiter = notice
             return 0
-        return self.add_listed(notice)
+        self.add_listed(notice)
+        return listed.note_place(self.callbacks)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -395,13 +393,30 @@ class Future(Runnable):
         """Forget a watcher, unless its notice is on the ring already."""
         if type(self.waiter) is Notice and cython.cast(Notice, self.waiter).watcher is watcher:
             self.waiter = None
-        if self.callbacks is not None:
-            self.callbacks = [
-                entry
-                for entry in self.callbacks
-                if type(entry) is not Notice or cython.cast(Notice, entry).watcher is not watcher
-            ] or None
+        elif self.callbacks is not None:
+            place: cython.Py_ssize_t = listed.place_of(self.callbacks, watcher, id(self))
+            if place >= 0:
+                self.callbacks[place] = None
+                self.close_gaps(1)
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def close_gaps(self, more: cython.Py_ssize_t) -> cython.int:
+        """Count more gaps in the list, and make it short again once most of it are gaps."""
+        n: cython.Py_ssize_t = len(self.callbacks)
+        self.gaps += more
+        if self.gaps == n or (self.gaps >= NEAR and self.gaps * 2 > n):
+            self.callbacks = listed.without_gaps(self.callbacks, id(self)) or None
+            self.gaps = 0
+        return 0
+
+    @cython.cfunc
+    def waiting(self) -> list:
+        """All that wait, in the order in which they came."""
+        entries = [] if self.waiter is None else [self.waiter]
+        entries.extend([entry for entry in self.callbacks or () if entry is not None])
+        return entries
 
     # ---- awaiting ----
 
@@ -447,19 +462,17 @@ class Future(Runnable):
     @property
     def _callbacks(self):
         """The callbacks as asyncio lists them: (callable, context)."""
-        entries = [] if self.waiter is None else [self.waiter]
-        entries.extend(self.callbacks or ())
         return [
-            entry if type(entry) is tuple else (entry._wakeup, entry._context) for entry in entries
+            entry if type(entry) is tuple else (entry._wakeup, entry._context)
+            for entry in self.waiting()
         ] or None
 
     @property
     def _asyncio_awaited_by(self):
-        entries = [] if self.waiter is None else [self.waiter]
-        entries.extend([entry for entry in self.callbacks or () if type(entry) is not tuple])
         tasks = [
             cython.cast(Notice, entry).watcher.awaiter if type(entry) is Notice else entry
-            for entry in entries
+            for entry in self.waiting()
+            if type(entry) is not tuple
         ]
         return frozenset([task for task in tasks if task is not None]) or None
 
@@ -731,6 +744,7 @@ def empty_future(o: Ref) -> cython.void:
     cython.cast(Future, o).error = None
     cython.cast(Future, o).waiter = None
     cython.cast(Future, o).callbacks = None
+    cython.cast(Future, o).gaps = 0
     cython.cast(Future, o).cancel_message = None
     cython.cast(Future, o).source_traceback = None
     cython.cast(Future, o).state = PENDING
