@@ -5,8 +5,9 @@ io_uring would not do. It would take connections from other loops or processes t
 keeps to the resource limits of the time when it was made.
 
 A failing accept4 costs more than a successful one, because the kernel allocates a socket first. So the op
-accepts one connection per turn, and more only while they keep coming. When the process runs out of
-descriptors, the op stops, and a timer arms it again.
+accepts one connection per turn, and more only while they keep coming. It accepts at most BURST_MAX in a turn.
+So thousands who connect at once do not keep the others waiting. When the process runs out of descriptors, the
+op stops, and a timer arms it again.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ NO_CONNECTION = cython.declare(
     frozenset, frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNABORTED})
 )
 _getsockname = cython.declare(object, socket.socket.getsockname)  # of no subclass
+BURST_MAX = cython.declare(cython.uint, 64)
 OUT_OF_RESOURCES = cython.declare(
     frozenset, frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 )
@@ -139,7 +141,7 @@ class AcceptOp(Op):
             self.connected(fd, cython.address(peer))
             if self.phase != ARMED:
                 return 0  # the protocol has stopped the server
-        self.burst = min(self.burst * 2, self.backlog)
+        self.burst = min(self.burst * 2, self.backlog, BURST_MAX)
         return 0
 
     @cython.cfunc
