@@ -20,10 +20,11 @@ cdef enum Wait:
     AS_REPLY                            # for those, and for tasks that will reply
 
 cdef class Outbox(Endpoint):
-    # The queue: `head` from `head_offset` on, then `rest`.
+    # The queue: `head` from `head_offset` on, then `rest` without its first `gone` chunks.
     cdef bytes head
     cdef Py_ssize_t head_offset
     cdef list rest                      # None if only the head is queued
+    cdef Py_ssize_t gone
     cdef Py_ssize_t buffered            # bytes in the whole queue
     cdef Py_ssize_t high_water, low_water
     cdef bint writing_paused            # the protocol was told to pause
@@ -56,6 +57,7 @@ cdef class Outbox(Endpoint):
     cdef int add_chunk(self, bytes chunk) except -1
     cdef Py_ssize_t send_some(self) noexcept
     cdef int consume(self, Py_ssize_t n) except -1
+    cdef int shorten(self, Py_ssize_t gone) except -1
     cdef int join_chunks(self) except -1
     cdef int drop_chunks(self) except -1
     cdef int flush(self) except -1

@@ -257,7 +257,7 @@ class Outbox(Endpoint):
         else:
             vec[0].iov_base = start
             vec[0].iov_len = length
-            for i in range(min(len(self.rest), IOV_BATCH - 1)):
+            for i in range(self.gone, min(len(self.rest), self.gone + IOV_BATCH - 1)):
                 chunk = PyList_GET_ITEM(self.rest, i)
                 vec[count].iov_base = PyBytes_AS_STRING(cython.cast(object, chunk))
                 vec[count].iov_len = PyBytes_GET_SIZE(cython.cast(object, chunk))
@@ -271,7 +271,7 @@ class Outbox(Endpoint):
     @cython.exceptval(-1, check=False)
     def consume(self, n: cython.Py_ssize_t) -> cython.int:
         """Drop the first n bytes of the queue."""
-        gone: cython.Py_ssize_t = 0
+        gone: cython.Py_ssize_t = self.gone
         left: cython.Py_ssize_t
         self.buffered -= n
         self.count_out(self.loop, n)
@@ -284,25 +284,38 @@ class Outbox(Endpoint):
         self.head_offset = 0
         if self.rest is None:
             return 0
-        for chunk in self.rest:
+        while gone < len(self.rest):
+            chunk: bytes = self.rest[gone]
             left = PyBytes_GET_SIZE(chunk)
+            self.rest[gone] = None
             gone += 1
             if n < left:
                 self.head = chunk
                 self.head_offset = n
                 break
             n -= left
-        if gone < len(self.rest):
-            del self.rest[:gone]
-        else:
+        return self.shorten(gone)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def shorten(self, gone: cython.Py_ssize_t) -> cython.int:
+        """The first chunks of `rest` are gone. Close the gap only once it is most of the list: a long queue
+        would be moved again and again.
+        """
+        if gone == len(self.rest):
             self.rest = None
+            gone = 0
+        elif gone >= IOV_BATCH and gone * 2 > len(self.rest):
+            del self.rest[:gone]
+            gone = 0
+        self.gone = gone
         return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def join_chunks(self) -> cython.int:
         """Join small chunks, so that one request of io_uring sends more."""
-        taken: cython.Py_ssize_t = 0
+        taken: cython.Py_ssize_t = self.gone
         size: cython.Py_ssize_t
         if self.rest is None:
             return 0
@@ -310,26 +323,22 @@ class Outbox(Endpoint):
         if size >= JOIN_BYTES:
             return 0
         parts = [self.head[self.head_offset :]]
-        for chunk in self.rest:
+        while taken < len(self.rest) and size < JOIN_BYTES:
+            chunk: bytes = self.rest[taken]
             parts.append(chunk)
+            self.rest[taken] = None
             taken += 1
             size += PyBytes_GET_SIZE(chunk)
-            if size >= JOIN_BYTES:
-                break
         self.head = b"".join(parts)
         self.head_offset = 0
-        if taken < len(self.rest):
-            del self.rest[:taken]
-        else:
-            self.rest = None
-        return 0
+        return self.shorten(taken)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def drop_chunks(self) -> cython.int:
         self.head = None
         self.rest = None
-        self.head_offset = 0
+        self.head_offset = self.gone = 0
         self.buffered = 0
         return 0
 

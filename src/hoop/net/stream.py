@@ -410,10 +410,18 @@ class StreamTransport(Receiver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def wait_to_send(self) -> cython.int:
-        """The kernel takes no more now: send the rest as soon as it does."""
+        """The kernel takes no more now: send the rest as soon as it does.
+
+        Of several chunks a request of the driver would need a copy. A client that does not read may keep that
+        for long, and there may be thousands of those. So this sends them itself, when it is told to.
+        """
         if self.loop.closed:
             return 0
-        if self.loop.driver.supports_call(OP_SEND) and not self.send_op.foreign:
+        if (
+            self.rest is None
+            and self.loop.driver.supports_call(OP_SEND)
+            and not self.send_op.foreign
+        ):
             return self.send_as_call()
         self.send_op.interest = WRITABLE
         return self.loop.driver.submit(self.send_op)
@@ -443,7 +451,7 @@ class StreamTransport(Receiver):
         elif n != -EAGAIN and n != -EINTR and n != -ECANCELED:
             return self.send_failed(n)
         if self.head is not None:
-            self.send_as_call()
+            self.wait_to_send()
             return self.maybe_resume()
         return self.on_drained()
 
