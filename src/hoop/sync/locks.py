@@ -86,6 +86,8 @@ class Acquirable(Primitive):
             return False
         if not is_cancelled(waiters[0]):
             return True
+        if type(waiters) is deque and len(waiters) and not is_cancelled(waiters[len(waiters) - 1]):
+            return True
         return not all([is_cancelled(future) for future in waiters])
 
     @cython.cfunc

@@ -198,9 +198,12 @@ def popleft(deque_) -> object:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def leave(waiters, future) -> cython.int:
-    """Take a waiter, mostly the first, out of its deque. ValueError if it is not there."""
+    """Take a waiter, mostly the first or the last, out of its deque. ValueError if it is not there."""
+    is_deque: cython.bint = type(waiters) is deque
     if len(waiters) and waiters[0] is future:
         popleft(waiters)
+    elif is_deque and len(waiters) and waiters[len(waiters) - 1] is future:
+        waiters.pop()
     else:
         waiters.remove(future)
     return 0
