@@ -188,6 +188,25 @@ def test_repr_of_a_cancelled_handle_in_debug_mode(loop):
     assert f"created at {__file__}" in repr(handle)
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_arguments_are_shown_in_the_modes_in_which_asyncio_shows_them(loop, debug):
+    def fail(*args):
+        raise ZeroDivisionError
+
+    texts = []
+    for each in (loop, asyncio.new_event_loop()):
+        each.set_debug(debug)
+        reported = []
+        each.set_exception_handler(
+            lambda loop, context, reported=reported: reported.append(context)
+        )
+        handle = each.call_soon(fail, 1, "two")
+        turn(each)
+        texts.append((repr(handle).partition(" created at ")[0], reported[0]["message"]))
+        each.close()
+    assert texts[0] == texts[1]
+
+
 def test_names_that_others_read(loop):
     handle = loop.call_soon(callback, 1)
     assert handle._callback is callback

@@ -10,6 +10,7 @@ cdef class Handle(Runnable):
     cdef object saved_repr          # kept by cancel() in debug mode
     cdef bint is_cancelled
     cdef object __weakref__
+    cdef str source(self)
     cdef list info(self)
 
 cdef Handle new_handle(object callback, tuple args, object context, object loop)

@@ -29,6 +29,8 @@ from cython.cimports.hoop.drivers.ready import Runnable
 
 _asyncio_handle = cython.declare(object, asyncio.Handle)
 _format_callback_source = cython.declare(object, _format_callback)
+# Later versions of Python show the arguments in debug mode only.
+HIDES_ARGUMENTS = cython.declare(cython.bint, "debug" in (_format_callback.__kwdefaults__ or ()))
 
 
 @cython.cclass
@@ -81,9 +83,8 @@ class Handle(Runnable):
 
     def failure(self, exc):
         """Return the context for the loop's exception handler when the callback raised `exc`."""
-        source = _format_callback_source(self.callback, self.args)
         context = {
-            "message": f"Exception in callback {source}",
+            "message": f"Exception in callback {self.source()}",
             "exception": exc,
             "handle": self,
         }
@@ -109,13 +110,21 @@ class Handle(Runnable):
         return self.context
 
     @cython.cfunc
+    def source(self) -> str:
+        """The callback with its arguments, as the running Python shows them."""
+        if not HIDES_ARGUMENTS:
+            return _format_callback_source(self.callback, self.args)
+        debug = self.loop is not None and self.loop.get_debug()
+        return _format_callback_source(self.callback, self.args, debug=debug)
+
+    @cython.cfunc
     @cython.wraparound(True)
     def info(self) -> list:
         info = [type(self).__name__]
         if self.is_cancelled:
             info.append("cancelled")
         if self.callback is not None:
-            info.append(_format_callback_source(self.callback, self.args))
+            info.append(self.source())
         if self.source_traceback:
             frame = self.source_traceback[-1]
             info.append(f"created at {frame[0]}:{frame[1]}")
