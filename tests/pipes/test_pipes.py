@@ -233,6 +233,9 @@ def test_a_pipe_closed_behind_its_transport_is_not_touched_again(run, writing):
         sink.close()
         others = [os.pipe() for _ in range(3)]
         assert set(numbers) <= {number for pair in others for number in pair}
+        reader.pause_reading()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            reader.resume_reading()
         for _, writes in others:
             os.write(writes, b"another's")
         await turns(5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import hashlib
 import io
 import logging
 import os
@@ -261,6 +262,37 @@ async def what_was_written_before_close(trace, loop):
             trace.add(str(len(data) if end != "abort" else ""), data[-3:])
 
 
+async def many_pieces(trace, loop):
+    for kind in ("pipe", "socket"):
+        ends, transport, protocol = await writing(trace, loop, kind)
+        with ends:
+            transport.writelines([])
+            transport.writelines([b"", b""])
+            transport.writelines([b"one", b"two"])
+            transport.writelines(piece for piece in (b"three", b"", b"four"))
+            trace.add(ends.source.read(100))
+            pieces = [bytes([n]) * 9000 for n in range(60)]
+            transport.writelines(pieces)
+            transport.writelines(pieces)
+            for piece in [bytes([n % 256]) for n in range(3000)]:
+                transport.write(piece)
+            transport.write(b"the end" * 30_000)
+            transport.close()
+            transport.writelines(pieces)
+            data = b""
+            while not protocol.lost:
+                data += ends.source.read(300_000) or b""
+                await turns(2)
+            data += ends.source.read(300_000) or b""
+            trace.add(str(len(data)), hashlib.sha256(data).hexdigest())
+        ends, transport, protocol = await writing(trace, loop, kind)
+        with ends:
+            ends.source.close()
+            for _ in range(8):
+                transport.writelines([b"to", b"nobody"])
+            await until(lambda: protocol.lost)  # noqa: B023
+
+
 async def a_write_pipe_whose_reader_closes(trace, loop):
     for kind in ("pipe", "socket"):
         for waiting in (0, 1_000_000):
@@ -461,6 +493,7 @@ SCRIPTS = [
     protocols_that_raise,
     the_life_of_a_write_pipe,
     what_was_written_before_close,
+    many_pieces,
     a_write_pipe_whose_reader_closes,
     a_socket_whose_peer_sends_counts_as_closed,
     a_write_pipe_that_its_protocol_ends,

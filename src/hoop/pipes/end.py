@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import _io
 import _socket
+import errno
 import io
 import os
 import socket
@@ -30,11 +31,13 @@ from cython.cimports.hoop._c.python import (
     hoop_c_method,
     ref,
 )
+from cython.cimports.hoop.drivers.errors import os_error
 from cython.cimports.hoop.scheduling.attributes import Attributed
 from cython.cimports.hoop.watching.watch import WatchLoop, WatchOp
 
 from hoop.pipes.terminal import TerminalFlags
 
+EBADF = cython.declare(cython.int, errno.EBADF)
 _fstat = cython.declare(object, os.fstat)
 _set_blocking = cython.declare(object, os.set_blocking)
 _isatty = cython.declare(object, os.isatty)
@@ -142,6 +145,8 @@ class PipeEnd(Attributed):
 
     @cython.cfunc
     def watch(self, interest: cython.int, callback) -> PipeOp:
+        if self.was_closed():
+            raise os_error(-EBADF)
         op: PipeOp = PipeOp.__new__(PipeOp)
         op.end = self
         op.is_direct = self.attributes is cython.NULL

@@ -13,6 +13,7 @@ cdef class WritePipe(PipeEnd):
     cdef object high, low               # the water marks, as your code has set them
     cdef double high_water, low_water   # the same as numbers
     cdef int write_now(self, object data, char *start, Py_ssize_t n) except -1
+    cdef int write_pieces(self, list pieces) except -1
     cdef int put(self, object data) except -1
     cdef Py_ssize_t send(self, char *start, Py_ssize_t n) noexcept
     cdef Py_ssize_t send_queue(self) except? -1
@@ -29,3 +30,5 @@ cdef class WritePipe(PipeEnd):
     cdef int maybe_resume(self) except -1
     cdef int tell(self, str method) except -1
     cdef int end_writing(self) except -1
+
+cdef bint are_few_bytes(list pieces) except -1

@@ -136,8 +136,35 @@ class WritePipe(PipeEnd):
         return n
 
     def writelines(self, list_of_data):
-        """Write several pieces of data as one."""
-        self.write(b"".join(list_of_data))
+        """Write several pieces of data as one; see write()."""
+        pieces: list = list(list_of_data)
+        if self.head is None and not self.lost and not self.closing and are_few_bytes(pieces):
+            self.write_pieces(pieces)
+        else:
+            self.write(b"".join(pieces))
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def write_pieces(self, pieces: list) -> cython.int:
+        """Write some `bytes` by one system call. The rest of them is queued."""
+        self.head = pieces[0]
+        self.rest = pieces[1:]
+        for piece in pieces:
+            self.buffered += PyBytes_GET_SIZE(piece)
+        n: cython.Py_ssize_t = -EBADF if self.was_closed() else self.send_queue()
+        if n < 0 and n != -EAGAIN and n != -EINTR:
+            self.drop_queue()
+            self.lost += 1
+            return self.write_failed(os_error(n))
+        self.consume(max(n, 0))
+        if self.head is None:
+            return 0
+        try:
+            self.writing = self.watch(WRITABLE, self._write_ready)
+        except BaseException:
+            self.drop_queue()
+            raise
+        return self.maybe_pause()
 
     def _write_ready(self):
         self.go_on()
@@ -466,6 +493,18 @@ class WritePipe(PipeEnd):
     @property
     def _low_water(self):
         return self.low
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def are_few_bytes(pieces: list) -> cython.bint:
+    """Whether one system call can write these pieces as they are."""
+    if not 2 <= len(pieces) < IOV_BATCH:
+        return False
+    for piece in pieces:
+        if type(piece) is not bytes or not piece:
+            return False
+    return True
 
 
 def open_write_pipe(loop: WatchLoop, pipe, protocol, waiter=None, extra=None):
