@@ -38,6 +38,7 @@ RARE = (
     "c.value = c.value.recv(c.extra)",
     'sending.view = memoryview(data).cast("B")',
     "error = reader.exception()",
+    "fd: cython.int = _fileno(self.pipe, None) if kind is FileIO else self.pipe.fileno()",
 )
 
 # (module whose C is read, module that declares the class, class or None, function)
@@ -68,6 +69,15 @@ HOT = [
     ("net.receiver", "net.receiver", "Receiver", "on_received"),
     ("net.receiver", "net.receiver", "Receiver", "receive_whole"),
     ("net.receiver", "net.receiver", "Receiver", "deliver"),
+    ("pipes.end", "pipes.end", "PipeEnd", "was_closed"),
+    ("pipes.reader", "pipes.reader", "ReadPipe", "read"),
+    ("pipes.reader", "pipes.reader", "ReadPipe", "read_whole"),
+    ("pipes.reader", "pipes.reader", "ReadPipe", "receive"),
+    ("pipes.writer", "pipes.writer", "WritePipe", "send"),
+    ("pipes.writer", "pipes.writer", "WritePipe", "go_on"),
+    ("pipes.writer", "pipes.writer", "WritePipe", "put"),
+    ("pipes.writer", "pipes.writer", "WritePipe", "send_queue"),
+    ("pipes.writer", "pipes.writer", "WritePipe", "consume"),
     ("net.stream", "net.stream", "StreamTransport", "send"),
     ("net.stream", "net.stream", "StreamTransport", "queue"),
     ("net.stream", "net.stream", "StreamTransport", "send_now"),

@@ -40,6 +40,7 @@ Loop = Any  # a hoop.EventLoop; the module that has it imports this one
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 ID_MAX = 2**32 - 1
 GROUPS_MAX = 2**16
+NO_ENDS = (-1,) * 6  # of a child that has the standard streams of its parent
 PIPE_TURNS = 8  # enough turns to read a full pipe and its end
 TAKEN = "child process pid %d exit status already read: will report returncode 255"
 
@@ -218,7 +219,9 @@ class Popen(_stock_popen[bytes]):
         launch = (*launch, not order.shares_memory())
         self.pid, self._report = spawn.start(*launch)
         self._child_created = True
-        self._close_pipe_fds(*given[10:16])  # type: ignore[attr-defined]  # p2cread to errwrite
+        ends = given[10:16]  # p2cread to errwrite
+        if ends != NO_ENDS:
+            self._close_pipe_fds(*ends)  # type: ignore[attr-defined]
 
     async def started(self, loop: Loop) -> None:
         """Wait until the child runs its program. If it cannot, raises the error that subprocess.Popen()
@@ -401,7 +404,8 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
         self._pipes_connected = True
         calls, self._pending_calls = self._pending_calls, None
         loop.call_soon(self._protocol.connection_made, self)
-        loop.call_soon(keep_output, self._protocol, self)
+        if self._pipes:
+            loop.call_soon(keep_output, self._protocol, self)
         for callback, data in calls or ():
             loop.call_soon(callback, *data)
         await asyncio.sleep(0)  # until the protocol is connected
