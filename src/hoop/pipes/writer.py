@@ -501,10 +501,7 @@ def are_few_bytes(pieces: list) -> cython.bint:
     """Whether one system call can write these pieces as they are."""
     if not 2 <= len(pieces) < IOV_BATCH:
         return False
-    for piece in pieces:
-        if type(piece) is not bytes or not piece:
-            return False
-    return True
+    return all([type(piece) is bytes and PyBytes_GET_SIZE(piece) > 0 for piece in pieces])
 
 
 def open_write_pipe(loop: WatchLoop, pipe, protocol, waiter=None, extra=None):
