@@ -32,6 +32,17 @@ def terminal():
             os.close(fd)
 
 
+@pytest.fixture(params=["pipe", "socket"])
+def writing(request):
+    """The two ends of something that connect_write_pipe() takes: a file to write to, and one to read."""
+    if request.param == "pipe":
+        reads, writes = os.pipe()
+    else:
+        reads, writes = (end.detach() for end in socket.socketpair())
+    with open(reads, "rb", 0) as source, open(writes, "wb", 0) as sink:
+        yield sink, source
+
+
 # ---- reading -------------------------------------------------------------------------------------------
 
 
@@ -80,18 +91,27 @@ def test_reading_takes_no_more_memory_than_a_pipe_holds(run):
     assert 2**16 < run(main()) < 2**17
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_exit_in_a_callback_leaves_the_loop_which_can_go_on(loop, writing, debug):
+    sink, source = writing
+    loop.set_debug(debug)
+
+    def leave(protocol, data):
+        if data == b"leave":
+            raise SystemExit
+
+    protocol = Recorder(data_received=leave)
+    loop.run_until_complete(loop.connect_read_pipe(lambda: protocol, source))
+    sink.write(b"leave")
+    with pytest.raises(SystemExit):
+        loop.run_forever()
+    sink.write(b" and come back")
+    sink.close()
+    loop.run_until_complete(until(lambda: protocol.is_lost))
+    assert protocol.received == b"leave and come back"
+
+
 # ---- what was written is sent --------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["pipe", "socket"])
-def writing(request):
-    """The two ends of something that connect_write_pipe() takes: a file to write to, and one to read."""
-    if request.param == "pipe":
-        reads, writes = os.pipe()
-    else:
-        reads, writes = (end.detach() for end in socket.socketpair())
-    with open(reads, "rb", 0) as source, open(writes, "wb", 0) as sink:
-        yield sink, source
 
 
 def read_to_the_end(source) -> asyncio.Future[bytes]:

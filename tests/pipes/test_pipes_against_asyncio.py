@@ -451,6 +451,26 @@ async def cancelled_at_any_turn_while_it_connects(trace, loop):
                     await until(lambda: protocol.lost)  # noqa: B023
 
 
+async def a_stream_over_a_pipe(trace, loop):
+    for data in (b"line\n" * 30, b"x" * 100 + b"\n", b"", b"y" * 40):
+        with Ends("pipe") as ends:
+            reader = asyncio.StreamReader(limit=16)
+            transport, _ = await loop.connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader),  # noqa: B023
+                ends.source,
+            )
+            ends.sink.write(data)
+            ends.sink.close()
+            for read in (reader.readline, lambda: reader.readexactly(7), lambda: reader.read(5)):  # noqa: B023
+                try:
+                    trace.add(await read())
+                except (ValueError, EOFError) as exc:
+                    trace.add(exc)
+            trace.add(await reader.read(), str(reader.at_eof()))
+            await turns(3)
+            trace.add(transport, str(ends.source.closed))
+
+
 async def an_end_that_nobody_closes(trace, loop):
     for start in (reading, writing):
         ends, transport, protocol = await start(trace, loop)
@@ -502,6 +522,7 @@ SCRIPTS = [
     the_context_of_each_callback,
     the_order_of_callbacks,
     cancelled_at_any_turn_while_it_connects,
+    a_stream_over_a_pipe,
     an_end_that_nobody_closes,
     a_reader_of_the_user_s_own,
 ]
