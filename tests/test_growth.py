@@ -12,6 +12,7 @@ import random
 import socket
 import sys
 import time
+import tracemalloc
 
 import pytest
 from peers import until
@@ -184,6 +185,16 @@ class Counting(asyncio.Protocol):
         self.made[turn] = self.made.get(turn, 0) + 1
 
 
+class Echo(asyncio.Protocol):
+    """Sends back every byte."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
 def test_a_herd_is_accepted_in_many_turns(run):
     """Others have their turns meanwhile."""
 
@@ -194,6 +205,46 @@ def test_a_herd_is_accepted_in_many_turns(run):
         clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(400)]
         await until(lambda: sum(Counting.made.values()) == 400)
         assert max(Counting.made.values()) <= 64
+        for client in clients:
+            client.close()
+        server.close()
+        await until(lambda: loop.counters()["transports"] == 0)
+
+    run(main())
+
+
+def test_an_idle_connection_takes_little_memory(run):
+    """Its transport, context, operations and protocol, without the weak set of clients that asyncio keeps."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        clients: list[socket.socket] = []
+
+        async def connect(count: int) -> None:
+            for _ in range(count):
+                clients.append(socket.create_connection(server.sockets[0].getsockname()))
+                clients[-1].send(b"x" * 64)
+                await asyncio.sleep(0)
+            while loop.counters()["transports"] < len(clients):
+                await asyncio.sleep(0)
+            for client in clients[-count:]:
+                while not receive(client, 64):
+                    await asyncio.sleep(0)
+            gc.collect()
+
+        def of_the_loop() -> int:
+            statistics = tracemalloc.take_snapshot().statistics("filename")
+            return sum(s.size for s in statistics if "event_loop" in s.traceback[0].filename)
+
+        await connect(50)
+        tracemalloc.start()
+        try:
+            before = of_the_loop()
+            await connect(200)
+            assert 500 < (of_the_loop() - before) / 200 < 1100
+        finally:
+            tracemalloc.stop()
         for client in clients:
             client.close()
         server.close()

@@ -34,6 +34,7 @@ C_TYPES = {
     "set": "set[Any]",
     "type": "type[Any]",
     "bint": "bool",
+    "flag": "bool",
     "double": "float",
     "float": "float",
     "void": "None",

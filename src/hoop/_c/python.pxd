@@ -6,6 +6,9 @@ from cpython.object cimport PyObject, PyTypeObject
 
 ctypedef PyObject *Ref              # a raw reference, which Cython does not count
 
+cdef extern from "stdbool.h":
+    ctypedef bint flag "bool"       # a bint in one byte, for fields: a bint takes four
+
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
         PYGEN_RETURN

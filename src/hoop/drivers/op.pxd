@@ -1,3 +1,4 @@
+from hoop._c.python cimport flag
 from hoop.drivers.ready cimport Runnable
 
 cdef enum Phase:
@@ -17,12 +18,12 @@ cdef class Op(Runnable):
     cdef int fd                     # the descriptor, owned by the op's owner while the op is armed
     cdef unsigned char interest     # what to watch for: an Interest
     cdef unsigned char phase        # a Phase; only the enter_* methods change it
-    cdef bint delivers              # the driver hands over received bytes, and does not only report readiness
-    cdef bint at_once               # the driver calls complete() at once, also for mere readiness
-    cdef bint by_hand               # only report readiness: too much arrives for the driver's buffers
+    cdef flag delivers              # the driver hands over received bytes, and does not only report readiness
+    cdef flag at_once               # the driver calls complete() at once, also for mere readiness
+    cdef flag by_hand               # only report readiness: too much arrives for the driver's buffers
     # The descriptor belongs to somebody else, who may close it. No request of io_uring may keep it open.
-    cdef bint foreign
-    cdef bint yields                # it is dropped when a new file of the same number is watched
+    cdef flag foreign
+    cdef flag yields                # it is dropped when a new file of the same number is watched
     cdef unsigned int place         # its index in the io_uring driver's table; 0 if it is not in it
     cdef int enter_armed(self) except -1
     cdef inline int enter_ready(self) except -1:
@@ -51,8 +52,8 @@ cdef class CallOp(Op):
     cdef unsigned int flags             # those of the operation: open_flags, rw_flags, msg_flags, ...
     cdef void *address
     cdef unsigned int length
+    cdef flag apart                     # the call may block: the kernel makes it in a thread of its own
     cdef unsigned long long offset      # or the second address of the operation
     cdef long long result               # >= 0, or -errno
-    cdef bint apart                     # the call may block: the kernel makes it in a thread of its own
     cdef object keep                    # the object whose memory the kernel may touch until the call is done
     cdef object waiter                  # a future of the loop, or None

@@ -1,13 +1,13 @@
-from hoop._c.python cimport Ref, Py_INCREF
+from hoop._c.python cimport Py_INCREF, Ref, flag
 
 # Something that the loop can run.
 cdef class Runnable:
     # True for native tasks. Before it runs anything else, the loop leaves the current task.
-    cdef bint is_task
+    cdef flag is_task
     # True if it hands received bytes to a protocol.
-    cdef bint is_receiver
+    cdef flag is_receiver
     # True if it delivers one datagram of several that were received together.
-    cdef bint is_delivery
+    cdef flag is_delivery
     cdef long long since       # the ring's `stamp` when it was last pushed; of a waiting task, when it began
     cdef int run(self) except -1
     cdef object calls(self)

@@ -1,15 +1,17 @@
 from hoop.scheduling.attributes cimport Attributed
 from hoop.scheduling.base cimport LoopBase
 from hoop._c.linux cimport hoop_address
+from hoop._c.python cimport flag
 
 cdef class Endpoint(Attributed):
     cdef int fd                         # -1 once closed
-    cdef int family, kind, proto
-    cdef bint owns_fd                   # the endpoint closes the descriptor; otherwise `sock` does
-    cdef bint lent                      # `sock` was given to the loop, and its owner may close it
+    cdef int proto
+    cdef short family, kind
+    cdef flag owns_fd                   # the endpoint closes the descriptor; otherwise `sock` does
+    cdef flag lent                      # `sock` was given to the loop, and its owner may close it
+    cdef hoop_address local, peer       # for AF_INET and AF_INET6; other families keep them in `extra`
     cdef object sock
     cdef object socket_view             # asyncio's TransportSocket on `sock`
-    cdef hoop_address local, peer       # for AF_INET and AF_INET6; other families keep them in `extra`
     cdef object extra                   # a dict, or None
     # For tools that observe: the loop's stamp when it was made, and when it last sent or received.
     cdef long long born, active

@@ -1,3 +1,4 @@
+from hoop._c.python cimport flag
 from hoop.drivers.op cimport Op
 
 cdef enum:
@@ -14,7 +15,7 @@ cdef class Inbox(Op):
     cdef bytes first
     cdef list more                      # None when there is nothing behind the first
     cdef Py_ssize_t size                # bytes in them
-    cdef bint eof
+    cdef flag eof
     cdef int error                      # -errno
     cdef bint has_news(self) noexcept
     cdef bytes take_chunk(self)

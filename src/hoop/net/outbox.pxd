@@ -1,3 +1,4 @@
+from hoop._c.python cimport flag
 from hoop.scheduling.base cimport LoopBase
 from hoop.net.endpoint cimport Endpoint
 from hoop.net.habit cimport Habit
@@ -24,19 +25,19 @@ cdef class Outbox(Endpoint):
     cdef bytes head
     cdef Py_ssize_t head_offset
     cdef list rest                      # None if only the head is queued
-    cdef Py_ssize_t gone
     cdef Py_ssize_t buffered            # bytes in the whole queue
     cdef Py_ssize_t high_water, low_water
-    cdef bint writing_paused            # the protocol was told to pause
     cdef object empty_waiter            # a future of sendfile, done when the queue is empty
-    cdef bint unanswered                # data was received after the last write
+    cdef int gone                       # so many chunks of `rest` are sent
     cdef unsigned int activity          # counts reads and writes
+    cdef flag writing_paused            # the protocol was told to pause
+    cdef flag unanswered                # data was received after the last write
 
     # When a write is sent: see the .py file.
     cdef unsigned char manner
     cdef unsigned char waits            # a Wait: what the queue waits for, other than the socket
-    cdef bint wrote_again               # it wrote more than once in the turn `wrote_in`
-    cdef bint is_drained                # its protocol is asyncio's for streams: drain() asks is_closing()
+    cdef flag wrote_again               # it wrote more than once in the turn `wrote_in`
+    cdef flag is_drained                # its protocol is asyncio's for streams: drain() asks is_closing()
     cdef unsigned long wrote_in         # the turn of the last write
     cdef long long wrote_at             # the time of the first write in that turn, if it was measured
     cdef Habit habit                    # the habits of its server

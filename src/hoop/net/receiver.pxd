@@ -1,4 +1,5 @@
 from cpython.buffer cimport Py_buffer
+from hoop._c.python cimport flag
 from hoop.net.endpoint cimport Layer
 from hoop.net.inbox cimport Inbox
 from hoop.net.outbox cimport Outbox
@@ -13,12 +14,12 @@ cdef class Receiver(Outbox):
     cdef Layer layer                    # the protocol, if it is a layer
 
     cdef RecvOp recv_op
-    cdef bint reading_paused
-    cdef bint floods                    # the last receive brought FLOOD_BYTES or more
-    cdef bint broken                    # a send has failed: what came before is received, then this fails
-    cdef bint at_end                    # then: the last receive brought nothing
-    cdef bint closing                   # close() or abort() was called, or the connection failed
     cdef unsigned int lost              # connection_lost is scheduled; then counts writes to nobody
+    cdef flag reading_paused
+    cdef flag floods                    # the last receive brought FLOOD_BYTES or more
+    cdef flag broken                    # a send has failed: what came before is received, then this fails
+    cdef flag at_end                    # then: the last receive brought nothing
+    cdef flag closing                   # close() or abort() was called, or the connection failed
 
     cdef int bind_protocol(self, object protocol) except -1
     cdef int start_reading(self) except -1

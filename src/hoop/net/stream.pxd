@@ -1,4 +1,5 @@
 from hoop._c.linux cimport hoop_address
+from hoop._c.python cimport flag
 from hoop.scheduling.base cimport LoopBase
 from hoop.drivers.op cimport CallOp
 from hoop.net.receiver cimport Receiver
@@ -11,8 +12,8 @@ cdef class StreamTransport(Receiver):
 
     cdef SendOp send_op
 
-    cdef bint connected                 # connection_made was called
-    cdef bint eof_written               # write_eof() was called
+    cdef flag connected                 # connection_made was called
+    cdef flag eof_written               # write_eof() was called
     cdef object __weakref__
 
     cdef int attach(self, LoopBase loop, int fd, object sock, object protocol, object context, object extra, object server) except -1
