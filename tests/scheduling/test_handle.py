@@ -135,6 +135,48 @@ def test_exception_is_reported_as_asyncio_does(loop):
     assert repr(contexts[0]["exception"]) == "KeyError(5)"
 
 
+def test_a_step_that_fails_outside_its_coroutine_is_reported_as_asyncio_does(loop):
+    """Its task is as good as lost, and a handler may want to know which it is."""
+
+    class Broken:
+        """A future that nothing can wait for."""
+
+        _asyncio_future_blocking = False
+
+        def __init__(self, loop):
+            self._loop = loop
+
+        def get_loop(self):
+            return self._loop
+
+        def add_done_callback(self, *args, **kwargs):
+            raise ZeroDivisionError
+
+        def __await__(self):
+            self._asyncio_future_blocking = True
+            yield self
+
+    async def wait(broken):
+        await broken
+
+    contexts = []
+    stock_loop = asyncio.new_event_loop()
+    for each in (loop, stock_loop):
+        each.set_exception_handler(lambda _, context: contexts.append(context))
+        task = each.create_task(wait(Broken(each)))
+        turn(each)
+        turn(each)
+        assert not task.done()
+        task._log_destroy_pending = False
+    stock_loop.close()
+    assert [context.keys() for context in contexts] == [{"message", "exception", "handle"}] * 2
+    assert all(context["message"].startswith("Exception in callback") for context in contexts)
+    assert all(isinstance(context["handle"], asyncio.Handle) for context in contexts)
+    assert repr(contexts[0]["handle"]) == "<Handle Task._step_here()>"
+    contexts.clear()  # it keeps the tasks, which will never end
+    del task
+
+
 def test_exception_has_the_traceback_of_the_callback(loop, logged):
     def fails():
         raise KeyError

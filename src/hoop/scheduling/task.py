@@ -80,6 +80,7 @@ from cython.cimports.hoop.scheduling.future import (
     raise_in_slot,
     report_dropped,
 )
+from cython.cimports.hoop.scheduling.handle import new_handle
 
 from hoop.scheduling.future import ATTRIBUTES_OFFSET
 
@@ -425,6 +426,10 @@ class Task(Future):
                 self.loop.leave()  # the handle that called this leaves its own context next
         else:
             self.step_foreign()
+
+    def failure(self, exc):
+        """Return the context for the loop's exception handler when a step raised outside of the coroutine."""
+        return new_handle(self._step_here, (), self.context, self.loop).failure(exc)
 
     def _step_here(self):
         """Take a step in the context of the caller. A call_soon() of the user's is given this."""
