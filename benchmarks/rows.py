@@ -404,6 +404,23 @@ SCHEDULING = (
             ("shield", "`shield()` of an empty coroutine"),
         )
     ),
+    *(
+        scheduling_row(name, title, on(MAIN, f"together:{name}", library="asyncio"), group="sync")
+        for name, title in (
+            ("to_thread", "`to_thread()` of a function that returns at once"),
+            ("from_thread", "`run_coroutine_threadsafe()` of an empty coroutine"),
+        )
+    ),
+    Row(
+        "sleepers",
+        "sync",
+        "a task that sleeps, 10,000 at once",
+        "work",
+        sync_contestants("together:sleepers"),
+        judged=("cpu_us",),
+        unit="task",
+        step=10_000,
+    ),
     Row(
         "timers_million",
         "memory",

@@ -11,6 +11,7 @@ from workloads import attribute
 
 Work = Callable[[int], Awaitable[object]]
 TOGETHER = 10  # coroutines that are waited for at once
+SLEEPERS = 10_000
 
 
 async def _nothing() -> None:
@@ -87,3 +88,30 @@ async def as_completed(as_completed: Any, n: int) -> None:
 async def shield(shield: Any, n: int) -> None:
     for _ in range(n):
         await shield(_nothing())
+
+
+@workload("sleep")
+async def sleepers(sleep: Any, n: int) -> None:
+    """10,000 tasks sleep at once, each for 10 ms."""
+    for _ in range(n // SLEEPERS):
+        tasks = [asyncio.create_task(sleep(0.01)) for _ in range(SLEEPERS)]
+        for task in tasks:
+            await task
+
+
+@workload("to_thread")
+async def to_thread(to_thread: Any, n: int) -> None:
+    for _ in range(n):
+        await to_thread(len, ())
+
+
+@workload("run_coroutine_threadsafe")
+async def from_thread(run_coroutine_threadsafe: Any, n: int) -> None:
+    """Another thread runs one coroutine after the other on the loop."""
+    loop = asyncio.get_running_loop()
+
+    def run_all() -> None:
+        for _ in range(n):
+            run_coroutine_threadsafe(_nothing(), loop).result()
+
+    await asyncio.to_thread(run_all)
