@@ -172,6 +172,33 @@ def test_timers_are_cancelled(grows_with_the_work, order):
     grows_with_the_work(work, 5000)
 
 
+def test_a_loop_gives_the_memory_of_very_many_back(run):
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(0.001)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for timer in [loop.call_later(3600, print) for _ in range(100_000)]:
+                timer.cancel()
+            del timer
+            done = loop.create_future()
+            for _ in range(100_000):
+                loop.call_soon(int)
+            loop.call_soon(done.set_result, None)
+            await done
+            await asyncio.sleep(0.001)
+            gc.collect()
+            after, most = tracemalloc.get_traced_memory()
+            assert most - before > 10_000_000
+            assert after - before < 500_000
+        finally:
+            tracemalloc.stop()
+
+    run(main())
+
+
 # ---- connections -------------------------------------------------------------------------------------------
 
 

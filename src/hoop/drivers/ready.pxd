@@ -22,6 +22,7 @@ cdef class ReadyRing:
     cdef long long stamp
     cdef int in_wait                    # AWAKE, IN_KERNEL or WANTS_GIL of observe.h, for threads without the GIL
     cdef int grow_ring(self) except -1
+    cdef int shrink_ring(self) noexcept
     cdef int drop_ready(self) except -1
     cdef inline int push(self, Runnable r) except -1:
         if self.tail - self.head > self.mask:

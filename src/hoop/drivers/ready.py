@@ -78,6 +78,21 @@ class ReadyRing:
         return 0
 
     @cython.cfunc
+    @cython.exceptval(check=False)
+    def shrink_ring(self) -> cython.int:
+        """Give the memory of a large ring back. It must be empty."""
+        small: cython.pointer[Ref] = cython.cast(
+            cython.pointer[Ref], PyMem_Malloc(FIRST_RING_SIZE * cython.sizeof(Ref))
+        )
+        if small is cython.NULL:
+            return 0
+        PyMem_Free(self.ring)
+        self.ring = small
+        self.head = self.tail = self.woken_from = self.woken_to = 0
+        self.mask = FIRST_RING_SIZE - 1
+        return 0
+
+    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def drop_ready(self) -> cython.int:
         """Forget all runnables without running them."""

@@ -69,6 +69,8 @@ FOLLOWED = cython.declare(
     frozenset(("time", "call_soon", "call_at", "call_later", "create_future", "create_task")),
 )
 UNDERSCORE = cython.declare(cython.int, ord("_"))
+# A loop that is about to sleep gives the memory of a ring or a heap for more entries than this back.
+LARGE = cython.declare(cython.Py_ssize_t, 1 << 14)
 LONGEST_LAG = cython.declare(cython.double, 3600.0)  # a timer that was later counts as late by this
 
 
@@ -173,6 +175,11 @@ class Loop(LoopCalls):
         # the driver lets go of the GIL nothing else can run, so no wake-up is lost.
         if self.head != self.tail or self.stopping:
             return 0
+        if self.mask >= cython.cast(cython.ulong, LARGE):
+            self.shrink_ring()
+            tail = self.tail
+        if self.timers.capacity > LARGE:
+            self.timers.give_back()
         error: cython.int
         self.asleep = timeout_ns != 0
         began: cython.longlong = self.visit()

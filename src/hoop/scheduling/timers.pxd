@@ -22,6 +22,7 @@ cdef class Timers:
     cdef TimerHandle pop(self)
     cdef int drop_cancelled(self) except -1
     cdef int compact(self) except -1
+    cdef int give_back(self) noexcept
     cdef int sift_up(self, Py_ssize_t i, Entry entry) noexcept
     cdef int sift_down(self, Py_ssize_t i, Entry entry) noexcept
     cdef int drop_all(self) noexcept

@@ -224,6 +224,21 @@ class Timers:
 
     @cython.cfunc
     @cython.exceptval(check=False)
+    def give_back(self) -> cython.int:
+        """Give memory back that was needed for many more entries."""
+        capacity: cython.Py_ssize_t = max(2 * self.count, 64)
+        if capacity * 4 > self.capacity:
+            return 0
+        heap = cython.cast(
+            cython.pointer[Entry], PyMem_Realloc(self.heap, capacity * cython.sizeof(Entry))
+        )
+        if heap is not cython.NULL:
+            self.heap = heap
+            self.capacity = capacity
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
     def sift_up(self, i: cython.Py_ssize_t, entry: Entry) -> cython.int:
         parent: cython.Py_ssize_t
         while i > 0:
