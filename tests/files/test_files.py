@@ -689,3 +689,37 @@ def test_an_open_cancelled_in_the_turn_of_its_result_leaves_no_descriptor(tmp_pa
 
     # On epoll a thread opens the file.
     hoop.run(main(), loop_factory=lambda: hoop.new_event_loop(driver="epoll"))
+
+
+def test_async_for_of_a_subclass_finds_the_subclass_own_method(run, tmp_path):
+    """Those who define none have the slot of hoop's class, also if another method takes its place later."""
+
+    class Plain(hoop.TextFile):
+        __slots__ = ()
+
+    class Loud(hoop.TextFile):
+        __slots__ = ()
+
+        async def __anext__(self):
+            return (await hoop.TextFile.__anext__(self)).upper()
+
+    class Louder(Loud):
+        __slots__ = ()
+
+    path = tmp_path / "lines"
+    path.write_text("one\ntwo\n")
+
+    async def lines(cls):
+        async with hoop.open(path) as f:
+            f.__class__ = cls
+            return [line async for line in f]
+
+    async def main():
+        assert await lines(Plain) == ["one\n", "two\n"]
+        assert await lines(Loud) == await lines(Louder) == ["ONE\n", "TWO\n"]
+        Plain.__anext__ = Loud.__anext__
+        assert await lines(Plain) == ["ONE\n", "TWO\n"]
+        del Plain.__anext__
+        assert await lines(Plain) == ["one\n", "two\n"]
+
+    run(main())

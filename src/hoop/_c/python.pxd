@@ -72,6 +72,7 @@ cdef extern from "shim.h":
     int hoop_check_spared(object type) except -1        # raises ImportError
     int hoop_set_await(object type, unaryfunc f) except -1
     int hoop_set_iternext(object type, iternextfunc f) except -1
+    int hoop_inherit_anext(object type, object base) except -1
     int hoop_set_dictoffset(object type, Py_ssize_t offset) except -1
     int hoop_forbid_new(object type) except -1
     int hoop_set_signature(object type, const char *signature) except -1

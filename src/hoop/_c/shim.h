@@ -278,6 +278,16 @@ static inline int hoop_set_await(PyObject *type, unaryfunc f) {
     PyType_Modified(tp);
     return 0;
 }
+/* Give a class the `async for` of its base, if it has no __anext__ of its own. Python would have looked the
+ * base's method up for each line, as Cython adds such methods to the slots. */
+static inline int hoop_inherit_anext(PyObject *type, PyObject *base) {
+    PyTypeObject *tp = (PyTypeObject *)type;
+    if (hoop_check_type(base) < 0) return -1;
+    if (hoop_require(PyType_IsSubtype(tp, (PyTypeObject *)base), tp->tp_name, "is no subclass")) return -1;
+    tp->tp_as_async->am_anext = ((PyTypeObject *)base)->tp_as_async->am_anext;
+    PyType_Modified(tp);
+    return 0;
+}
 static inline int hoop_set_iternext(PyObject *type, iternextfunc f) {
     if (hoop_check_type(type) < 0) return -1;
     ((PyTypeObject *)type)->tp_iternext = f;

@@ -41,6 +41,7 @@ from cython.cimports.hoop._c.python import (
     destructor,
     hoop_drop_stop,
     hoop_forbid_new,
+    hoop_inherit_anext,
     hoop_iter_return,
     hoop_set_await,
     hoop_set_iternext,
@@ -477,6 +478,12 @@ class LineSource:
         if value:
             line.value = value
         return line
+
+
+def inherit_lines(cls):
+    """Let a subclass of LineSource that has no `__anext__` of its own find LineSource's without a look-up."""
+    if cls.__anext__ is LineSource.__anext__:
+        hoop_inherit_anext(cls, LineSource)
 
 
 @cython.cfunc

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from hoop.disk import read_text, readline_text, write_text
-from hoop.disk.source import FileBuffer, LineSource
+from hoop.disk.source import FileBuffer, LineSource, inherit_lines
 from hoop.files import engine
 
 _T = TypeVar("_T")
@@ -53,6 +53,10 @@ class AsyncFile(LineSource, Generic[_Data]):
             """The next line."""
 
     __slots__ = ("__weakref__", "_lock", "_special", "_stack")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        inherit_lines(cls)
 
     def __init__(self, buffer: FileBuffer) -> None:
         self.buffer = buffer
