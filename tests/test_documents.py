@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import hoop.observe
+import hoop.sim
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,6 +88,7 @@ def test_reference_lists_every_public_name():
 def test_reference_describes_all_of_observe():
     """With the parameters that each function has, and with fields that each record has."""
     section = (ROOT / "docs" / "reference.md").read_text().partition("## hoop.observe\n")[2]
+    section = section.partition("\n## ")[0]
     described = re.findall(r"^\| `(\w+)(\(.*?\))?` \| (.*?) \|", section, re.M)
     assert sorted(name for name, _, _ in described) == sorted(hoop.observe.__all__)
     for name, parameters, text in described:
@@ -130,3 +132,14 @@ def test_broken_links_are_found(tmp_path, monkeypatch):
         "a.html: no such anchor: b.html#r",
         "a.html: no such page: c.html",
     ]
+
+
+def test_reference_describes_all_of_sim():
+    section = (ROOT / "docs" / "reference.md").read_text().partition("## hoop.sim\n")[2]
+    described = re.findall(r"^\| `(\w+)(\(.*?\))?` \|", section, re.M)
+    assert sorted(name for name, _ in described) == sorted(hoop.sim.__all__)
+    for name, parameters in described:
+        if parameters:
+            taken = inspect.signature(getattr(hoop.sim, name)).parameters.values()
+            shown = [p.replace(annotation=inspect.Parameter.empty) for p in taken]
+            assert parameters == str(inspect.Signature(shown)).replace("'", '"')

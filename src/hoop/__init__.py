@@ -193,6 +193,7 @@ else:
 
         from hoop import files as files
         from hoop import observe as observe
+        from hoop import sim as sim
         from hoop.files.descriptors import (
             copy_file_range,
             fallocate,
@@ -437,7 +438,7 @@ if not TYPE_CHECKING:  # which then know a name that does not exist
         """Import what is imported later. Any other name is one that asyncio has besides those above."""
         if name == "EventLoopPolicy":
             value = _event_loop_policy()
-        elif name in ("files", "observe", "streams") and sys.platform == "linux":
+        elif name in ("files", "observe", "sim", "streams") and sys.platform == "linux":
             value = importlib.import_module(f"hoop.{name}")
         elif name in _LATER:
             value = _public(getattr(importlib.import_module(_LATER[name]), name))
@@ -450,7 +451,16 @@ if not TYPE_CHECKING:  # which then know a name that does not exist
 
     def __dir__() -> list[str]:
         return sorted(
-            {*globals(), *__all__, *_LATER, "EventLoopPolicy", "files", "observe", "subprocess"}
+            {
+                *globals(),
+                *__all__,
+                *_LATER,
+                "EventLoopPolicy",
+                "files",
+                "observe",
+                "sim",
+                "subprocess",
+            }
         )
 
 

@@ -24,10 +24,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib
+import itertools
+import os
 from collections.abc import Callable
 from typing import Any
 
-LOOPS = ("hoop", "uvloop", "asyncio")
+LOOPS = ("hoop", "sim", "uvloop", "asyncio")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +48,35 @@ def load(name: str) -> Subject:
     if name == "asyncio":
         loop_class = asyncio.SelectorEventLoop
         return Subject(name, loop_class, loop_class, asyncio.Task, asyncio.Future)
+    if name == "sim":
+        return _simulated()
     module: Any = importlib.import_module(name)
     if name == "uvloop":
         return Subject(name, module.Loop, module.new_event_loop, asyncio.Task, asyncio.Future)
     return Subject(name, module.EventLoop, module.new_event_loop, module.Task, module.Future)
+
+
+# The tests that a simulation cannot pass: part of a test's id, and the reason.
+APART_IN_SIMULATION = {
+    "EventTests.test_wait": "states the order of tasks that one call has woken",
+    "ConditionTests.test_wait": "states the order of tasks that one call has woken",
+    "ConditionTests.test_notify": "states the order of tasks that one call has woken",
+    "SemaphoreTests.test_acquire_fifo_order_": "states the order of tasks that one call has woken",
+    "LockTests.test_cancel_release_race": "states the turn in which a woken task takes the lock",
+    "RunCoroutineThreadsafeTests": "blocks a thread until the loop has done something",
+    "RunnerTests.test_interrupt_call_soon": "waits for a signal",
+}
+
+
+def _simulated() -> Subject:
+    """hoop's loop of a simulation. Wherever it may, it changes the order in which ready tasks run."""
+    hoop: Any = importlib.import_module("hoop")
+    seeds = itertools.count(int(os.environ.get("SIM_SEED", "0")))
+
+    def new_loop() -> asyncio.AbstractEventLoop:
+        return hoop.sim.SimEventLoop(next(seeds), os.environ.get("SIM_ORDER", "wakes"))
+
+    return Subject("sim", hoop.sim.SimEventLoop, new_loop, hoop.Task, hoop.Future)
 
 
 def bind(name: str) -> Subject:

@@ -189,8 +189,8 @@ def _add_to_test_base_events(module: Any, subject: Subject) -> None:
 
 def _add_with_native_names(module: Any, subject: Subject) -> None:
     """Repeat every class of tests with what the subject has in place of asyncio's classes and functions."""
-    package: Any = importlib.import_module(subject.name)
-    own_names = subject.name == "hoop"
+    own_names = subject.name in ("hoop", "sim")
+    package: Any = importlib.import_module("hoop" if own_names else subject.name)
     replaced: list[str] = []
     if own_names:
         names = importlib.import_module("hoop.names")

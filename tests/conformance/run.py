@@ -101,7 +101,7 @@ def run_jobs(jobs: list[Job], at_a_time: int) -> list[ModuleRun]:
 
 def judge(runs: list[ModuleRun], jobs: list[Job], at_a_time: int) -> None:
     """Tell failures from exceptions, and from what stock asyncio fails on this machine too."""
-    if jobs and jobs[0].loop == "hoop":
+    if jobs and jobs[0].loop in ("hoop", "sim"):
         exceptions = verdict.Exceptions.read()
         for run, job in zip(runs, jobs, strict=True):
             exceptions.apply(run, complete=job.match is None)

@@ -157,6 +157,8 @@ def collect(module_name: str, subject: bind.Subject, request: dict[str, Any]) ->
     tests = list(flatten(unittest.defaultTestLoader.loadTestsFromModule(module)))
     if request["match"] is not None:
         tests = [test for test in tests if request["match"] in short_id(test.id())]
+    if subject.name == "sim":
+        tests = [t for t in tests if not any(part in t.id() for part in bind.APART_IN_SIMULATION)]
     if request["only"] is not None:
         wanted = set(request["only"])
         tests = [test for test in tests if short_id(test.id()) in wanted]

@@ -159,7 +159,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         try:
             spin_ns = choosing.choose_spin(spin_us)
             file_threads_max = pool.choose_threads_max()
-            self._set_driver(choosing.choose(driver))
+            self._set_driver(self._first_driver(driver))
             self._set_spin(spin_ns)
         except BaseException:
             self._closed = True  # nothing is open yet: no warning
@@ -215,6 +215,10 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
             f"<{type(self).__module__}.{type(self).__qualname__} {driver}running={self.is_running()} "
             f"closed={self.is_closed()} debug={self.get_debug()}>"
         )
+
+    def _first_driver(self, name: DriverName | None) -> Driver:
+        """The driver that the loop begins with."""
+        return choosing.choose(name)
 
     def _new_driver(self, error: int) -> Driver:
         """The driver that takes over if the present one cannot serve the thread that runs the loop."""

@@ -51,4 +51,5 @@ cdef class Task(Future):
     cdef int wait_for_foreign(self, object o) except -1
 
 cdef unsigned long tasks_linked         # the last serial number
+cdef unsigned long tasks_made           # those with a number for their name: see Task.name
 cdef Task new_task(LoopBase loop, object coro, object name, object context, bint eager)

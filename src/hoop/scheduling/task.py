@@ -95,8 +95,6 @@ _throw = cython.declare(object, "throw")
 LEAVES_THE_LOOP = cython.declare(tuple, (KeyboardInterrupt, SystemExit))
 UNCANCEL_CLEARS = cython.declare(cython.bint, sys.version_info >= (3, 13))
 
-tasks_made = cython.declare(cython.ulong, 0)
-
 
 @cython.cclass
 class Task(Future):

@@ -1,0 +1,46 @@
+/* Functions and hashes of CPython's that a simulation puts its own in place of, and a loop's C methods. */
+
+#ifndef HOOP_SWAP_H
+#define HOOP_SWAP_H
+
+#include <Python.h>
+
+typedef void *hoop_code; /* a C function of any kind */
+typedef PyObject *(*hoop_function)(PyObject *, PyObject *);
+typedef PyObject *(*hoop_fast_function)(PyObject *, PyObject **, Py_ssize_t, PyObject *);
+
+/* Put another C function into a builtin function, or into a class method of a builtin type. Every name that
+ * Python knows it by then calls the other one. Return the former. TypeError if its calls are of another kind. */
+static inline hoop_code hoop_swap_function(PyObject *o, int flags, hoop_code function) {
+    PyMethodDef *method = NULL;
+    if (PyCFunction_CheckExact(o)) method = ((PyCFunctionObject *)o)->m_ml;
+    else if (Py_IS_TYPE(o, &PyClassMethodDescr_Type)) method = ((PyMethodDescrObject *)o)->d_method;
+    if (method == NULL || method->ml_flags != flags) {
+        PyErr_Format(PyExc_TypeError, "%R is called in another way", o);
+        return NULL;
+    }
+    hoop_code former = (hoop_code)method->ml_meth;
+    method->ml_meth = (PyCFunction)function;
+    return former;
+}
+
+/* Return the function by which objects of a class are hashed. */
+static inline hashfunc hoop_hash_of(PyObject *type) { return ((PyTypeObject *)type)->tp_hash; }
+static inline void hoop_set_hash(PyObject *type, hashfunc f) { ((PyTypeObject *)type)->tp_hash = f; }
+
+/* Cython keeps the table of an object's C methods in the first field of the class that began it. */
+static inline void **hoop_methods(PyObject *o) { return (void **)((char *)o + sizeof(PyObject)); }
+
+/* Give `o` the C methods of `model`, whose class derives from that of `plain` and adds no fields. TypeError if
+ * `o` has other methods than `plain`. */
+static inline int hoop_adopt_methods(PyObject *o, PyObject *plain, PyObject *model) {
+    if (*hoop_methods(o) != *hoop_methods(plain) || *hoop_methods(o) == *hoop_methods(model) ||
+        Py_TYPE(plain)->tp_basicsize != Py_TYPE(model)->tp_basicsize) {
+        PyErr_Format(PyExc_TypeError, "the C methods of %R cannot be changed", o);
+        return -1;
+    }
+    *hoop_methods(o) = *hoop_methods(model);
+    return 0;
+}
+
+#endif

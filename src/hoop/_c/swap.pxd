@@ -1,0 +1,20 @@
+# Puts a simulation's functions in place of CPython's: see swap.h.
+from hoop._c.python cimport Ref
+
+cdef extern from "swap.h":
+    ctypedef object (*hoop_function)(Ref, Ref)
+    ctypedef object (*hoop_fast_function)(Ref, Ref *, Py_ssize_t, Ref)
+    ctypedef Py_ssize_t (*hashfunc)(Ref) noexcept
+    ctypedef void *hoop_code            # a C function of any kind
+    hoop_code hoop_swap_function(object function, int flags, hoop_code with_function) except NULL
+    hashfunc hoop_hash_of(object type) noexcept
+    void hoop_set_hash(object type, hashfunc f) noexcept
+    int hoop_adopt_methods(object o, object plain, object model) except -1
+
+cdef extern from "Python.h":
+    int METH_NOARGS
+    int METH_O
+    int METH_VARARGS
+    int METH_FASTCALL
+    int METH_KEYWORDS
+    int METH_CLASS

@@ -1,0 +1,37 @@
+"""Runs an asyncio program in a world that a seed decides: time, the order of tasks, random numbers.
+
+    import hoop.sim
+
+    hoop.sim.run(main, seed=7)  # the same each time
+    hoop.sim.explore(main, seeds=200)  # fails with the first seed that fails
+
+With pytest write `@pytest.mark.sim(seeds=200)` above an async test. See docs/simulation.md.
+"""
+
+from hoop.sim.errors import (
+    Deadlock,
+    Livelock,
+    NeverHappened,
+    NotDeterministic,
+    SimError,
+    TimeLimit,
+    Unsimulated,
+)
+from hoop.sim.event_loop import SimEventLoop
+from hoop.sim.running import always, explore, now, run, sometimes
+
+__all__ = [
+    "Deadlock",
+    "Livelock",
+    "NeverHappened",
+    "NotDeterministic",
+    "SimError",
+    "SimEventLoop",
+    "TimeLimit",
+    "Unsimulated",
+    "always",
+    "explore",
+    "now",
+    "run",
+    "sometimes",
+]

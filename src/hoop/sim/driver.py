@@ -1,0 +1,341 @@
+"""The driver of a simulated loop never sleeps: time jumps to the next deadline. A seed decides the order.
+
+    Choices     numbers that a seed decides
+    SimDriver   the clock, and the order in which a turn runs what is ready
+    SimLoop     the C methods of a loop that differ then: its clock, and the running of a turn
+
+`call_soon` promises to keep the order of its callbacks, so handles stay in their places in every order. No
+order is promised between tasks that futures wake in the same turn. In the order `wakes` those change places.
+
+A loop gets the methods of SimLoop by adopt(). A class that derives from EventLoop and from SimLoop cannot be
+made, since both change the fields of Loop's objects.
+"""
+
+from __future__ import annotations
+
+import cython
+from cython.cimports.hoop._c.python import PyErr_CheckSignals, Ref
+from cython.cimports.hoop._c.swap import hoop_adopt_methods
+from cython.cimports.hoop.drivers.driver import Driver
+from cython.cimports.hoop.drivers.op import CALL, Op
+from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
+from cython.cimports.hoop.loop.turn import Loop
+from cython.cimports.hoop.scheduling import task as task_module
+from cython.cimports.hoop.scheduling.task import Task
+
+ORIGIN = cython.declare(cython.double, 1000.0)  # the loop's clock when a world begins
+# The constants of SplitMix64. As literals in an expression they would be objects of Python's.
+STEP = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
+FIRST = cython.declare(cython.ulonglong, 0xBF58476D1CE4E5B9)
+SECOND = cython.declare(cython.ulonglong, 0x94D049BB133111EB)
+ORDERS = ("fifo", "wakes", "starts", "single", "pct")
+NANOSECONDS = cython.declare(cython.double, 1e-9)
+# The least that may be missing to a deadline after a wait for it, in seconds: see poll().
+ROUNDING = cython.declare(cython.double, 3e-9)
+HIGH = cython.declare(
+    cython.ulonglong, 1 << 40
+)  # above the priorities of tasks that have lost theirs
+
+
+@cython.cclass
+class Choices:
+    """A stream of numbers that a seed and a name decide: SplitMix64."""
+
+    def __init__(self, seed: int, stream: int = 0):
+        self.state = (seed * 0xD1B54A32D192ED03 + stream * 0x8CB92BA72F3D8DD7) & 0xFFFFFFFFFFFFFFFF
+        self.draw()
+        self.state ^= self.draw()
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def draw(self) -> cython.ulonglong:
+        z: cython.ulonglong
+        self.state += STEP
+        z = self.state
+        z = (z ^ (z >> 30)) * FIRST
+        z = (z ^ (z >> 27)) * SECOND
+        return z ^ (z >> 31)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def below(self, n: cython.ulong) -> cython.ulong:
+        """A number from 0 to n - 1."""
+        return 0 if n < 2 else cython.cast(cython.ulong, self.draw() % n)
+
+    def choose(self, n: cython.ulong) -> int:
+        """Return a number from 0 to n - 1."""
+        return self.below(n)
+
+    def fraction(self) -> float:
+        """Return a number from 0 to 1, without 1."""
+        return (self.draw() >> 11) * (1.0 / 9007199254740992.0)
+
+    def octets(self, n: cython.Py_ssize_t) -> bytes:
+        """Return `n` bytes."""
+        words = [self.draw() for _ in range((n + 7) // 8)]
+        return b"".join([int(word).to_bytes(8, "little") for word in words])[:n]
+
+
+@cython.final
+@cython.cclass
+class SimDriver(Driver):
+    """A Driver whose clock moves only when the loop has nothing to do."""
+
+    name = "sim"
+
+    def __init__(self, order: str, choices: Choices, depth: int, limit: float, why, describe):
+        """Make a driver.
+
+        `why(kind)` makes the exception for a loop that cannot go on: "deadlock", "livelock" or "limit".
+        `depth` is that of the order `pct`, and `limit` the greatest time in seconds.
+        """
+        self.order = ORDERS.index(order)
+        self.choices = choices
+        self.why = why
+        self.describe = describe
+        self.limit_ns = int(limit * 1e9)
+        self.announces = self.pending = True  # so that the loop asks in each turn
+        self.priorities = {}
+        horizon: cython.ulong = cython.cast(cython.ulong, 1) << (4 + self.choices.below(7))
+        self.changes = {self.choices.below(horizon) for _ in range(depth - 1)}
+
+    @property
+    def now(self) -> int:
+        """The nanoseconds since the world began."""
+        return self.now_ns
+
+    def follow(self, trace) -> None:
+        """Write what runs from now on into a list, or stop that by None."""
+        self.trace = trace
+
+    def pass_time(self, ns: cython.longlong) -> None:
+        """Let time pass, as a call that blocks the loop does."""
+        self.now_ns += ns
+        self.still = 0
+
+    def grant(self, seconds: float) -> None:
+        """Move the limit to this many seconds from now, for tasks that clean up."""
+        self.still = 0
+        self.limit_ns = self.now_ns + int(seconds * 1e9)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def seconds(self) -> cython.double:
+        return ORIGIN + self.now_ns * NANOSECONDS
+
+    # ---- the contract ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def poll(self, ready: ReadyRing, timeout_ns: cython.longlong) -> cython.int:
+        """Let time pass until the deadline. It ends a nanosecond later, or code that compares would go round
+        and round.
+        """
+        missing: cython.double
+        loop: Loop = cython.cast(Loop, ready)
+        PyErr_CheckSignals()
+        if timeout_ns < 0:
+            raise self.why("deadlock")
+        if timeout_ns == 0:
+            self.still += 1
+            if self.still > STILL_MAX:
+                raise self.why("livelock")
+            return 0
+        self.still = 0
+        self.waits += 1
+        if self.now_ns + timeout_ns > self.limit_ns:
+            self.now_ns = max(self.now_ns, self.limit_ns)
+            raise self.why("limit")
+        self.now_ns += timeout_ns
+        while loop.timers.count:
+            missing = loop.timers.heap[0].deadline - self.seconds()
+            if missing < 0 or missing > ROUNDING:
+                break
+            self.now_ns += 1
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def submit(self, op: Op) -> cython.int:
+        raise self.why("call" if op.interest == CALL else f"descriptor {op.fd}")
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def cancel(self, op: Op) -> cython.int:
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def wake(self) -> cython.int:
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def close(self) -> cython.int:
+        self.why = self.describe = self.trace = None
+        return 0
+
+    @cython.cfunc
+    def armed(self, fd: cython.int, interest: cython.int) -> Op:
+        return None
+
+    @cython.cfunc
+    def take_armed(self) -> list:
+        return []
+
+    # ---- order ----
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def arrange(self, loop: Loop) -> cython.int:
+        """Put the runnables of a turn in the order in which they will run."""
+        i: cython.ulong
+        if self.arranged == loop.turns:  # the rest of a turn that an exception has cut short
+            return 0
+        self.arranged = loop.turns
+        if loop.left > 1 and self.order != FIFO:
+            if self.order >= SINGLE:
+                self.pick(loop)
+            else:
+                self.shuffle(loop)
+        if self.trace is not None:
+            for i in range(loop.head, loop.head + loop.left):
+                what = cython.cast(object, loop.ring[i & loop.mask])
+                self.trace.append(f"{self.now_ns} {self.describe(what)}")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def moves(self, r: Ref) -> cython.bint:
+        """Whether a runnable may change places with another one.
+
+        After sleep(0) a task waits for nothing, and goes on when each other ready task has run once. So it
+        stays in its place, except where one task runs in each turn.
+        """
+        if not cython.cast(Runnable, r).is_task:
+            return False
+        if self.order >= SINGLE or cython.cast(Task, r).fut_waiter is not cython.NULL:
+            return True
+        return self.order == STARTS and cython.cast(Task, r)._polls == 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def shuffle(self, loop: Loop) -> cython.int:
+        """Let the runnables that may do so change places."""
+        i: cython.ulong
+        k: cython.ulong
+        r: Ref
+        places: list = []
+        for i in range(loop.head, loop.head + loop.left):
+            if self.moves(loop.ring[i & loop.mask]):
+                places.append(i)
+        for i in range(len(places), 1, -1):
+            k = self.choices.below(i)
+            if k != i - 1:
+                swap_places(loop, places[k], places[i - 1])
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def pick(self, loop: Loop) -> cython.int:
+        """Let one runnable run in this turn. The others stay on the ring."""
+        i: cython.ulong
+        loop.callbacks -= loop.left - 1
+        if not self.moves(loop.ring[loop.head & loop.mask]):
+            loop.left = 1
+            return 0
+        movable: list = []
+        for i in range(loop.head, loop.head + loop.left):
+            if self.moves(loop.ring[i & loop.mask]):
+                movable.append(i)
+        loop.left = 1
+        if len(movable) == 1:
+            return 0
+        self.picks += 1
+        if (
+            self.picks % OLDEST_EACH == 0
+        ):  # or a task that waits for a callback could keep it from running
+            return 0
+        if self.order == SINGLE:
+            i = movable[self.choices.below(len(movable))]
+        else:
+            i = self.preferred(loop, movable)
+        if i != loop.head:
+            swap_places(loop, loop.head, i)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(0, check=True)
+    def preferred(self, loop: Loop, movable: list) -> cython.ulong:
+        """The place of the task with the highest priority. At some picks that one loses it."""
+        i: cython.ulong
+        best: cython.ulong = movable[0]
+        for _ in range(2):
+            for i in movable:
+                if self.priority(loop, i) > self.priority(loop, best):
+                    best = i
+            if self.picks not in self.changes:
+                return best
+            self.changes.discard(self.picks)
+            task = cython.cast(Task, loop.ring[best & loop.mask])
+            self.priorities[task.serial] = len(self.changes)
+        return best
+
+    @cython.cfunc
+    def priority(self, loop: Loop, i: cython.ulong) -> object:
+        task: Task = cython.cast(Task, loop.ring[i & loop.mask])
+        found = self.priorities.get(task.serial)
+        if found is None:
+            found = self.priorities[task.serial] = HIGH + self.choices.draw() % HIGH
+        return found
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def swap_places(loop: Loop | None, a: cython.ulong, b: cython.ulong) -> cython.int:
+    r: Ref = loop.ring[a & loop.mask]
+    loop.ring[a & loop.mask] = loop.ring[b & loop.mask]
+    loop.ring[b & loop.mask] = r
+    return 0
+
+
+@cython.cclass
+class SimLoop(Loop):
+    """The C methods of a loop with a SimDriver."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=True)
+    def now(self) -> cython.double:
+        return cython.cast(SimDriver, self.driver).seconds()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def run_ready(self) -> cython.int:
+        cython.cast(SimDriver, self.driver).arrange(self)
+        return Loop.run_ready(self)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def run_ready_watched(self) -> cython.int:
+        cython.cast(SimDriver, self.driver).arrange(self)
+        return Loop.run_ready_watched(self)
+
+
+def adopt(loop: Loop) -> None:
+    """Give a loop, whose driver is a SimDriver, the C methods of SimLoop."""
+    if type(loop.driver) is not SimDriver:
+        raise TypeError("the loop has another driver")
+    hoop_adopt_methods(loop, Loop.__new__(Loop), SimLoop.__new__(SimLoop))
+
+
+def seconds_of(loop: Loop) -> float:
+    """Return the time on the clock of a simulated loop."""
+    return cython.cast(SimDriver, loop.driver).seconds()
+
+
+def swap_tasks_made(count: cython.ulong) -> int:
+    """Set how many tasks were made, which names "Task-1" and so on. Returns the number before."""
+    before: cython.ulong = task_module.tasks_made
+    task_module.tasks_made = count
+    return before

@@ -1,0 +1,231 @@
+"""The event loop of a simulation: hoop's own, with virtual time and a seeded order, and no kernel.
+
+Calls of executors, and of files, are made on the loop's thread at a virtual time that the seed decides. All
+that would reach the network, another process or another thread raises Unsimulated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from asyncio import events
+from collections.abc import Callable
+from typing import Any
+
+from hoop.disk.pool import FilePool, Job
+from hoop.drivers.driver import Driver
+from hoop.loop.event_loop import EventLoop
+from hoop.net import names
+from hoop.sim import graph
+from hoop.sim.driver import ORDERS, Choices, SimDriver, adopt, seconds_of
+from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit, Unsimulated
+
+LIMIT = 3600.0
+DEPTH = 3
+# The streams of numbers that come from one seed.
+OF_ORDER, OF_DELAYS, OF_OCTETS, OF_HASHES, OF_RANDOM, OF_KIND = range(6)
+
+NETWORK = "replace the connection in the test, for example by two queues"
+ADVICE = {
+    "connection": NETWORK,
+    "process": "replace the child process in the test",
+    "descriptor": "replace the descriptor in the test, for example by a queue",
+    "signal": "call the handler in the test",
+    "name": "use an address instead of the name",
+}
+
+
+class SimEventLoop(EventLoop):
+    """An event loop in virtual time. `seed` decides the order in which ready tasks run, as `order` allows."""
+
+    def __init__(
+        self,
+        seed: int = 0,
+        order: str = "wakes",
+        *,
+        limit: float = LIMIT,
+        depth: int = DEPTH,
+        trace: list[str] | None = None,
+    ) -> None:
+        if order not in ORDERS:
+            self._closed = True  # nothing is open yet: no warning
+            raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
+        self.sim_driver = SimDriver(
+            order, Choices(seed, OF_ORDER), depth, limit, self._why, graph.describe
+        )
+        self.sim_driver.follow(trace)
+        self._delays = Choices(seed, OF_DELAYS)
+        # Each seed has calls of another length: from a tenth of a millisecond to a second.
+        self._delay_max: float = 10.0 ** (self._delays.choose(5) - 4)
+        super().__init__()
+        self._file_pool = SimFilePool(self, 1)
+        adopt(self)
+
+    def _first_driver(self, name: Any) -> Driver:
+        return self.sim_driver
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        return seconds_of(self)
+
+    def now(self) -> float:
+        """Return the virtual seconds since the world began."""
+        return self.sim_driver.now * 1e-9
+
+    def _delay(self) -> float:
+        """How long a call of an executor waits, or takes. One in fifty is much slower than the others."""
+        slow = 60.0 if self._delays.choose(50) == 0 else 1.0
+        return self._delays.fraction() * self._delay_max * slow
+
+    def _why(self, kind: str) -> SimError:
+        """The exception for a loop that cannot go on, or an operation of the kernel."""
+        if kind.startswith("descriptor"):
+            return Unsimulated(f"the use of {kind}", ADVICE["descriptor"])
+        if kind == "call":
+            return Unsimulated("a system call", ADVICE["descriptor"])
+        cls, about = {
+            "deadlock": (Deadlock, "nothing is ready, and no timer is set"),
+            "livelock": (Livelock, "100,000 turns, and time did not move"),
+            "limit": (TimeLimit, "`limit` seconds have passed"),
+        }[kind]
+        heading = f"at {self.now():.3f} s: {about}; {graph.summary(self)}"
+        return cls(f"{heading}\n{graph.await_graph(self, self.time())}")
+
+    # ---- signals: none comes, and Ctrl-C raises KeyboardInterrupt in Python's own way ----
+
+    def _get_ready_for_signals(self) -> None:
+        pass
+
+    def _watch_signals(self) -> None:
+        pass
+
+    def _unwatch_signals(self) -> None:
+        pass
+
+    # ---- executors and threads ----
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Call a function on the loop's thread, at a virtual time. The answer comes later still."""
+        self._check_closed()
+        if executor is None:
+            self._check_default_executor()  # type: ignore[attr-defined]
+        future = self.create_future()
+        # A thread of an executor has a context of its own.
+        self.call_later(
+            self._delay(), self._perform, future, func, args, context=contextvars.Context()
+        )
+        return future
+
+    def _perform(
+        self, future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        if future.done():
+            return
+        deliver: Callable[[Any], None] = future.set_result
+        events._set_running_loop(None)  # as in a thread
+        try:
+            outcome = func(*args)
+        except StopIteration as exc:
+            deliver = future.set_exception
+            outcome = RuntimeError("a function in an executor raised StopIteration")
+            outcome.__cause__ = exc
+        except BaseException as exc:
+            deliver, outcome = future.set_exception, exc
+        finally:
+            events._set_running_loop(self)
+        self.call_later(self._delay(), _deliver, future, deliver, outcome)
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> Any:
+        """Call callback(*args) next turn. Raises Unsimulated in another thread than the loop's."""
+        if self._thread_id is not None and threading.get_ident() != self._thread_id:
+            raise Unsimulated(
+                "call_soon_threadsafe() from another thread", "use run_in_executor() instead"
+            )
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+    # ---- names ----
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        """Return what an address means. Raises Unsimulated for a name."""
+        found = names.resolve_literal(host, port, family, type, proto, flags)
+        if found is None:
+            raise Unsimulated(f"getaddrinfo({host!r})", ADVICE["name"])
+        return found
+
+
+def _deliver(future: asyncio.Future[Any], deliver: Callable[[Any], None], outcome: Any) -> None:
+    if not future.done():
+        deliver(outcome)
+
+
+class SimFilePool(FilePool):
+    """Makes the calls of files on the loop's thread, at a virtual time. The disk is the real one."""
+
+    def submit(self, job: Job) -> None:
+        """Have a job done at a virtual time."""
+        self.jobs += 1
+        self._unfinished[job] = 0
+        loop: Any = self._loop()
+        loop.call_later(loop._delay(), self._do, job)
+
+    def _submit_alone(self, job: Job, stop: Callable[[], bool] | None) -> None:
+        self.submit(job)
+
+    def _do(self, job: Job) -> None:
+        job.perform()
+        del self._unfinished[job]
+        job.finish()
+
+    def close(self, *_: Any) -> None:
+        """Forgo the jobs whose time has not come."""
+        for job in list(self._unfinished):
+            job.forgo()
+        super().close()
+
+
+def _refuse(name: str, about: str) -> Any:
+    """A method that refuses to do what the loop's method of that name does."""
+    refused: Any
+
+    def refused_now(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise Unsimulated(f"loop.{name}()", ADVICE[about])
+
+    async def refused_later(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise Unsimulated(f"loop.{name}()", ADVICE[about])
+
+    later = asyncio.iscoroutinefunction(getattr(EventLoop, name))
+    refused = refused_later if later else refused_now
+    refused.__name__ = refused.__qualname__ = name
+    refused.__doc__ = f"Raise Unsimulated. See asyncio.loop.{name}."
+    return refused
+
+
+_REFUSED = {
+    "connection": (
+        *("create_connection", "create_server", "create_unix_connection", "create_unix_server"),
+        *("create_datagram_endpoint", "connect_accepted_socket", "start_tls", "sendfile"),
+        *("sock_connect", "sock_accept", "sock_recv", "sock_recv_into", "sock_sendall"),
+        *("sock_recvfrom", "sock_recvfrom_into", "sock_sendto", "sock_sendfile"),
+    ),
+    "process": ("subprocess_exec", "subprocess_shell"),
+    "descriptor": ("add_reader", "add_writer", "connect_read_pipe", "connect_write_pipe"),
+    "signal": ("add_signal_handler",),
+    "name": ("getnameinfo",),
+}
+for _about, _names in _REFUSED.items():
+    for _name in _names:
+        setattr(SimEventLoop, _name, _refuse(_name, _about))

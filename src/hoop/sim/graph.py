@@ -1,0 +1,96 @@
+"""Says in words what each task of a loop waits for, and what the loop runs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hoop.observe.reading import task_name, type_name
+from hoop.observe.snapshot import cycles_of, read_in_slices
+from hoop.observe.waits import (
+    Graph,
+    Waits,
+    callable_name,
+    coroutines_of,
+    holder_of,
+    resource_of,
+    stack_of,
+    title_of,
+)
+from hoop.scheduling.handle import Handle
+from hoop.scheduling.task import Task
+from hoop.scheduling.timers import TimerHandle
+
+TASKS_MAX = 50  # lines of a report
+_callback: Any = Handle.__dict__["_callback"].__get__
+_libraries = tuple(
+    os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep
+    for module in (__import__("asyncio"), __import__("hoop"))
+)
+
+
+def describe(what: Any) -> str:
+    """A runnable in words that are the same each time: no addresses, and no contents."""
+    if isinstance(what, Task):
+        coroutines = coroutines_of(what)
+        return f"step {task_name(what)} {title_of(coroutines[0]) if coroutines else ''}"
+    if isinstance(what, Handle):
+        callback = _callback(what)
+        kind = "timer" if isinstance(what, TimerHandle) else "call"
+        return f"{kind} {'nothing' if callback is None else callable_name(callback)}"
+    return f"run {type_name(what)}"
+
+
+def place_of(coroutines: list[Any]) -> str:
+    """The file and line of the innermost code that is neither asyncio's nor hoop's."""
+    for frame in reversed(stack_of(coroutines)):
+        if not frame.file.startswith(_libraries):
+            return f"{os.path.basename(frame.file)}:{frame.line}"
+    return "?"
+
+
+def await_graph(loop: Any, now: float) -> str:
+    """The unfinished tasks of a loop, each in a line with its place and with what it waits for."""
+    graph = Graph()
+    waits = Waits(loop, graph)
+    waits.now = now
+    found = list(read_in_slices(loop))
+    names = {facts.serial: task_name(facts.task) for facts in found}
+    for facts in found:
+        graph.add(facts.task, facts.serial, facts.polls, facts.waited_for)
+    lines = []
+    for cycle in cycles_of(graph.needs()):
+        ring = (*cycle, cycle[0])
+        lines.append("a cycle: " + " -> ".join(names.get(serial, "?") for serial in ring))
+    for facts in found[:TASKS_MAX]:
+        coroutines = coroutines_of(facts.task)
+        wait = _wait_of(waits, facts, coroutines, names)
+        lines.append(f"  {names[facts.serial]:<12} {place_of(coroutines):<20} {wait}")
+    if len(found) > TASKS_MAX:
+        lines.append(f"  and {len(found) - TASKS_MAX} more")
+    return "\n".join(lines)
+
+
+def _wait_of(waits: Waits, facts: Any, coroutines: list[Any], names: dict[int, str]) -> str:
+    """Say what a task waits for, with the names of other tasks instead of their numbers."""
+    wait = waits.wait_of(facts.task, facts.serial, coroutines)
+    if wait is None:
+        return "is ready"
+    if wait.targets:
+        return "awaits " + ", ".join(names.get(serial, "a task") for serial in wait.targets)
+    resource = resource_of(coroutines)
+    holder = 0 if resource is None else holder_of(resource)
+    if holder:
+        return f"{title_of(coroutines[-1])}, held by {names.get(holder, 'a task that has ended')}"
+    if wait.kind == "lock":
+        return f"{title_of(coroutines[-1])}, held"
+    return wait.text
+
+
+def summary(loop: Any) -> str:
+    """How many tasks are unfinished."""
+    count = sum(1 for _ in read_in_slices(loop))
+    return f"{count} unfinished task{'' if count == 1 else 's'}"
+
+
+__all__ = ["await_graph", "describe", "place_of", "summary"]

@@ -1,0 +1,101 @@
+"""Changes of the standard library that hold while a world runs, and only in its thread."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hoop.sim.driver import Choices
+from hoop.sim.errors import Unsimulated
+from hoop.sim.event_loop import NETWORK
+from hoop.sim.swaps import is_inside
+
+_ABSENT: Any = object()
+
+EXECUTOR = "await loop.run_in_executor() or asyncio.to_thread() instead"
+PROCESS = "replace the process in the test"
+SOCKETS = ("bind", "listen", "connect", "connect_ex", "accept", "sendto")
+
+
+def _refusing(owner: Any, name: str, call: str, advice: str) -> Any:
+    """A function in the place of an attribute, that refuses what it does."""
+    real: Any = getattr(owner, name)
+
+    def refused(*args: Any, **kwargs: Any) -> Any:
+        if is_inside():
+            raise Unsimulated(call, advice)
+        return real(*args, **kwargs)
+
+    return refused
+
+
+def _without_waiting(name: str) -> Any:
+    """A method of concurrent.futures.Future that refuses to wait, since nothing could end the wait."""
+    real: Any = getattr(concurrent.futures.Future, name)
+
+    def wait(self: Any, timeout: Any = None) -> Any:
+        if is_inside() and not self.done():
+            raise Unsimulated(f"concurrent.futures.Future.{name}()", EXECUTOR)
+        return real(self, timeout)
+
+    return wait
+
+
+def _seeded_seed(choices: Choices) -> Callable[..., None]:
+    """Random.seed(), which takes a number of the world's where it would ask the kernel for one."""
+    real: Any = random.Random.seed
+
+    def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+        if a is None and is_inside():
+            a = int.from_bytes(choices.octets(32), "little")
+        real(self, a, version)
+
+    return seed
+
+
+def _changes(choices: Choices) -> Iterator[tuple[Any, str, Any]]:
+    """All that is changed: an object, the name of its attribute, and the new value."""
+    yield random.Random, "seed", _seeded_seed(choices)
+    yield uuid, "_generate_time_safe", None  # uuid1() then goes by time.time_ns() and random
+    yield uuid, "_last_timestamp", None
+    starting = _refusing(threading.Thread, "start", "threading.Thread.start()", EXECUTOR)
+    yield threading.Thread, "start", starting
+    for name in ("result", "exception"):
+        yield concurrent.futures.Future, name, _without_waiting(name)
+    popen = _refusing(subprocess.Popen, "__init__", "subprocess.Popen()", PROCESS)
+    yield subprocess.Popen, "__init__", popen
+    for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp"):
+        yield os, name, _refusing(os, name, f"os.{name}()", PROCESS)
+    for name in SOCKETS:
+        refused = _refusing(socket.socket, name, f"socket.socket.{name}()", NETWORK)
+        yield socket.socket, name, refused
+
+
+@contextlib.contextmanager
+def patched(choices: Choices) -> Iterator[None]:
+    """Change the standard library for a world, and change it back."""
+    with contextlib.ExitStack() as stack:
+        for owner, name, value in _changes(choices):
+            stack.callback(_restore, owner, name, vars(owner).get(name, _ABSENT))
+            setattr(owner, name, value)
+        stack.callback(random.setstate, random.getstate())
+        # The module's function is a method that was bound before the change.
+        stack.callback(setattr, random, "seed", random.seed)
+        random.seed = random._inst.seed
+        random.seed(int.from_bytes(choices.octets(32), "little"))
+        yield
+
+
+def _restore(owner: Any, name: str, value: Any) -> None:
+    if value is _ABSENT:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, value)

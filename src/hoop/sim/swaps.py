@@ -1,0 +1,406 @@
+"""Puts virtual time and seeded randomness in place of CPython's own C functions, and hashes by number.
+
+The C functions are changed inside of the objects that Python calls. So a module that said
+`from time import time` long ago gets virtual time, too. Only the thread that runs the world does: for others
+the real functions go on. All are put back when the world ends.
+
+A set of tasks is ordered by their hashes, which are addresses. While a world runs its tasks and futures get
+hashes from the seed, in the order in which they are first hashed. The function for that stays in the classes
+afterwards, so that an object never changes its hash.
+"""
+
+from __future__ import annotations
+
+import _asyncio
+import datetime
+import os
+import time
+import weakref
+
+import cython
+from cython.cimports.hoop._c.python import PyThread_get_thread_ident, Ref, ref
+from cython.cimports.hoop._c.swap import (
+    METH_CLASS,
+    METH_FASTCALL,
+    METH_KEYWORDS,
+    METH_NOARGS,
+    METH_O,
+    METH_VARARGS,
+    hashfunc,
+    hoop_fast_function,
+    hoop_function,
+    hoop_hash_of,
+    hoop_set_hash,
+    hoop_swap_function,
+)
+from cython.cimports.hoop.scheduling.future import Future
+from cython.cimports.hoop.sim.driver import Choices, SimDriver
+
+from hoop.scheduling.future import Future as FutureType
+
+EPOCH_NS = cython.declare(cython.longlong, 1_735_689_600_000_000_000)  # 2025 begins, in UTC
+ORIGIN_NS = cython.declare(cython.longlong, 1_000_000_000_000)
+NANOSECONDS = cython.declare(cython.double, 1e-9)
+LONGEST_SLEEP = cython.declare(cython.double, 1e9)
+
+_datetime = cython.declare(object, datetime.datetime)
+_localtime = cython.declare(object, time.localtime)
+_KeyedRef = cython.declare(object, weakref.KeyedRef)
+octets = cython.declare(Choices, None)  # the bytes of os.urandom()
+hashes = cython.declare(Choices, None)  # of futures; None if these count up
+hashed = cython.declare(cython.Py_ssize_t, 0)
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def in_world() -> cython.bint:
+    return ruling is not None and PyThread_get_thread_ident() == ruled
+
+
+def is_inside() -> bool:
+    """Return whether this thread runs a world."""
+    return in_world()
+
+
+# ---- time ------------------------------------------------------------------------------------------
+
+_time = cython.declare(hoop_function, cython.NULL)
+_time_ns = cython.declare(hoop_function, cython.NULL)
+_monotonic = cython.declare(hoop_function, cython.NULL)
+_monotonic_ns = cython.declare(hoop_function, cython.NULL)
+_perf_counter = cython.declare(hoop_function, cython.NULL)
+_perf_counter_ns = cython.declare(hoop_function, cython.NULL)
+_sleep = cython.declare(hoop_function, cython.NULL)
+_gmtime = cython.declare(hoop_function, cython.NULL)
+_local = cython.declare(hoop_function, cython.NULL)
+_ctime = cython.declare(hoop_function, cython.NULL)
+_strftime = cython.declare(hoop_function, cython.NULL)
+_urandom = cython.declare(hoop_function, cython.NULL)
+_utcnow = cython.declare(hoop_function, cython.NULL)
+_now = cython.declare(hoop_fast_function, cython.NULL)
+
+
+@cython.cfunc
+def virtual_time(module: Ref, unused: Ref) -> object:
+    if not in_world():
+        return _time(module, unused)
+    return (EPOCH_NS + ruling.now_ns) * NANOSECONDS
+
+
+@cython.cfunc
+def virtual_time_ns(module: Ref, unused: Ref) -> object:
+    if not in_world():
+        return _time_ns(module, unused)
+    return EPOCH_NS + ruling.now_ns
+
+
+@cython.cfunc
+def virtual_monotonic(module: Ref, unused: Ref) -> object:
+    if not in_world():
+        return _monotonic(module, unused)
+    return ruling.seconds()
+
+
+@cython.cfunc
+def virtual_monotonic_ns(module: Ref, unused: Ref) -> object:
+    if not in_world():
+        return _monotonic_ns(module, unused)
+    return ORIGIN_NS + ruling.now_ns
+
+
+@cython.cfunc
+def virtual_perf_counter(module: Ref, unused: Ref) -> object:
+    if not in_world():
+        return _perf_counter(module, unused)
+    return ruling.seconds()
+
+
+@cython.cfunc
+def virtual_perf_counter_ns(module: Ref, unused: Ref) -> object:
+    if not in_world():
+        return _perf_counter_ns(module, unused)
+    return ORIGIN_NS + ruling.now_ns
+
+
+@cython.cfunc
+def virtual_sleep(module: Ref, seconds: Ref) -> object:
+    """Let time pass while no task runs, as a sleep that blocks the loop does."""
+    if not in_world():
+        return _sleep(module, seconds)
+    given = cython.cast(object, seconds)
+    length: cython.double
+    try:
+        length = given
+    except TypeError:
+        return _sleep(module, seconds)  # it has the right message
+    if not 0 <= length <= LONGEST_SLEEP:
+        return _sleep(module, seconds)
+    ruling.pass_time(cython.cast(cython.longlong, length * 1e9))
+    return None
+
+
+@cython.cfunc
+def with_time(args: tuple) -> object:
+    """The arguments of localtime() and its like, with virtual time in the place of a missing one."""
+    if len(args) == 0 or (len(args) == 1 and args[0] is None):
+        return ((EPOCH_NS + ruling.now_ns) * NANOSECONDS,)
+    return args
+
+
+@cython.cfunc
+def virtual_gmtime(module: Ref, args: Ref) -> object:
+    if not in_world():
+        return _gmtime(module, args)
+    given = with_time(cython.cast(object, args))
+    return _gmtime(module, ref(given))
+
+
+@cython.cfunc
+def virtual_localtime(module: Ref, args: Ref) -> object:
+    if not in_world():
+        return _local(module, args)
+    given = with_time(cython.cast(object, args))
+    return _local(module, ref(given))
+
+
+@cython.cfunc
+def virtual_ctime(module: Ref, args: Ref) -> object:
+    if not in_world():
+        return _ctime(module, args)
+    given = with_time(cython.cast(object, args))
+    return _ctime(module, ref(given))
+
+
+@cython.cfunc
+def virtual_strftime(module: Ref, args: Ref) -> object:
+    if not in_world():
+        return _strftime(module, args)
+    given = cython.cast(object, args)
+    if len(given) == 1:
+        given = (given[0], _localtime())
+    return _strftime(module, ref(given))
+
+
+@cython.cfunc
+def at_virtual_time(cls, zone) -> object:
+    at: cython.longlong = EPOCH_NS + ruling.now_ns
+    return cls.fromtimestamp(at // 1_000_000_000, zone).replace(
+        microsecond=at % 1_000_000_000 // 1000
+    )
+
+
+@cython.cfunc
+def virtual_now(cls: Ref, args: cython.pointer[Ref], n: cython.Py_ssize_t, names: Ref) -> object:
+    real = _now(cls, args, n, names)  # it checks the arguments
+    return at_virtual_time(cython.cast(object, cls), real.tzinfo) if in_world() else real
+
+
+@cython.cfunc
+def virtual_utcnow(cls: Ref, unused: Ref) -> object:
+    real = _utcnow(cls, unused)  # it warns, where Python does
+    if not in_world():
+        return real
+    return at_virtual_time(cython.cast(object, cls), datetime.UTC).replace(tzinfo=None)
+
+
+@cython.cfunc
+def seeded_urandom(module: Ref, size: Ref) -> object:
+    if not in_world():
+        return _urandom(module, size)
+    given = cython.cast(object, size)
+    length: cython.Py_ssize_t
+    try:
+        length = given
+    except (TypeError, OverflowError):
+        return _urandom(module, size)  # it has the right message
+    return _urandom(module, size) if length < 0 else octets.octets(length)
+
+
+@cython.cfunc
+def swap(function, flags: cython.int, with_function: cython.p_void) -> cython.p_void:
+    return hoop_swap_function(function, flags, with_function)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def swap_clocks() -> cython.int:
+    global _time, _time_ns, _monotonic, _monotonic_ns, _perf_counter, _perf_counter_ns
+    _time = cython.cast(
+        hoop_function, swap(time.time, METH_NOARGS, cython.cast(cython.p_void, virtual_time))
+    )
+    _time_ns = cython.cast(
+        hoop_function, swap(time.time_ns, METH_NOARGS, cython.cast(cython.p_void, virtual_time_ns))
+    )
+    _monotonic = cython.cast(
+        hoop_function,
+        swap(time.monotonic, METH_NOARGS, cython.cast(cython.p_void, virtual_monotonic)),
+    )
+    _monotonic_ns = cython.cast(
+        hoop_function,
+        swap(time.monotonic_ns, METH_NOARGS, cython.cast(cython.p_void, virtual_monotonic_ns)),
+    )
+    _perf_counter = cython.cast(
+        hoop_function,
+        swap(time.perf_counter, METH_NOARGS, cython.cast(cython.p_void, virtual_perf_counter)),
+    )
+    _perf_counter_ns = cython.cast(
+        hoop_function,
+        swap(
+            time.perf_counter_ns, METH_NOARGS, cython.cast(cython.p_void, virtual_perf_counter_ns)
+        ),
+    )
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def swap_others() -> cython.int:
+    global _sleep, _gmtime, _local, _ctime, _strftime, _urandom, _now, _utcnow
+    _sleep = cython.cast(
+        hoop_function, swap(time.sleep, METH_O, cython.cast(cython.p_void, virtual_sleep))
+    )
+    _gmtime = cython.cast(
+        hoop_function, swap(time.gmtime, METH_VARARGS, cython.cast(cython.p_void, virtual_gmtime))
+    )
+    _local = cython.cast(
+        hoop_function,
+        swap(time.localtime, METH_VARARGS, cython.cast(cython.p_void, virtual_localtime)),
+    )
+    _ctime = cython.cast(
+        hoop_function, swap(time.ctime, METH_VARARGS, cython.cast(cython.p_void, virtual_ctime))
+    )
+    _strftime = cython.cast(
+        hoop_function,
+        swap(time.strftime, METH_VARARGS, cython.cast(cython.p_void, virtual_strftime)),
+    )
+    _urandom = cython.cast(
+        hoop_function, swap(os.urandom, METH_O, cython.cast(cython.p_void, seeded_urandom))
+    )
+    _now = cython.cast(
+        hoop_fast_function,
+        swap(
+            _datetime.__dict__["now"],
+            METH_FASTCALL | METH_KEYWORDS | METH_CLASS,
+            cython.cast(cython.p_void, virtual_now),
+        ),
+    )
+    _utcnow = cython.cast(
+        hoop_function,
+        swap(
+            _datetime.__dict__["utcnow"],
+            METH_NOARGS | METH_CLASS,
+            cython.cast(cython.p_void, virtual_utcnow),
+        ),
+    )
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def put_back() -> cython.int:
+    swap(time.time, METH_NOARGS, cython.cast(cython.p_void, _time))
+    swap(time.time_ns, METH_NOARGS, cython.cast(cython.p_void, _time_ns))
+    swap(time.monotonic, METH_NOARGS, cython.cast(cython.p_void, _monotonic))
+    swap(time.monotonic_ns, METH_NOARGS, cython.cast(cython.p_void, _monotonic_ns))
+    swap(time.perf_counter, METH_NOARGS, cython.cast(cython.p_void, _perf_counter))
+    swap(time.perf_counter_ns, METH_NOARGS, cython.cast(cython.p_void, _perf_counter_ns))
+    swap(time.sleep, METH_O, cython.cast(cython.p_void, _sleep))
+    swap(time.gmtime, METH_VARARGS, cython.cast(cython.p_void, _gmtime))
+    swap(time.localtime, METH_VARARGS, cython.cast(cython.p_void, _local))
+    swap(time.ctime, METH_VARARGS, cython.cast(cython.p_void, _ctime))
+    swap(time.strftime, METH_VARARGS, cython.cast(cython.p_void, _strftime))
+    swap(os.urandom, METH_O, cython.cast(cython.p_void, _urandom))
+    swap(
+        _datetime.__dict__["now"],
+        METH_FASTCALL | METH_KEYWORDS | METH_CLASS,
+        cython.cast(cython.p_void, _now),
+    )
+    swap(
+        _datetime.__dict__["utcnow"],
+        METH_NOARGS | METH_CLASS,
+        cython.cast(cython.p_void, _utcnow),
+    )
+    return 0
+
+
+# ---- hashes ----------------------------------------------------------------------------------------
+
+# By the address of a future: its hash, and a weak reference that takes the entry away.
+numbered = cython.declare(dict, {})
+_by_address = cython.declare(hashfunc, hoop_hash_of(object))
+
+
+def _forget(reference) -> None:
+    numbered.pop(reference.key, None)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def of_world(o: object) -> cython.bint:
+    """Whether a future belongs to the world that runs."""
+    if not in_world():
+        return False
+    if isinstance(o, Future):
+        loop = cython.cast(Future, o).loop
+        return loop is not None and loop.driver is ruling
+    return True  # asyncio's own, which programs of a world seldom make
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=True)
+def hash_by_number(o: Ref) -> cython.Py_ssize_t:
+    global hashed
+    address: cython.ulonglong = cython.cast(cython.ulonglong, o)
+    found = numbered.get(address)
+    if found is not None:
+        return found[0]
+    future = cython.cast(object, o)
+    if not of_world(future):
+        return _by_address(o)
+    number: cython.Py_ssize_t
+    if hashes is None:
+        hashed += 1
+        number = hashed
+    else:
+        number = cython.cast(cython.Py_ssize_t, hashes.draw() >> 2)
+    numbered[address] = (number, _KeyedRef(future, _forget, address))
+    return number
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def hash_class(cls) -> cython.int:
+    """Have a class and its subclasses hash their objects by number, unless they have a way of their own."""
+    if hoop_hash_of(cls) == _by_address:
+        hoop_set_hash(cls, cython.cast(hashfunc, hash_by_number))
+    for below in type.__subclasses__(cls):
+        hash_class(below)
+    return 0
+
+
+# ---- the world -------------------------------------------------------------------------------------
+
+
+def begin(driver: SimDriver, for_octets: Choices, for_hashes: Choices | None) -> None:
+    """A world begins to run on this thread, with this driver. Without a stream for them, hashes count up."""
+    global ruling, ruled, octets, hashes, hashed
+    if ruling is not None:
+        raise RuntimeError("another simulation runs in this process")
+    hash_class(FutureType)
+    hash_class(_asyncio.Future)
+    hashed = 0
+    octets = for_octets
+    hashes = for_hashes
+    swap_clocks()
+    swap_others()
+    ruled = PyThread_get_thread_ident()
+    ruling = driver
+
+
+def end() -> None:
+    """The world has ended."""
+    global ruling, ruled, octets, hashes
+    ruling = octets = hashes = None
+    ruled = 0
+    put_back()

@@ -1,0 +1,50 @@
+"""Bugs that only some orders of events show are found within 200 seeds, and their corrected twins pass."""
+
+from __future__ import annotations
+
+import functools
+
+import planted
+import pytest
+
+import hoop.sim
+
+# The program, the orders that show its bug, and those that cannot.
+BUGS = [
+    (planted.lost_update, ("fifo", "wakes", "single", "pct"), ()),
+    (planted.pool_of_connections, ("fifo", "wakes", "single", "pct"), ()),
+    (planted.relies_on_first_waiter, ("wakes", "starts", "single", "pct", "mix"), ("fifo",)),
+    (planted.relies_on_turn_before, ("single", "pct", "mix"), ("fifo", "wakes", "starts")),
+    (planted.relies_on_order_of_start, ("starts", "single", "pct", "mix"), ("fifo", "wakes")),
+    (planted.six_steps_ahead, ("single", "pct", "mix"), ("fifo", "wakes", "starts")),
+    (planted.shutdown_loses_item, ("fifo", "wakes", "single", "pct"), ()),
+    (planted.lock_released_twice, ("fifo", "wakes", "single", "pct"), ()),
+    (planted.waiters_forgotten, ("fifo", "wakes", "single", "pct"), ()),
+]
+FOUND = [(program, order) for program, orders, _ in BUGS for order in orders]
+HIDDEN = [(program, order) for program, _, orders in BUGS for order in orders]
+
+
+def name_of(value: object) -> str:
+    return getattr(value, "__name__", str(value))
+
+
+@pytest.mark.parametrize(("program", "order"), FOUND, ids=name_of)
+def test_a_planted_bug_is_found(program, order):
+    wrong = functools.partial(program, False)
+    with pytest.raises(BaseException) as caught:  # noqa: PT011, each bug has its own
+        hoop.sim.explore(wrong, seeds=200, order=order)
+    assert not isinstance(caught.value, hoop.sim.NotDeterministic)
+    (note,) = caught.value.__notes__
+    assert "of 200 seeds" in note
+
+
+@pytest.mark.parametrize(("program", "order"), HIDDEN, ids=name_of)
+def test_an_order_that_is_not_drawn_hides_it(program, order):
+    hoop.sim.explore(functools.partial(program, False), seeds=50, order=order)
+
+
+@pytest.mark.parametrize("order", ["fifo", "wakes", "starts", "single", "pct"])
+@pytest.mark.parametrize("program", [program for program, _, _ in BUGS], ids=name_of)
+def test_the_corrected_twin_passes(program, order):
+    hoop.sim.explore(functools.partial(program, True), seeds=100, order=order)

@@ -1,0 +1,132 @@
+"""The pytest plugin: the mark, the options, the command to repeat a failure, and other plugins beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+TESTS = """
+import asyncio
+import pytest
+
+seen = []
+
+
+@pytest.fixture
+def number():
+    return 7
+
+
+@pytest.mark.sim(seeds=10)
+async def test_passes(number):
+    await asyncio.sleep(1000)
+    seen.append(number)
+
+
+def test_it_ran_for_each_seed():
+    assert seen == [7] * 12  # the first one runs twice more
+
+
+class TestClass:
+    @pytest.mark.sim(seeds=3)
+    async def test_of_a_class(self, number):
+        await asyncio.sleep(self.one())
+
+    def one(self):
+        return 1
+
+
+@pytest.mark.sim(seeds=50)
+@pytest.mark.parametrize("name", ["a", "b"])
+async def test_fails(name):
+    order = []
+
+    async def note(what):
+        await asyncio.sleep(1)
+        order.append(what)
+
+    await asyncio.gather(note(1), note(2))
+    assert order == [1, 2]
+
+
+@pytest.mark.sim(seeds=5)
+async def test_hangs():
+    await asyncio.Event().wait()
+"""
+
+# Without it some versions of pytest-asyncio warn, and these tests take warnings for errors.
+SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
+
+
+def pytest_run(folder, *arguments, plugins=(), **environment):
+    """Run pytest on the tests above, in a process of its own."""
+    (folder / "test_shop.py").write_text(TESTS)
+    (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    words = [word for plugin in ("hoop.simulating", *plugins) for word in ("-p", plugin)]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | environment,
+        capture_output=True,
+        text=True,
+    )
+    return result.stdout + result.stderr
+
+
+def test_a_failure_names_the_seed_and_the_command_that_repeats_it(tmp_path):
+    output = pytest_run(tmp_path, PYTHONHASHSEED="5")
+    assert "3 failed, 3 passed" in output
+    assert "of 50 seeds" in output
+    assert "hoop.sim.errors.Deadlock: at 0.000 s" in output
+    found = re.search(r"again: PYTHONHASHSEED=5 pytest '(\S+)' --sim-seed=(\d+)", output)
+    assert found
+    assert found[1] == "test_shop.py::test_fails[a]"
+    output = pytest_run(tmp_path, found[1], f"--sim-seed={found[2]}")
+    assert "1 failed" in output
+    assert f"sim: seed {found[2]} failed; order wakes" in output
+    # All seeds before the first that failed pass.
+    if int(found[2]):
+        assert "1 passed" in pytest_run(tmp_path, found[1], f"--sim-seeds={found[2]}")
+
+
+def test_the_options_change_the_seeds_and_the_order(tmp_path):
+    output = pytest_run(tmp_path, "-k", "test_fails", "--sim-order=fifo")
+    assert "2 passed" in output
+    output = pytest_run(tmp_path, "-k", "test_fails", "--sim-order=mix", "--sim-seeds=20")
+    assert "2 failed" in output
+    assert "--sim-order=mix" in output
+
+
+@pytest.mark.parametrize(
+    ("plugins", "arguments"),
+    [
+        (["pytest_asyncio.plugin"], [*SCOPE, "-o", "asyncio_mode=auto"]),
+        (["pytest_asyncio.plugin"], [*SCOPE, "-o", "asyncio_mode=strict"]),
+        (["anyio.pytest_plugin"], []),
+        (["anyio.pytest_plugin"], ["-o", "anyio_mode=auto"]),
+    ],
+    ids=["asyncio-auto", "asyncio-strict", "anyio", "anyio-auto"],
+)
+def test_it_works_beside_other_plugins(tmp_path, plugins, arguments):
+    pytest.importorskip(plugins[0].partition(".")[0])
+    output = pytest_run(tmp_path, *arguments, plugins=plugins)
+    assert "3 failed, 3 passed" in output
+
+
+def test_a_wrong_word_in_the_mark_is_told(tmp_path):
+    (tmp_path / "test_wrong.py").write_text(
+        "import pytest\n\n\n@pytest.mark.sim(seed=3)\nasync def test_a():\n    pass\n"
+    )
+    output = pytest_run(tmp_path, "test_wrong.py")
+    assert "takes seeds, order, limit only" in output
+
+
+def test_pytest_finds_the_plugin_by_itself():
+    import importlib.metadata
+
+    (found,) = importlib.metadata.entry_points(group="pytest11", name="hoop.simulating")
+    assert found.load().pytest_addoption

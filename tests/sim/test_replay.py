@@ -1,0 +1,137 @@
+"""A seed decides everything: the same trace in another process, with other hashes, on another Python."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+import hoop
+import hoop.sim
+from hoop.sim.running import Exploration
+
+PROGRAM = Path(__file__).parent / "traced.py"
+
+
+def traced(order: str, hashing: str) -> str:
+    environment = os.environ | {"PYTHONHASHSEED": hashing}
+    command = [sys.executable, str(PROGRAM), order]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+# The sum of each order's trace. If you change the steps that hoop takes, take the new sums from the failures.
+# No version of Python may change them.
+SUMS = {
+    "fifo": 1825834212,
+    "wakes": 568918541,
+    "starts": 4126170914,
+    "single": 3945647402,
+    "pct": 1582333577,
+}
+
+
+@pytest.mark.parametrize("order", SUMS)
+def test_the_same_seed_gives_the_same_trace_in_each_process_and_python(order):
+    first = traced(order, "1")
+    assert first == traced(order, "2")
+    assert zlib.crc32(first.encode()) == SUMS[order]
+
+
+async def sets_of_tasks() -> None:
+    """Cancels tasks in the order of a set."""
+
+    async def wait() -> None:
+        await asyncio.sleep(100)
+
+    tasks = {asyncio.create_task(wait()) for _ in range(20)}
+    await asyncio.sleep(1)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def test_sets_of_tasks_have_the_same_order_each_time():
+    Exploration(sets_of_tasks, range(20), "wakes", 3600.0).run()
+    kept = []
+    for seed in range(20):
+        traces: list[list[str]] = [[], []]
+        for trace in traces:
+            kept.append([object() for _ in range(seed * 7)])  # other addresses for the tasks
+            hoop.sim.run(sets_of_tasks, seed=seed, trace=trace)
+        assert traces[0] == traces[1]
+
+
+def test_other_seeds_give_other_traces():
+    traces = set()
+    for seed in range(10):
+        trace: list[str] = []
+        hoop.sim.run(sets_of_tasks, seed=seed, trace=trace)
+        traces.add(tuple(trace))
+    assert len(traces) == 10
+
+
+def test_a_run_that_differs_is_reported_with_the_place():
+    runs = []
+
+    async def main() -> None:
+        runs.append(1)
+        await asyncio.sleep(1)
+        await asyncio.sleep(len(runs))
+
+    with pytest.raises(hoop.sim.NotDeterministic) as caught:
+        hoop.sim.explore(main, seeds=3)
+    text = str(caught.value)
+    assert "seed 0 ran in two ways" in text
+    assert "both:   1000000001 step Task-1" in text
+    assert "first:  2000000002 timer" in text
+    assert "second: 3000000002 timer" in text
+
+
+def test_a_run_that_ends_in_another_way_is_reported():
+    runs = []
+
+    async def main() -> None:
+        runs.append(1)
+        assert len(runs) != 2, "the second run"
+
+    with pytest.raises(hoop.sim.NotDeterministic, match="second: AssertionError: the second run"):
+        hoop.sim.explore(main, seeds=1)
+
+
+def test_all_seeds_run_and_the_first_that_failed_is_told():
+    async def main() -> None:
+        order = []
+
+        async def note(name: str) -> None:
+            await asyncio.sleep(1)
+            order.append(name)
+
+        await asyncio.gather(note("a"), note("b"))
+        assert order == ["a", "b"]
+
+    with pytest.raises(AssertionError) as caught:
+        hoop.sim.explore(main, seeds=20)
+    (note,) = caught.value.__notes__
+    assert "of 20 seeds" in note
+    seed = int(note.split()[2])
+    with pytest.raises(AssertionError):
+        hoop.sim.run(main, seed=seed)
+    for passed in range(seed):
+        hoop.sim.run(main, seed=passed)
+
+
+def test_seeds_may_be_given_one_by_one():
+    seen = []
+
+    async def main() -> None:
+        seen.append(hoop.sim.now())
+
+    hoop.sim.explore(main, seeds=[5, 5, 9])
+    assert seen == [0.0] * 5  # the first runs twice more
