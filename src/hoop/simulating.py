@@ -44,9 +44,6 @@ def pytest_configure(config: pytest.Config) -> None:
 class SimRunner:
     """Runs the tests that have the mark."""
 
-    def __init__(self) -> None:
-        self.warned = False
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> object | None:
         """Run an async test with each seed."""

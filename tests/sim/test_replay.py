@@ -127,6 +127,31 @@ def test_all_seeds_run_and_the_first_that_failed_is_told():
         hoop.sim.run(main, seed=passed)
 
 
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_an_exception_that_leaves_the_loop_ends_the_exploration(leaving):
+    runs = []
+
+    async def main() -> None:
+        runs.append(1)
+        if len(runs) == 5:
+            raise leaving
+
+    with pytest.raises(leaving) as caught:
+        hoop.sim.explore(main, seeds=20)
+    assert caught.value.__notes__ == ["sim: seed 2 ended so"]
+    assert len(runs) == 5
+
+
+def test_a_run_that_is_cancelled_is_a_failure():
+    async def main() -> None:
+        asyncio.current_task().cancel()
+        await asyncio.sleep(1)
+
+    with pytest.raises(asyncio.CancelledError) as caught:
+        hoop.sim.explore(main, seeds=5)
+    assert "5 of 5 seeds" in caught.value.__notes__[0]
+
+
 def test_seeds_may_be_given_one_by_one():
     seen = []
 

@@ -245,10 +245,12 @@ class Exploration:
         """Run one seed. Returns the exception that it raised."""
         try:
             _run(self.main, seed, self.order, self.limit, trace, self.happened)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as exc:
+        except (Exception, asyncio.CancelledError, BaseExceptionGroup) as exc:
             return exc
+        except BaseException as exc:  # such as the end of a test's time: no other seed runs
+            self.failed = seed
+            exc.add_note(f"sim: seed {seed} ended so")
+            raise
         finally:
             gc.collect(1)
         return None
