@@ -207,8 +207,7 @@ def _refuse(name: str, about: str) -> Any:
     async def refused_later(self: Any, *args: Any, **kwargs: Any) -> Any:
         raise Unsimulated(f"loop.{name}()", ADVICE[about])
 
-    later = asyncio.iscoroutinefunction(getattr(EventLoop, name))
-    refused = refused_later if later else refused_now
+    refused = refused_now if name.startswith("add_") else refused_later
     refused.__name__ = refused.__qualname__ = name
     refused.__doc__ = f"Raise Unsimulated. See asyncio.loop.{name}."
     return refused
