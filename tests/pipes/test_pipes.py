@@ -14,6 +14,8 @@ import subprocess
 import sys
 import textwrap
 import tracemalloc
+import tty
+import weakref
 
 import pytest
 from peers import Recorder, turns, until
@@ -504,3 +506,90 @@ def test_the_interpreter_gives_the_flags_back_at_its_exit_and_a_forked_child_doe
     )
     assert done.stdout == "False\n", done.stderr
     assert os.get_blocking(shared)
+
+
+# ---- several pieces ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "terminal"])
+def test_a_device_gets_the_pieces_of_writelines_as_one(run, terminal, device):
+    """epoll refuses /dev/null, and a device may take each write as a message of its own."""
+    master, slave, _ = terminal
+    tty.setraw(slave)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with open(device, "wb", 0) if device != "terminal" else slave as sink:
+            transport, _ = await loop.connect_write_pipe(Recorder, sink)
+            transport.writelines([b"head ", b"body"])
+            assert transport.get_write_buffer_size() == 0
+            transport.close()
+            await turns(3)
+
+    run(main())
+    if device == "terminal":
+        assert os.read(master, 100) == b"head body"
+
+
+def test_writelines_takes_what_bytes_can_join_and_goes_by_a_replaced_write(run, writing):
+    sink, source = writing
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_write_pipe(Recorder, sink)
+        transport.writelines(piece for piece in (b"a", bytearray(b"b"), memoryview(b"c")))
+        transport.writelines((b"d", b"", b"e"))
+        transport.writelines([])
+        with pytest.raises(TypeError, match="can only join an iterable"):
+            transport.writelines(5)
+        written = []
+        transport.write = written.append
+        transport.writelines([b"f", b"g"])
+        assert written == [b"fg"]
+        transport.close()
+        await turns(3)
+
+    run(main())
+    assert source.read(100) == b"abcde"
+
+
+# ---- as objects ----------------------------------------------------------------------------------------
+
+
+def test_transports_can_be_referred_to_weakly(run, writing):
+    sink, source = writing
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        writer, _ = await loop.connect_write_pipe(Recorder, sink)
+        reader, _ = await loop.connect_read_pipe(Recorder, source)
+        known = weakref.WeakSet([writer, reader])
+        assert len(known) == 2
+        writer.close()
+        reader.close()
+        await turns(3)
+
+    run(main())
+
+
+def test_a_transport_that_has_ended_bears_every_call(run, writing):
+    """Also those by the names of asyncio's own, which are called before connection_lost() has its turn."""
+    sink, source = writing
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        writer, _ = await loop.connect_write_pipe(Recorder, sink)
+        reader, _ = await loop.connect_read_pipe(Recorder, source)
+        await turns(3)
+        for transport in (reader, writer):
+            transport._call_connection_lost(None)
+            for name in ("_read_ready", "_write_ready", "pause_reading", "resume_reading", "close"):
+                with contextlib.suppress(AttributeError, AssertionError, NotImplementedError):
+                    getattr(transport, name)()
+            if transport is writer:
+                transport.write(b"x")
+                transport.abort()
+            assert "closed" in repr(transport)
+        await turns(3)
+
+    run(main())

@@ -8,6 +8,7 @@ cdef class PipeOp(WatchOp):
     cdef int release(self) except -1
 
 cdef class PipeEnd(Attributed):
+    cdef object __weakref__
     cdef WatchLoop loop                 # None after connection_lost
     cdef object pipe                    # the file object that owns the descriptor; None once it is closed
     cdef int fd                         # its number, also afterwards; -1 of what is no pipe

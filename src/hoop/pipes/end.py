@@ -231,6 +231,7 @@ class PipeEnd(Attributed):
         """Tell the protocol that the connection is lost, and close the pipe."""
         if self.pipe is None:
             return 0  # the protocol knows: it called abort() in connection_lost()
+        self.closing = True  # or else pause_reading() would look for the loop that is gone
         self._give_back()
         try:
             self.protocol.connection_lost(exc)

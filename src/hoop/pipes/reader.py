@@ -69,8 +69,10 @@ class ReadPipe(PipeEnd):
     @cython.exceptval(-1, check=False)
     def read(self) -> cython.int:
         layer: Layer = self.layer
-        scratch: cython.p_char = self.loop.scratch
         n: cython.Py_ssize_t
+        if self.pipe is None:
+            return 0
+        scratch: cython.p_char = self.loop.scratch
         if self.was_closed():
             return self.fail(os_error(-EBADF), READ_FAILED)
         self.loop.look_at = 0  # the other end may be the loop's, too

@@ -31,4 +31,4 @@ cdef class WritePipe(PipeEnd):
     cdef int tell(self, str method) except -1
     cdef int end_writing(self) except -1
 
-cdef bint are_few_bytes(list pieces) except -1
+cdef bint are_few_bytes(object pieces) except -1

@@ -137,11 +137,13 @@ class WritePipe(PipeEnd):
 
     def writelines(self, list_of_data):
         """Write several pieces of data as one; see write()."""
-        pieces: list = list(list_of_data)
-        if self.head is None and not self.lost and not self.closing and are_few_bytes(pieces):
-            self.write_pieces(pieces)
+        idle: cython.bint = self.head is None and not self.lost and not self.closing
+        plain: cython.bint = self.attributes is cython.NULL  # your code has not replaced write()
+        # A device may take each piece as a message.
+        if idle and plain and not self.is_device and are_few_bytes(list_of_data):
+            self.write_pieces(list(list_of_data))
         else:
-            self.write(b"".join(pieces))
+            cython.cast(object, self).write(b"".join(list_of_data))
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -316,6 +318,8 @@ class WritePipe(PipeEnd):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def on_peer_closed(self) -> cython.int:
+        if self.pipe is None:
+            return 0
         if self.loop.debug:
             log.logger.info("%r was closed by peer", self)
         return self.close_with(None if self.head is None else BrokenPipeError())
@@ -497,9 +501,9 @@ class WritePipe(PipeEnd):
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def are_few_bytes(pieces: list) -> cython.bint:
-    """Whether one system call can write these pieces as they are."""
-    if not 2 <= len(pieces) < IOV_BATCH:
+def are_few_bytes(pieces) -> cython.bint:
+    """Whether this is a list or tuple of pieces that one system call can write as they are."""
+    if type(pieces) is not list and type(pieces) is not tuple or not 2 <= len(pieces) < IOV_BATCH:
         return False
     return all([type(piece) is bytes and PyBytes_GET_SIZE(piece) > 0 for piece in pieces])
 
