@@ -20,12 +20,13 @@ cdef struct Watched:
     unsigned long *turns
     unsigned long *head
     long long *stamp
+    unsigned long *stamp_turn
     void **thread_state
     void **running
     unsigned long turn                  # when the turn was seen first
     unsigned long held                  # the turn for whose end the watcher waits: see Watcher.hold()
     int thread
-    long long began                     # no later than this the turn began
+    long long began                     # no later than this the turn was seen, if not when it began
     long long seen                      # the last look
     unsigned long last_head             # at the last look
     long long moved                     # when the head was seen to have moved
@@ -73,7 +74,7 @@ cdef class Watcher:
 cdef bint watching                      # loops that begin to run are to register
 cdef unsigned long watch_loop(
     int *in_wait, int *tid, unsigned long *turns, unsigned long *head, long long *stamp,
-    void **thread_state, void **running
+    unsigned long *stamp_turn, void **thread_state, void **running
 ) except 0
 cdef void unwatch_loop(unsigned long number) noexcept
 cdef void forget(int i) noexcept nogil

@@ -1,6 +1,6 @@
 """The watcher: a thread without the GIL that sees when a loop is blocked, and says by what signs.
 
-A loop registers the addresses of seven words, which it keeps up to date for its own sake. It takes them back
+A loop registers the addresses of eight words, which it keeps up to date for its own sake. It takes them back
 when it is closed or freed, under the registry's lock, so nothing is read that is gone. A look compares the
 words with those of the look before. A loop that waits in the kernel is not blocked, nor one that has begun
 another turn.
@@ -10,6 +10,7 @@ another turn.
     turns       counts the turns
     head        counts the runnables, so if it moves it is a long turn
     stamp       when the loop last visited its driver
+    stamp_turn  in which turn that was
     thread_state   Python's state of that thread, which leads to its stack
     running     the runnable that the loop runs
 
@@ -113,6 +114,7 @@ def watch_loop(
     turns: cython.pointer[cython.ulong],
     head: cython.pointer[cython.ulong],
     stamp: cython.pointer[cython.longlong],
+    stamp_turn: cython.pointer[cython.ulong],
     thread_state: cython.pointer[cython.p_void],
     running: cython.pointer[cython.p_void],
 ) -> cython.ulong:
@@ -136,6 +138,7 @@ def watch_loop(
     w.turns = turns
     w.head = head
     w.stamp = stamp
+    w.stamp_turn = stamp_turn
     w.thread_state = thread_state
     w.running = running
     w.level = 0
@@ -189,13 +192,20 @@ def count_watched() -> int:
 def begin_anew(
     w: cython.pointer[Watched], turn: cython.ulong, tid: cython.int, now: cython.longlong
 ) -> cython.void:
-    """The loop is in another turn than at the last look, or waits, or does not run."""
+    """The loop is in another turn than at the last look, or waits, or does not run.
+
+    A turn without a visit to the driver may have begun just before this look.
+    """
+    here: cython.bint = hoop_read_ulong(w.stamp_turn) == turn
+    stamp: cython.longlong = hoop_read_ns(
+        w.stamp
+    )  # if the loop goes on meanwhile, that of a later turn
     w.turn = turn
     w.thread = tid
     w.last_head = hoop_read_ulong(w.head)
     w.moves = 0
     w.moved = now
-    w.began = w.seen
+    w.began = stamp if here and stamp < now else now
     w.cpu = hoop_thread_cpu(tid)
     w.delay = hoop_run_delay(tid) if tid else 0
     w.level = 0

@@ -46,6 +46,7 @@ cdef class Loop(LoopCalls):
         cdef long long now = hoop_now_ns()
         self.visits.add(now - self.visited)
         self.visited = self.stamp = now
+        self.visited_in = self.turns
         return now
     cdef int plan_look(self, bint news) noexcept
     cdef int queue_due_timers(self) except -1

@@ -94,6 +94,8 @@ class Loop(LoopCalls):
 
     def _reserve_descriptors(self, fd: cython.int):
         """Hold numbers for the descriptors that the driver makes later. `fd` is the loop's own."""
+        if self.driver is None:
+            raise RuntimeError("a loop without a driver")
         error: cython.int = self.driver.reserve(fd)
         if error:
             raise_errno(-error)
@@ -188,6 +190,7 @@ class Loop(LoopCalls):
         finally:
             self.asleep = False
             self.visited = self.stamp = hoop_now_ns()
+            self.visited_in = self.turns
             self.idle_ns += self.stamp - began
         if error:
             return self.replace_driver(error)
@@ -463,6 +466,7 @@ class Loop(LoopCalls):
             self.driver.may_spin = hoop_processors() > 1
         self.see_class()
         self.visited = self.stamp = hoop_now_ns()
+        self.visited_in = self.turns
         self.thread_state = hoop_own_state()
         self.tid = hoop_thread_id()
         if watching:

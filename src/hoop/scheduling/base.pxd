@@ -68,6 +68,7 @@ cdef class LoopBase(ReadyRing):
     cdef long long measured_from        # since when there is one at least
     cdef bint measures                  # the program has set `measuring`
     cdef long long visited              # the last visit to the driver; `stamp` may be later while it measures
+    cdef unsigned long visited_in       # the turn of that visit
     cdef dict busy                      # nanoseconds by class of what is no task, while it measures
     cdef object busy_kind               # the class that ran last: its latest nanoseconds are in busy_ns
     cdef long long busy_ns

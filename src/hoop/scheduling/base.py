@@ -257,6 +257,7 @@ class LoopBase(ReadyRing):
                 cython.address(self.turns),
                 cython.address(self.head),
                 cython.address(self.visited),
+                cython.address(self.visited_in),
                 cython.address(self.thread_state),
                 cython.cast(cython.pointer[cython.p_void], cython.address(self.running)),
             )
