@@ -503,7 +503,7 @@ class WritePipe(PipeEnd):
 @cython.exceptval(-1, check=False)
 def are_few_bytes(pieces) -> cython.bint:
     """Whether this is a list or tuple of pieces that one system call can write as they are."""
-    if type(pieces) is not list and type(pieces) is not tuple or not 2 <= len(pieces) < IOV_BATCH:
+    if (type(pieces) is not list and type(pieces) is not tuple) or not 2 <= len(pieces) < IOV_BATCH:
         return False
     return all([type(piece) is bytes and PyBytes_GET_SIZE(piece) > 0 for piece in pieces])
 
