@@ -44,6 +44,7 @@ NANOSECONDS = cython.declare(cython.double, 1e-9)
 LONGEST_SLEEP = cython.declare(cython.double, 1e9)
 
 _datetime = cython.declare(object, datetime.datetime)
+_date = cython.declare(object, datetime.date)
 _localtime = cython.declare(object, time.localtime)
 _KeyedRef = cython.declare(object, weakref.KeyedRef)
 octets = cython.declare(Choices, None)  # the bytes of os.urandom()
@@ -78,6 +79,7 @@ _ctime = cython.declare(hoop_function, cython.NULL)
 _strftime = cython.declare(hoop_function, cython.NULL)
 _urandom = cython.declare(hoop_function, cython.NULL)
 _utcnow = cython.declare(hoop_function, cython.NULL)
+_today = cython.declare(hoop_function, cython.NULL)
 _now = cython.declare(hoop_fast_function, cython.NULL)
 
 
@@ -205,6 +207,16 @@ def virtual_utcnow(cls: Ref, unused: Ref) -> object:
 
 
 @cython.cfunc
+def virtual_today(cls: Ref, unused: Ref) -> object:
+    if not in_world():
+        return _today(cls, unused)
+    kind = cython.cast(object, cls)
+    if issubclass(kind, _datetime):
+        return at_virtual_time(kind, None)
+    return kind.fromtimestamp((EPOCH_NS + ruling.now_ns) // 1_000_000_000)
+
+
+@cython.cfunc
 def seeded_urandom(module: Ref, size: Ref) -> object:
     if not in_world():
         return _urandom(module, size)
@@ -256,7 +268,15 @@ def swap_clocks() -> cython.int:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def swap_others() -> cython.int:
-    global _sleep, _gmtime, _local, _ctime, _strftime, _urandom, _now, _utcnow
+    global _sleep, _gmtime, _local, _ctime, _strftime, _urandom, _now, _utcnow, _today
+    _today = cython.cast(
+        hoop_function,
+        swap(
+            _date.__dict__["today"],
+            METH_NOARGS | METH_CLASS,
+            cython.cast(cython.p_void, virtual_today),
+        ),
+    )
     _sleep = cython.cast(
         hoop_function, swap(time.sleep, METH_O, cython.cast(cython.p_void, virtual_sleep))
     )
@@ -306,6 +326,7 @@ def put_back() -> cython.int:
     swap(time.perf_counter, METH_NOARGS, cython.cast(cython.p_void, _perf_counter))
     swap(time.perf_counter_ns, METH_NOARGS, cython.cast(cython.p_void, _perf_counter_ns))
     swap(time.sleep, METH_O, cython.cast(cython.p_void, _sleep))
+    swap(_date.__dict__["today"], METH_NOARGS | METH_CLASS, cython.cast(cython.p_void, _today))
     swap(time.gmtime, METH_VARARGS, cython.cast(cython.p_void, _gmtime))
     swap(time.localtime, METH_VARARGS, cython.cast(cython.p_void, _local))
     swap(time.ctime, METH_VARARGS, cython.cast(cython.p_void, _ctime))
