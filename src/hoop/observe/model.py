@@ -382,6 +382,9 @@ class Stall(Record):
 
     They are empty, as is `stack`, if the loop had gone on when the report could be made, and no stack was
     noted.
+
+    A busy loop does not visit its driver in every turn. If it did not in this one, the time counts from when
+    the watcher first saw the turn: half the threshold after its beginning at most, and 50 ms.
     """
 
     cause: str  # "python", "blocking call", "long turn", ...: see cause_of() in stalls.py
