@@ -384,7 +384,7 @@ class Stall(Record):
     noted.
 
     A busy loop does not visit its driver in every turn. If it did not in this one, the time counts from when
-    the watcher first saw the turn: half the threshold after its beginning at most, and 50 ms.
+    the watcher first saw the turn. That is at most 50 ms after its beginning.
     """
 
     cause: str  # "python", "blocking call", "long turn", ...: see cause_of() in stalls.py
