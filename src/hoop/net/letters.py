@@ -35,6 +35,7 @@ from cython.cimports.hoop._c.python import (
     ref,
 )
 from cython.cimports.hoop.net.endpoint import Endpoint
+from cython.cimports.hoop.net.outbox import water_marks
 from cython.cimports.libc.string import memmove, memset
 
 HIGH_WATER = cython.declare(cython.Py_ssize_t, 64 * 1024)
@@ -176,12 +177,7 @@ class Letters(Endpoint):
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the sizes, in bytes, at which the protocol is told to pause and to resume writing."""
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        low, high = water_marks(low, high)
         self.high_water = high
         self.low_water = low
         self.maybe_pause()

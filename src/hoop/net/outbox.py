@@ -357,12 +357,7 @@ class Outbox(Endpoint):
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the sizes, in bytes, at which the protocol is told to pause and to resume writing."""
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        low, high = water_marks(low, high)
         self.high_water = high
         self.low_water = low
         if self.buffered > self.high_water:
@@ -501,3 +496,18 @@ def as_bytes(data, wanted: str) -> bytes:
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"data argument must be a {wanted}, not {type(data).__name__!r}")
     return bytes(memoryview(data))  # bytes(data) could call code of a subclass
+
+
+@cython.cfunc
+def water_marks(low, high) -> tuple:
+    """The (low, high) water marks that a transport takes, where None leaves one to it, as asyncio does.
+
+    Raises ValueError if they are in the wrong order or negative.
+    """
+    if high is None:
+        high = 64 * 1024 if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return low, high

@@ -29,7 +29,7 @@ from cython.cimports.hoop._c.linux import hoop_write, hoop_writev, iovec
 from cython.cimports.hoop._c.python import PyList_GET_ITEM, Ref, hoop_forbid_new, hoop_name_type
 from cython.cimports.hoop.drivers.errors import os_error
 from cython.cimports.hoop.drivers.op import READABLE, WRITABLE
-from cython.cimports.hoop.net.outbox import IOV_BATCH, JOIN_BYTES
+from cython.cimports.hoop.net.outbox import IOV_BATCH, JOIN_BYTES, water_marks
 from cython.cimports.hoop.pipes.end import PipeEnd, PipeOp, call_soon
 from cython.cimports.hoop.watching.watch import WatchLoop
 
@@ -414,12 +414,7 @@ class WritePipe(PipeEnd):
         self.maybe_pause()
 
     def _set_write_buffer_limits(self, high=None, low=None):
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        low, high = water_marks(low, high)
         self.high_water = high
         self.low_water = low
         self.high = high
