@@ -229,119 +229,96 @@ def seeded_urandom(module: Ref, size: Ref) -> object:
     return _urandom(module, size) if length < 0 else octets.octets(length)
 
 
-@cython.cfunc
-def swap(function, flags: cython.int, with_function: cython.p_void) -> cython.p_void:
-    return hoop_swap_function(function, flags, with_function)
+@cython.final
+@cython.cclass
+class Swap:
+    """A function of CPython's, and ours that takes its place while a world runs."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def put_ours(self) -> cython.int:
+        self.real[0] = cython.cast(
+            hoop_function,
+            hoop_swap_function(self.function, self.flags, cython.cast(cython.p_void, self.ours)),
+        )
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def put_back(self) -> cython.int:
+        hoop_swap_function(self.function, self.flags, cython.cast(cython.p_void, self.real[0]))
+        return 0
 
 
 @cython.cfunc
-@cython.exceptval(-1, check=False)
-def swap_clocks() -> cython.int:
-    global _time, _time_ns, _monotonic, _monotonic_ns, _perf_counter, _perf_counter_ns
-    _time = cython.cast(
-        hoop_function, swap(time.time, METH_NOARGS, cython.cast(cython.p_void, virtual_time))
-    )
-    _time_ns = cython.cast(
-        hoop_function, swap(time.time_ns, METH_NOARGS, cython.cast(cython.p_void, virtual_time_ns))
-    )
-    _monotonic = cython.cast(
-        hoop_function,
-        swap(time.monotonic, METH_NOARGS, cython.cast(cython.p_void, virtual_monotonic)),
-    )
-    _monotonic_ns = cython.cast(
-        hoop_function,
-        swap(time.monotonic_ns, METH_NOARGS, cython.cast(cython.p_void, virtual_monotonic_ns)),
-    )
-    _perf_counter = cython.cast(
-        hoop_function,
-        swap(time.perf_counter, METH_NOARGS, cython.cast(cython.p_void, virtual_perf_counter)),
-    )
-    _perf_counter_ns = cython.cast(
-        hoop_function,
+def swap(
+    function, flags: cython.int, ours: hoop_function, real: cython.pointer[hoop_function]
+) -> Swap:
+    """A swap of `function`, whose own code goes to `real`."""
+    made: Swap = Swap.__new__(Swap)
+    made.function = function
+    made.flags = flags
+    made.ours = ours
+    made.real = real
+    return made
+
+
+@cython.cfunc
+def all_swaps() -> list:
+    plain: cython.int = METH_NOARGS
+    of_class: cython.int = METH_NOARGS | METH_CLASS
+    fast_of_class: cython.int = METH_FASTCALL | METH_KEYWORDS | METH_CLASS
+    return [
+        swap(time.time, plain, virtual_time, cython.address(_time)),
+        swap(time.time_ns, plain, virtual_time_ns, cython.address(_time_ns)),
+        swap(time.monotonic, plain, virtual_monotonic, cython.address(_monotonic)),
+        swap(time.monotonic_ns, plain, virtual_monotonic_ns, cython.address(_monotonic_ns)),
+        swap(time.perf_counter, plain, virtual_perf_counter, cython.address(_perf_counter)),
         swap(
-            time.perf_counter_ns, METH_NOARGS, cython.cast(cython.p_void, virtual_perf_counter_ns)
+            time.perf_counter_ns, plain, virtual_perf_counter_ns, cython.address(_perf_counter_ns)
         ),
-    )
-    return 0
-
-
-@cython.cfunc
-@cython.exceptval(-1, check=False)
-def swap_others() -> cython.int:
-    global _sleep, _gmtime, _local, _ctime, _strftime, _urandom, _now, _utcnow, _today
-    _today = cython.cast(
-        hoop_function,
-        swap(
-            _date.__dict__["today"],
-            METH_NOARGS | METH_CLASS,
-            cython.cast(cython.p_void, virtual_today),
-        ),
-    )
-    _sleep = cython.cast(
-        hoop_function, swap(time.sleep, METH_O, cython.cast(cython.p_void, virtual_sleep))
-    )
-    _gmtime = cython.cast(
-        hoop_function, swap(time.gmtime, METH_VARARGS, cython.cast(cython.p_void, virtual_gmtime))
-    )
-    _local = cython.cast(
-        hoop_function,
-        swap(time.localtime, METH_VARARGS, cython.cast(cython.p_void, virtual_localtime)),
-    )
-    _ctime = cython.cast(
-        hoop_function, swap(time.ctime, METH_VARARGS, cython.cast(cython.p_void, virtual_ctime))
-    )
-    _strftime = cython.cast(
-        hoop_function,
-        swap(time.strftime, METH_VARARGS, cython.cast(cython.p_void, virtual_strftime)),
-    )
-    _urandom = cython.cast(
-        hoop_function, swap(os.urandom, METH_O, cython.cast(cython.p_void, seeded_urandom))
-    )
-    _now = cython.cast(
-        hoop_fast_function,
+        swap(time.sleep, METH_O, virtual_sleep, cython.address(_sleep)),
+        swap(time.gmtime, METH_VARARGS, virtual_gmtime, cython.address(_gmtime)),
+        swap(time.localtime, METH_VARARGS, virtual_localtime, cython.address(_local)),
+        swap(time.ctime, METH_VARARGS, virtual_ctime, cython.address(_ctime)),
+        swap(time.strftime, METH_VARARGS, virtual_strftime, cython.address(_strftime)),
+        swap(os.urandom, METH_O, seeded_urandom, cython.address(_urandom)),
+        swap(_date.__dict__["today"], of_class, virtual_today, cython.address(_today)),
+        swap(_datetime.__dict__["utcnow"], of_class, virtual_utcnow, cython.address(_utcnow)),
         swap(
             _datetime.__dict__["now"],
-            METH_FASTCALL | METH_KEYWORDS | METH_CLASS,
-            cython.cast(cython.p_void, virtual_now),
+            fast_of_class,
+            cython.cast(hoop_function, virtual_now),
+            cython.cast(cython.pointer[hoop_function], cython.address(_now)),
         ),
-    )
-    _utcnow = cython.cast(
-        hoop_function,
-        swap(
-            _datetime.__dict__["utcnow"],
-            METH_NOARGS | METH_CLASS,
-            cython.cast(cython.p_void, virtual_utcnow),
-        ),
-    )
-    return 0
+    ]
+
+
+_swapped = cython.declare(list, [])
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def put_back() -> cython.int:
-    swap(time.time, METH_NOARGS, cython.cast(cython.p_void, _time))
-    swap(time.time_ns, METH_NOARGS, cython.cast(cython.p_void, _time_ns))
-    swap(time.monotonic, METH_NOARGS, cython.cast(cython.p_void, _monotonic))
-    swap(time.monotonic_ns, METH_NOARGS, cython.cast(cython.p_void, _monotonic_ns))
-    swap(time.perf_counter, METH_NOARGS, cython.cast(cython.p_void, _perf_counter))
-    swap(time.perf_counter_ns, METH_NOARGS, cython.cast(cython.p_void, _perf_counter_ns))
-    swap(time.sleep, METH_O, cython.cast(cython.p_void, _sleep))
-    swap(_date.__dict__["today"], METH_NOARGS | METH_CLASS, cython.cast(cython.p_void, _today))
-    swap(time.gmtime, METH_VARARGS, cython.cast(cython.p_void, _gmtime))
-    swap(time.localtime, METH_VARARGS, cython.cast(cython.p_void, _local))
-    swap(time.ctime, METH_VARARGS, cython.cast(cython.p_void, _ctime))
-    swap(time.strftime, METH_VARARGS, cython.cast(cython.p_void, _strftime))
-    swap(os.urandom, METH_O, cython.cast(cython.p_void, _urandom))
-    swap(
-        _datetime.__dict__["now"],
-        METH_FASTCALL | METH_KEYWORDS | METH_CLASS,
-        cython.cast(cython.p_void, _now),
-    )
-    swap(
-        _datetime.__dict__["utcnow"],
-        METH_NOARGS | METH_CLASS,
-        cython.cast(cython.p_void, _utcnow),
-    )
+    one: Swap
+    while _swapped:
+        one = _swapped.pop()
+        one.put_back()
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def put_ours() -> cython.int:
+    """Put all of ours in place, or none if one cannot be."""
+    one: Swap
+    try:
+        for one in all_swaps():
+            one.put_ours()
+            _swapped.append(one)
+    except BaseException:
+        put_back()
+        raise
     return 0
 
 
@@ -413,8 +390,7 @@ def begin(driver: SimDriver, for_octets: Choices, for_hashes: Choices | None) ->
     hashed = 0
     octets = for_octets
     hashes = for_hashes
-    swap_clocks()
-    swap_others()
+    put_ours()
     ruled = PyThread_get_thread_ident()
     ruling = driver
 

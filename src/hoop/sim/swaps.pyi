@@ -1,4 +1,9 @@
+from typing import final
+
 from hoop.sim.driver import Choices, SimDriver
+
+@final
+class Swap: ...
 
 def is_inside() -> bool: ...
 def begin(driver: SimDriver, for_octets: Choices, for_hashes: Choices | None) -> None: ...
