@@ -29,6 +29,7 @@ cdef class Loop(LoopCalls):
     cdef int replace_driver(self, int error) except -1
     cdef int sleep(self) except -1
     cdef int hear(self) except -1
+    cdef int hear_early(self) except -1
     cdef inline bint worth_a_look(self) noexcept:
         if self.driver.announces:
             # A look without news takes no system call, and notes the time: see LoopBase.stamp.

@@ -211,15 +211,21 @@ class Loop(LoopCalls):
         return PyErr_CheckSignals()
 
     @cython.cfunc
+    @cython.inline
+    @cython.exceptval(-1, check=False)
+    def hear_early(self) -> cython.int:
+        """Run the handler of a signal that has come, if no signal wakes this loop yet."""
+        return PyErr_CheckSignals() if self.deaf else 0
+
+    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def look(self) -> cython.int:
         """Ask the driver without waiting, if it may have something."""
         tick: cython.longlong
         error: cython.int
         tail: cython.ulong = self.tail
-        if self.deaf:
-            PyErr_CheckSignals()
         if self.driver.announces or self.stopping:
+            self.hear_early()
             self.unpolled = 0
             self.visit()
             error = self.driver.poll(self, 0)
@@ -229,6 +235,7 @@ class Loop(LoopCalls):
             if tick == self.tick:
                 return 0
             self.tick = tick
+        self.hear_early()
         self.unpolled = 0
         self.visit()
         self.driver.poll(self, 0)
