@@ -3,7 +3,7 @@
     Op                  the phases, and the methods that subclasses define
       Inbox, RecvOp     (net/inbox.py, net/receiver.py) receive
       AcceptOp          (net/listener.py) accepts connections
-      WatchOp           (watching/watch.py) add_reader, add_writer
+      WatchOp           (watching/watch.py) add_reader, add_writer, a child process
         PipeOp          (pipes/end.py) pipes and terminals
       NestedOp          (drivers/epoll.py) an epoll descriptor, watched by another driver
       CallOp            one system call, made by the driver

@@ -230,11 +230,13 @@ class Popen(_stock_popen[bytes]):
         if self._report < 0:
             return
         readable = loop.create_future()
+        watch: Any = None
         try:
-            loop._add_reader(self._report, _wake, readable)
+            watch = loop._watch_kept(self._report, _wake, readable)
             await readable
         finally:
-            loop._remove_reader(self._report)
+            if watch is not None:
+                loop._unwatch_kept(watch)
             report, self._report = self._report, -1
             failure = spawn.outcome(report)
         if failure is not None:
@@ -280,9 +282,10 @@ class ChildWatch:
         self.transport: weakref.ref[SubprocessTransport] | None = None  # for tools that observe
         self._loop = loop
         self._pidfd = -1
+        self._watch: Any = None
         try:
             self._pidfd = os.pidfd_open(process.pid)
-            loop._add_reader(self._pidfd, self._on_exit)
+            self._watch = loop._watch_kept(self._pidfd, self._on_exit)
         except OSError:
             self._close_pidfd()
             name = f"hoop-waitpid-{process.pid}"
@@ -330,7 +333,8 @@ class ChildWatch:
 
     def _close_pidfd(self) -> None:
         if self._pidfd >= 0:
-            self._loop._remove_reader(self._pidfd)
+            if self._watch is not None:
+                self._loop._unwatch_kept(self._watch)
             os.close(self._pidfd)
             self._pidfd = -1
 

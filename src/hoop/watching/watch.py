@@ -1,4 +1,4 @@
-"""Watches descriptors that the loop does not own: add_reader and add_writer."""
+"""Watches descriptors: your own for add_reader and add_writer, and those of a child process."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class WatchOp(Op):
 
 @cython.cclass
 class WatchLoop(SocketLoop):
-    """The part of a loop that watches the user's own descriptors."""
+    """The part of a loop that watches descriptors."""
 
     def __cinit__(self):
         self.watched = {}
@@ -137,6 +137,27 @@ class WatchLoop(SocketLoop):
 
     def _remove_reader(self, fd):
         return self.unwatch(fd, READABLE)
+
+    def _watch_kept(self, fd: cython.int, callback, *args):
+        """Call callback(*args) each time that a descriptor is readable. Only hoop closes it, and calls
+        _unwatch_kept() with what this returns before that. So on io_uring the ring itself may watch it.
+        """
+        self.check_open()
+        self.check_driver()
+        watch: WatchOp = WatchOp.__new__(WatchOp)
+        watch.foreign = watch.yields = False
+        watch.fd = fd
+        watch.interest = READABLE
+        watch.handle = new_handle(callback, args, None, self)
+        self.driver.submit(watch)
+        self.look_at = 0
+        return watch
+
+    def _unwatch_kept(self, watch: WatchOp):
+        if not self.closed:
+            self.check_driver()
+            self.driver.cancel(watch)
+        watch.handle.cancel()
 
     def _add_writer(self, fd, callback, *args, context=None):
         return self.watch(fd, WRITABLE, callback, args, context)
