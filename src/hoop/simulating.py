@@ -65,7 +65,8 @@ class SimRunner:
 
     def explore(self, item: pytest.Function, mark: pytest.Mark, main: Any) -> None:
         """Run all seeds. A failure gets notes that say how to repeat it."""
-        from hoop.sim.running import SEEDS, Exploration
+        from hoop.sim.search.exploring import SEEDS, Exploration
+        from hoop.sim.settings import Settings
 
         options = item.config.option
         unknown = set(mark.kwargs) - set(WORDS)
@@ -76,12 +77,14 @@ class SimRunner:
         if options.sim_seed is not None:
             seeds = [options.sim_seed]
         order = options.sim_order or mark.kwargs.get("order", "wakes")
-        exploration = Exploration(main, seeds, order, mark.kwargs.get("limit", 3600.0))
+        settings = Settings(order=order, limit=mark.kwargs.get("limit", 3600.0))
+        exploration = Exploration(main, settings, seeds)
+        exploration.again = lambda seed: again(item, seed, options.sim_order)
         try:
             exploration.run()
-        except BaseException as exc:
+        except (SystemExit, KeyboardInterrupt) as exc:
             if exploration.failed is not None:
-                exc.add_note(f"again: {again(item, exploration.failed, options.sim_order)}")
+                exc.add_note(f"again: {exploration.again(exploration.failed)}")
             raise
 
 

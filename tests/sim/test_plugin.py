@@ -87,7 +87,8 @@ def test_a_failure_names_the_seed_and_the_command_that_repeats_it(tmp_path):
     assert found[1] == "test_shop.py::test_fails[a]"
     output = pytest_run(tmp_path, found[1], f"--sim-seed={found[2]}")
     assert "1 failed" in output
-    assert f"sim: seed {found[2]} failed; order wakes" in output
+    assert f"sim: seed {found[2]} failed\n" in output
+    assert "  order wakes" in output
     # All seeds before the first that failed pass.
     if int(found[2]):
         assert "1 passed" in pytest_run(tmp_path, found[1], f"--sim-seeds={found[2]}")

@@ -14,11 +14,14 @@ from hoop.sim.errors import (
     NeverHappened,
     NotDeterministic,
     SimError,
+    Stuck,
     TimeLimit,
     Unsimulated,
 )
 from hoop.sim.event_loop import SimEventLoop
-from hoop.sim.running import always, explore, now, run, sometimes
+from hoop.sim.points import always, fault, now, random, sometimes
+from hoop.sim.running import run
+from hoop.sim.search.exploring import Summary, explore
 
 __all__ = [
     "Deadlock",
@@ -27,11 +30,15 @@ __all__ = [
     "NotDeterministic",
     "SimError",
     "SimEventLoop",
+    "Stuck",
+    "Summary",
     "TimeLimit",
     "Unsimulated",
     "always",
     "explore",
+    "fault",
     "now",
+    "random",
     "run",
     "sometimes",
 ]

@@ -1,6 +1,7 @@
 from hoop.drivers.driver cimport Driver
 from hoop.drivers.ready cimport ReadyRing
 from hoop.loop.turn cimport Loop
+from hoop.scheduling.task cimport Task
 from hoop._c.python cimport Ref
 
 cdef enum Order:    # as in ORDERS
@@ -14,28 +15,54 @@ cdef enum:
     STILL_MAX = 100000      # turns without time moving; then it is a Livelock
     OLDEST_EACH = 16        # every sixteenth pick is the task that has been ready for longest
 
-# Numbers that a seed decides. The same seed gives the same numbers, on each version of Python.
+# The choices of one run: drawn from a seed, or given. All of its streams write into one log.
+cdef class Script:
+    cdef readonly object seed
+    cdef dict given                     # by site the values to take, the last one first; None if they are drawn
+    cdef readonly list log              # (site, n, value) of each choice; None if nobody wants them
+    cdef readonly dict said             # (time, what the choice did), by its place in the log; None likewise
+    cdef bint watched                   # whether streams must tell of each choice
+    cdef SimDriver driver               # it knows the time, and has the trace
+    cdef unsigned long settled(self, str site, unsigned long n, unsigned long value) except? -1
+
+# Numbers that a seed and a name decide. The same seed gives the same numbers, on each version of Python.
 cdef class Choices:
     cdef unsigned long long state
+    cdef str site                       # the name
+    cdef Script script                  # None if its choices are told to nobody
     cdef unsigned long long draw(self) noexcept
-    cdef unsigned long below(self, unsigned long n) noexcept
+    cdef unsigned long below(self, unsigned long n) except? -1
 
 cdef class SimDriver(Driver):
     cdef object why                     # function: the exception for why the loop cannot go on
-    cdef object describe                # function: the words of a trace for a runnable
-    cdef list trace                     # lines of what ran; None if nobody wants them
+    cdef object words                   # has functions that name a runnable
+    cdef object trace                   # gets lines of what ran, by append(); None if nobody wants them
+    cdef Script script
     cdef Choices choices                # those of the order
+    cdef Choices ranks                  # the priorities of `pct`
+    cdef Choices costs                  # of the turns
     cdef int order                      # an Order
     cdef long long now_ns               # the virtual time since the world began
     cdef long long limit_ns             # later is a TimeLimit
+    cdef unsigned long cost_us          # the least time that a turn takes
+    cdef unsigned long spread_us        # how many times it may take, by microseconds; 0 if it takes none
     cdef unsigned long still            # turns since time has moved
     cdef unsigned long arranged         # the turn that was last arranged
     # For `single` and `pct`: how often one task was picked of several.
     cdef unsigned long picks
     cdef dict priorities                # of `pct`, by the task's serial number
     cdef set changes                    # of `pct`: the picks at which a task loses its priority
+    # A task that is to be cancelled when it has taken so many steps.
+    cdef dict steps                     # of each task, by its number in this world; None if nobody counts
+    cdef unsigned long first_serial     # tasks of this world have greater numbers
+    cdef unsigned long victim           # the task's number in this world; 0 if there is none
+    cdef unsigned long victim_steps
+    cdef object strike                  # function that gets the task then
+    cdef Task struck                    # it, while it takes that step
     cdef double seconds(self) noexcept
     cdef int arrange(self, Loop loop) except -1
+    cdef int look(self, Loop loop) except -1
+    cdef int exchange(self, Loop loop, unsigned long first, unsigned long chosen) except -1
     cdef int shuffle(self, Loop loop) except -1
     cdef int pick(self, Loop loop) except -1
     cdef unsigned long preferred(self, Loop loop, list movable) except? 0

@@ -1,6 +1,7 @@
 """The driver of a simulated loop never sleeps: time jumps to the next deadline. A seed decides the order.
 
-    Choices     numbers that a seed decides
+    Script      the choices of one run: drawn from a seed, recorded, or given
+    Choices     numbers that a seed decides: one stream of choices
     SimDriver   the clock, and the order in which a turn runs what is ready
     SimLoop     the C methods of a loop that differ then: its clock, and the running of a turn
 
@@ -12,6 +13,8 @@ made, since both change the fields of Loop's objects.
 """
 
 from __future__ import annotations
+
+import zlib
 
 import cython
 from cython.cimports.hoop._c.python import PyErr_CheckSignals, Ref
@@ -32,19 +35,72 @@ ORDERS = ("fifo", "wakes", "starts", "single", "pct")
 NANOSECONDS = cython.declare(cython.double, 1e-9)
 # The least that may be missing to a deadline after a wait for it, in seconds: see poll().
 ROUNDING = cython.declare(cython.double, 3e-9)
+FRACTIONS = cython.declare(cython.ulong, 1 << 30)
 HIGH = cython.declare(
     cython.ulonglong, 1 << 40
 )  # above the priorities of tasks that have lost theirs
+
+
+@cython.final
+@cython.cclass
+class Script:
+    """The choices of one run. Each has a site, such as "order", and a number of possible values.
+
+    0 is the plain one: the first of the ready tasks, the shortest delay, no fault. Without `given`, a list of
+    (site, n, value), the seed draws them. With it they are taken from there, each site its own in turn. A
+    value that is missing, or not below n, is 0. `record` writes a log of them, and `explain` what each did.
+    """
+
+    def __init__(self, seed: int, given: list | None = None, record: bool = False, explain=False):
+        self.seed = seed
+        if given is not None:
+            self.given = {}
+            for site, _, value in reversed(given):
+                self.given.setdefault(site, []).append(value)
+        self.log = [] if record or explain else None
+        self.said = {} if explain else None
+        self.watched = given is not None or self.log is not None
+
+    @property
+    def explains(self) -> bool:
+        """Whether somebody wants to know what each choice has done: see say()."""
+        return self.said is not None
+
+    def stream(self, site: str) -> Choices:
+        """Return the stream of choices for a site."""
+        return Choices(self.seed, zlib.crc32(site.encode()), site, self)
+
+    def say(self, text: str) -> None:
+        """Say what the last choice has done. Does nothing if nobody wants to know."""
+        if self.said is not None:
+            self.said[len(self.log) - 1] = (0 if self.driver is None else self.driver.now_ns, text)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=True)
+    def settled(self, site: str, n: cython.ulong, value: cython.ulong) -> cython.ulong:
+        """The value of a choice for which the seed has drawn one."""
+        if self.given is not None:
+            values: list = self.given.get(site)
+            value = values.pop() if values else 0
+            if value >= n:
+                value = 0
+        if self.log is not None:
+            self.log.append((site, n, value))
+        if self.driver is not None and self.driver.trace is not None:
+            self.driver.trace.append(f"{self.driver.now_ns} choice {site} {n} {value}")
+        return value
 
 
 @cython.cclass
 class Choices:
     """A stream of numbers that a seed and a name decide: SplitMix64."""
 
-    def __init__(self, seed: int, stream: int = 0):
+    def __init__(self, seed: int, stream: int = 0, site: str = "", script: Script | None = None):
         self.state = (seed * 0xD1B54A32D192ED03 + stream * 0x8CB92BA72F3D8DD7) & 0xFFFFFFFFFFFFFFFF
         self.draw()
         self.state ^= self.draw()
+        self.site = site
+        self.script = script
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -57,21 +113,33 @@ class Choices:
         return z ^ (z >> 31)
 
     @cython.cfunc
-    @cython.exceptval(check=False)
+    @cython.exceptval(-1, check=True)
     def below(self, n: cython.ulong) -> cython.ulong:
         """A number from 0 to n - 1."""
-        return 0 if n < 2 else cython.cast(cython.ulong, self.draw() % n)
+        if n < 2:
+            return 0
+        value: cython.ulong = cython.cast(cython.ulong, self.draw() % n)
+        if self.script is not None and self.script.watched:
+            return self.script.settled(self.site, n, value)
+        return value
 
     def choose(self, n: cython.ulong) -> int:
-        """Return a number from 0 to n - 1."""
+        """Return a number from 0 to n - 1. 0 is to be the plain choice."""
         return self.below(n)
 
+    def rarely(self, share: float) -> bool:
+        """Return True for such a share of the draws, such as 0.01. To the script it is a choice of two."""
+        value: cython.ulong = (self.draw() >> 11) * (1.0 / 9007199254740992.0) < share
+        if self.script is not None and self.script.watched:
+            value = self.script.settled(self.site, 2, value)
+        return value != 0
+
     def fraction(self) -> float:
-        """Return a number from 0 to 1, without 1."""
-        return (self.draw() >> 11) * (1.0 / 9007199254740992.0)
+        """Return a number from 0 to 1, without 1. To the script it is a choice of a billion."""
+        return self.below(FRACTIONS) * (1.0 / FRACTIONS)
 
     def octets(self, n: cython.Py_ssize_t) -> bytes:
-        """Return `n` bytes."""
+        """Return `n` bytes, which are told to no script."""
         words = [self.draw() for _ in range((n + 7) // 8)]
         return b"".join([int(word).to_bytes(8, "little") for word in words])[:n]
 
@@ -83,30 +151,56 @@ class SimDriver(Driver):
 
     name = "sim"
 
-    def __init__(self, order: str, choices: Choices, depth: int, limit: float, why, describe):
+    def __init__(
+        self, order: str, script: Script, why, words, depth: int, limit: float, step_us: tuple
+    ):
         """Make a driver.
 
         `why(kind)` makes the exception for a loop that cannot go on: "deadlock", "livelock" or "limit".
-        `depth` is that of the order `pct`, and `limit` the greatest time in seconds.
+        `words` has functions that name runnables: describe(one) and before(one, another). `depth` is that of
+        the order `pct`, `limit` the greatest time in seconds, and `step_us` what a turn takes, from and to.
         """
         self.order = ORDERS.index(order)
-        self.choices = choices
+        self.script = script
+        script.driver = self
+        self.choices = script.stream("order")
+        self.costs = script.stream("step")
+        self.ranks = Choices(script.seed, zlib.crc32(b"ranks"))
         self.why = why
-        self.describe = describe
+        self.words = words
         self.limit_ns = int(limit * 1e9)
+        self.cost_us = step_us[0]
+        self.spread_us = step_us[1] - step_us[0] + 1 if step_us[1] else 0
         self.announces = self.pending = True  # so that the loop asks in each turn
+        self.first_serial = task_module.tasks_linked
         self.priorities = {}
-        horizon: cython.ulong = cython.cast(cython.ulong, 1) << (4 + self.choices.below(7))
-        self.changes = {self.choices.below(horizon) for _ in range(depth - 1)}
+        horizon: cython.ulong = cython.cast(cython.ulong, 1) << (4 + self.ranks.below(7))
+        self.changes = {self.ranks.below(horizon) for _ in range(depth - 1)}
 
     @property
     def now(self) -> int:
         """The nanoseconds since the world began."""
         return self.now_ns
 
+    @property
+    def turn(self) -> int:
+        """The last turn of the loop that ran something."""
+        return self.arranged
+
     def follow(self, trace) -> None:
-        """Write what runs from now on into a list, or stop that by None."""
+        """Write what runs from now on into a list, or to what has append(). Stop that by None."""
         self.trace = trace
+        self.script.watched = self.script.watched or trace is not None
+
+    def count_steps(self, steps: dict) -> None:
+        """Count the steps of each task. Tasks have the numbers 1, 2, ... in the order of their making."""
+        self.steps = steps
+
+    def strike_at(self, task: cython.ulong, steps: cython.ulong, strike) -> None:
+        """Call strike(task) when the task of this number has taken so many steps."""
+        self.victim = task
+        self.victim_steps = steps
+        self.strike = strike
 
     def pass_time(self, ns: cython.longlong) -> None:
         """Let time pass, as a call that blocks the loop does."""
@@ -134,6 +228,11 @@ class SimDriver(Driver):
         missing: cython.double
         loop: Loop = cython.cast(Loop, ready)
         PyErr_CheckSignals()
+        if self.struck is not None:
+            struck = self.struck
+            self.struck = None
+            self.strike(struck)
+            return 0
         if timeout_ns < 0:
             raise self.why("deadlock")
         if timeout_ns == 0:
@@ -172,7 +271,8 @@ class SimDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def close(self) -> cython.int:
-        self.why = self.describe = self.trace = None
+        self.why = self.words = self.trace = self.strike = self.struck = None
+        self.script.driver = None
         return 0
 
     @cython.cfunc
@@ -198,10 +298,31 @@ class SimDriver(Driver):
                 self.pick(loop)
             else:
                 self.shuffle(loop)
-        if self.trace is not None:
-            for i in range(loop.head, loop.head + loop.left):
-                what = cython.cast(object, loop.ring[i & loop.mask])
-                self.trace.append(f"{self.now_ns} {self.describe(what)}")
+        if self.trace is not None or self.steps is not None or self.victim:
+            self.look(loop)
+        if self.spread_us:
+            self.now_ns += (self.cost_us + self.costs.below(self.spread_us)) * 1000
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def look(self, loop: Loop) -> cython.int:
+        """Tell those who watch of what will run in this turn."""
+        i: cython.ulong
+        number: cython.ulong
+        task: Task
+        for i in range(loop.head, loop.head + loop.left):
+            what = cython.cast(object, loop.ring[i & loop.mask])
+            if self.trace is not None:
+                self.trace.append(f"{self.now_ns} {self.words.describe(what)}")
+            if not cython.cast(Runnable, loop.ring[i & loop.mask]).is_task:
+                continue
+            task = cython.cast(Task, loop.ring[i & loop.mask])
+            number = task.serial - self.first_serial
+            if self.steps is not None:
+                self.steps[number] = task._polls + 1
+            if number == self.victim and task._polls + 1 == self.victim_steps:
+                self.struck = task
         return 0
 
     @cython.cfunc
@@ -229,10 +350,22 @@ class SimDriver(Driver):
         for i in range(loop.head, loop.head + loop.left):
             if self.moves(loop.ring[i & loop.mask]):
                 places.append(i)
-        for i in range(len(places), 1, -1):
-            k = self.choices.below(i)
-            if k != i - 1:
-                swap_places(loop, places[k], places[i - 1])
+        count: cython.ulong = len(places)
+        for i in range(count):
+            k = i + self.choices.below(count - i)
+            if k != i:
+                self.exchange(loop, places[i], places[k])
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def exchange(self, loop: Loop, first: cython.ulong, chosen: cython.ulong) -> cython.int:
+        """Let the runnable that was chosen take the place of the first one."""
+        if self.script.said is not None:
+            a = cython.cast(object, loop.ring[chosen & loop.mask])
+            b = cython.cast(object, loop.ring[first & loop.mask])
+            self.script.say(self.words.before(a, b))
+        swap_places(loop, first, chosen)
         return 0
 
     @cython.cfunc
@@ -257,11 +390,13 @@ class SimDriver(Driver):
         ):  # or a task that waits for a callback could keep it from running
             return 0
         if self.order == SINGLE:
-            i = movable[self.choices.below(len(movable))]
+            i = self.choices.below(len(movable))
         else:
-            i = self.preferred(loop, movable)
-        if i != loop.head:
-            swap_places(loop, loop.head, i)
+            i = movable.index(self.preferred(loop, movable))
+            if self.script.watched:
+                i = self.script.settled("order", len(movable), i)
+        if i:
+            self.exchange(loop, loop.head, movable[i])
         return 0
 
     @cython.cfunc
@@ -286,7 +421,7 @@ class SimDriver(Driver):
         task: Task = cython.cast(Task, loop.ring[i & loop.mask])
         found = self.priorities.get(task.serial)
         if found is None:
-            found = self.priorities[task.serial] = HIGH + self.choices.draw() % HIGH
+            found = self.priorities[task.serial] = HIGH + self.ranks.draw() % HIGH
         return found
 
 

@@ -33,3 +33,7 @@ class NotDeterministic(SimError):
 
 class NeverHappened(SimError):
     """A condition given to sometimes() held in no run of any seed."""
+
+
+class Stuck(SimError):
+    """A turn of the loop took 30 seconds of real time, or what `stuck` says. The text shows where it is."""

@@ -18,13 +18,9 @@ from hoop.drivers.driver import Driver
 from hoop.loop.event_loop import EventLoop
 from hoop.net import names
 from hoop.sim import graph
-from hoop.sim.driver import ORDERS, Choices, SimDriver, adopt, seconds_of
+from hoop.sim.driver import ORDERS, Script, SimDriver, adopt, seconds_of
 from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit, Unsimulated
-
-LIMIT = 3600.0
-DEPTH = 3
-# The streams of numbers that come from one seed.
-OF_ORDER, OF_DELAYS, OF_OCTETS, OF_HASHES, OF_RANDOM, OF_KIND = range(6)
+from hoop.sim.settings import DEPTH, LIMIT
 
 NETWORK = "replace the connection in the test, for example by two queues"
 ADVICE = {
@@ -46,18 +42,25 @@ class SimEventLoop(EventLoop):
         *,
         limit: float = LIMIT,
         depth: int = DEPTH,
-        trace: list[str] | None = None,
+        step_us: tuple[int, int] = (0, 0),
+        trace: Any = None,
+        script: Script | None = None,
     ) -> None:
         if order not in ORDERS:
             self._closed = True  # nothing is open yet: no warning
             raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
-        self.sim_driver = SimDriver(
-            order, Choices(seed, OF_ORDER), depth, limit, self._why, graph.describe
-        )
+        # All choices of this world come from here.
+        self.script = script = Script(seed) if script is None else script
+        self.sim_driver = SimDriver(order, script, self._why, graph, depth, limit, step_us)
         self.sim_driver.follow(trace)
-        self._delays = Choices(seed, OF_DELAYS)
+        # For the report. The first has all that the seed draws for the whole run, the other counts faults.
+        self.parameters: dict[str, str] = {"order": order}
+        self.injected: dict[str, int] = {}
+        self._delays = script.stream("delay")
         # Each seed has calls of another length: from a tenth of a millisecond to a second.
-        self._delay_max: float = 10.0 ** (self._delays.choose(5) - 4)
+        self._delay_max: float = 10.0 ** (script.stream("scale").choose(5) - 4)
+        if step_us[1]:
+            self.parameters["turns"] = f"of {step_us[0]} to {step_us[1]} µs"
         super().__init__()
         self._file_pool = SimFilePool(self, 1)
         adopt(self)
@@ -75,8 +78,13 @@ class SimEventLoop(EventLoop):
 
     def _delay(self) -> float:
         """How long a call of an executor waits, or takes. One in fifty is much slower than the others."""
-        slow = 60.0 if self._delays.choose(50) == 0 else 1.0
-        return self._delays.fraction() * self._delay_max * slow
+        self.parameters["calls of executors"] = f"up to {1e3 * self._delay_max:g} ms"
+        slow = self._delays.rarely(0.02)
+        if slow:
+            self.script.say("a call in an executor is slow")
+        delay = self._delays.fraction() * self._delay_max * (60.0 if slow else 1.0)
+        self.script.say(f"a call in an executor is {1e3 * delay:.1f} ms late")
+        return delay
 
     def _why(self, kind: str) -> SimError:
         """The exception for a loop that cannot go on, or an operation of the kernel."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from hoop.observe.reading import task_name, type_name
+from hoop.observe.reading import raw, task_name, type_name
 from hoop.observe.snapshot import cycles_of, read_in_slices
 from hoop.observe.waits import (
     Graph,
     Waits,
     callable_name,
     coroutines_of,
+    frame_of,
     holder_of,
     resource_of,
     stack_of,
@@ -39,6 +40,45 @@ def describe(what: Any) -> str:
         kind = "timer" if isinstance(what, TimerHandle) else "call"
         return f"{kind} {'nothing' if callback is None else callable_name(callback)}"
     return f"run {type_name(what)}"
+
+
+def before(chosen: Any, first: Any) -> str:
+    """Say that a task ran ahead of one that had been ready for longer."""
+    return f"{_whereabouts(chosen)}  ran before  {_whereabouts(first)}"
+
+
+def _whereabouts(what: Any) -> str:
+    """A task with the place at which it goes on, and with what it awaited there."""
+    if not isinstance(what, Task):
+        return describe(what)
+    return f"{task_name(what)} [{awaiting(what)}]"
+
+
+def awaiting(task: Any) -> str:
+    """The place in your code at which a task waits, and the name of what it awaits there."""
+    coroutines = coroutines_of(task)
+    if not coroutines:
+        return "?"
+    place = place_of(coroutines)
+    if not task._polls:
+        return f"{place} begin {_short(title_of(coroutines[0]))}"
+    inner = next(
+        (
+            coro
+            for coro in coroutines
+            if (f := frame_of(coro)) is None or f.file.startswith(_libraries)
+        ),
+        None,
+    )
+    waited = raw(task, "_fut_waiter")
+    if inner is not None:
+        return f"{place} await {_short(title_of(inner))}"
+    return f"{place} await {'' if waited is None else type_name(waited)}".rstrip()
+
+
+def _short(title: str) -> str:
+    """The name of a function without those around it."""
+    return title.rpartition("<locals>.")[2]
 
 
 def place_of(coroutines: list[Any]) -> str:
@@ -93,4 +133,4 @@ def summary(loop: Any) -> str:
     return f"{count} unfinished task{'' if count == 1 else 's'}"
 
 
-__all__ = ["await_graph", "describe", "place_of", "summary"]
+__all__ = ["await_graph", "awaiting", "before", "describe", "place_of", "summary"]

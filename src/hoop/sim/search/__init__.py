@@ -1,0 +1,1 @@
+"""Many runs of one program: with many seeds, in all schedules, cancelled at each await."""

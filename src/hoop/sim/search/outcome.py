@@ -1,0 +1,85 @@
+"""One run of an exploration, and how it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gc
+from collections.abc import Sequence
+from typing import Any
+
+from hoop.sim.driver import Script
+from hoop.sim.running import Choice, Main, simulate
+from hoop.sim.settings import Settings
+from hoop.sim.stuck import Watcher
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a run has ended, and what it chose and ran, as far as somebody asked."""
+
+    error: BaseException | None = None
+    end: str = "passed"
+    kind: tuple[str, ...] = ()  # the classes of the errors; empty if it passed
+    trace: list[str] = dataclasses.field(default_factory=list)
+    log: list[Choice] = dataclasses.field(default_factory=list)
+    said: dict[int, tuple[int, str]] = dataclasses.field(default_factory=dict)
+    parameters: dict[str, str] = dataclasses.field(default_factory=dict)
+    injected: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def kinds_of(error: BaseException) -> tuple[str, ...]:
+    """The names of an exception's class, or of the classes in a group, sorted."""
+    if isinstance(error, BaseExceptionGroup):
+        inner = {name for one in error.exceptions for name in kinds_of(one)}
+        return tuple(sorted(inner))
+    return (f"{type(error).__module__}.{type(error).__qualname__}",)
+
+
+class Subject:
+    """A program with its settings, to be run again and again."""
+
+    def __init__(self, main: Main[Any], settings: Settings) -> None:
+        self.main = main
+        self.settings = settings
+        self.happened: dict[str, bool] = {}
+        self.watcher = Watcher(settings.stuck)
+
+    def once(
+        self,
+        seed: int,
+        *,
+        given: Sequence[Choice] | None = None,
+        record: bool = False,
+        explain: bool = False,
+        trace: Any = None,
+    ) -> Outcome:
+        """Run a seed, or with the choices that are given. Returns how it ended."""
+        outcome = Outcome(trace=trace if isinstance(trace, list) else [])
+        script = Script(seed, given, record, explain)
+
+        def begin(loop: Any) -> None:
+            outcome.parameters, outcome.injected = loop.parameters, loop.injected
+
+        try:
+            simulate(
+                self.main,
+                self.settings.of_seed(seed),
+                script,
+                watcher=self.watcher,
+                trace=trace,
+                happened=self.happened,
+                begin=begin,
+            )
+        except (Exception, asyncio.CancelledError, BaseExceptionGroup) as exc:
+            outcome.error = exc
+            outcome.end = f"{type(exc).__name__}: {exc}"
+            outcome.kind = kinds_of(exc)
+        except BaseException as exc:  # such as the end of a test's time: nothing else runs
+            exc.add_note(f"sim: seed {seed} ended so")
+            raise
+        finally:
+            gc.collect(1)
+        outcome.log = script.log or []
+        outcome.said = script.said or {}
+        return outcome

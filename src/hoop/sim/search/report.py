@@ -1,0 +1,87 @@
+"""Says in a few lines which seed failed, what it had drawn, which choices matter, and how to run it again."""
+
+from __future__ import annotations
+
+import itertools
+
+from hoop.sim.search.outcome import Outcome
+from hoop.sim.search.shrinking import Shrunk, that_matter
+from hoop.sim.tracing import digest, hash_seed, versions
+
+SEEDS_SHOWN = 10
+CHOICES_SHOWN = 6
+BEFORE = 3  # lines of a trace before the first difference
+
+
+def several(failed: list[int], runs: int) -> str:
+    """How many seeds have failed, and which."""
+    if runs < 2:
+        return ""
+    shown = ", ".join(map(str, failed[:SEEDS_SHOWN])) + (
+        ", ..." if len(failed) > SEEDS_SHOWN else ""
+    )
+    return f" ({len(failed)} of {runs} seeds: {shown})"
+
+
+def drawn(outcome: Outcome) -> str:
+    """All that the seed has drawn for the whole run, with the order first."""
+    parameters = [f"{name} {text}" for name, text in outcome.parameters.items()]
+    of = versions()
+    return "   ".join(
+        [*parameters, f"PYTHONHASHSEED {hash_seed()}", f"hoop {of['hoop']}, Python {of['python']}"]
+    )
+
+
+def injected(outcome: Outcome) -> str:
+    """How often each fault came about, with a mark at those that never did."""
+    return ", ".join(
+        f"{count} {name}{'' if count else ' (!)'}" for name, count in outcome.injected.items()
+    )
+
+
+def _line(at: int, shrunk: Shrunk, explained: Outcome) -> str:
+    """A choice in words, with its time."""
+    site, n, value = shrunk.choices[at]
+    ns, text = explained.said.get(at, (None, f"{site}: {value} of 0 to {n - 1}"))
+    return f"  {'' if ns is None else f'{ns * 1e-9:.3f} s':>10}  {text}"
+
+
+def story(total: int, shrunk: Shrunk, explained: Outcome) -> list[str]:
+    """The choices that matter: when each was made, and what it did."""
+    matter = that_matter(shrunk.choices)
+    verb = "matters" if len(matter) == 1 else "matter"
+    some = "" if shrunk.complete else ", or fewer: the time for it ended"
+    lines = [f"shrunk: {total} choices -> {len(matter)} that {verb}, in {shrunk.runs} runs{some}"]
+    if not matter:
+        lines[0] += "; the plain order fails, too: look at times and random numbers"
+    told = [_line(at, shrunk, explained) for at in matter]
+    grouped = [(line, sum(1 for _ in same)) for line, same in itertools.groupby(told)]
+    for line, times in grouped[:CHOICES_SHOWN]:
+        lines.append(line if times == 1 else f"{line}  ({times} times)")
+    if len(grouped) > CHOICES_SHOWN:
+        lines.append(f"  and {sum(times for _, times in grouped[CHOICES_SHOWN:])} more")
+    return lines
+
+
+def note(title: str, outcome: Outcome, shrunk: list[str], again: str) -> str:
+    """The report of a run that failed."""
+    lines = [title, drawn(outcome)]
+    if outcome.injected:
+        lines.append(f"injected: {injected(outcome)}")
+    if outcome.trace:
+        lines.append(f"replayed: same trace (crc {digest(outcome.trace)})")
+    return "\n  ".join([*lines, *shrunk, f"again: {again}"])
+
+
+def difference(first: Outcome, second: Outcome) -> str:
+    """The place where two runs part, with some lines before it."""
+    a, b = ([*outcome.trace, outcome.end] for outcome in (first, second))
+    at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+    lines = [f"  both:   {line}" for line in a[max(at - BEFORE, 0) : at]]
+    lines += [
+        f"  {name} {run[at]}" for name, run in (("first: ", a), ("second:", b)) if at < len(run)
+    ]
+    return "\n" + "\n".join(lines)
+
+
+__all__ = ["difference", "note", "several", "story"]

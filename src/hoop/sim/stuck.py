@@ -1,0 +1,97 @@
+"""Ends a run whose code does not come back to the loop, which virtual time cannot see."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import sys
+import threading
+import traceback
+from typing import Any
+
+from hoop.sim.errors import Stuck
+
+LOOK = 0.25  # seconds between two looks
+PATIENCE = 2.0  # seconds for the code to end, then all stacks go to stderr
+FRAMES = 12  # of the stack that is shown
+
+
+class Interruption(KeyboardInterrupt):
+    """Goes through the code that is stuck. It leaves the loop, as each KeyboardInterrupt does."""
+
+
+class Watcher:
+    """A thread that looks whether turns end, in real time. It does nothing unless `seconds` is given."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self.lock = threading.Lock()
+        self.left = threading.Event()
+        self.driver: Any = None  # of the world that runs
+        self.ident = 0  # its thread
+        self.text = ""  # where it was stuck
+        self.thread: threading.Thread | None = None
+
+    def __enter__(self) -> Watcher:
+        if self.seconds is not None:
+            self.thread = threading.Thread(target=self._look, name="hoop.sim watcher", daemon=True)
+            self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.left.set()
+        if self.thread is not None:
+            self.thread.join()
+
+    def begin(self, driver: Any) -> None:
+        """Watch the turns of this driver, on this thread."""
+        with self.lock:
+            self.ident = threading.get_ident()
+            self.text = ""
+            self.driver = driver
+
+    def end(self) -> None:
+        """Stop watching. Raises Stuck if the run was interrupted."""
+        with self.lock:
+            self.driver = None
+            text, self.text = self.text, ""
+            if text:
+                _interrupt(self.ident, None)  # one that has not come yet
+        if text:
+            raise Stuck(text)
+
+    def _look(self) -> None:
+        assert self.seconds is not None
+        seen: tuple[Any, int] = (None, 0)
+        for_seconds = 0.0
+        while not self.left.wait(min(LOOK, self.seconds)):
+            with self.lock:
+                driver = self.driver
+                state = (driver, 0 if driver is None else driver.turn)
+                for_seconds = for_seconds + min(LOOK, self.seconds) if state == seen else 0.0
+                seen = state
+                if driver is None or for_seconds < self.seconds:
+                    continue
+                if not self.text:
+                    self.text = self._say(driver)
+                    _interrupt(self.ident, Interruption)
+                elif for_seconds >= self.seconds + PATIENCE:
+                    for_seconds = self.seconds
+                    faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+                    self.seconds = self.seconds * 2
+
+    def _say(self, driver: Any) -> str:
+        frame = sys._current_frames().get(self.ident)
+        stack = traceback.format_stack(frame)[-FRAMES:] if frame is not None else []
+        heading = (
+            f"at {driver.now * 1e-9:.3f} s: the code has not come back to the loop "
+            f"for {self.seconds:g} s of real time"
+        )
+        return "\n".join([heading, "".join(stack).rstrip()])
+
+
+def _interrupt(ident: int, kind: type[BaseException] | None) -> None:
+    """Have a thread raise an exception before its next step in Python, or take back such an order."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(ident), None if kind is None else ctypes.py_object(kind)
+    )
