@@ -6,9 +6,12 @@
 The test runs once for each seed, each time on a loop of its own. It works beside pytest-asyncio and anyio:
 their plugins do not run a test with this mark. Fixtures are made once for all seeds, as for each other test.
 
-    --sim-seed=17       run only this seed
+    --sim-seed=17       run only this seed; HOOP_SIM_SEED=17 does that, too
     --sim-seeds=1000    run this many seeds in place of what the marks say
     --sim-order=mix     run them in this order
+    --sim-minutes=5     run further seeds of each test for so long, or until one fails
+    --sim-twice         run each seed twice, and compare
+    --sim-trace=FILE    write what the shrunk run of the last test that failed has done
 """
 
 from __future__ import annotations
@@ -21,7 +24,12 @@ from typing import Any
 
 import pytest
 
-WORDS = ("seeds", "order", "limit")
+SETTINGS = ("order", "limit", "step_us", "stuck")
+WORDS = ("seeds", *SETTINGS, "exhaustive", "max_runs", "shrink_seconds")
+HASHES = (
+    "hoop.sim: PYTHONHASHSEED is random, so a seed may not fail again if the program "
+    "iterates over sets of strings; set it to a number"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,19 +38,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--sim-seed", type=int, help="run tests marked `sim` with this seed only")
     group.addoption("--sim-seeds", type=int, help="run tests marked `sim` with this many seeds")
     group.addoption("--sim-order", help="the order of tasks in tests marked `sim`")
+    group.addoption("--sim-minutes", type=float, help="run further seeds of each test for so long")
+    group.addoption("--sim-twice", action="store_true", help="run each seed twice, and compare")
+    group.addoption("--sim-trace", metavar="FILE", help="write the trace of the run that failed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Add the mark. Register the rest last, so that it comes before the plugins of asyncio and anyio."""
     config.addinivalue_line(
         "markers",
-        "sim(seeds=200, order='wakes', limit=3600): run an async test in a simulation, once for each seed",
+        "sim(seeds=200, order='wakes', limit=3600, ...): run an async test in a simulation, "
+        "once for each seed",
     )
     config.pluginmanager.register(SimRunner(), "hoop.sim.runner")
 
 
 class SimRunner:
     """Runs the tests that have the mark."""
+
+    def __init__(self) -> None:
+        self.has_failed = False
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say once that hashes of strings are not those of the seed, if a seed has failed."""
+        if self.has_failed and (os.environ.get("PYTHONHASHSEED") or "random") == "random":
+            terminalreporter.write_line(HASHES)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> object | None:
@@ -64,35 +84,56 @@ class SimRunner:
         return True
 
     def explore(self, item: pytest.Function, mark: pytest.Mark, main: Any) -> None:
-        """Run all seeds. A failure gets notes that say how to repeat it."""
-        from hoop.sim.search.exploring import SEEDS, Exploration
-        from hoop.sim.settings import Settings
+        """Run all seeds. A failure gets a note that says how to repeat it."""
+        from hoop.sim.search.exploring import MAX_RUNS, SEEDS, Exploration
+        from hoop.sim.search.shrinking import SECONDS_MAX
+        from hoop.sim.settings import Settings, check_count, check_positive, seed_of_environment
 
         options = item.config.option
-        unknown = set(mark.kwargs) - set(WORDS)
-        if unknown or mark.args:
+        given = mark.kwargs
+        if set(given) - set(WORDS) or mark.args:
             pytest.fail(f"the mark `sim` takes {', '.join(WORDS)} only, each by its name", False)
-        asked = options.sim_seeds or mark.kwargs.get("seeds", SEEDS)
-        seeds = range(asked) if isinstance(asked, int) else asked
-        if options.sim_seed is not None:
-            seeds = [options.sim_seed]
-        order = options.sim_order or mark.kwargs.get("order", "wakes")
-        settings = Settings(order=order, limit=mark.kwargs.get("limit", 3600.0))
-        exploration = Exploration(main, settings, seeds)
-        exploration.again = lambda seed: again(item, seed, options.sim_order)
+        seeds = given.get("seeds", SEEDS) if options.sim_seeds is None else options.sim_seeds
+        seed = seed_of_environment() if options.sim_seed is None else options.sim_seed
+        named = {name: given[name] for name in SETTINGS if name in given}
+        if options.sim_order:
+            named["order"] = options.sim_order
+        exhaustive = given.get("exhaustive", False)
+        settings = Settings(**{"order": "single" if exhaustive else "wakes"} | named)
+        exploration = Exploration(
+            main,
+            settings,
+            seeds if seed is None else [seed],
+            given.get("shrink_seconds", SECONDS_MAX),
+            options.sim_trace,
+        )
+        exploration.twice = options.sim_twice
+        if options.sim_minutes is not None:
+            check_positive("--sim-minutes", options.sim_minutes)
+            exploration.minutes = options.sim_minutes
+        exploration.again = functools.partial(again, item, options.sim_order, exhaustive)
         try:
-            exploration.run()
-        except (SystemExit, KeyboardInterrupt) as exc:
+            if exhaustive:
+                max_runs = given.get("max_runs", MAX_RUNS)
+                check_count("max_runs", max_runs)
+                exploration.run_all_schedules(max_runs)
+            else:
+                exploration.run()
+        except BaseException as exc:
             if exploration.failed is not None:
-                exc.add_note(f"again: {exploration.again(exploration.failed)}")
+                self.has_failed = True
+                if not isinstance(exc, Exception | BaseExceptionGroup):
+                    exc.add_note(f"again: {exploration.again(exploration.failed)}")
             raise
 
 
-def again(item: pytest.Function, seed: int, order: str | None) -> str:
+def again(item: pytest.Function, order: str | None, exhaustive: bool, seed: int) -> str:
     """The command that runs a test with one seed again."""
-    hashing = os.environ.get("PYTHONHASHSEED", "random")
+    hashing = os.environ.get("PYTHONHASHSEED") or "random"
     words = [f"PYTHONHASHSEED={hashing}"] if hashing != "random" else []
-    words += ["pytest", shlex.quote(item.nodeid), f"--sim-seed={seed}"]
+    words += ["pytest", shlex.quote(item.nodeid)]
+    if not exhaustive:
+        words.append(f"--sim-seed={seed}")
     if order:
         words.append(f"--sim-order={order}")
     return " ".join(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -102,6 +103,67 @@ def test_the_options_change_the_seeds_and_the_order(tmp_path):
     assert "--sim-order=mix" in output
 
 
+MORE = """
+import asyncio
+import pytest
+import hoop.sim
+
+runs = []
+
+
+async def three():
+    order = []
+
+    async def note(what):
+        await asyncio.sleep(1)
+        order.append(what)
+
+    await asyncio.gather(note(1), note(2), note(3))
+    return order
+
+
+@pytest.mark.sim(exhaustive=True, max_runs=100, stuck=60.0)
+async def test_every_schedule():
+    runs.append(await three())
+    assert len(set(map(tuple, runs))) < 6
+
+
+@pytest.mark.sim(seeds=3, step_us=(1, 20), shrink_seconds=1.0)
+async def test_fails():
+    assert await three() != [3, 1, 2]
+
+
+@pytest.mark.sim(exhaustive=True, order="pct")
+async def test_wrong_order():
+    pass
+"""
+
+
+def test_more_options(tmp_path):
+    (tmp_path / "test_more.py").write_text(MORE)
+    options = ("--sim-twice", "--sim-minutes=1", "--sim-trace=trace.jsonl")
+    output = pytest_run(tmp_path, "test_more.py", *options, PYTHONHASHSEED="")
+    assert "3 failed" in output
+    assert "sim: schedule 6 failed" in output
+    assert "again: pytest test_more.py::test_every_schedule\n" in output
+    assert "exhaustive needs an order of single, wakes, starts, not 'pct'" in output
+    assert "turns of 1 to 20 µs" in output
+    assert "(1 of " in output  # the time ends with the first that fails
+    assert output.count("PYTHONHASHSEED is random") == 1
+    trace = (tmp_path / "trace.jsonl").read_text()
+    first, *lines = [json.loads(line) for line in trace.splitlines()]
+    assert first["k"] == "header"
+    assert first["step_us"] == [1, 20]
+    assert {line["k"] for line in lines} == {"choice", "step", "timer", "call"}
+    again = re.search(r"test_more.py::test_fails --sim-seed=(\d+)", output)
+    assert again
+    output = pytest_run(tmp_path, "test_more.py::test_fails", HOOP_SIM_SEED=again[1])
+    assert f"sim: seed {again[1]} failed\n" in output
+    output = pytest_run(tmp_path, "test_more.py::test_fails", HOOP_SIM_SEED="x")
+    assert "HOOP_SIM_SEED must be a whole number, not 'x'" in output
+    assert "PYTHONHASHSEED is random" not in output
+
+
 @pytest.mark.parametrize(
     ("plugins", "arguments"),
     [
@@ -123,7 +185,7 @@ def test_a_wrong_word_in_the_mark_is_told(tmp_path):
         "import pytest\n\n\n@pytest.mark.sim(seed=3)\nasync def test_a():\n    pass\n"
     )
     output = pytest_run(tmp_path, "test_wrong.py")
-    assert "takes seeds, order, limit only" in output
+    assert "takes seeds, order, limit" in output
 
 
 def test_pytest_finds_the_plugin_by_itself():

@@ -129,6 +129,8 @@ def _drive(
         result = runner.run(main())
     except BaseException as exc:
         loop.sim_driver.grant(CLEANING)
+        if isinstance(exc, Interruption):  # it goes through other tasks, too
+            loop.set_exception_handler(lambda *_: None)
         with contextlib.suppress(SimError):  # what cannot end is the reason for the first error
             try:
                 if end is not None and not isinstance(exc, KeyboardInterrupt | SystemExit):

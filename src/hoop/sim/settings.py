@@ -30,9 +30,9 @@ class Settings:
     def __post_init__(self) -> None:
         if self.order not in ALL_ORDERS:
             raise ValueError(f"order must be one of {', '.join(ALL_ORDERS)}, not {self.order!r}")
-        _check_positive("limit", self.limit)
+        check_positive("limit", self.limit)
         if self.stuck is not None:
-            _check_positive("stuck", self.stuck)
+            check_positive("stuck", self.stuck)
         if not isinstance(self.depth, int) or not 1 <= self.depth <= 1000:
             raise ValueError(f"depth must be a number from 1 to 1000, not {self.depth!r}")
         pair = self.step_us
@@ -54,11 +54,12 @@ class Settings:
         return dataclasses.replace(self, order=order)
 
 
-def _check_positive(name: str, value: Any) -> None:
+def check_positive(name: str, value: Any) -> None:
+    """Raise TypeError or ValueError unless a value is a time that is greater than 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not 0 < value <= 1e9:
-        raise ValueError(f"{name} must be from 0 to 1e9 seconds, not {value!r}")
+        raise ValueError(f"{name} must be greater than 0, and at most 1e9, not {value!r}")
 
 
 def check_count(name: str, value: Any) -> None:

@@ -143,6 +143,11 @@ class Exploration:
             self.failed = failed[0] if failed else None
             if first is not None:
                 self._report(f"sim: seed {failed[0]} failed{report.several(failed, runs)}", first)
+            elif runs == 1 and self.trace is not None:
+                with TraceFile(
+                    self.trace, self.seeds[0], self.settings.of_seed(self.seeds[0])
+                ) as file:
+                    self.subject.once(self.seeds[0], trace=file)
         return self._passed(Summary(runs, True, f"{runs} seed{'' if runs == 1 else 's'} passed"))
 
     def _seeds(self) -> Iterator[int]:

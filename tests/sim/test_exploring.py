@@ -1,0 +1,309 @@
+"""All schedules, faults, the cost of turns, files of traces, runs that are stuck, and wrong arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import json
+import random
+import time
+
+import planted
+import pytest
+
+import hoop.sim
+
+
+def orders_of(count, seen):
+    """A program that notes the order in which its tasks run, after a wait."""
+
+    async def main():
+        order = []
+        opened = asyncio.Event()
+
+        async def note(what):
+            await opened.wait()
+            order.append(what)
+
+        tasks = [asyncio.create_task(note(i)) for i in range(count)]
+        await asyncio.sleep(1)
+        opened.set()
+        await asyncio.gather(*tasks)
+        seen.append(tuple(order))
+
+    return main
+
+
+# ---- all schedules ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["wakes", "single"])
+def test_all_schedules_are_run(order):
+    seen = []
+    summary = hoop.sim.explore(orders_of(3, seen), exhaustive=True, order=order)
+    assert set(seen) == set(itertools.permutations(range(3)))
+    assert summary.complete
+    assert summary.runs == len(seen)
+    assert str(summary) == f"all {summary.runs} schedules were run"
+    if order == "wakes":
+        assert summary.runs == 6
+
+
+def test_the_limit_of_runs_is_told():
+    seen = []
+    summary = hoop.sim.explore(orders_of(5, seen), exhaustive=True, max_runs=10)
+    assert (summary.runs, summary.complete, len(seen)) == (10, False, 10)
+    assert "there are more: max_runs ended it" in summary.text
+
+
+@pytest.mark.parametrize(
+    "program",
+    [planted.relies_on_turn_before, planted.six_steps_ahead, planted.relies_on_first_waiter],
+)
+def test_a_planted_bug_is_in_one_of_all_schedules(program):
+    with pytest.raises(ExceptionGroup) as caught:
+        hoop.sim.explore(functools.partial(program, False), exhaustive=True)
+    note = caught.value.__notes__[0]
+    assert note.startswith("sim: schedule ")
+    choices = eval(note.partition("choices=")[2][:-1])
+    with pytest.raises(ExceptionGroup):
+        hoop.sim.run(functools.partial(program, False), order="single", choices=choices)
+    assert hoop.sim.explore(functools.partial(program, True), exhaustive=True).complete
+
+
+def test_faults_are_among_the_schedules():
+    seen = []
+
+    async def main():
+        seen.append((hoop.sim.fault("a"), hoop.sim.fault("b", 0.5)))
+
+    hoop.sim.explore(main, exhaustive=True)
+    assert sorted(seen) == [(False, False), (False, True), (True, False), (True, True)]
+
+
+def test_schedules_that_do_not_repeat_are_told():
+    runs = []
+
+    async def main():
+        runs.append(1)
+        await orders_of(2 + len(runs), [])()
+
+    with pytest.raises(hoop.sim.NotDeterministic, match="schedule 2 had other choices"):
+        hoop.sim.explore(main, exhaustive=True)
+
+
+# ---- faults and numbers ----------------------------------------------------------------------------
+
+
+def test_faults_come_as_often_as_the_seed_says_and_never_outside():
+    assert not any(hoop.sim.fault("x", 1.0) for _ in range(10))
+    counts = []
+
+    async def main():
+        counts.append(sum(hoop.sim.fault("x") for _ in range(1000)))
+        assert not hoop.sim.fault("never", 0.0)
+        assert hoop.sim.fault("sure", 1.0)
+
+    hoop.sim.explore(main, seeds=50)
+    assert min(counts) < 30
+    assert max(counts) > 400
+    counts.clear()
+    hoop.sim.run(main, seed=3)
+    hoop.sim.run(main, seed=3)
+    assert counts[0] == counts[1]
+
+
+def test_the_report_counts_faults_and_marks_those_that_never_came():
+    async def main():
+        for _ in range(20):
+            await asyncio.sleep(1)
+            hoop.sim.fault("harmless", 0.5)
+            hoop.sim.fault("unheard of", 0.0)
+            if hoop.sim.fault("fatal", 0.1):
+                raise ValueError
+
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        hoop.sim.explore(main, seeds=20)
+    note = caught.value.__notes__[0]
+    assert " harmless, 0 unheard of (!), 1 fatal\n" in note
+    assert "1 that matters" in note
+    assert "the fault 'fatal' comes" in note
+
+
+def test_numbers_are_shrunk_to_nothing_where_they_do_not_matter():
+    hoop.sim.random()
+    small = []
+
+    async def main():
+        a, b = hoop.sim.random(), hoop.sim.random()
+        small.append(a)
+        assert b < 0.5
+
+    with pytest.raises(AssertionError, match="assert") as caught:
+        hoop.sim.explore(main, seeds=20)
+    assert "1 that matters" in caught.value.__notes__[0]
+    assert small[-1] == 0.0
+    assert 0 <= min(small) < max(small) < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"), [(("x", 2), ValueError), (("x", -0.1), ValueError), ((7,), TypeError)]
+)
+def test_wrong_faults_are_refused(arguments, error):
+    async def main():
+        hoop.sim.fault(*arguments)
+
+    with pytest.raises(error):
+        hoop.sim.run(main)
+
+
+# ---- the cost of turns -----------------------------------------------------------------------------
+
+
+def test_turns_may_take_time():
+    async def main():
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return hoop.sim.now()
+
+    assert hoop.sim.run(main) == 0
+    assert 100e-6 <= hoop.sim.run(main, step_us=(1, 9)) <= 110 * 9e-6
+    assert hoop.sim.run(main, step_us=(5, 5)) == pytest.approx(500e-6, rel=0.1)
+    assert hoop.sim.run(main, step_us=(1, 9)) == hoop.sim.run(main, step_us=(1, 9))
+
+
+# ---- traces in files -------------------------------------------------------------------------------
+
+
+def test_a_trace_goes_to_a_file_and_comes_back_as_choices(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    seen = []
+    hoop.sim.run(orders_of(4, seen), seed=5, trace=path)
+    first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert first["hoop"]
+    assert first["python"].startswith("3.")
+    assert (first["seed"], first["order"]) == (5, "wakes")
+    assert {"t": 0, "k": "step", "who": "Task-1", "d": "orders_of.<locals>.main"} in lines
+    assert any(
+        line["k"] == "choice" and line["site"] == "order" and line["n"] == 4 for line in lines
+    )
+    hoop.sim.run(orders_of(4, seen), seed=5, choices=str(path))
+    assert seen[0] == seen[1] != (0, 1, 2, 3)
+    hoop.sim.run(orders_of(4, seen), seed=5, choices=[])
+    assert seen[2] == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("text", ["x", "[]", '{"k": "choice", "site": "a"}', "{}"])
+def test_a_file_that_is_no_trace_is_refused(tmp_path, text):
+    (tmp_path / "trace").write_text(text)
+    with pytest.raises(ValueError, match="trace:1 is no line of a trace"):
+        hoop.sim.run(asyncio.sleep, choices=tmp_path / "trace")
+
+
+# ---- stuck -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("swallow", [False, True])
+def test_code_that_does_not_come_back_is_stuck(swallow):
+    async def spin():
+        while True:
+            try:
+                sum(range(100))
+            except Exception:
+                if not swallow:
+                    raise
+
+    async def main():
+        await asyncio.sleep(2)
+        await asyncio.gather(spin(), asyncio.sleep(1))
+
+    with pytest.raises(
+        hoop.sim.Stuck, match=r"(?s)at 2\.000 s.*for 0\.2 s of real.*in spin"
+    ) as caught:
+        hoop.sim.explore(main, stuck=0.2)
+    assert "sim: seed 0 failed\n" in caught.value.__notes__[0]
+    with pytest.raises(hoop.sim.Stuck):
+        hoop.sim.run(main, stuck=0.2)
+
+
+def test_a_long_run_of_short_turns_is_not_stuck():
+    async def main():
+        until = time.perf_counter_ns  # virtual
+        began = until()
+        for _ in range(20):
+            sum(range(300_000))
+            await asyncio.sleep(1)
+        return until() - began
+
+    assert hoop.sim.run(main, stuck=5) == pytest.approx(20e9)
+    assert hoop.sim.run(main, stuck=None) == pytest.approx(20e9)
+
+
+# ---- seeds from elsewhere, and wrong arguments -----------------------------------------------------
+
+
+def test_a_seed_of_the_environment_is_the_only_one(monkeypatch):
+    seen = []
+
+    async def main():
+        seen.append(random.random())
+
+    monkeypatch.setenv("HOOP_SIM_SEED", "7")
+    summary = hoop.sim.explore(main, seeds=50)
+    assert str(summary) == "1 seed passed"
+    hoop.sim.run(main, seed=7)
+    assert len(set(seen)) == 1
+    monkeypatch.setenv("HOOP_SIM_SEED", "seven")
+    with pytest.raises(ValueError, match="HOOP_SIM_SEED must be a whole number, not 'seven'"):
+        hoop.sim.explore(main)
+
+
+async def nothing():
+    pass
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        ({"limit": 0}, ValueError, "limit must be greater than 0"),
+        ({"limit": "1"}, TypeError, "limit must be a number, not str"),
+        ({"stuck": -1}, ValueError, "stuck must be greater than 0"),
+        ({"stuck": True}, TypeError, "stuck must be a number, not bool"),
+        ({"step_us": 5}, ValueError, "step_us must be two numbers"),
+        ({"step_us": (5, 1)}, ValueError, "step_us must be two numbers"),
+        ({"step_us": (0.5, 1)}, ValueError, "step_us must be two numbers"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong, error, text):
+    for function in (hoop.sim.run, hoop.sim.explore):
+        with pytest.raises(error, match=text):
+            function(nothing, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        ({"seeds": 0}, ValueError, "seeds must be 1 or greater"),
+        ({"seeds": True}, TypeError, "seeds must be a whole number"),
+        ({"seeds": []}, ValueError, "at least one seed"),
+        ({"seeds": ["1"]}, TypeError, "a seed must be a whole number, not str"),
+        ({"shrink_seconds": -1}, ValueError, "shrink_seconds must be from 0"),
+        ({"exhaustive": True, "order": "mix"}, ValueError, "not 'mix'"),
+        ({"exhaustive": True, "max_runs": 0}, ValueError, "max_runs must be 1 or greater"),
+        ({"exhaustive": True, "max_runs": 1.5}, TypeError, "max_runs must be a whole number"),
+    ],
+)
+def test_wrong_explorations_are_refused(wrong, error, text):
+    with pytest.raises(error, match=text):
+        hoop.sim.explore(nothing, **wrong)
+
+
+@pytest.mark.parametrize("function", [hoop.sim.run, hoop.sim.explore])
+def test_main_must_be_a_coroutine_function(function):
+    with pytest.raises(TypeError, match=r"main, not main\(\)"):
+        function(nothing())
+    with pytest.raises(TypeError, match="must be a coroutine function, not int"):
+        function(7)
+    with pytest.raises(TypeError, match="seed must be a whole number"):
+        hoop.sim.run(nothing, seed="7")
