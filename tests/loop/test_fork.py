@@ -145,6 +145,23 @@ async def main():
 print(hoop.run(main()))
 """
 
+LEAVES = """
+def status(run, how):
+    async def main():
+        pid = os.fork()
+        if pid == 0:
+            raise how
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    return run(main())
+
+found = [
+    [status(run, how) for how in (SystemExit(), SystemExit(7), KeyboardInterrupt())]
+    for run in (asyncio.run, hoop.run)
+]
+print(found[0] == found[1] == [0, 7, -signal.SIGINT], found)
+"""
+
 CHILD_DROPS_EVERYTHING = """
 import gc, warnings
 
@@ -318,3 +335,9 @@ loop.close()
 def test_fork(python, driver, monkeypatch, code, printed):
     monkeypatch.setenv("HOOP_DRIVER", driver)
     assert python(HEAD + code, "-W", "ignore::DeprecationWarning") == printed + "\n"
+
+
+def test_child_that_leaves_inside_a_coroutine_has_asyncio_s_status(python, driver, monkeypatch):
+    monkeypatch.setenv("HOOP_DRIVER", driver)
+    printed = python(HEAD + LEAVES, "-W", "error")
+    assert printed.startswith("True"), printed

@@ -241,7 +241,12 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
 
         Raises its exception, or RuntimeError if the loop was stopped before.
         """
-        self._check_may_run()
+        try:
+            self._check_may_run()
+        except (SystemExit, KeyboardInterrupt):  # of a forked child: see _check_inherited()
+            if asyncio.iscoroutine(future):
+                future.close()
+            raise
         made = not asyncio.isfuture(future)
         main: Any = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
         if made:
@@ -250,7 +255,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         try:
             self.run_forever()
         except BaseException:
-            if made and main.done() and not main.cancelled():
+            if (made or self._is_inherited()) and main.done() and not main.cancelled():
                 main.exception()  # the coroutine raised it, and no other code can reach the task
             raise
         finally:

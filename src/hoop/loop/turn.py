@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 
 import cython
 from cython.cimports.cpython.object import PyObject_GenericSetAttr
@@ -508,6 +509,9 @@ class Loop(LoopCalls):
     def _check_inherited(self):
         self.check_driver()
         if self._is_inherited():
+            leaving = sys.exc_info()[1]
+            if isinstance(leaving, (SystemExit, KeyboardInterrupt)):
+                raise leaving  # a Runner wants to clean up while the child ends: that goes on
             raise RuntimeError("This event loop was made before a fork and cannot run in the child")
 
     def _run_turns(self):
