@@ -317,6 +317,66 @@ def test_it_does_what_asyncio_s_does(new_loop, program):
     compare_everywhere(new_loop, program)
 
 
+BAD_ARGUMENTS = {
+    "none": lambda group, coro: group.create_task(),
+    "two": lambda group, coro: group.create_task(coro, 1),
+    "three": lambda group, coro: group.create_task(coro, 1, name="x"),
+    "a keyword": lambda group, coro: group.create_task(coro, nme="x"),
+    "two keywords": lambda group, coro: group.create_task(coro, first=1, name="x", second=2),
+    "only a name": lambda group, coro: group.create_task(name="x"),
+    "only a keyword": lambda group, coro: group.create_task(nme="x"),
+    "no coroutine": lambda group, coro: group.create_task(3),
+    "None": lambda group, coro: group.create_task(None),
+    "constructor": lambda group, coro: type(group)(1),
+    "constructor's keyword": lambda group, coro: type(group)(loop=1),
+}
+
+
+@pytest.mark.parametrize("call", BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
+def test_bad_arguments_are_refused_as_by_asyncio_s(run, call):
+    async def text_of(kind):
+        async with kind() as group:
+            coro = gives(1)
+            try:
+                call(group, coro)
+            except TypeError as exc:
+                return str(exc)
+            finally:
+                coro.close()
+
+    async def main():
+        expected = await text_of(asyncio.TaskGroup)
+        assert await text_of(hoop.TaskGroup) == expected
+        assert expected
+
+    run(main())
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_failure_of_its_callback_is_shown_as_asyncio_shows_it(run, debug):
+    async def main():
+        loop = asyncio.get_running_loop()
+        seen = []
+
+        def look():
+            (notice,) = [r for r in loop._ready if not isinstance(r, asyncio.Handle | asyncio.Task)]
+            seen.append(notice.failure(error))
+
+        error = ValueError("of the callback")
+        async with hoop.TaskGroup() as group:
+            task = group.create_task(gives(1, 0))
+            loop.call_soon(look)
+        (context,) = seen
+        handle = asyncio.Handle(group._on_task_done, (task,), loop)
+        shown = repr(handle).removeprefix("<Handle ").removesuffix(">").partition(" created at ")[0]
+        assert context["message"] == f"Exception in callback {shown}"
+        assert context["exception"] is error
+        assert shown in repr(context["handle"])
+        assert isinstance(context["handle"], asyncio.Handle)
+
+    run(main(), debug=debug)
+
+
 def test_its_cancel_ends_the_block_without_an_error(run):
     """asyncio's group has cancel() from Python 3.15 on."""
 

@@ -6,7 +6,6 @@ run in the turn in which asyncio's callbacks would. To Python they look like cal
 
 from __future__ import annotations
 
-from asyncio.format_helpers import _format_callback_source as _format_callback
 from types import FunctionType as _FunctionType
 
 import cython
@@ -24,8 +23,8 @@ from cython.cimports.hoop._c.python import (
 )
 from cython.cimports.hoop.drivers.ready import Runnable
 from cython.cimports.hoop.scheduling.attributes import Attributed
+from cython.cimports.hoop.scheduling.handle import Handle
 
-_format_callback_source = cython.declare(object, _format_callback)
 FunctionType = cython.declare(type, _FunctionType)
 
 
@@ -59,8 +58,9 @@ class Notice(Runnable):
 
     def failure(self, exc):
         """Return the context for the loop's exception handler when the watcher raised `exc`."""
-        source = _format_callback_source(self.watcher.callback(), (self.future,))
-        return {"message": f"Exception in callback {source}", "exception": exc}
+        future = cython.cast(object, self.future)
+        handle = Handle(self.watcher.callback(), (future,), future.get_loop(), self.context)
+        return handle.failure(exc)
 
     # The names by which Future._callbacks shows a callback.
 

@@ -21,6 +21,7 @@ from cython.cimports.hoop._c.python import (
     PyContext_CopyCurrent,
     enter_context,
     exit_context,
+    hoop_set_signature,
     is_error,
     ref,
 )
@@ -45,6 +46,7 @@ _get_running_loop = cython.declare(object, events.get_running_loop)
 _current_task = cython.declare(object, asyncio.tasks.current_task)
 _set_task_name = cython.declare(object, getattr(asyncio.tasks, "_set_task_name", None))
 _stock = cython.declare(object, asyncio.taskgroups.TaskGroup)
+MISSING = cython.declare(object, object())  # no argument was given
 _exit = cython.declare(object, getattr(_stock, "_aexit", _stock.__aexit__).__code__)
 _create = cython.declare(object, _stock.create_task.__code__)
 
@@ -90,8 +92,9 @@ class TaskGroup(Watcher):
         self.tasks = set()
         self.errors = []
 
-    def __init__(self):
-        pass
+    def __init__(self, *args, **kwargs):
+        if args or kwargs:
+            _stock.__init__(self, *args, **kwargs)  # raises the TypeError of this Python
 
     @property
     def __class__(self):
@@ -117,11 +120,13 @@ class TaskGroup(Watcher):
     def __aexit__(self, et, exc, tb):
         return new_coroutine_of_two(EXIT, self, et, exc)
 
-    def create_task(self, coro, *, name=None, context=None, **kwargs):
+    def create_task(self, coro=MISSING, *excess, name=None, context=None, **kwargs):
         """Run a coroutine as a task of this group, and return the task. See hoop.create_task.
 
         Raises RuntimeError if the group was not entered, is being cancelled, or has ended.
         """
+        if coro is MISSING or excess or (kwargs and not TAKES_ANY_KEYWORD):
+            return refused(self, coro, excess, name, context, kwargs)
         return self.add(coro, name, context, kwargs)
 
     def cancel(self):
@@ -178,11 +183,6 @@ class TaskGroup(Watcher):
 
     @cython.cfunc
     def add(self, coro, name, context, keywords: dict) -> object:
-        if keywords and not TAKES_ANY_KEYWORD:
-            keyword = next(iter(keywords))
-            raise TypeError(
-                f"TaskGroup.create_task() got an unexpected keyword argument {keyword!r}"
-            )
         self.check_open(coro)
         loop: Loop = self.native
         if (
@@ -476,6 +476,15 @@ class TaskGroup(Watcher):
         self.completed = future
 
 
+@cython.cfunc
+def refused(group, coro, excess: tuple, name, context, keywords: dict) -> object:
+    """Call asyncio's create_task() with arguments that do not fit: it raises the TypeError of this Python."""
+    given = {"name": name, "context": context}
+    keywords.update({key: value for key, value in given.items() if value is not None})
+    positional = excess if coro is MISSING else (coro, *excess)
+    return _stock.create_task(group, *positional, **keywords)
+
+
 @cython.final
 @cython.cclass
 class EnterGroup(Method):
@@ -539,3 +548,4 @@ ENTER = cython.declare(EnterGroup, EnterGroup("__aenter__", TaskGroup))
 EXIT = cython.declare(ExitGroup, ExitGroup("__aexit__", TaskGroup))
 
 finish_class(TaskGroup, _stock, ("__aenter__", "__aexit__"))
+hoop_set_signature(TaskGroup, b"()")
