@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import fractions
 import math
 import random
+import re
 import time
+import traceback
 import weakref
 
 import pytest
@@ -391,3 +394,154 @@ def test_overridden_clock_moves_all_timers(driver):
     loop = Clocked()
     assert [loop.call_later(delay, callback).when() for delay in (5, 5.0)] == [1005.0, 1005.0]
     loop.close()
+
+
+# ---- the timers of asyncio.sleep(), which set their future in C ----
+
+
+set_unless_cancelled = asyncio.futures._set_result_unless_cancelled
+variable = contextvars.ContextVar("variable", default=None)
+
+
+def looks(loop, delay=0.0, result=None):
+    """Look at such a timer in each of its states."""
+    seen = []
+
+    def look(timer):
+        seen.append(
+            (
+                timer._callback is set_unless_cancelled,
+                timer._args == (future, result),
+                timer._context.get(variable),
+                timer._context is timer._context,
+                timer.cancelled(),
+                re.sub("<Future .*?>|when=[0-9.]+|:[0-9]+", "", repr(timer)),
+            )
+        )
+
+    variable.set("first")
+    future = loop.create_future()
+    timer = loop.call_later(delay, set_unless_cancelled, future, result)
+    twin = loop.call_at(timer.when(), set_unless_cancelled, future, result)
+    seen.append((timer == twin, hash(timer) == hash(twin)))
+    variable.set("second")
+    other = loop.call_later(delay, set_unless_cancelled, loop.create_future(), result)
+    timer._context.run(variable.set, "third")
+    seen.append((twin._context.get(variable), other._context.get(variable)))
+    look(timer)
+    twin.cancel()
+    look(twin)
+    other.cancel()
+    future.add_done_callback(lambda f: (seen.append(variable.get()), loop.stop()))
+    loop.run_forever()
+    seen.append(future.result())
+    look(timer)
+    timer.cancel()
+    look(timer)
+    seen.append(timer == twin)
+    return seen
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("result", [None, 5])
+def test_timer_of_a_sleep_looks_like_asyncio_s(loop, debug, result):
+    stock = asyncio.SelectorEventLoop()
+    for each in (stock, loop):
+        each.set_debug(debug)
+    theirs = contextvars.Context().run(looks, stock, result=result)
+    stock.close()
+    assert contextvars.Context().run(looks, loop, result=result) == theirs
+
+
+def test_timer_of_a_sleep_leaves_a_cancelled_future_alone(loop):
+    future = loop.create_future()
+    loop.call_later(0, set_unless_cancelled, future, None)
+    future.cancel()
+    turn(loop)
+    turn(loop)
+    assert future.cancelled()
+
+
+def failures(loop):
+    seen = []
+    loop.set_exception_handler(lambda _, context: seen.append(context))
+    future = loop.create_future()
+    timer = loop.call_later(0, set_unless_cancelled, future, None)
+    future.set_result(1)
+    while not seen:
+        turn(loop)
+    (context,) = seen
+    assert context["handle"] is timer
+    frames = [frame.name for frame in traceback.extract_tb(context["exception"].__traceback__)]
+    return context["message"], repr(context["exception"]), frames[-1:], sorted(context)
+
+
+def test_timer_of_a_sleep_fails_as_asyncio_s_if_the_future_is_done(loop):
+    stock = asyncio.SelectorEventLoop()
+    theirs = failures(stock)
+    stock.close()
+    assert failures(loop) == theirs
+
+
+@pytest.mark.parametrize("change", ["debug", "call_soon"])
+def test_timer_of_a_sleep_obeys_what_changes_meanwhile(loop, change):
+    seen = []
+    future = loop.create_future()
+    future.add_done_callback(lambda f: None)
+    variable.set("of the timer")
+    loop.call_later(0, set_unless_cancelled, future, None)
+    variable.set("later")
+    if change == "debug":
+        loop.set_debug(True)
+    else:
+        call_soon = loop.call_soon
+
+        def noting(*args, **kwargs):
+            seen.append(variable.get())
+            return call_soon(*args, **kwargs)
+
+        loop.call_soon = noting
+    while not future.done():
+        turn(loop)
+    assert future.result() is None
+    if change == "call_soon":
+        assert "of the timer" in seen
+
+
+def test_context_of_a_sleep_is_let_go_of(loop):
+    class Value:
+        """A value of a variable."""
+
+    value = Value()
+    gone = weakref.ref(value)
+    context = contextvars.Context()
+    context.run(variable.set, value)
+    del value
+    task = loop.create_task(asyncio.sleep(0.001), context=context)
+    assert loop.run_until_complete(task) is None
+    del task, context
+    assert gone() is None
+    future = loop.create_future()
+    context = contextvars.Context()
+    context.run(variable.set, Value())
+    gone = weakref.ref(context[variable])
+    context.run(loop.call_later, 100, set_unless_cancelled, future, None)
+    del context
+    assert gone() is not None
+    loop.close()
+    assert gone() is None
+
+
+def test_many_sleeps_by_asyncio_s_name(run):
+    async def main():
+        began = time.monotonic()
+        tasks = [asyncio.create_task(asyncio.sleep(0.01, n)) for n in range(500)]
+        tasks += [asyncio.create_task(asyncio.sleep(0.01)) for n in range(500)]
+        tasks[3].cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert time.monotonic() - began >= 0.01
+        assert ends[:3] == [0, 1, 2]
+        assert type(ends[3]) is asyncio.CancelledError
+        assert ends[500:] == [None] * 500
+
+    run(main())

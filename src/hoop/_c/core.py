@@ -6,6 +6,7 @@ are changed are checked where that is done: see shim.h.
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import weakref
 
@@ -15,6 +16,7 @@ from cython.cimports.hoop._c.layout import (
     hoop_finds_c_function,
     hoop_finds_referent,
     hoop_finds_stop_value,
+    hoop_finds_variables,
     hoop_head_size,
     hoop_type_size,
 )
@@ -23,6 +25,8 @@ from cython.cimports.hoop._c.python import (
     hoop_require,
     hoop_type_version,
 )
+
+_variable = cython.declare(object, contextvars.ContextVar("hoop._c.core"))
 
 
 def check() -> None:
@@ -39,6 +43,10 @@ def check() -> None:
     hoop_require(
         hoop_finds_c_function(list.append, b"append"), b"a method of C", b"has another layout"
     )
+    one = contextvars.Context()
+    other = contextvars.Context()
+    other.run(_variable.set, None)
+    hoop_require(hoop_finds_variables(one, one.copy(), other), b"a context", b"has another layout")
     hoop_require(tells_changes(Probe), b"a type's version", b"does not tell changes")
 
 

@@ -4,6 +4,7 @@
 
 #include <Python.h>
 #include <string.h>
+#include "shim.h"
 
 static inline Py_ssize_t hoop_head_size(void) { return (Py_ssize_t)sizeof(PyObject); }
 static inline Py_ssize_t hoop_type_size(void) { return (Py_ssize_t)sizeof(PyHeapTypeObject); }
@@ -16,6 +17,11 @@ static inline int hoop_finds_stop_value(PyObject *stop, PyObject *value) {
 static inline int hoop_finds_referent(PyObject *weak, PyObject *referent) {
     return Py_TYPE(weak)->tp_basicsize == (Py_ssize_t)sizeof(PyWeakReference) &&
            ((PyWeakReference *)weak)->wr_object == referent;
+}
+static inline int hoop_finds_variables(PyObject *context, PyObject *like, PyObject *unlike) {
+    return Py_TYPE(context)->tp_basicsize >= (Py_ssize_t)(sizeof(PyObject) + 2 * sizeof(PyObject *)) &&
+           hoop_variables(context) == hoop_variables(like) && hoop_variables(context) != hoop_variables(unlike) &&
+           strcmp(Py_TYPE(hoop_variables(context))->tp_name, "hamt") == 0;
 }
 static inline int hoop_finds_c_function(PyObject *method, const char *name) {
     return Py_TYPE(method)->tp_basicsize == (Py_ssize_t)sizeof(PyMethodDescrObject) &&

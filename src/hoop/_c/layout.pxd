@@ -5,4 +5,5 @@ cdef extern from "layout.h":
     Py_ssize_t hoop_type_size() noexcept
     bint hoop_finds_stop_value(object stop, object value) noexcept
     bint hoop_finds_referent(object weak, object referent) noexcept
+    bint hoop_finds_variables(object context, object like, object unlike) noexcept
     bint hoop_finds_c_function(object method, const char *name) noexcept

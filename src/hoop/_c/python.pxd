@@ -40,6 +40,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyNumber_AsSsize_t(object o, Ref error) except? -1       # clipped if `error` is NULL
 
     object PyContext_CopyCurrent()
+    object PyContext_Copy(object context)
     int PyContext_Enter(Ref context) noexcept
     int enter_context "PyContext_Enter"(Ref context) except -1
     int PyContext_Exit(Ref context) noexcept
@@ -96,6 +97,7 @@ cdef extern from "shim.h":
     bint hoop_is_dead(object weak_reference) noexcept
     PyCFunction hoop_c_method(object descriptor) except NULL
 
+    object hoop_snapshot(object last)                   # a copy of the current context
     Ref call_two_quiet "hoop_call_two"(Ref callable, Ref first, Ref second) noexcept
 
 cdef inline Ref ref(object o) noexcept:                 # borrowed

@@ -49,6 +49,21 @@ static inline int hoop_spares_max(void) {
 #define hoop_spares_max() HOOP_SPARES
 #endif
 
+/* ---- contexts ---------------------------------------------------------------------------------- */
+
+/* The variables of a context: an object that never changes. A context that changes gets another one. */
+#define hoop_variables(context) (((PyObject **)((char *)(context) + sizeof(PyObject)))[1])
+
+/* Return a copy of the current context (a new reference). If `last` was such a copy, and no variable has
+ * another value since then, it is that one again. So nobody may change it. */
+static inline PyObject *hoop_snapshot(PyObject *last) {
+#ifndef Py_GIL_DISABLED
+    PyObject *current = PyThreadState_Get()->context;
+    if (last != Py_None && current != NULL && hoop_variables(current) == hoop_variables(last)) return Py_NewRef(last);
+#endif
+    return PyContext_CopyCurrent();
+}
+
 /* ---- exceptions -------------------------------------------------------------------------------- */
 
 /* Take the raised exception (a new reference). None if there is none. */

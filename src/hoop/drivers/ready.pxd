@@ -11,6 +11,8 @@ cdef class Runnable:
     cdef long long since       # the ring's `stamp` when it was last pushed; of a waiting task, when it began
     cdef int run(self) except -1
     cdef object calls(self)
+    # Virtual: a timer of that loop is to set the result None. Returns whether that is done, or need not be.
+    cdef bint expire(self, Ref loop) except -1
 
 # The loop's queue of runnables: a ring of owned references, whose size is a power of two.
 cdef class ReadyRing:
@@ -20,6 +22,7 @@ cdef class ReadyRing:
     cdef unsigned long woken_from, woken_to
     # The time of the last visit to the driver: nanoseconds of CLOCK_MONOTONIC. 0 before the first.
     cdef long long stamp
+    cdef bint debug                     # the loop is in debug mode
     cdef int in_wait                    # AWAKE, IN_KERNEL or WANTS_GIL of observe.h, for threads without the GIL
     cdef int grow_ring(self) except -1
     cdef int shrink_ring(self) noexcept

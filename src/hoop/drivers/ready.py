@@ -35,6 +35,11 @@ class Runnable:
         """Return the user's function that run() calls, for debug mode's reports; None if it is not known."""
         return None
 
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def expire(self, loop: Ref) -> cython.bint:
+        return False
+
     def failure(self, exc):
         """Return the context for the loop's exception handler when run() raised `exc`."""
         return {"message": f"Exception in {type(self).__name__}", "exception": exc}

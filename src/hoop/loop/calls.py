@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio import format_helpers
+from asyncio import format_helpers, futures
 
 import cython
 from cython.cimports.hoop._c.linux import hoop_now
+from cython.cimports.hoop._c.python import hoop_snapshot
+from cython.cimports.hoop.drivers.ready import Runnable
 from cython.cimports.hoop.loop.reports import check_callback
-from cython.cimports.hoop.scheduling.future import new_future
+from cython.cimports.hoop.scheduling.future import Future, new_future
 from cython.cimports.hoop.scheduling.handle import Handle, new_handle
 from cython.cimports.hoop.scheduling.task import new_task
-from cython.cimports.hoop.scheduling.timers import TimerHandle, new_timer
+from cython.cimports.hoop.scheduling.timers import TimerHandle, new_expiry, new_timer
 from cython.cimports.hoop.watching.watch import WatchLoop
 
 EAGER_TASK_FACTORY = cython.declare(object, getattr(asyncio, "eager_task_factory", None))
 FACTORY_TAKES_ALL = cython.declare(cython.bint, sys.version_info >= (3, 13, 3))
+_set_result_unless_cancelled = cython.declare(object, futures._set_result_unless_cancelled)
 _extract_stack = cython.declare(object, format_helpers.extract_stack)
 
 
@@ -81,7 +84,14 @@ class LoopCalls(WatchLoop):
         if self.debug:
             self.check_thread()
             check_callback(callback, "call_at")
-        handle: TimerHandle = new_timer(deadline, when_given, callback, args, context, self)
+        handle: TimerHandle
+        if callback is _set_result_unless_cancelled and context is None and may_pack(args):
+            self.snapshot = hoop_snapshot(self.snapshot)
+            handle = new_expiry(
+                deadline, when_given, cython.cast(Runnable, args[0]), self.snapshot, self
+            )
+        else:
+            handle = new_timer(deadline, when_given, callback, args, context, self)
         if self.debug:
             handle.source_traceback = _extract_stack(sys._getframe(0))
         self.timers.add(handle)
@@ -231,3 +241,10 @@ class LoopCalls(WatchLoop):
     @_scheduled.setter
     def _scheduled(self, value):
         """asyncio's constructor makes a heap of its own."""
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def may_pack(args: tuple | None) -> cython.bint:
+    """Whether the arguments are those of asyncio.sleep(): a future of hoop's, and no result."""
+    return len(args) == 2 and args[1] is None and type(args[0]) is Future

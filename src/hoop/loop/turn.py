@@ -161,12 +161,14 @@ class Loop(LoopCalls):
         wait: cython.double
         tail: cython.ulong = self.tail
         if self.deaf:
+            self.leave()  # what hears signals is not to keep the context of a task
             self.hear()
             if self.dirty:
                 return 0
         if hoop_type_version(type(self)) != self.class_version:
             self.see_class()
         self.leave()
+        self.snapshot = None
         if self.timers.cancelled:
             self.timers.drop_cancelled()
         if self.timers.count:
@@ -271,6 +273,7 @@ class Loop(LoopCalls):
         handle: TimerHandle
         now: cython.double = self.now()
         late: cython.double = now - self.timers.heap[0].deadline
+        self.snapshot = None  # its variables may be nobody's any more
         while self.timers.count and self.timers.heap[0].deadline <= now + CLOCK_RESOLUTION:
             handle = self.timers.pop()
             if handle.is_cancelled:
@@ -624,6 +627,7 @@ class Loop(LoopCalls):
         self.leave_watch()
         self.drop_ready()
         self.timers.drop_all()
+        self.snapshot = None
         self.dirty.clear()
         if self.driver is not None:
             self.driver.close()

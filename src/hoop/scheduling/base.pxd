@@ -25,7 +25,7 @@ cdef class LoopBase(ReadyRing):
     cdef bint times_another             # measure the next callback, too
     cdef dict transports                # open transports by descriptor; owns them
     cdef object wake_context            # the context of callbacks that only wake a native task
-    cdef bint closed, stopping, debug
+    cdef bint closed, stopping
     cdef bint own_soon                  # call_soon() is overridden: call it for each step of a task
     cdef bint asleep                    # in a poll that blocks, and nobody has woken it yet
     # The turn in which the loop asks the driver next, even if it is busy. 0 means the next turn, because a

@@ -47,7 +47,8 @@ from cython.cimports.hoop._c.python import (
     take,
     unaryfunc,
 )
-from cython.cimports.hoop.scheduling.future import FINISHED, PENDING, Future, thrown_exception
+from cython.cimports.hoop.scheduling.future import FINISHED, PENDING, Future
+from cython.cimports.hoop.scheduling.throwing import thrown_exception
 
 CoroutineType = cython.declare(object, types.CoroutineType)
 # Python's function that warns of a coroutine that was never awaited. It is private, and may be missing.

@@ -59,7 +59,6 @@ cdef object loop_of(object future)
 cdef Future new_future(LoopBase loop)
 cdef bint renew_future(Ref o) noexcept
 cdef int report_dropped(object loop, object context) except -1
-cdef object thrown_exception(object typ, object val, object tb)
 cdef Ref future_iternext(Future f) noexcept
 cdef Ref future_await(Ref f) noexcept
 cdef void raise_in_slot(object exc) noexcept

@@ -14,7 +14,6 @@ import asyncio
 import reprlib
 import sys
 import types
-import warnings
 from asyncio import base_futures, events, format_helpers
 
 import cython
@@ -65,6 +64,7 @@ from cython.cimports.hoop.drivers.ready import Runnable
 from cython.cimports.hoop.scheduling import notice as listed
 from cython.cimports.hoop.scheduling.base import LoopBase, as_native
 from cython.cimports.hoop.scheduling.notice import NEAR, Notice, Watcher, new_notice
+from cython.cimports.hoop.scheduling.throwing import thrown_exception
 
 CancelledError = cython.declare(object, asyncio.CancelledError)
 InvalidStateError = cython.declare(object, asyncio.InvalidStateError)
@@ -87,7 +87,6 @@ def _wraps_stop_iteration():
 
 
 STOP_ITERATION_IS_WRAPPED = cython.declare(cython.bint, _wraps_stop_iteration())
-THROW_WITH_TYPE_IS_DEPRECATED = cython.declare(cython.bint, sys.version_info >= (3, 12))
 STATE_NAMES = cython.declare(tuple, ("PENDING", "FINISHED", "CANCELLED"))
 
 
@@ -242,6 +241,21 @@ class Future(Runnable):
         self.outcome = result
         self.state = FINISHED
         return self.schedule()
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def expire(self, loop: Ref) -> cython.bint:
+        if self.state == CANCELLED:
+            return True
+        if (
+            self.state != PENDING
+            or ref(self.loop) != loop
+            or self.loop.debug
+            or self.loop.own_soon  # it may look at the context
+        ):
+            return False
+        self.finish(None)
+        return True
 
     def set_exception(self, exception, /):
         """Mark it done with an exception (an instance or a class).
@@ -597,33 +611,6 @@ class FutureIterator:
     def close(self):
         """Forget the future."""
         self.future = None
-
-
-@cython.cfunc
-def thrown_exception(typ, val, tb) -> object:
-    """The exception that the arguments of a throw() mean."""
-    if THROW_WITH_TYPE_IS_DEPRECATED and (val is not None or tb is not None):
-        warnings.warn(
-            "the (type, exc, tb) signature of throw() is deprecated, "
-            "use the single-arg signature instead.",
-            DeprecationWarning,
-            stacklevel=1,
-        )
-    if tb is not None and not isinstance(tb, types.TracebackType):
-        raise TypeError("throw() third argument must be a traceback")
-    if isinstance(typ, type) and issubclass(typ, BaseException):
-        if not isinstance(val, typ):
-            val = typ() if val is None else typ(*val) if isinstance(val, tuple) else typ(val)
-    elif isinstance(typ, BaseException):
-        if val is not None:
-            raise TypeError("instance exception may not have a separate value")
-        val = typ
-    else:
-        raise TypeError(
-            "exceptions must be classes or instances deriving from BaseException, "
-            f"not {type(typ).__name__}"
-        )
-    return val if tb is None else val.with_traceback(tb)
 
 
 @cython.cfunc

@@ -25,7 +25,7 @@ from cython.cimports.hoop._c.python import (
     ref,
     take,
 )
-from cython.cimports.hoop.drivers.ready import Runnable
+from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
 
 _asyncio_handle = cython.declare(object, asyncio.Handle)
 _format_callback_source = cython.declare(object, _format_callback)
@@ -72,6 +72,13 @@ class Handle(Runnable):
         Py_DECREF(result)
         return 0
 
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def unpack(self) -> cython.int:
+        """Make the fields that Python sees."""
+        self.packed = False
+        return 0
+
     def _run(self):
         """Call it now. asyncio's own code uses this for handles it was given."""
         try:
@@ -96,7 +103,7 @@ class Handle(Runnable):
         """Do not call the callback. Does nothing if it was called already."""
         if not self.is_cancelled:
             self.is_cancelled = True
-            if self.loop is not None and self.loop.get_debug():
+            if in_debug(self.loop):
                 self.saved_repr = repr(self)
             self.callback = None
             self.args = None
@@ -107,6 +114,8 @@ class Handle(Runnable):
 
     def get_context(self):
         """Return the contextvars.Context in which the callback is called."""
+        if self.packed:
+            self.unpack()
         return self.context
 
     @cython.cfunc
@@ -114,12 +123,13 @@ class Handle(Runnable):
         """The callback with its arguments, as the running Python shows them."""
         if not HIDES_ARGUMENTS:
             return _format_callback_source(self.callback, self.args)
-        debug = self.loop is not None and self.loop.get_debug()
-        return _format_callback_source(self.callback, self.args, debug=debug)
+        return _format_callback_source(self.callback, self.args, debug=in_debug(self.loop))
 
     @cython.cfunc
     @cython.wraparound(True)
     def info(self) -> list:
+        if self.packed:
+            self.unpack()
         info = [type(self).__name__]
         if self.is_cancelled:
             info.append("cancelled")
@@ -138,14 +148,20 @@ class Handle(Runnable):
     # Names that asyncio's own code and debuggers read.
     @property
     def _callback(self):
+        if self.packed:
+            self.unpack()
         return self.callback
 
     @property
     def _args(self):
+        if self.packed:
+            self.unpack()
         return self.args
 
     @property
     def _context(self):
+        if self.packed:
+            self.unpack()
         return self.context
 
     @property
@@ -159,6 +175,15 @@ class Handle(Runnable):
     @property
     def _source_traceback(self):
         return self.source_traceback
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def in_debug(loop) -> cython.bint:
+    """Whether a handle's loop, if it has one, is in debug mode."""
+    if isinstance(loop, ReadyRing):
+        return cython.cast(ReadyRing, loop).debug
+    return loop is not None and bool(loop.get_debug())
 
 
 @cython.cfunc
@@ -188,6 +213,7 @@ def empty_handle(o: Ref) -> cython.void:
     cython.cast(Handle, o).source_traceback = None
     cython.cast(Handle, o).saved_repr = None
     cython.cast(Handle, o).is_cancelled = False
+    cython.cast(Handle, o).packed = False
 
 
 @cython.cfunc

@@ -1,4 +1,5 @@
 from hoop._c.python cimport Ref
+from hoop.drivers.ready cimport Runnable
 from hoop.scheduling.handle cimport Handle
 
 cdef class TimerHandle(Handle):
@@ -27,6 +28,9 @@ cdef class Timers:
     cdef int sift_down(self, Py_ssize_t i, Entry entry) noexcept
     cdef int drop_all(self) noexcept
 
+cdef TimerHandle new_expiry(
+    double deadline, object when_given, Runnable future, object context, object loop
+)
 cdef TimerHandle new_timer(
     double deadline, object when_given, object callback, tuple args, object context, object loop
 )

@@ -10,11 +10,13 @@ of the entries are cancelled.
 from __future__ import annotations
 
 import asyncio
+from asyncio import futures
 
 import cython
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Realloc
 from cython.cimports.hoop._c.python import (
     Py_DECREF,
+    PyContext_Copy,
     PyContext_CopyCurrent,
     Ref,
     destructor,
@@ -35,6 +37,7 @@ from cython.cimports.hoop._c.python import (
     traverseproc,
     visitproc,
 )
+from cython.cimports.hoop.drivers.ready import Runnable
 from cython.cimports.hoop.scheduling.handle import Handle, empty_handle
 
 ARITY = cython.declare(cython.Py_ssize_t, 4)  # children per entry: fewer cache misses than with 2
@@ -42,6 +45,7 @@ ARITY = cython.declare(cython.Py_ssize_t, 4)  # children per entry: fewer cache 
 COMPACT_FROM = cython.declare(cython.Py_ssize_t, 64)
 NEVER_WAIT = cython.declare(cython.double, float("-inf"))
 
+_set_result_unless_cancelled = cython.declare(object, futures._set_result_unless_cancelled)
 _asyncio_timer_handle = cython.declare(object, asyncio.TimerHandle)
 
 
@@ -89,6 +93,35 @@ class TimerHandle(Handle):
                 self.timers.on_cancel(self)
 
     @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def run(self) -> cython.int:
+        if (
+            self.packed
+            and not self.is_cancelled
+            and cython.cast(Runnable, self.callback).expire(ref(self.loop))
+        ):
+            return 0
+        if self.packed:
+            self.unpack()
+        return Handle.run(self)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def unpack(self) -> cython.int:
+        # Another thread may look at this timer while the loop's thread cancels it.
+        while self.packed:
+            future = self.callback
+            args = None if future is None else (future, None)
+            context = PyContext_Copy(self.context)
+            if self.packed and self.callback is future:
+                self.packed = False
+                self.args = args
+                if future is not None:
+                    self.callback = _set_result_unless_cancelled
+                self.context = context
+        return 0
+
+    @cython.cfunc
     def info(self) -> list:
         info = Handle.info(self)
         info.insert(2 if self.is_cancelled else 1, f"when={self.when()}")
@@ -121,8 +154,8 @@ class TimerHandle(Handle):
         if isinstance(other, _asyncio_timer_handle):
             return (
                 self.when() == other.when()
-                and self.callback == other._callback
-                and self.args == other._args
+                and self._callback == other._callback
+                and self._args == other._args
                 and self.is_cancelled == other._cancelled
             )
         return NotImplemented
@@ -309,6 +342,18 @@ def new_timer(
     handle.loop = loop
     handle.deadline = deadline
     handle.when_given = when_given
+    return handle
+
+
+@cython.cfunc
+def new_expiry(deadline: cython.double, when_given, future: Runnable, context, loop) -> TimerHandle:
+    """Make a timer that calls asyncio's function for the end of a sleep, with this future and None.
+
+    It does so in C, and in no context. unpack() makes what asyncio's own handle would have. `context` is a
+    copy of the current context, in which nothing runs: it may be that of several timers.
+    """
+    handle: TimerHandle = new_timer(deadline, when_given, future, None, context, loop)
+    handle.packed = True
     return handle
 
 

@@ -1,0 +1,1 @@
+cdef object thrown_exception(object typ, object val, object tb)
