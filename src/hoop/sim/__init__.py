@@ -10,6 +10,7 @@ With pytest write `@pytest.mark.sim(seeds=200)` above an async test. See docs/si
 
 from hoop.sim.errors import (
     Deadlock,
+    LeftOpen,
     Livelock,
     NeverHappened,
     NotDeterministic,
@@ -21,10 +22,12 @@ from hoop.sim.errors import (
 from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.points import always, fault, now, random, sometimes
 from hoop.sim.running import run
+from hoop.sim.search.cancelling import cancel_each
 from hoop.sim.search.exploring import Summary, explore
 
 __all__ = [
     "Deadlock",
+    "LeftOpen",
     "Livelock",
     "NeverHappened",
     "NotDeterministic",
@@ -35,6 +38,7 @@ __all__ = [
     "TimeLimit",
     "Unsimulated",
     "always",
+    "cancel_each",
     "explore",
     "fault",
     "now",

@@ -31,6 +31,10 @@ class NotDeterministic(SimError):
     """Two runs of one seed differed. The text shows the first difference."""
 
 
+class LeftOpen(SimError):
+    """A task was cancelled, and something is open, pending or held since. The text says at which await."""
+
+
 class NeverHappened(SimError):
     """A condition given to sometimes() held in no run of any seed."""
 
