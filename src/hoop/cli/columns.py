@@ -38,7 +38,7 @@ def task_name(number: int | None) -> str:
 
 
 def job_text(job: Row) -> str:
-    return f"{job['text']} {seconds(job['since'])}".strip()
+    return f"{job['text']} {known(job['since'])}".strip()
 
 
 def paused(connection: Row) -> str:
@@ -67,8 +67,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("polls", "Steps", lambda r: count(r["polls"]), "right wide"),
         Column("scheduled", "Sched", lambda r: known(r["scheduled"]), "right wide page"),
         Column("coroutine", "Coroutine", lambda r: f"{r['coroutine']} {r['place']}", "code up"),
-        Column("label", "Label", lambda r: r["label"], "up"),
         Column("waits", "Waits for", lambda r: r["waits"], "up"),
+        Column("label", "Label", lambda r: r["label"], "up"),
     ),
     "sites": (
         Column("alive", "Alive", lambda r: count(r["alive"]), "right"),

@@ -568,7 +568,10 @@ def pools(rows: list[dict[str, Any]], width: int) -> list[str]:
                 [
                     Column("POOL", (kind for kind, _ in jobs)),
                     Column("STATE", (job["state"] for _, job in jobs)),
-                    right("SINCE", (seconds(job["since"]) for _, job in jobs)),
+                    right(
+                        "SINCE",
+                        ((seconds(job["since"]) if job["since"] else "") for _, job in jobs),
+                    ),
                     flexible("DOES", (job["text"] or job["kind"] for _, job in jobs)),
                 ],
                 width,
