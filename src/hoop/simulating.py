@@ -10,6 +10,7 @@ their plugins do not run a test with this mark. Fixtures are made once for all s
     --sim-seeds=1000    run this many seeds in place of what the marks say
     --sim-order=mix     run them in this order
     --sim-minutes=5     run further seeds of each test for so long, or until one fails
+    --sim-workers=4     run the seeds of each test in so many processes
     --sim-twice         run each seed twice, and compare
     --sim-trace=FILE    write what the shrunk run of the last test that failed has done
 """
@@ -25,7 +26,7 @@ from typing import Any
 import pytest
 
 SETTINGS = ("order", "limit", "step_us", "stuck")
-WORDS = ("seeds", *SETTINGS, "exhaustive", "max_runs", "shrink_seconds")
+WORDS = ("seeds", *SETTINGS, "exhaustive", "max_runs", "shrink_seconds", "isolate")
 HASHES = (
     "hoop.sim: PYTHONHASHSEED is random, so a seed may not fail again if the program "
     "iterates over sets of strings; set it to a number"
@@ -39,6 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--sim-seeds", type=int, help="run tests marked `sim` with this many seeds")
     group.addoption("--sim-order", help="the order of tasks in tests marked `sim`")
     group.addoption("--sim-minutes", type=float, help="run further seeds of each test for so long")
+    group.addoption(
+        "--sim-workers", type=int, help="run the seeds of each test in so many processes"
+    )
     group.addoption("--sim-twice", action="store_true", help="run each seed twice, and compare")
     group.addoption("--sim-trace", metavar="FILE", help="write the trace of the run that failed")
 
@@ -106,7 +110,10 @@ class SimRunner:
             seeds if seed is None else [seed],
             given.get("shrink_seconds", SECONDS_MAX),
             options.sim_trace,
+            given.get("isolate", False),
         )
+        if options.sim_workers is not None and len(exploration.seeds) > 1:
+            exploration.workers = options.sim_workers
         exploration.twice = options.sim_twice
         if options.sim_minutes is not None:
             check_positive("--sim-minutes", options.sim_minutes)

@@ -198,9 +198,32 @@ def test_many_choices_are_cut_to_a_readable_list():
     given = [("order", 2, 1)] * 30
     with pytest.raises(ValueError):  # noqa: PT011
         hoop.sim.run(main, choices=given)
-    lines = report.story(500, Shrunk([("x", 9, i) for i in range(1, 9)] * 3, 7, False), Outcome())
+    of_many = Outcome(log=[("x", 9, 1)] * 500)
+    lines = report.story(
+        of_many, Shrunk([("x", 9, i) for i in range(1, 9)] * 3, 7, False), Outcome()
+    )
     assert len(lines) == 8
     assert lines[0] == (
         "shrunk: 500 choices -> 24 that matter, in 7 runs, or fewer: the time for it ended"
     )
     assert lines[-1] == "  and 18 more"
+
+
+def test_the_last_steps_are_shown_if_the_plain_order_fails_too():
+    async def main():
+        await asyncio.sleep(1)
+        task = asyncio.create_task(asyncio.sleep(0.5), name="other")
+        await task
+        raise ValueError
+
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        hoop.sim.explore(main)
+    lines = caught.value.__notes__[0].splitlines()
+    at = lines.index("  the last steps:")
+    assert lines[at + 1].split() == ["0.000000", "s", "Task-1", lines[at + 1].split()[-1]]
+    assert [line.split()[:3] for line in lines[at + 2 : -1]] == [
+        ["1.000000", "s", "Task-1"],
+        ["1.000000", "s", "other"],
+        ["1.500000", "s", "other"],
+        ["1.500000", "s", "Task-1"],
+    ]

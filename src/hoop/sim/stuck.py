@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import os
+import signal
 import sys
 import threading
 import traceback
@@ -21,9 +23,13 @@ class Interruption(KeyboardInterrupt):
 
 
 class Watcher:
-    """A thread that looks whether turns end, in real time. It does nothing unless `seconds` is given."""
+    """A thread that looks whether turns end, in real time. It does nothing unless `seconds` is given.
 
-    def __init__(self, seconds: float | None) -> None:
+    If code goes on all the same, the stacks go to stderr. With `fatal` the process is killed then.
+    """
+
+    def __init__(self, seconds: float | None, fatal: bool = False) -> None:
+        self.fatal = fatal
         self.seconds = seconds
         self.lock = threading.Lock()
         self.left = threading.Event()
@@ -78,6 +84,8 @@ class Watcher:
                 elif for_seconds >= self.seconds + PATIENCE:
                     for_seconds = self.seconds
                     faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+                    if self.fatal:
+                        os.kill(os.getpid(), signal.SIGKILL)
                     self.seconds = self.seconds * 2
 
     def _say(self, driver: Any) -> str:

@@ -66,6 +66,7 @@ class TraceFile:
     def __enter__(self) -> TraceFile:
         self.file = open(self.path, "w", encoding="utf-8")
         self.write(self.first)
+        self.flush()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,6 +75,10 @@ class TraceFile:
     def write(self, what: dict[str, Any]) -> None:
         """Write a line."""
         self.file.write(json.dumps(what) + "\n")
+
+    def flush(self) -> None:
+        """Have the kernel take what was written."""
+        self.file.flush()
 
     def append(self, line: str) -> None:
         """Write a line of the trace."""

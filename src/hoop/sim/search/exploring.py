@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import itertools
@@ -13,6 +14,7 @@ from typing import Any
 from hoop.sim.errors import NeverHappened, NotDeterministic, Stuck
 from hoop.sim.running import Choice, Main, check_outside
 from hoop.sim.search import report
+from hoop.sim.search.isolating import IsolatedSubject, in_parallel
 from hoop.sim.search.outcome import Outcome, Subject
 from hoop.sim.search.shrinking import SECONDS_MAX, shrink
 from hoop.sim.settings import (
@@ -55,6 +57,8 @@ def explore(
     max_runs: int = MAX_RUNS,
     shrink_seconds: float = SECONDS_MAX,
     trace: str | os.PathLike[str] | None = None,
+    isolate: bool = False,
+    workers: int = 1,
 ) -> Summary:
     """Run a coroutine function with many seeds: with as many as `seeds` says, or with those that it has.
 
@@ -65,6 +69,9 @@ def explore(
 
     With `exhaustive`, seed 0 runs in all schedules that the order "single" has, at most `max_runs`. The first
     that fails ends it. The summary that is returned says whether all were run.
+
+    With `isolate` each run has a process of its own, so that nothing is left of the run before it. The seeds
+    are shared out to as many processes as `workers` says.
 
     Raises NotDeterministic if two runs of one seed differ, and NeverHappened for a condition of sometimes()
     that never held. For other arguments see run().
@@ -77,11 +84,13 @@ def explore(
     settings = Settings(order=order, limit=limit, step_us=step_us, stuck=stuck)
     if exhaustive:
         check_count("max_runs", max_runs)
-        exploration = Exploration(main, settings, [0], shrink_seconds, trace)
+        exploration = Exploration(main, settings, [0], shrink_seconds, trace, isolate)
         return exploration.run_all_schedules(max_runs)
     named = seed_of_environment()
     chosen = seeds if named is None else [named]
-    return Exploration(main, settings, chosen, shrink_seconds, trace).run()
+    exploration = Exploration(main, settings, chosen, shrink_seconds, trace, isolate)
+    exploration.workers = workers
+    return exploration.run()
 
 
 class Exploration:
@@ -94,6 +103,7 @@ class Exploration:
         seeds: int | Iterable[int],
         shrink_seconds: float = SECONDS_MAX,
         trace: str | os.PathLike[str] | None = None,
+        isolate: bool = False,
     ) -> None:
         check_outside()
         check_main(main)
@@ -107,7 +117,9 @@ class Exploration:
             raise ValueError("seeds must have at least one seed")
         if not 0 <= shrink_seconds <= 1e9:
             raise ValueError(f"shrink_seconds must be from 0 to 1e9, not {shrink_seconds!r}")
-        self.subject = Subject(main, settings)
+        self.subject = IsolatedSubject(main, settings) if isolate else Subject(main, settings)
+        self.isolate = isolate
+        self.workers = 1  # processes in which seeds run
         self.settings = settings
         self.shrink_seconds = shrink_seconds
         self.trace = trace
@@ -120,28 +132,21 @@ class Exploration:
 
     def run(self) -> Summary:
         """Run all seeds, and raise the exception of the first that failed."""
-        failed: list[int] = []
-        first: Outcome | None = None
-        runs = 0
+        check_count("workers", self.workers)
+        if self.workers > 1 and self.minutes is not None:
+            raise ValueError("workers have no minutes: give a number of seeds")
+        self.failed = self.seeds[0]  # for an exception that ends all
+        if self.workers > 1:
+            runs, failed = len(self.seeds), in_parallel(self.subject, self.seeds, self.workers)
+            first = None
         with self._running():
-            self.check(self.seeds[0])
-            gc.collect()
-            gc.freeze()
-            try:
-                for seed in self._seeds():
-                    self.failed = self.failed if failed else seed  # for an exception that ends all
-                    outcome = self.check(seed) if self.twice else self.subject.once(seed)
-                    runs += 1
-                    if outcome.error is not None:
-                        failed.append(seed)
-                        first = first or outcome
-                        if self.minutes is not None or isinstance(outcome.error, Stuck):
-                            break
-                    del outcome
-            finally:
-                gc.unfreeze()
+            if self.workers == 1:
+                runs, failed, first = self._one_by_one()
             self.failed = failed[0] if failed else None
-            if first is not None:
+            if failed:
+                first = first or self.subject.once(failed[0])
+                if first.error is None:
+                    raise NotDeterministic(f"seed {failed[0]} failed in another process only")
                 self._report(f"sim: seed {failed[0]} failed{report.several(failed, runs)}", first)
             elif runs == 1 and self.trace is not None:
                 with TraceFile(
@@ -149,6 +154,29 @@ class Exploration:
                 ) as file:
                     self.subject.once(self.seeds[0], trace=file)
         return self._passed(Summary(runs, True, f"{runs} seed{'' if runs == 1 else 's'} passed"))
+
+    def _one_by_one(self) -> tuple[int, list[int], Outcome | None]:
+        """Run the seeds. Returns how many, those that failed, and how the first of these ended."""
+        failed: list[int] = []
+        first: Outcome | None = None
+        runs = 0
+        self.check(self.seeds[0])
+        gc.collect()
+        gc.freeze()
+        try:
+            for seed in self._seeds():
+                self.failed = failed[0] if failed else seed
+                outcome = self.check(seed) if self.twice else self.subject.once(seed)
+                runs += 1
+                if outcome.error is not None:
+                    failed.append(seed)
+                    first = first or outcome
+                    if self.minutes is not None or isinstance(outcome.error, Stuck):
+                        break
+                del outcome
+        finally:
+            gc.unfreeze()
+        return runs, failed, first
 
     def _seeds(self) -> Iterator[int]:
         """Yield the seeds. With a time, further ones follow until it is over."""
@@ -246,7 +274,7 @@ class Exploration:
         else:
             with TraceFile(self.trace, seed, self.settings.of_seed(seed)) as file:
                 explained = self.subject.once(seed, given=shrunk.choices, explain=True, trace=file)
-        return report.story(len(outcome.log), shrunk, explained)
+        return report.story(outcome, shrunk, explained)
 
     def _again(self, seed: int) -> str:
         hashing = hash_seed()
@@ -255,7 +283,8 @@ class Exploration:
         return call if hashing == "random" else f"{call} with PYTHONHASHSEED={hashing}"
 
     def _running(self) -> Any:
-        return self.subject.watcher
+        """The watcher of this process. Those of isolated runs have their own."""
+        return contextlib.nullcontext() if self.isolate else self.subject.watcher
 
 
 def following(log: list[Choice]) -> list[Choice] | None:

@@ -26,6 +26,7 @@ class Outcome:
     said: dict[int, tuple[int, str]] = dataclasses.field(default_factory=dict)
     parameters: dict[str, str] = dataclasses.field(default_factory=dict)
     injected: dict[str, int] = dataclasses.field(default_factory=dict)
+    lines: int = 0  # of the trace, when the main task ended
 
 
 def kinds_of(error: BaseException) -> tuple[str, ...]:
@@ -61,6 +62,9 @@ class Subject:
         def begin(loop: Any) -> None:
             outcome.parameters, outcome.injected = loop.parameters, loop.injected
 
+        def end(loop: Any, error: BaseException | None) -> None:
+            outcome.lines = len(outcome.trace)
+
         try:
             simulate(
                 self.main,
@@ -70,6 +74,7 @@ class Subject:
                 trace=trace,
                 happened=self.happened,
                 begin=begin,
+                end=end,
             )
         except (Exception, asyncio.CancelledError, BaseExceptionGroup) as exc:
             outcome.error = exc

@@ -10,6 +10,7 @@ from hoop.sim.tracing import digest, hash_seed, versions
 
 SEEDS_SHOWN = 10
 CHOICES_SHOWN = 6
+STEPS_SHOWN = 5
 BEFORE = 3  # lines of a trace before the first difference
 
 
@@ -46,14 +47,27 @@ def _line(at: int, shrunk: Shrunk, explained: Outcome) -> str:
     return f"  {'' if ns is None else f'{ns * 1e-9:.3f} s':>10}  {text}"
 
 
-def story(total: int, shrunk: Shrunk, explained: Outcome) -> list[str]:
+def last_steps(outcome: Outcome) -> list[str]:
+    """The tasks that ran last, each with its time."""
+    found = []
+    for line in outcome.trace[: outcome.lines]:
+        ns, kind, *rest = line.split(" ", 2)
+        if kind == "step":
+            found.append(f"  {f'{int(ns) * 1e-9:.6f} s':>13}  {' '.join(rest)}")
+    return found[-STEPS_SHOWN:]
+
+
+def story(outcome: Outcome, shrunk: Shrunk, explained: Outcome) -> list[str]:
     """The choices that matter: when each was made, and what it did."""
     matter = that_matter(shrunk.choices)
     verb = "matters" if len(matter) == 1 else "matter"
     some = "" if shrunk.complete else ", or fewer: the time for it ended"
-    lines = [f"shrunk: {total} choices -> {len(matter)} that {verb}, in {shrunk.runs} runs{some}"]
+    lines = [
+        f"shrunk: {len(outcome.log)} choices -> {len(matter)} that {verb}, in {shrunk.runs} runs{some}"
+    ]
     if not matter:
-        lines[0] += "; the plain order fails, too: look at times and random numbers"
+        lines[0] += "; the plain order fails, too, so look at times"
+        lines += ["the last steps:", *last_steps(outcome)]
     told = [_line(at, shrunk, explained) for at in matter]
     grouped = [(line, sum(1 for _ in same)) for line, same in itertools.groupby(told)]
     for line, times in grouped[:CHOICES_SHOWN]:
