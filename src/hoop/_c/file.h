@@ -162,4 +162,35 @@ static inline PyObject *hoop_stat_fields(const struct statx *s) {
         (unsigned long long)makedev(s->stx_rdev_major, s->stx_rdev_minor));
 }
 
+/* The same backwards: write the fields of a file that no kernel knows. */
+static inline int hoop_set_stat_fields(struct statx *s, PyObject *fields) {
+    unsigned int mode, links, uid, gid, block;
+    unsigned long long number, device, blocks, rdev;
+    long long size, seconds[3], ns[3];
+    double exact[3];
+    if (!PyArg_ParseTuple(fields, "IKKIIILLLLdddLLLIKK", &mode, &number, &device, &links, &uid, &gid, &size,
+                          &seconds[0], &seconds[1], &seconds[2], &exact[0], &exact[1], &exact[2], &ns[0], &ns[1],
+                          &ns[2], &block, &blocks, &rdev))
+        return -1;
+    memset(s, 0, sizeof *s);
+    struct statx_timestamp *times[3] = {&s->stx_atime, &s->stx_mtime, &s->stx_ctime};
+    for (int i = 0; i < 3; i++) {
+        times[i]->tv_sec = ns[i] / 1000000000;
+        times[i]->tv_nsec = (unsigned)(ns[i] % 1000000000);
+    }
+    s->stx_mode = (uint16_t)mode;
+    s->stx_ino = number;
+    s->stx_dev_major = major(device);
+    s->stx_dev_minor = minor(device);
+    s->stx_nlink = links;
+    s->stx_uid = uid;
+    s->stx_gid = gid;
+    s->stx_size = (uint64_t)size;
+    s->stx_blksize = block;
+    s->stx_blocks = blocks;
+    s->stx_rdev_major = major(rdev);
+    s->stx_rdev_minor = minor(rdev);
+    return 0;
+}
+
 #endif

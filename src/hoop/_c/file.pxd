@@ -39,3 +39,4 @@ cdef extern from "file.h" nogil:
 
 cdef extern from "file.h":
     object hoop_stat_fields(const hoop_statx *status)   # a tuple for os.stat_result
+    int hoop_set_stat_fields(hoop_statx *status, object fields) except -1

@@ -24,6 +24,33 @@ static inline hoop_code hoop_swap_function(PyObject *o, int flags, hoop_code fun
     return former;
 }
 
+typedef PyObject *(*hoop_way)(PyObject *, PyObject **, size_t, PyObject *); /* a vectorcallfunc */
+
+/* How a builtin function was called before hoop_turn_calls(). */
+typedef struct {
+    hoop_way way;
+    int flags;
+} hoop_calls;
+
+/* Have each call of a builtin function go to `way`, which learns what was called. TypeError if it cannot be. */
+static inline int hoop_turn_calls(PyObject *o, hoop_way way, hoop_calls *former) {
+    PyCFunctionObject *function = (PyCFunctionObject *)o;
+    if (!PyCFunction_CheckExact(o) || function->vectorcall == NULL) {
+        PyErr_Format(PyExc_TypeError, "the calls of %R cannot be turned", o);
+        return -1;
+    }
+    former->way = (hoop_way)function->vectorcall;
+    former->flags = function->m_ml->ml_flags;
+    /* For the kinds of functions that exist, calls take short cuts. There are none for this kind. */
+    function->m_ml->ml_flags = METH_KEYWORDS;
+    function->vectorcall = (vectorcallfunc)way;
+    return 0;
+}
+static inline void hoop_turn_back(PyObject *o, const hoop_calls *former) {
+    ((PyCFunctionObject *)o)->m_ml->ml_flags = former->flags;
+    ((PyCFunctionObject *)o)->vectorcall = (vectorcallfunc)former->way;
+}
+
 /* Return the function by which objects of a class are hashed. */
 static inline hashfunc hoop_hash_of(PyObject *type) { return ((PyTypeObject *)type)->tp_hash; }
 static inline void hoop_set_hash(PyObject *type, hashfunc f) { ((PyTypeObject *)type)->tp_hash = f; }

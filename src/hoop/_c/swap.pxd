@@ -9,6 +9,12 @@ cdef extern from "swap.h":
     hoop_code hoop_swap_function(object function, int flags, hoop_code with_function) except NULL
     hashfunc hoop_hash_of(object type) noexcept
     void hoop_set_hash(object type, hashfunc f) noexcept
+    ctypedef object (*hoop_way)(Ref, Ref *, size_t, Ref)
+    ctypedef struct hoop_calls:         # how a builtin function was called
+        hoop_way way
+        int flags
+    int hoop_turn_calls(object function, hoop_way way, hoop_calls *former) except -1
+    void hoop_turn_back(object function, const hoop_calls *former) noexcept
     int hoop_adopt_methods(object o, object plain, object model) except -1
 
 cdef extern from "Python.h":
@@ -18,3 +24,4 @@ cdef extern from "Python.h":
     int METH_FASTCALL
     int METH_KEYWORDS
     int METH_CLASS
+    object PyObject_Vectorcall(object function, Ref *args, size_t n, Ref names)

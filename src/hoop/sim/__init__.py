@@ -14,6 +14,7 @@ from hoop.sim.errors import (
     Livelock,
     NeverHappened,
     NotDeterministic,
+    PowerLoss,
     SimError,
     Stuck,
     TimeLimit,
@@ -24,13 +25,17 @@ from hoop.sim.points import always, fault, now, random, sometimes
 from hoop.sim.running import run
 from hoop.sim.search.cancelling import cancel_each
 from hoop.sim.search.exploring import Summary, explore
+from hoop.sim.storage.disks import Disk
+from hoop.sim.storage.mounting import disk, until_power_loss
 
 __all__ = [
     "Deadlock",
+    "Disk",
     "LeftOpen",
     "Livelock",
     "NeverHappened",
     "NotDeterministic",
+    "PowerLoss",
     "SimError",
     "SimEventLoop",
     "Stuck",
@@ -39,10 +44,12 @@ __all__ = [
     "Unsimulated",
     "always",
     "cancel_each",
+    "disk",
     "explore",
     "fault",
     "now",
     "random",
     "run",
     "sometimes",
+    "until_power_loss",
 ]

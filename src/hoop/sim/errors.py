@@ -41,3 +41,7 @@ class NeverHappened(SimError):
 
 class Stuck(SimError):
     """A turn of the loop took 30 seconds of real time, or what `stuck` says. The text shows where it is."""
+
+
+class PowerLoss(BaseException):
+    """The power of the simulated disk went. The run is over: run another one with the same disk."""

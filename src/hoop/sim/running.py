@@ -15,6 +15,8 @@ from hoop.sim.errors import SimError
 from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.patches import patched
 from hoop.sim.settings import LIMIT, STUCK, Settings, check_main, check_seed
+from hoop.sim.storage.disks import Disk
+from hoop.sim.storage.mounting import mounted
 from hoop.sim.stuck import Interruption, Watcher
 from hoop.sim.tracing import TraceFile, read_choices
 
@@ -38,6 +40,7 @@ def run(
     stuck: float | None = STUCK,
     trace: list[str] | str | os.PathLike[str] | None = None,
     choices: Sequence[Choice] | str | os.PathLike[str] | None = None,
+    disk: Disk | None = None,
 ) -> _T:
     """Run a coroutine function in a world that a seed decides, and return its result.
 
@@ -45,7 +48,8 @@ def run(
     run may take. A turn of the loop takes no virtual time, or as many microseconds as `step_us` says, from
     and to. A turn may take `stuck` seconds of real time. `trace` is a list that gets a line for each thing
     that the loop runs, or a file that gets these as JSON lines. `choices` are those that a report has shown,
-    or a file with a trace: what the seed would choose is then taken from there.
+    or a file with a trace: what the seed would choose is then taken from there. Files are on `disk`, or else
+    on the real one.
 
     Raises what `main` raises, and Deadlock, Livelock, TimeLimit, Stuck or Unsimulated. Raises RuntimeError
     inside of a running event loop.
@@ -55,7 +59,9 @@ def run(
     check_outside()
     check_main(main)
     check_seed(seed)
-    settings = Settings(order=order, limit=limit, step_us=step_us, stuck=stuck).of_seed(seed)
+    settings = Settings(order=order, limit=limit, step_us=step_us, stuck=stuck, disk=disk).of_seed(
+        seed
+    )
     given = read_choices(choices) if isinstance(choices, str | os.PathLike) else choices
     script = Script(seed, given)
     with Watcher(settings.stuck) as watcher:
@@ -108,7 +114,7 @@ def simulate(
         points.enter(points.World(loop, {} if happened is None else happened))
         watcher.begin(loop.sim_driver)
         try:
-            with patched(Choices(seed, OF_RANDOM)):
+            with patched(Choices(seed, OF_RANDOM)), mounted(settings.disk, loop, script):
                 return _drive(main, loop, end)
         except Interruption:
             watcher.end()

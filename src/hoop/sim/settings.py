@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from hoop.sim.driver import ORDERS, Choices
+from hoop.sim.storage.disks import Disk
 
 LIMIT = 3600.0
 DEPTH = 3
@@ -26,6 +27,7 @@ class Settings:
     depth: int = DEPTH  # of the order `pct`
     step_us: tuple[int, int] = (0, 0)  # virtual microseconds that a turn takes, from and to
     stuck: float | None = STUCK  # real seconds that a turn may take
+    disk: Disk | None = None  # None is the real one
 
     def __post_init__(self) -> None:
         if self.order not in ALL_ORDERS:
@@ -35,6 +37,8 @@ class Settings:
             check_positive("stuck", self.stuck)
         if not isinstance(self.depth, int) or not 1 <= self.depth <= 1000:
             raise ValueError(f"depth must be a number from 1 to 1000, not {self.depth!r}")
+        if self.disk is not None and not isinstance(self.disk, Disk):
+            raise TypeError(f"disk must be a hoop.sim.Disk, not {type(self.disk).__name__}")
         pair = self.step_us
         if (
             not isinstance(pair, tuple)
@@ -45,6 +49,10 @@ class Settings:
             raise ValueError(
                 f"step_us must be two numbers (from, to) of microseconds, such as (1, 50), not {pair!r}"
             )
+
+    def with_copy_of_disk(self) -> Settings:
+        """These settings for one of several runs, each of which begins with the same disk."""
+        return self if self.disk is None else dataclasses.replace(self, disk=self.disk.copy())
 
     def of_seed(self, seed: int) -> Settings:
         """These settings with the order of a seed: a mix is half `wakes`, the rest `single` and `pct`."""

@@ -31,7 +31,8 @@ def header(seed: int, settings: Settings) -> dict[str, Any]:
         "k": "header",
         **versions(),
         "seed": seed,
-        **dataclasses.asdict(settings),
+        **dataclasses.asdict(dataclasses.replace(settings, disk=None)),
+        "disk": None if settings.disk is None else repr(settings.disk),
         "PYTHONHASHSEED": hash_seed(),
     }
 

@@ -26,6 +26,7 @@ from hoop.sim.settings import (
     check_seed,
     seed_of_environment,
 )
+from hoop.sim.storage.disks import Disk
 from hoop.sim.tracing import TraceFile, hash_seed
 
 SEEDS = 200
@@ -59,6 +60,7 @@ def explore(
     trace: str | os.PathLike[str] | None = None,
     isolate: bool = False,
     workers: int = 1,
+    disk: Disk | None = None,
 ) -> Summary:
     """Run a coroutine function with many seeds: with as many as `seeds` says, or with those that it has.
 
@@ -68,7 +70,8 @@ def explore(
     twice. The order is "wakes" unless you say another. If HOOP_SIM_SEED is set, only that seed runs.
 
     With `exhaustive`, seed 0 runs in all schedules that the order "single" has, at most `max_runs`. The first
-    that fails ends it. The summary that is returned says whether all were run.
+    that fails ends it. The summary that is returned says whether all were run. Each run begins with a copy of
+    `disk`.
 
     With `isolate` each run has a process of its own, so that nothing is left of the run before it. The seeds
     are shared out to as many processes as `workers` says.
@@ -81,7 +84,7 @@ def explore(
     """
     if order is None:
         order = "single" if exhaustive else "wakes"
-    settings = Settings(order=order, limit=limit, step_us=step_us, stuck=stuck)
+    settings = Settings(order=order, limit=limit, step_us=step_us, stuck=stuck, disk=disk)
     if exhaustive:
         check_count("max_runs", max_runs)
         exploration = Exploration(main, settings, [0], shrink_seconds, trace, isolate)

@@ -68,7 +68,7 @@ class Subject:
         try:
             simulate(
                 self.main,
-                self.settings.of_seed(seed),
+                self.settings.of_seed(seed).with_copy_of_disk(),
                 script,
                 watcher=self.watcher,
                 trace=trace,
