@@ -25,6 +25,7 @@ from hoop.sim.points import always, fault, now, random, sometimes
 from hoop.sim.running import run
 from hoop.sim.search.cancelling import cancel_each
 from hoop.sim.search.exploring import Summary, explore
+from hoop.sim.search.worlds import SeededWorld, worlds
 from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.mounting import disk, until_power_loss
 
@@ -36,6 +37,7 @@ __all__ = [
     "NeverHappened",
     "NotDeterministic",
     "PowerLoss",
+    "SeededWorld",
     "SimError",
     "SimEventLoop",
     "Stuck",
@@ -52,4 +54,5 @@ __all__ = [
     "run",
     "sometimes",
     "until_power_loss",
+    "worlds",
 ]
