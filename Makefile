@@ -30,7 +30,7 @@ CORE := $(DECLARED) $(wildcard $(DECLARED:.pxd=.py) src/hoop/_c/*.h)
 SOURCES := $(CORE) $(shell find src/hoop -name '*.py' -o -name '*.pyi' -o -name '*.html')
 PIP := -m pip --disable-pip-version-check
 # Tests that would do the same as with io_uring.
-WITHOUT_DRIVER := tests/cli tests/downstream tests/frameworks \
+WITHOUT_DRIVER := tests/cli tests/downstream tests/frameworks tests/sim \
 	$(addprefix tests/test_,benchmarks.py binaries.py documents.py hot_path.py import.py project.py tidy.py time_limit.py)
 RUN_CONFORMANCE := $(if $(filter tests,$(patsubst %/,%,$(TESTS))),$(wildcard tests/conformance/run.py))
 
