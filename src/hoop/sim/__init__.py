@@ -21,6 +21,7 @@ from hoop.sim.errors import (
     Unsimulated,
 )
 from hoop.sim.event_loop import SimEventLoop
+from hoop.sim.net.weather import Faults
 from hoop.sim.points import always, fault, now, random, sometimes
 from hoop.sim.running import run
 from hoop.sim.search.cancelling import cancel_each
@@ -32,6 +33,7 @@ from hoop.sim.storage.mounting import disk, until_power_loss
 __all__ = [
     "Deadlock",
     "Disk",
+    "Faults",
     "LeftOpen",
     "Livelock",
     "NeverHappened",

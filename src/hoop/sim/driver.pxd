@@ -1,4 +1,5 @@
 from hoop.drivers.driver cimport Driver
+from hoop.drivers.epoll cimport EpollDriver
 from hoop.drivers.ready cimport ReadyRing
 from hoop.loop.turn cimport Loop
 from hoop.scheduling.task cimport Task
@@ -42,6 +43,8 @@ cdef class SimDriver(Driver):
     cdef Choices ranks                  # the priorities of `pct`
     cdef Choices costs                  # of the turns
     cdef int order                      # an Order
+    cdef EpollDriver inner              # watches descriptors; None before the first
+    cdef object network                 # function that moves bytes and returns when it has more to do, or None
     cdef long long now_ns               # the virtual time since the world began
     cdef long long limit_ns             # later is a TimeLimit
     cdef unsigned long cost_us          # the least time that a turn takes
@@ -60,6 +63,9 @@ cdef class SimDriver(Driver):
     cdef object strike                  # function that gets the task then
     cdef Task struck                    # it, while it takes that step
     cdef double seconds(self) noexcept
+    cdef int gather(self, ReadyRing ready) except -1
+    cdef int jump_to(self, Loop loop, long long deadline) except -1
+    cdef int rearm(self, int fd) except -1
     cdef int arrange(self, Loop loop) except -1
     cdef int look(self, Loop loop) except -1
     cdef int exchange(self, Loop loop, unsigned long first, unsigned long chosen) except -1

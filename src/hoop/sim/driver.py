@@ -20,9 +20,11 @@ import cython
 from cython.cimports.hoop._c.python import PyErr_CheckSignals, Ref
 from cython.cimports.hoop._c.swap import hoop_adopt_methods
 from cython.cimports.hoop.drivers.driver import Driver
+from cython.cimports.hoop.drivers.epoll import EpollDriver
 from cython.cimports.hoop.drivers.op import CALL, Op
 from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
 from cython.cimports.hoop.loop.turn import Loop
+from cython.cimports.hoop.net.receiver import RecvOp
 from cython.cimports.hoop.scheduling import task as task_module
 from cython.cimports.hoop.scheduling.task import Task
 
@@ -36,6 +38,7 @@ NANOSECONDS = cython.declare(cython.double, 1e-9)
 # The least that may be missing to a deadline after a wait for it, in seconds: see poll().
 ROUNDING = cython.declare(cython.double, 3e-9)
 FRACTIONS = cython.declare(cython.ulong, 1 << 30)
+NEVER = cython.declare(cython.uint, 0xFFFFFFFF)
 HIGH = cython.declare(
     cython.ulonglong, 1 << 40
 )  # above the priorities of tasks that have lost theirs
@@ -202,6 +205,22 @@ class SimDriver(Driver):
         self.victim_steps = steps
         self.strike = strike
 
+    def note(self, what: str) -> None:
+        """Write a line into the trace, if there is one."""
+        if self.trace is not None:
+            self.trace.append(f"{self.now_ns} {what}")
+
+    def attach(self, network) -> None:
+        """Have `network(now)` called before each look at the descriptors.
+
+        It moves bytes, and returns the time in nanoseconds at which it has more to do, or -1.
+        """
+        self.network = network
+
+    def replaced(self, fd: cython.int) -> None:
+        """Another file has taken the number of a descriptor, which the loop may be watching."""
+        self.rearm(fd)
+
     def pass_time(self, ns: cython.longlong) -> None:
         """Let time pass, as a call that blocks the loop does."""
         self.now_ns += ns
@@ -222,30 +241,58 @@ class SimDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def poll(self, ready: ReadyRing, timeout_ns: cython.longlong) -> cython.int:
-        """Let time pass until the deadline. It ends a nanosecond later, or code that compares would go round
-        and round.
-        """
-        missing: cython.double
-        loop: Loop = cython.cast(Loop, ready)
+        """Let time pass until something is ready, or until the deadline."""
+        event: cython.longlong = -1
+        tail: cython.ulong = ready.tail
         PyErr_CheckSignals()
         if self.struck is not None:
             struck = self.struck
             self.struck = None
             self.strike(struck)
             return 0
-        if timeout_ns < 0:
-            raise self.why("deadlock")
+        if self.network is not None:
+            event = self.network(self.now_ns)
+        self.gather(ready)
         if timeout_ns == 0:
             self.still += 1
             if self.still > STILL_MAX:
                 raise self.why("livelock")
             return 0
-        self.still = 0
         self.waits += 1
-        if self.now_ns + timeout_ns > self.limit_ns:
+        loop: Loop = cython.cast(Loop, ready)
+        deadline: cython.longlong = -1 if timeout_ns < 0 else self.now_ns + timeout_ns
+        while ready.tail == tail:
+            if event < 0 and deadline < 0:
+                raise self.why("deadlock")
+            if event < 0 or 0 <= deadline < event:
+                self.jump_to(loop, deadline)
+                break
+            self.still = 0
+            self.now_ns = max(self.now_ns, event)
+            if self.now_ns > self.limit_ns:
+                raise self.why("limit")
+            event = self.network(self.now_ns)
+            self.gather(ready)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def gather(self, ready: ReadyRing) -> cython.int:
+        """Ask the kernel which descriptors are ready now."""
+        return 0 if self.inner is None else self.inner.poll(ready, 0)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def jump_to(self, loop: Loop, deadline: cython.longlong) -> cython.int:
+        """Let time pass until the deadline. It ends a nanosecond later, or code that compares would go round
+        and round.
+        """
+        missing: cython.double
+        self.still = 0
+        if deadline > self.limit_ns:
             self.now_ns = max(self.now_ns, self.limit_ns)
             raise self.why("limit")
-        self.now_ns += timeout_ns
+        self.now_ns = max(self.now_ns, deadline)
         while loop.timers.count:
             missing = loop.timers.heap[0].deadline - self.seconds()
             if missing < 0 or missing > ROUNDING:
@@ -256,11 +303,30 @@ class SimDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def submit(self, op: Op) -> cython.int:
-        raise self.why("call" if op.interest == CALL else f"descriptor {op.fd}")
+        if op.interest == CALL:
+            raise self.why("call")
+        if self.inner is None:
+            self.inner = EpollDriver(True)
+        if isinstance(op, RecvOp) and cython.cast(RecvOp, op).receiver is not None:
+            # Writes would be held back by the real clock.
+            habit = cython.cast(RecvOp, op).receiver.own_habit()
+            habit.rest = habit.reply_rest = NEVER
+        return self.inner.submit(op)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def cancel(self, op: Op) -> cython.int:
+        return 0 if self.inner is None else self.inner.cancel(op)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def rearm(self, fd: cython.int) -> cython.int:
+        """Watch a descriptor anew, because another file has taken its number with dup2()."""
+        if self.inner is None or fd >= self.inner.n_slots:
+            return 0
+        if self.inner.slots[fd].mask:
+            self.inner.slots[fd].mask = 0
+            self.inner.update(fd, True)
         return 0
 
     @cython.cfunc
@@ -271,17 +337,17 @@ class SimDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def close(self) -> cython.int:
-        self.why = self.words = self.trace = self.strike = self.struck = None
+        self.why = self.words = self.trace = self.strike = self.struck = self.network = None
         self.script.driver = None
-        return 0
+        return 0 if self.inner is None else self.inner.close()
 
     @cython.cfunc
     def armed(self, fd: cython.int, interest: cython.int) -> Op:
-        return None
+        return None if self.inner is None else self.inner.armed(fd, interest)
 
     @cython.cfunc
     def take_armed(self) -> list:
-        return []
+        return [] if self.inner is None else self.inner.take_armed()
 
     # ---- order ----
 

@@ -1,7 +1,8 @@
-"""The event loop of a simulation: hoop's own, with virtual time and a seeded order, and no kernel.
+"""The event loop of a simulation: hoop's own, with virtual time and a seeded order.
 
-Calls of executors, and of files, are made on the loop's thread at a virtual time that the seed decides. All
-that would reach the network, another process or another thread raises Unsimulated.
+Calls of executors, and of files, are made on the loop's thread at a virtual time that the seed decides.
+Connections are those of a simulated network. All that would reach the real one, another process or another
+thread raises Unsimulated.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Any
 from hoop.disk.pool import FilePool, Job
 from hoop.drivers.driver import Driver
 from hoop.loop.event_loop import EventLoop
-from hoop.net import names
 from hoop.sim import graph
 from hoop.sim.driver import ORDERS, Script, SimDriver, adopt, seconds_of
 from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit, Unsimulated
+from hoop.sim.net.network import Network
+from hoop.sim.net.sockets import is_simulated
 from hoop.sim.settings import DEPTH, LIMIT
 
 NETWORK = "replace the connection in the test, for example by two queues"
@@ -29,6 +31,7 @@ ADVICE = {
     "descriptor": "replace the descriptor in the test, for example by a queue",
     "signal": "call the handler in the test",
     "name": "use an address instead of the name",
+    "datagram": "replace the endpoint in the test",
 }
 
 
@@ -61,6 +64,7 @@ class SimEventLoop(EventLoop):
         self._delay_max: float = 10.0 ** (script.stream("scale").choose(5) - 4)
         if step_us[1]:
             self.parameters["turns"] = f"of {step_us[0]} to {step_us[1]} µs"
+        self.network: Network | None = None  # nothing is connected in a loop that no world runs
         super().__init__()
         self._file_pool = SimFilePool(self, 1)
         adopt(self)
@@ -156,23 +160,38 @@ class SimEventLoop(EventLoop):
             )
         return super().call_soon_threadsafe(callback, *args, context=context)
 
-    # ---- names ----
+    # ---- the network ----
 
-    async def getaddrinfo(
-        self,
-        host: Any,
-        port: Any,
-        *,
-        family: int = 0,
-        type: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-    ) -> Any:
-        """Return what an address means. Raises Unsimulated for a name."""
-        found = names.resolve_literal(host, port, family, type, proto, flags)
-        if found is None:
-            raise Unsimulated(f"getaddrinfo({host!r})", ADVICE["name"])
-        return found
+    def _look_up(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        if self.network is None:
+            raise Unsimulated(f"{call.__name__}({args[0]!r})", ADVICE["name"])
+        return self.run_in_executor(None, call, *args)
+
+    def _check_descriptor(self, call: str, fd: Any, about: str = "connection") -> None:
+        """Raise Unsimulated for a descriptor whose other end is outside of the world."""
+        if not is_simulated(self.network, fd):
+            raise Unsimulated(call, ADVICE[about])
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        """Call callback(*args) when a descriptor is readable. See asyncio.loop.add_reader.
+
+        Raises Unsimulated for what is neither a socket of the world nor one of a pair.
+        """
+        self._check_descriptor("loop.add_reader()", fd, "descriptor")
+        super().add_reader(fd, callback, *args)
+
+    def add_writer(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        """Call callback(*args) when a descriptor is writable. See add_reader()."""
+        self._check_descriptor("loop.add_writer()", fd, "descriptor")
+        super().add_writer(fd, callback, *args)
+
+    def _make_socket_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
+        self._check_descriptor("a connection from outside of the simulation", sock)
+        return super()._make_socket_transport(sock, *args, **kwargs)
+
+    def _make_ssl_transport(self, rawsock: Any, *args: Any, **kwargs: Any) -> Any:
+        self._check_descriptor("a connection from outside of the simulation", rawsock)
+        return super()._make_ssl_transport(rawsock, *args, **kwargs)
 
 
 def _deliver(future: asyncio.Future[Any], deliver: Callable[[Any], None], outcome: Any) -> None:
@@ -221,18 +240,27 @@ def _refuse(name: str, about: str) -> Any:
     return refused
 
 
+def _check_socket(name: str) -> Any:
+    """A method that refuses a socket whose other end is outside of the world."""
+    stock = getattr(EventLoop, name)
+
+    def checked(self: SimEventLoop, sock: Any, *args: Any) -> Any:
+        self._check_descriptor(f"loop.{name}()", sock)
+        return stock(self, sock, *args)
+
+    checked.__name__ = checked.__qualname__ = name
+    checked.__doc__ = f"Raise Unsimulated for a real connection. See asyncio.loop.{name}."
+    return checked
+
+
 _REFUSED = {
-    "connection": (
-        *("create_connection", "create_server", "create_unix_connection", "create_unix_server"),
-        *("create_datagram_endpoint", "connect_accepted_socket", "start_tls", "sendfile"),
-        *("sock_connect", "sock_accept", "sock_recv", "sock_recv_into", "sock_sendall"),
-        *("sock_recvfrom", "sock_recvfrom_into", "sock_sendto", "sock_sendfile"),
-    ),
+    "datagram": ("create_datagram_endpoint", "sock_sendto"),
     "process": ("subprocess_exec", "subprocess_shell"),
-    "descriptor": ("add_reader", "add_writer", "connect_read_pipe", "connect_write_pipe"),
+    "descriptor": ("connect_read_pipe", "connect_write_pipe"),
     "signal": ("add_signal_handler",),
-    "name": ("getnameinfo",),
 }
 for _about, _names in _REFUSED.items():
     for _name in _names:
         setattr(SimEventLoop, _name, _refuse(_name, _about))
+for _name in ("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_sendall"):
+    setattr(SimEventLoop, _name, _check_socket(_name))

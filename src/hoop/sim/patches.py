@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import os
 import random
-import socket
 import subprocess
 import threading
 import uuid
@@ -15,14 +14,14 @@ from typing import Any
 
 from hoop.sim.driver import Choices
 from hoop.sim.errors import Unsimulated
-from hoop.sim.event_loop import NETWORK
+from hoop.sim.net import sockets
+from hoop.sim.net.network import Network
 from hoop.sim.swaps import is_inside
 
 _ABSENT: Any = object()
 
 EXECUTOR = "await loop.run_in_executor() or asyncio.to_thread() instead"
 PROCESS = "replace the process in the test"
-SOCKETS = ("bind", "listen", "connect", "connect_ex", "accept", "sendto")
 
 
 def _refusing(owner: Any, name: str, call: str, advice: str) -> Any:
@@ -61,7 +60,7 @@ def _seeded_seed(choices: Choices) -> Callable[..., None]:
     return seed
 
 
-def _changes(choices: Choices) -> Iterator[tuple[Any, str, Any]]:
+def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any]]:
     """All that is changed: an object, the name of its attribute, and the new value."""
     yield random.Random, "seed", _seeded_seed(choices)
     yield uuid, "_generate_time_safe", None  # uuid1() then goes by time.time_ns() and random
@@ -74,16 +73,14 @@ def _changes(choices: Choices) -> Iterator[tuple[Any, str, Any]]:
     yield subprocess.Popen, "__init__", popen
     for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp"):
         yield os, name, _refusing(os, name, f"os.{name}()", PROCESS)
-    for name in SOCKETS:
-        refused = _refusing(socket.socket, name, f"socket.socket.{name}()", NETWORK)
-        yield socket.socket, name, refused
+    yield from sockets.changes(network)
 
 
 @contextlib.contextmanager
-def patched(choices: Choices) -> Iterator[None]:
+def patched(choices: Choices, network: Network) -> Iterator[None]:
     """Change the standard library for a world, and change it back."""
     with contextlib.ExitStack() as stack:
-        for owner, name, value in _changes(choices):
+        for owner, name, value in _changes(choices, network):
             stack.callback(_restore, owner, name, vars(owner).get(name, _ABSENT))
             setattr(owner, name, value)
         stack.callback(random.setstate, random.getstate())

@@ -13,6 +13,8 @@ from hoop.sim import points, swaps
 from hoop.sim.driver import Choices, Script, swap_tasks_made
 from hoop.sim.errors import SimError
 from hoop.sim.event_loop import SimEventLoop
+from hoop.sim.net.network import Network
+from hoop.sim.net.weather import Faults, Names
 from hoop.sim.patches import patched
 from hoop.sim.settings import LIMIT, STUCK, Settings, check_main, check_seed
 from hoop.sim.storage.disks import Disk
@@ -41,6 +43,8 @@ def run(
     trace: list[str] | str | os.PathLike[str] | None = None,
     choices: Sequence[Choice] | str | os.PathLike[str] | None = None,
     disk: Disk | None = None,
+    faults: Faults | None = None,
+    names: Names | None = None,
 ) -> _T:
     """Run a coroutine function in a world that a seed decides, and return its result.
 
@@ -49,7 +53,8 @@ def run(
     and to. A turn may take `stuck` seconds of real time. `trace` is a list that gets a line for each thing
     that the loop runs, or a file that gets these as JSON lines. `choices` are those that a report has shown,
     or a file with a trace: what the seed would choose is then taken from there. Files are on `disk`, or else
-    on the real one.
+    on the real one. `faults` says how often the network fails, and `names` has the addresses of hosts, such
+    as {"db": "10.0.0.2"}.
 
     Raises what `main` raises, and Deadlock, Livelock, TimeLimit, Stuck or Unsimulated. Raises RuntimeError
     inside of a running event loop.
@@ -59,9 +64,15 @@ def run(
     check_outside()
     check_main(main)
     check_seed(seed)
-    settings = Settings(order=order, limit=limit, step_us=step_us, stuck=stuck, disk=disk).of_seed(
-        seed
-    )
+    settings = Settings(
+        order=order,
+        limit=limit,
+        step_us=step_us,
+        stuck=stuck,
+        disk=disk,
+        faults=faults,
+        names=names,
+    ).of_seed(seed)
     given = read_choices(choices) if isinstance(choices, str | os.PathLike) else choices
     script = Script(seed, given)
     with Watcher(settings.stuck) as watcher:
@@ -113,14 +124,19 @@ def simulate(
         tasks_made = swap_tasks_made(0)
         points.enter(points.World(loop, {} if happened is None else happened))
         watcher.begin(loop.sim_driver)
+        loop.network = network = Network(loop, settings.faults, settings.names)
         try:
-            with patched(Choices(seed, OF_RANDOM)), mounted(settings.disk, loop, script):
+            with (
+                patched(Choices(seed, OF_RANDOM), network),
+                mounted(settings.disk, loop, script),
+            ):
                 return _drive(main, loop, end)
         except Interruption:
             watcher.end()
             raise
         finally:
             points.enter(None)
+            network.close()
             swap_tasks_made(max(tasks_made, swap_tasks_made(0)))
             swaps.end()
             watcher.end()

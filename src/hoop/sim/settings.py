@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from hoop.sim.driver import ORDERS, Choices
+from hoop.sim.net.weather import Faults, Names, check_names
 from hoop.sim.storage.disks import Disk
 
 LIMIT = 3600.0
@@ -28,6 +29,8 @@ class Settings:
     step_us: tuple[int, int] = (0, 0)  # virtual microseconds that a turn takes, from and to
     stuck: float | None = STUCK  # real seconds that a turn may take
     disk: Disk | None = None  # None is the real one
+    faults: Faults | None = None  # how often the network fails
+    names: Names | None = None  # the addresses of hosts
 
     def __post_init__(self) -> None:
         if self.order not in ALL_ORDERS:
@@ -39,6 +42,9 @@ class Settings:
             raise ValueError(f"depth must be a number from 1 to 1000, not {self.depth!r}")
         if self.disk is not None and not isinstance(self.disk, Disk):
             raise TypeError(f"disk must be a hoop.sim.Disk, not {type(self.disk).__name__}")
+        if self.faults is not None and not isinstance(self.faults, Faults):
+            raise TypeError(f"faults must be hoop.sim.Faults, not {type(self.faults).__name__}")
+        check_names(self.names or {})
         pair = self.step_us
         if (
             not isinstance(pair, tuple)

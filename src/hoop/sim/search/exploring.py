@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from hoop.sim.errors import NeverHappened, NotDeterministic, Stuck
+from hoop.sim.net.weather import Faults, Names
 from hoop.sim.running import Choice, Main, check_outside
 from hoop.sim.search import report
 from hoop.sim.search.isolating import IsolatedSubject, in_parallel
@@ -61,6 +62,8 @@ def explore(
     isolate: bool = False,
     workers: int = 1,
     disk: Disk | None = None,
+    faults: Faults | None = None,
+    names: Names | None = None,
 ) -> Summary:
     """Run a coroutine function with many seeds: with as many as `seeds` says, or with those that it has.
 
@@ -84,7 +87,15 @@ def explore(
     """
     if order is None:
         order = "single" if exhaustive else "wakes"
-    settings = Settings(order=order, limit=limit, step_us=step_us, stuck=stuck, disk=disk)
+    settings = Settings(
+        order=order,
+        limit=limit,
+        step_us=step_us,
+        stuck=stuck,
+        disk=disk,
+        faults=faults,
+        names=names,
+    )
     if exhaustive:
         check_count("max_runs", max_runs)
         exploration = Exploration(main, settings, [0], shrink_seconds, trace, isolate)

@@ -1,0 +1,434 @@
+"""The network of a world: who listens where, what is under way, and the names of hosts.
+
+There is one host, which has all addresses. A connection to an address at which nobody listens is refused.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import functools
+import heapq
+import os
+import select
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hoop.sim.driver import Choices, Script, SimDriver
+from hoop.sim.net.weather import LARGE_BUFFER, Faults, Names, Weather, rarely
+from hoop.sim.net.wires import End, fill, inode, new_pair
+
+_dup2 = os.dup2
+_get_blocking = os.get_blocking
+_get_inheritable = os.get_inheritable
+_epoll = select.epoll
+
+FIRST_PORT = 40001
+LAST_PORT = 60999
+ANSWER_NS = (
+    127_000_000_000  # after this long a connection that gets no answer has failed, as on Linux
+)
+TRY_AGAIN_NS = 1_000_000_000
+FORGET_AT = (
+    256  # look for sockets that are closed when the table is twice as large as after the last time
+)
+ANY = {_socket.AF_INET: "0.0.0.0", _socket.AF_INET6: "::"}
+LOCALHOST = {_socket.AF_INET: "127.0.0.1", _socket.AF_INET6: "::1"}
+
+
+class Bound:
+    """A socket that has an address, and perhaps listens there."""
+
+    def __init__(self, family: int, local: Any, fd: int) -> None:
+        self.family = family
+        self.local = local
+        self.peer = None
+        self.error = 0
+        self.options: dict[tuple[int, int], Any] = {}
+        self.fd = fd
+        self.ino = inode(fd)
+        self.name: Any = None  # the real name at which it listens
+        self.pending: deque[End] = deque()  # ends of connections that the program has not accepted
+
+    def is_open(self) -> bool:
+        """Whether the program has not closed it."""
+        return inode(self.fd) == self.ino
+
+
+class Network:
+    """Moves bytes between the sockets of a world."""
+
+    def __init__(self, loop: Any, faults: Faults | None, names: Names | None) -> None:
+        self.driver: SimDriver = loop.sim_driver
+        self.script: Script = loop.script
+        self.loop = loop
+        self.faults = faults or Faults()
+        self.names = {
+            name.lower(): [found] if isinstance(found, str) else list(found)
+            for name, found in {**_LOCAL, **(names or {})}.items()
+        }
+        for fault, kind in _PLURALS.items():
+            if getattr(self.faults, fault):
+                loop.injected.setdefault(kind, 0)  # a fault that never happens is to be seen
+        self.by_inode: dict[int, End | Bound] = {}
+        self._forget_at = FORGET_AT
+        self._bound: list[Bound] = []
+        self._paths: set[Any] = set()  # of all Unix sockets that were bound
+        self._names: dict[Any, Bound] = {}  # listening sockets by their real names
+        self._port = FIRST_PORT
+        self._events: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._serial = 0
+        self._links = 0
+        self._ends: dict[int, End] = {}  # all that are open, by descriptor
+        self._poller: select.epoll | None = None
+        self._news = False
+
+    # ---- time ----
+
+    @functools.cached_property
+    def weather(self) -> Weather:
+        """The parameters of this seed. A program that connects nothing draws none."""
+        return Weather(self.script.stream("network"), self.faults)
+
+    @property
+    def now(self) -> int:
+        """The nanoseconds since the world began."""
+        return self.driver.now
+
+    def number(self) -> int:
+        """The next number: of an event, or of an end."""
+        self._serial += 1
+        return self._serial
+
+    def at(self, due: int, call: Callable[..., None], *args: Any) -> None:
+        """Have something done at a time."""
+        heapq.heappush(self._events, (due, self.number(), call, args))
+
+    def turn(self, now: int) -> int:
+        """Move bytes, and do what is due. Returns when there is more to do, or -1."""
+        events = self._events
+        self._news = True
+        while self._news:
+            self._news = False
+            self._look()
+            while events and events[0][0] <= now:
+                _, _, call, args = heapq.heappop(events)
+                call(*args)
+        return events[0][0] if events else -1
+
+    def _look(self) -> None:
+        """Take what the program has sent, and give it what waits for room."""
+        if self._poller is None:
+            return
+        ends = self._ends
+        found = [(ends[fd], events) for fd, events in self._poller.poll(0)]
+        if len(found) > 1:
+            found.sort(key=_serial_of)
+        for end, events in found:
+            if events & ~select.EPOLLOUT and not end.ended:
+                end.take()
+            if events & ~select.EPOLLIN and end.inbound:
+                end.push()
+
+    def watch(self, end: End, wanted: int) -> None:
+        """Hear of events at an end, or of none."""
+        if self._poller is None:
+            self._poller = _epoll()
+        if not wanted:
+            self._poller.unregister(end.fd)
+        elif end.watched:
+            self._poller.modify(end.fd, wanted)
+        else:
+            self._poller.register(end.fd, wanted)
+        end.watched = wanted
+        self._news = True
+
+    def _begin(self) -> None:
+        """Something is connected: the driver asks from now on."""
+        self.driver.attach(self.turn)
+        self.loop.parameters.update(self.weather.parameters())
+
+    # ---- what a trace says ----
+
+    def happened(self, kind: str, what: str) -> None:
+        """Count a fault that the last choice has brought about, for the report."""
+        self.count(kind)
+        self.script.say(what)
+
+    def count(self, kind: str) -> None:
+        """Count something for the report."""
+        injected = self.loop.injected
+        injected[kind] = injected.get(kind, 0) + 1
+
+    def note(self, what: str) -> None:
+        """Write a line into the trace."""
+        self.driver.note(what)
+
+    def note_wire(self, end: End, data: bytes) -> None:
+        """Write into the trace that bytes have arrived."""
+        self.driver.note(f"wire {self.name_of(end)} {len(data) if data else 'end'}")
+
+    def name_of(self, end: End) -> str:
+        """The two addresses of a connection."""
+        return f"{_shown(end.local)} -> {_shown(end.peer)}"
+
+    # ---- the sockets of the program ----
+
+    def known(self, fd: int) -> End | Bound | None:
+        """Return what the world knows of the program's socket with this descriptor."""
+        found = self.by_inode.get(inode(fd))
+        if found is None:
+            return self._identify(fd)
+        return found
+
+    def _identify(self, fd: int) -> End | None:
+        """Find the end of a socket that the program has just accepted. It has its listening socket's name."""
+        if not self._names:
+            return None
+        twin = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
+        try:
+            listening = self._names.get(twin.getsockname())
+        except OSError:
+            return None
+        finally:
+            twin.detach()
+        while listening is not None and listening.pending:
+            end = listening.pending.popleft()
+            if end.open and not end.hung_up():  # otherwise the program has closed it already
+                self._forget()
+                end.belongs_to(fd)
+                return end
+        return None
+
+    def _forget(self) -> None:
+        """Forget sockets that the program has closed, if there may be many."""
+        if len(self.by_inode) < self._forget_at:
+            return
+        for ino, found in list(self.by_inode.items()):
+            fd = found.user_fd if isinstance(found, End) else found.fd
+            if inode(fd) != ino:
+                del self.by_inode[ino]
+        self._forget_at = FORGET_AT + 2 * len(self.by_inode)
+
+    def _replace(self, fd: int, sock: _socket.socket, found: End | Bound) -> None:
+        """Put a socket in the place of the program's."""
+        former = self.by_inode.pop(inode(fd), None)
+        if former is not None:
+            found.options.update(former.options)
+        sock.setblocking(_get_blocking(fd))
+        _dup2(sock.fileno(), fd, _get_inheritable(fd))
+        sock.close()
+        self.driver.replaced(fd)
+        self._forget()
+        if isinstance(found, End):
+            found.belongs_to(fd)
+        else:
+            found.fd, found.ino = fd, inode(fd)
+            self.by_inode[found.ino] = found
+
+    def choices(self) -> Choices:
+        """The numbers that decide the fate of one connection. Each has its own."""
+        self._links += 1
+        return self.script.stream(f"link {self._links}")
+
+    # ---- listening ----
+
+    def bind(self, family: int, fd: int, address: Any, reuse: bool) -> Bound:
+        """Give a socket an address."""
+        if family == _socket.AF_UNIX:
+            local = address
+            self._paths.add(address)
+        else:
+            local = (address[0], address[1] or self._free_port(family), *address[2:])
+        self._bound = [bound for bound in self._bound if bound.is_open()]
+        if not reuse and any(_clash(bound, family, local) for bound in self._bound):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        bound = Bound(family, local, fd)
+        self._bound.append(bound)
+        self.by_inode[bound.ino] = bound
+        return bound
+
+    def _free_port(self, family: int) -> int:
+        taken = {bound.local[1] for bound in self._bound if bound.family == family}
+        while True:
+            port = self._port
+            self._port = FIRST_PORT if port >= LAST_PORT else port + 1
+            if port not in taken:
+                return port
+
+    def listen(self, fd: int, bound: Bound, backlog: int) -> None:
+        """Let a socket listen at its address."""
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        sock.bind("")  # the kernel chooses a name that nobody has
+        sock.listen(backlog)
+        bound.name = sock.getsockname()
+        self._names[bound.name] = bound
+        self._replace(fd, sock, bound)
+        self.note(f"listening {_shown(bound.local)}")
+
+    def _listening(self, family: int, address: Any) -> Bound | None:
+        """The socket that listens at an address."""
+        best, rank = None, 0
+        for bound in self._bound:
+            if bound.family != family or bound.name is None:
+                continue
+            if family == _socket.AF_UNIX:
+                fits = 2 * (bound.local == address)
+            elif bound.local[1] != address[1]:
+                fits = 0
+            else:
+                fits = 2 * (bound.local[0] == address[0]) or bound.local[0] == ANY[family]
+            if fits and 2 * fits + bound.is_open() > rank:
+                best, rank = bound, 2 * fits + bound.is_open()
+        return best
+
+    # ---- connecting ----
+
+    def connect(self, family: int, fd: int, address: Any, bound: Bound | None) -> None:
+        """Begin to connect a socket. It becomes writable when that is done."""
+        if address[0] == ANY[family]:
+            address = (LOCALHOST[family], *address[1:])
+        local = bound.local if bound is not None else (address[0], 0, *address[2:])
+        if local[1] == 0:
+            local = (local[0], self._free_port(family), *local[2:])
+        self._begin()
+        theirs, ours = new_pair()
+        choices = self.choices()
+        end = End(self, ours, choices, local, address)
+        self._ends[end.fd] = end
+        end.resize(theirs, self.weather.buffer(choices))
+        fill(theirs)
+        self._replace(fd, theirs, end)
+        self.note(f"connecting {self.name_of(end)}")
+        if self._happens("timeout", choices, f"{self.name_of(end)} gets no answer"):
+            self.at(self.now + ANSWER_NS, end.fail, errno.ETIMEDOUT)
+        else:
+            self.at(end.due(), self._reach, end, family, self.now + ANSWER_NS)
+
+    def _happens(self, fault: str, choices: Choices, what: str) -> bool:
+        """Whether a fault of this kind happens now."""
+        if not rarely(choices, getattr(self.faults, fault)):
+            return False
+        self.happened(_PLURALS[fault], what)
+        return True
+
+    def _reach(self, end: End, family: int, until: int) -> None:
+        """A connection reaches the address that it goes to."""
+        if end.hung_up():  # the program has given it up
+            end.close()
+            return
+        listening = self._listening(family, end.peer)
+        if listening is None or self._happens(
+            "refuse", end.choices, f"{self.name_of(end)} is refused"
+        ):
+            self.at(end.due(), end.fail, errno.ECONNREFUSED)
+            return
+        error = self._offer(listening, end)
+        if error == errno.EAGAIN and self.now < until:
+            self.at(self.now + TRY_AGAIN_NS, self._reach, end, family, until)
+        elif error:
+            lost = errno.ETIMEDOUT if error == errno.EAGAIN else errno.ECONNREFUSED
+            self.at(end.due(), end.fail, lost)
+        else:
+            assert end.other is not None
+            self.at(end.due(), end.connected)
+            end.other.last_due = end.last_due
+
+    def _offer(self, listening: Bound, end: End) -> int:
+        """Offer a connection to a listening socket. Returns an errno."""
+        ours = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
+        ours.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, LARGE_BUFFER)
+        try:
+            ours.connect(listening.name)
+        except OSError as exc:
+            ours.close()
+            if exc.errno == errno.ECONNREFUSED:  # the program has closed it
+                self._stop(listening)
+            return exc.errno or errno.ECONNREFUSED
+        other = End(self, ours, self.choices(), end.peer, end.local)
+        self._ends[other.fd] = other
+        other.buffer = 2 * LARGE_BUFFER - 128
+        other.other, end.other = end, other
+        other.state = "connected"
+        listening.pending.append(other)
+        other.watch()
+        return 0
+
+    def _stop(self, listening: Bound) -> None:
+        """Forget a listening socket that the program has closed."""
+        self._names.pop(listening.name, None)
+        self.by_inode.pop(listening.ino, None)
+        self._bound.remove(listening)
+
+    def connect_unix(self, fd: int, path: Any, bound: Bound | None) -> None:
+        """Connect a Unix socket, at once. Raises OSError if nobody listens, or has no room."""
+        listening = self._listening(_socket.AF_UNIX, path)
+        if listening is None:
+            missing = errno.ECONNREFUSED if path in self._paths else errno.ENOENT
+            raise OSError(missing, os.strerror(missing))
+        self._begin()
+        theirs, ours = new_pair()
+        choices = self.choices()
+        end = End(self, ours, choices, bound.local if bound is not None else "", path)
+        error = self._offer(listening, end)
+        if error:
+            theirs.close()
+            ours.close()
+            raise OSError(error, os.strerror(error))
+        self._ends[end.fd] = end
+        end.resize(theirs, self.weather.buffer(choices))
+        self._replace(fd, theirs, end)
+        end.connected()
+
+    # ---- the end of the world ----
+
+    def close(self) -> None:
+        """Close all that the world holds. The program's sockets stay, and belong to it."""
+        self.driver.attach(None)
+        self._events.clear()
+        for end in list(self._ends.values()):
+            end.close()
+        self._ends.clear()
+        self.by_inode.clear()
+        self._bound.clear()
+        self._names.clear()
+        if self._poller is not None:
+            self._poller.close()
+            self._poller = None
+
+    def gone(self, end: End) -> None:
+        """An end is closed."""
+        self._ends.pop(end.fd, None)
+
+
+_LOCAL: dict[str, str | Sequence[str]] = {"localhost": ["127.0.0.1", "::1"]}
+_PLURALS = {
+    "reset": "resets",
+    "refuse": "refusals",
+    "timeout": "timeouts",
+    "pieces": "short reads",
+    "partial": "full buffers",
+    "spikes": "spikes",
+}
+
+
+def _serial_of(found: tuple[End, int]) -> int:
+    serial: int = found[0].serial
+    return serial
+
+
+def _shown(address: Any) -> str:
+    """An address in a word."""
+    if not isinstance(address, tuple):
+        return repr(address) if address else "unix"
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"{host}:{address[1]}"
+
+
+def _clash(bound: Bound, family: int, local: Any) -> bool:
+    """Whether no other socket can have an address beside one that is bound."""
+    if bound.family != family or family == _socket.AF_UNIX:
+        return bound.family == family and bound.local == local
+    (one, port), (other, another) = bound.local[:2], local[:2]
+    return port == another and (one == other or ANY[family] in (one, other))

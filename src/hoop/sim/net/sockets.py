@@ -1,0 +1,290 @@
+"""The methods of `socket.socket` in a world, and look-ups of names.
+
+Sending, receiving and closing are the kernel's: see wires.py. Only what would show that a socket is a Unix
+socket, or would reach the real network, has another method. Other threads keep the real ones.
+"""
+
+from __future__ import annotations
+
+import _socket
+import asyncio
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hoop.net.stream import StreamTransport
+from hoop.sim.errors import Unsimulated
+from hoop.sim.net.network import Bound, Network
+from hoop.sim.net.wires import End
+from hoop.sim.swaps import is_inside
+
+INTERNET = (_socket.AF_INET, _socket.AF_INET6)
+SIMULATED = (*INTERNET, _socket.AF_UNIX)
+BLOCKING = "set the socket non-blocking, and await loop.sock_connect() or loop.sock_accept()"
+STREAMS = "use a stream socket, or replace the connection in the test"
+_real: Any = _socket.socket
+_fstat = os.fstat
+_python_getaddrinfo = socket.getaddrinfo
+
+
+class Sockets:
+    """The methods that sockets have in one world. `sock` is the program's socket."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    # ---- addresses ----
+
+    def bind(self, sock: socket.socket, address: Any) -> None:
+        self._check(sock, "bind")
+        if isinstance(self.network.known(sock.fileno()), (End, Bound)):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        reuse = bool(_real.getsockopt(sock, _socket.SOL_SOCKET, _socket.SO_REUSEPORT))
+        address = self._address(sock, address)
+        self.network.bind(int(sock.family), sock.fileno(), address, reuse)
+
+    def listen(self, sock: socket.socket, backlog: int = _socket.SOMAXCONN) -> None:
+        self._check(sock, "listen")
+        bound = self.network.known(sock.fileno())
+        if isinstance(bound, End):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if bound is not None and bound.name is not None:
+            _real.listen(sock, backlog)
+            return
+        if bound is None:  # perhaps it was bound before the world began
+            address = _real.getsockname(sock)
+            bound = self.network.bind(int(sock.family), sock.fileno(), address, True)
+        self.network.listen(sock.fileno(), bound, backlog)
+
+    def getsockname(self, sock: socket.socket) -> Any:
+        found = self.network.known(sock.fileno())
+        return _real.getsockname(sock) if found is None else found.local
+
+    def getpeername(self, sock: socket.socket) -> Any:
+        found = self.network.known(sock.fileno())
+        if found is None:
+            return _real.getpeername(sock)
+        if not isinstance(found, End) or found.state != "connected":
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return found.peer
+
+    # ---- connections ----
+
+    def connect(self, sock: socket.socket, address: Any) -> None:
+        error = self.connect_ex(sock, address)
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def connect_ex(self, sock: socket.socket, address: Any) -> int:
+        self._check(sock, "connect")
+        if sock.gettimeout() != 0 and sock.family != _socket.AF_UNIX:
+            raise Unsimulated("a connect() that blocks", BLOCKING)
+        found = self.network.known(sock.fileno())
+        if isinstance(found, End):
+            if found.error:
+                error, found.error = found.error, 0
+                return error
+            return errno.EALREADY if found.state == "connecting" else errno.EISCONN
+        address = self._address(sock, address)
+        if sock.family == _socket.AF_UNIX:
+            try:
+                self.network.connect_unix(sock.fileno(), address, found)
+            except OSError as exc:
+                return exc.errno or errno.ECONNREFUSED
+            return 0
+        self.network.connect(int(sock.family), sock.fileno(), address, found)
+        return errno.EINPROGRESS
+
+    def accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        bound = self.network.known(sock.fileno())
+        if bound is None and sock.family in INTERNET:
+            raise Unsimulated("accept() on a socket from outside of the simulation", STREAMS)
+        if sock.gettimeout() != 0:
+            raise Unsimulated("an accept() that blocks", BLOCKING)
+        fd, address = _real._accept(sock)
+        accepted = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
+        found = self.network.known(fd)
+        return accepted, address if found is None else found.peer
+
+    # ---- options ----
+
+    def setsockopt(self, sock: socket.socket, level: int, option: int, *value: Any) -> None:
+        found = self.network.known(sock.fileno())
+        if found is None:
+            _real.setsockopt(sock, level, option, *value)
+            return
+        found.options[level, option] = value[0]
+        if level == _socket.SOL_SOCKET:
+            try:
+                _real.setsockopt(sock, level, option, *value)
+            except OSError:  # a Unix socket has no such option
+                pass
+
+    def getsockopt(self, sock: socket.socket, level: int, option: int, *size: int) -> Any:
+        found = self.network.known(sock.fileno())
+        if found is None:
+            return _real.getsockopt(sock, level, option, *size)
+        if (level, option) == (_socket.SOL_SOCKET, _socket.SO_ERROR) and found.error:
+            error, found.error = found.error, 0
+            return error
+        if (level, option) in found.options:
+            value = found.options[level, option]
+            if not size:
+                return value
+            return value if isinstance(value, bytes) else int(value).to_bytes(size[0], "little")
+        if level == _socket.SOL_SOCKET:
+            return _real.getsockopt(sock, level, option, *size)
+        return bytes(size[0]) if size else 0
+
+    def sendto(self, sock: socket.socket, *args: Any) -> int:
+        if sock.family in INTERNET:
+            raise Unsimulated("socket.socket.sendto()", STREAMS)
+        sent: int = _real.sendto(sock, *args)
+        return sent
+
+    # ---- shared ----
+
+    def _check(self, sock: socket.socket, name: str) -> None:
+        """Refuse what is no stream socket of a simulated family."""
+        if sock.family not in SIMULATED or sock.type != _socket.SOCK_STREAM:
+            raise Unsimulated(f"socket.socket.{name}() of this kind of socket", STREAMS)
+
+    def _address(self, sock: socket.socket, address: Any) -> Any:
+        """An address in the form that getsockname() returns, with the number of a host."""
+        if sock.family == _socket.AF_UNIX:
+            if isinstance(address, (bytes, bytearray)) and address[:1] != b"\0":
+                return os.fsdecode(bytes(address))
+            return address if isinstance(address, bytes) else os.fspath(address)
+        if not isinstance(address, tuple):
+            raise TypeError(
+                f"{sock.family.name} address must be tuple, not {type(address).__name__}"
+            )
+        host, port, *rest = address
+        flags = _socket.AI_PASSIVE if not host else 0
+        found = self.getaddrinfo(host or None, port, sock.family, sock.type, 0, flags)
+        literal = found[0][4]
+        return (*literal[:2], *rest, *literal[2 + len(rest) :])
+
+    # ---- names ----
+
+    def getaddrinfo(
+        self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> list[Any]:
+        """Look a name up in the table of the world."""
+        name = host.decode("idna") if isinstance(host, bytes) else host
+        try:
+            return _python_getaddrinfo(
+                name, port, family, type, proto, flags | _socket.AI_NUMERICHOST
+            )
+        except _socket.gaierror:
+            if name is None or flags & _socket.AI_NUMERICHOST:
+                raise
+        found: list[Any] = []
+        for address in self.network.names.get(name.lower().rstrip("."), ()):
+            try:
+                found += _python_getaddrinfo(
+                    address, port, family, type, proto, flags | _socket.AI_NUMERICHOST
+                )
+            except _socket.gaierror:  # of another family
+                continue
+        if not found:
+            raise _socket.gaierror(_socket.EAI_NONAME, "Name or service not known")
+        return found
+
+    def getnameinfo(self, address: Any, flags: int) -> tuple[str, str]:
+        """Look an address up in the table of the world."""
+        host, port = address[:2]
+        if not flags & _socket.NI_NUMERICHOST:
+            for name, addresses in self.network.names.items():
+                if host in addresses:
+                    return name, str(port)
+        if flags & _socket.NI_NAMEREQD:
+            raise _socket.gaierror(_socket.EAI_NONAME, "Name or service not known")
+        return host, str(port)
+
+    def gethostbyname(self, name: str) -> str:
+        address: str = self.getaddrinfo(name, None, _socket.AF_INET)[0][4][0]
+        return address
+
+    # ---- transports ----
+
+    def get_extra_info(self, transport: Any, name: str, default: Any = None) -> Any:
+        """Return a fact about a connection. An accepted one has not been told the name of its peer."""
+        kind: Any = type(transport)
+        extra = transport._extra
+        if name == "peername" and kind is StreamTransport:
+            found = self.network.known(transport._sock_fd)
+            if isinstance(found, End):
+                extra[name] = found.peer
+        return extra.get(name, default)
+
+    def family(self, sock: socket.socket) -> socket.AddressFamily:
+        """The family that the program sees. The kernel gives an accepted socket that of its wire."""
+        real = socket.AddressFamily(_real.family.__get__(sock))
+        if real == socket.AF_UNIX and (found := self.network.known(sock.fileno())) is not None:
+            address = found.local
+            if isinstance(address, tuple):
+                return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        return real
+
+
+def is_simulated(network: Network | None, fd: Any) -> bool:
+    """Whether a descriptor is a socket of the world, or one that is not connected, or an end of a pair."""
+    try:
+        number = fd if isinstance(fd, int) else int(fd.fileno())
+        mode = _fstat(number).st_mode
+    except (AttributeError, TypeError, ValueError, OSError):
+        return True  # the caller has the right exception for it
+    if stat.S_ISFIFO(mode):
+        return number > 2
+    if not stat.S_ISSOCK(mode):
+        return False
+    if network is not None and network.known(number) is not None:
+        return True
+    twin = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, number)
+    try:
+        if twin.getsockopt(_socket.SOL_SOCKET, _socket.SO_DOMAIN) == _socket.AF_UNIX:
+            return True
+        if twin.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN) or network is None:
+            return False
+        _real.getpeername(twin)
+    except OSError as exc:
+        return exc.errno == errno.ENOTCONN
+    finally:
+        twin.detach()
+    return False
+
+
+METHODS = (
+    *("bind", "listen", "getsockname", "getpeername", "connect", "connect_ex", "accept"),
+    *("setsockopt", "getsockopt", "sendto"),
+)
+
+
+def _inside(ours: Callable[..., Any], real: Callable[..., Any]) -> Any:
+    """A method that is ours in the thread of the world, and the real one in others."""
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return ours(self, *args, **kwargs) if is_inside() else real(self, *args, **kwargs)
+
+    return method
+
+
+def changes(network: Network) -> Iterator[tuple[Any, str, Any]]:
+    """All that is changed for a network: an object, the name of its attribute, and the new value."""
+    sockets = Sockets(network)
+    for name in METHODS:
+        method = _inside(getattr(sockets, name), getattr(socket.socket, name))
+        yield socket.socket, name, method
+    real: Any = socket.socket.family
+    yield socket.socket, "family", property(_inside(sockets.family, real.fget))
+    for name in ("getaddrinfo", "gethostbyname"):
+        yield socket, name, _inside(getattr(sockets, name), getattr(socket, name))
+    extra = _inside(sockets.get_extra_info, asyncio.BaseTransport.get_extra_info)
+    yield asyncio.BaseTransport, "get_extra_info", extra
+
+
+__all__ = ["Sockets", "changes", "is_simulated"]

@@ -1,0 +1,114 @@
+"""How the network of a world is: its delays, which each seed draws anew, and its faults."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from hoop.sim.driver import Choices
+
+PIECES_MAX = 16  # a message is cut into no more, or large ones would take too long
+PIECE_BYTES = (900, 90, 9)
+Names = Mapping[str, str | Sequence[str]]
+WHOLE = 1 << 18  # the room for bytes in flight, in most seeds
+# Sizes of the kernel's buffer behind a socket, as SO_SNDBUF takes them: the least, and the usual.
+SMALL_BUFFER, LARGE_BUFFER = 2304, 106496
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Faults:
+    """How often the network fails: chances from 0 to 1. For those that are None each seed draws one.
+
+    hoop.sim.run(main, seed=7, faults=hoop.sim.Faults(reset=0.01))
+    """
+
+    reset: float = 0.0  # a message resets its connection, and does not arrive
+    refuse: float = 0.0  # a connection is refused
+    timeout: float = 0.0  # a connection gets no answer
+    pieces: float | None = None  # a message arrives in pieces, so that reads are short
+    partial: float | None = None  # a connection has small buffers, so that writes are partial
+    spikes: float | None = None  # a message takes much longer than others
+
+    def __post_init__(self) -> None:
+        for name, chance in vars(self).items():
+            if chance is not None and not 0 <= chance <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, not {chance!r}")
+
+
+class Weather:
+    """The parameters that one seed draws for its network."""
+
+    def __init__(self, choices: Choices, faults: Faults) -> None:
+        self.faults = faults
+        # Seconds. One range for all seeds would hide bugs: most need delays that are alike, or far apart.
+        self.high = 10.0 ** (choices.choose(4) - 4) * (0.1 + 0.9 * choices.fraction())
+        self.low = self.high * (0.01, 0.3, 1.0)[choices.choose(3)]
+        self.spikes = _drawn(choices, faults.spikes, (0.0, 0.01, 0.05))
+        self.spike = (2.0, 5.0, 20.0)[choices.choose(3)]
+        self.bandwidth = (0.0, 0.0, 1e7, 1e6, 1e5)[choices.choose(5)]  # bytes a second
+        self.pieces = _drawn(choices, faults.pieces, (0.0, 0.0, 0.1, 1.0))
+        self.piece = 1 + choices.choose(PIECE_BYTES[choices.choose(len(PIECE_BYTES))])
+        self.partial = _drawn(choices, faults.partial, (0.0, 0.0, 0.5, 1.0))
+        self.window = (WHOLE, WHOLE, 65536, 4096)[choices.choose(4)]
+
+    def latency(self, choices: Choices, spike: bool) -> int:
+        """How many nanoseconds a message takes."""
+        seconds = self.low + (self.high - self.low) * choices.fraction()
+        return 1 + int(seconds * (self.spike if spike else 1.0) * 1e9)
+
+    def transfer(self, n: int) -> int:
+        """How many nanoseconds a link needs for so many bytes."""
+        return int(n * 1e9 / self.bandwidth) if self.bandwidth else 0
+
+    def cut(self, data: bytes, choices: Choices) -> list[bytes]:
+        """The pieces in which a message arrives."""
+        if len(data) < 2 or not rarely(choices, self.pieces):
+            return [data]
+        pieces: list[bytes] = []
+        at = 0
+        while at < len(data) and len(pieces) < PIECES_MAX - 1:
+            size = 1 + choices.choose(self.piece)
+            pieces.append(data[at : at + size])
+            at += size
+        return [*pieces, data[at:]] if at < len(data) else pieces
+
+    def buffer(self, choices: Choices) -> int:
+        """The size of a connection's buffer."""
+        return SMALL_BUFFER if rarely(choices, self.partial) else LARGE_BUFFER
+
+    def parameters(self) -> dict[str, str]:
+        """The parameters in words, for the report."""
+        found = {"latency": f"{self.low * 1e3:.3g} to {self.high * 1e3:.3g} ms"}
+        if self.spikes:
+            found["spikes"] = f"{self.spikes:.2g} x {self.spike:.0f}"
+        if self.bandwidth:
+            found["bandwidth"] = f"{self.bandwidth / 1000:.0f} kB/s"
+        if self.pieces:
+            found["pieces"] = f"{self.pieces:.2g} of up to {self.piece} bytes"
+        if self.partial:
+            found["small buffers"] = f"{self.partial:.2g}"
+        for name in ("reset", "refuse", "timeout"):
+            chance = getattr(self.faults, name)
+            if chance:
+                found[name] = f"{chance:.2g}"
+        return found
+
+
+def check_names(names: Names) -> None:
+    """Raise TypeError unless names are names with addresses."""
+    for name, found in names.items():
+        if not isinstance(name, str) or not (
+            isinstance(found, str) or all(isinstance(address, str) for address in found)
+        ):
+            raise TypeError(f"names must have addresses for names, not {found!r} for {name!r}")
+
+
+def rarely(choices: Choices, chance: float) -> bool:
+    """Whether something happens that has this chance."""
+    return chance > 0 and choices.rarely(chance)
+
+
+def _drawn(choices: Choices, asked: float | None, usual: tuple[float, ...]) -> float:
+    """The chance of something: what is asked for, or one of the usual. It always takes one draw."""
+    drawn = usual[choices.choose(len(usual))]
+    return drawn if asked is None else asked

@@ -1,0 +1,409 @@
+"""Connections of a simulation: real sockets, whose bytes a seed delays, cuts, holds back and loses."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hoop
+import hoop.sim
+
+PROGRAM = Path(__file__).parent / "traced_network.py"
+
+
+async def end(writer, server):
+    """Close a connection and its server, and let the other side see it."""
+    writer.close()
+    server.close()
+    await asyncio.sleep(100)
+
+
+async def echo(reader, writer):
+    try:
+        while data := await reader.read(1000):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+def descriptors():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+# ---- streams ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streams", [asyncio, hoop], ids=["asyncio", "hoop"])
+def test_a_server_and_clients_that_know_nothing_of_it(streams):
+    async def main():
+        peers = []
+
+        async def serve(reader, writer):
+            peers.append(writer.get_extra_info("peername"))
+            await echo(reader, writer)
+
+        async def ask(text):
+            reader, writer = await streams.open_connection("10.0.0.1", 80)
+            assert writer.get_extra_info("peername") == ("10.0.0.1", 80)
+            name = writer.get_extra_info("sockname")
+            writer.write(text)
+            assert await reader.readexactly(len(text)) == text
+            writer.write_eof()
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+            return name
+
+        server = await streams.start_server(serve, "10.0.0.1", 80)
+        async with server:
+            assert server.sockets[0].getsockname() == ("10.0.0.1", 80)
+            names = await asyncio.gather(*(ask(bytes([65 + i]) * 300) for i in range(4)))
+        assert sorted(peers) == sorted(names)
+        assert len(set(names)) == 4
+        assert hoop.sim.now() > 0
+
+    hoop.sim.explore(main, seeds=8, order="mix")
+
+
+def test_sockets_look_like_those_that_the_program_asked_for():
+    async def main():
+        seen = asyncio.get_running_loop().create_future()
+
+        async def serve(reader, writer):
+            seen.set_result(writer.get_extra_info("socket"))
+            await echo(reader, writer)
+
+        server = await asyncio.start_server(serve, port=0, family=socket.AF_INET)
+        host, port = server.sockets[0].getsockname()
+        assert (host, port > 1024) == ("0.0.0.0", True)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        for sock in (await seen, writer.get_extra_info("socket")):
+            assert sock.family == socket.AF_INET
+            assert sock.type == socket.SOCK_STREAM
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+            assert sock.getpeername()[0] == sock.getsockname()[0] == "127.0.0.1"
+        await end(writer, server)
+
+    hoop.sim.run(main)
+
+
+def test_each_seed_gives_the_same_trace_in_another_process():
+    command = [sys.executable, str(PROGRAM)]
+    first, second = (
+        subprocess.run(
+            command,
+            env=os.environ | {"PYTHONHASHSEED": hashing},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hashing in "12"
+    )
+    assert first == second
+    assert len(set(first.splitlines())) == 8  # each seed gives another trace
+
+
+# ---- sock_* ----------------------------------------------------------------------------------------
+
+
+def listening(address=("10.0.0.1", 80)):
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.bind(address)
+    sock.listen()
+    return sock
+
+
+def test_sockets_of_the_program_s_own():
+    async def main():
+        loop = asyncio.get_running_loop()
+        data = os.urandom(300_000)
+        with listening() as server, socket.socket() as client:
+            client.setblocking(False)
+            accepting = asyncio.create_task(loop.sock_accept(server))
+            await loop.sock_connect(client, ("10.0.0.1", 80))
+            accepted, address = await accepting
+            assert address == client.getsockname() == accepted.getpeername()
+            with accepted:
+                sending = asyncio.create_task(loop.sock_sendall(accepted, data))
+                got = bytearray()
+                while len(got) < len(data):
+                    got += await loop.sock_recv(client, 65536)
+                await sending
+                assert got == data
+            assert await loop.sock_recv(client, 1) == b""
+
+    hoop.sim.explore(main, seeds=6)
+
+
+def test_an_address_is_taken_once():
+    async def main():
+        with listening(), socket.socket() as other:
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("0.0.0.0", 80))
+            other.bind(("10.0.0.2", 80))
+        with listening() as again:
+            assert again.getsockname() == ("10.0.0.1", 80)
+
+    hoop.sim.run(main)
+
+
+# ---- what goes wrong -------------------------------------------------------------------------------
+
+
+async def connect(port=80):
+    reader, writer = await asyncio.open_connection("10.0.0.1", port)
+    return reader, writer
+
+
+def test_nobody_listens():
+    async def main():
+        with pytest.raises(ConnectionRefusedError):
+            await connect()
+        assert 0 < hoop.sim.now() < 5
+
+    hoop.sim.explore(main, seeds=5)
+
+
+@pytest.mark.parametrize(
+    ("faults", "error"),
+    [
+        (hoop.sim.Faults(refuse=1.0), ConnectionRefusedError),
+        (hoop.sim.Faults(timeout=1.0), TimeoutError),
+    ],
+)
+def test_connections_that_fail(faults, error):
+    async def main():
+        server = await asyncio.start_server(echo, "10.0.0.1", 80)
+        with pytest.raises(error) as caught:
+            await connect()
+        assert caught.value.errno in (errno.ECONNREFUSED, errno.ETIMEDOUT)
+        server.close()
+        return hoop.sim.now()
+
+    took = hoop.sim.run(main, faults=faults)
+    assert took == pytest.approx(127, abs=1) if error is TimeoutError else took < 5
+
+
+def test_a_full_backlog_lets_clients_wait():
+    async def main():
+        loop = asyncio.get_running_loop()
+        with listening() as server:
+            server.listen(1)
+            socks = [socket.socket() for _ in range(5)]
+            for sock in socks:
+                sock.setblocking(False)
+            connecting = [
+                asyncio.create_task(loop.sock_connect(s, ("10.0.0.1", 80))) for s in socks
+            ]
+            await asyncio.sleep(10)
+            assert sum(task.done() for task in connecting) == 2
+            accepted = [await loop.sock_accept(server) for _ in range(5)]
+            await asyncio.gather(*connecting)
+            for sock in (*socks, *(sock for sock, _ in accepted)):
+                sock.close()
+
+    hoop.sim.run(main, seed=3)
+
+
+def test_a_reset_reaches_both_sides():
+    async def main():
+        errors = []
+
+        async def serve(reader, writer):
+            try:
+                while True:
+                    writer.write(await reader.readexactly(5))
+            except ConnectionError as exc:
+                errors.append(exc)
+            writer.close()
+
+        server = await asyncio.start_server(serve, "10.0.0.1", 80)
+        reader, writer = await connect()
+        try:
+            while True:
+                writer.write(b"hello")
+                await reader.readexactly(5)
+        except ConnectionError as exc:
+            errors.append(exc)
+        writer.close()
+        await asyncio.sleep(100)
+        assert [type(error) for error in errors] == [ConnectionResetError] * 2
+        server.close()
+
+    hoop.sim.explore(main, seeds=10, faults=hoop.sim.Faults(reset=0.2))
+
+
+def test_closing_with_something_unread_resets():
+    async def main():
+        async def serve(reader, writer):
+            writer.transport.pause_reading()
+            await asyncio.sleep(50)
+            writer.close()
+
+        server = await asyncio.start_server(serve, "10.0.0.1", 80)
+        reader, writer = await connect()
+        writer.write(b"x")
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        await end(writer, server)
+
+    hoop.sim.explore(main, seeds=4)
+
+
+async def write_on(writer):
+    for _ in range(100):
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(10)
+
+
+def test_sending_to_one_that_has_closed():
+    async def main():
+        async def serve(reader, writer):
+            writer.close()
+
+        server = await asyncio.start_server(serve, "10.0.0.1", 80)
+        reader, writer = await connect()
+        assert await reader.read() == b""
+        with pytest.raises(ConnectionError):
+            await write_on(writer)
+        await end(writer, server)
+
+    hoop.sim.explore(main, seeds=4)
+
+
+def test_one_direction_ends_before_the_other():
+    async def main():
+        async def serve(reader, writer):
+            everything = await reader.read()
+            writer.write(everything[::-1])
+            writer.close()
+
+        server = await hoop.start_server(serve, "10.0.0.1", 80)
+        reader, writer = await hoop.open_connection("10.0.0.1", 80)
+        writer.write(b"abc")
+        await asyncio.sleep(1)
+        writer.write(b"def")
+        writer.write_eof()
+        assert await reader.read() == b"fedcba"
+        await end(writer, server)
+
+    hoop.sim.explore(main, seeds=5)
+
+
+def test_a_reader_that_stands_still_holds_the_writer_back():
+    async def main():
+        go_on = asyncio.Event()
+        sizes = []
+
+        async def serve(reader, writer):
+            await go_on.wait()
+            while data := await reader.read(65536):
+                sizes.append(len(data))
+            writer.close()
+
+        server = await asyncio.start_server(serve, "10.0.0.1", 80)
+        reader, writer = await connect()
+        writer.write(bytes(1_000_000))
+        await asyncio.sleep(600)
+        assert 50_000 < writer.transport.get_write_buffer_size() < 1_000_000
+        go_on.set()
+        writer.write_eof()
+        assert await reader.read() == b""
+        assert sum(sizes) == 1_000_000
+        await end(writer, server)
+
+    hoop.sim.explore(main, seeds=2)
+
+
+def test_messages_come_in_pieces():
+    async def main():
+        got = []
+
+        async def serve(reader, writer):
+            while data := await reader.read(1000):
+                got.append(len(data))
+            writer.close()
+
+        server = await asyncio.start_server(serve, "10.0.0.1", 80)
+        _, writer = await connect()
+        writer.write(bytes(1000))
+        writer.close()
+        await writer.wait_closed()
+        await asyncio.sleep(60)
+        server.close()
+        assert sum(got) == 1000
+        return len(got)
+
+    faults = hoop.sim.Faults(pieces=1.0)
+    assert max(hoop.sim.run(main, seed=seed, faults=faults) for seed in range(4)) > 3
+    assert hoop.sim.run(main, faults=hoop.sim.Faults(pieces=0.0)) == 1
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.5])
+def test_chances_are_from_0_to_1(wrong):
+    with pytest.raises(ValueError, match="reset must be from 0 to 1"):
+        hoop.sim.Faults(reset=wrong)
+
+
+# ---- descriptors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("failing", [False, True])
+def test_nothing_is_left_open_by_a_program_that_closes_nothing(failing):
+    async def main():
+        loop = asyncio.get_running_loop()
+        await loop.create_server(asyncio.Protocol, "10.0.0.1", 80)
+        transport, _ = await loop.create_connection(asyncio.Protocol, "10.0.0.1", 80)
+        transport.write(b"x")
+        await asyncio.sleep(1)
+        asyncio.create_task(connect(81))
+        await asyncio.sleep(0)
+        if failing:
+            raise KeyError
+
+    before = descriptors()
+    for seed in range(3):
+        try:
+            hoop.sim.run(main, seed=seed)
+        except KeyError:
+            assert failing
+        assert descriptors() == before
+
+
+def test_a_number_that_belongs_to_another_file_is_left_alone():
+    async def main():
+        loop = asyncio.get_running_loop()
+        with listening() as server:
+            with socket.socket() as client:
+                client.setblocking(False)
+                await loop.sock_connect(client, ("10.0.0.1", 80))
+                accepted, _ = await loop.sock_accept(server)
+                fd = client.fileno()
+                client.send(b"x")
+            left, right = socket.socketpair()
+            with left, right, accepted:
+                assert left.fileno() == fd
+                right.setblocking(False)
+                accepted.close()  # with something unread, which resets the closed socket
+                await asyncio.sleep(100)
+                with pytest.raises(BlockingIOError):
+                    right.recv(1)
+
+    hoop.sim.explore(main, seeds=5)
