@@ -199,10 +199,11 @@ def reports(loop: Any) -> list[tuple[str, type, str, list[str]]]:
     return found
 
 
-def make_certificate(folder: Any) -> tuple[str, str]:
+def make_certificate(folder: Any, algorithm: str = "") -> tuple[str, str]:
     """Paths of a self-signed certificate for localhost and of its key, made by openssl."""
+    algorithm = algorithm or "ec -pkeyopt ec_paramgen_curve:prime256v1"
     cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    words = f"openssl req -x509 -newkey {algorithm} -nodes -days 2"
     words += " -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
     words += f" -keyout {key} -out {cert}"
     subprocess.run(words.split(), check=True, capture_output=True)

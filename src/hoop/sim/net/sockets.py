@@ -194,7 +194,7 @@ class Sockets:
             raise _socket.gaierror(_socket.EAI_NONAME, "Name or service not known")
         return found
 
-    def getnameinfo(self, address: Any, flags: int) -> tuple[str, str]:
+    def getnameinfo(self, address: Any, flags: int = 0) -> tuple[str, str]:
         """Look an address up in the table of the world."""
         host, port = address[:2]
         if not flags & _socket.NI_NUMERICHOST:
@@ -281,7 +281,7 @@ def changes(network: Network) -> Iterator[tuple[Any, str, Any]]:
         yield socket.socket, name, method
     real: Any = socket.socket.family
     yield socket.socket, "family", property(_inside(sockets.family, real.fget))
-    for name in ("getaddrinfo", "gethostbyname"):
+    for name in ("getaddrinfo", "gethostbyname", "getnameinfo"):
         yield socket, name, _inside(getattr(sockets, name), getattr(socket, name))
     extra = _inside(sockets.get_extra_info, asyncio.BaseTransport.get_extra_info)
     yield asyncio.BaseTransport, "get_extra_info", extra

@@ -97,9 +97,8 @@ class Weather:
 def check_names(names: Names) -> None:
     """Raise TypeError unless names are names with addresses."""
     for name, found in names.items():
-        if not isinstance(name, str) or not (
-            isinstance(found, str) or all(isinstance(address, str) for address in found)
-        ):
+        addresses = found if isinstance(found, Sequence) else [found]
+        if not all(isinstance(text, str) for text in (name, *addresses)):
             raise TypeError(f"names must have addresses for names, not {found!r} for {name!r}")
 
 
