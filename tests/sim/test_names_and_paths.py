@@ -194,10 +194,12 @@ def test_what_is_no_socket_of_the_world_cannot_be_watched():
         with pytest.raises(hoop.sim.Unsimulated, match="from outside"):
             await loop.create_connection(asyncio.Protocol, sock=real)
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as real:
-            real.setblocking(False)
-            hoop.sim.run(main)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as real,
+    ):
+        real.setblocking(False)
+        hoop.sim.run(main)
 
 
 # ---- TLS -------------------------------------------------------------------------------------------
