@@ -87,9 +87,7 @@ def test_uvicorn_and_httpx():
         await send({"type": "http.response.body", "body": body[::-1]})
 
     async def main():
-        config = uvicorn.Config(
-            reverse, host="10.0.0.1", port=80, log_level="error", lifespan="off"
-        )
+        config = uvicorn.Config(reverse, host="10.0.0.1", port=80, log_config=None, lifespan="off")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
         while not server.started:
