@@ -146,7 +146,7 @@ class Disk:
     # ---- power ----
 
     def go_dark(self, operation: str) -> None:
-        """The power goes. From now on each call fails, until boot()."""
+        """The power goes. From now on no call changes anything, until boot()."""
         self.without_power = True
         self.injected["power losses"] += 1
         self.last = operation
@@ -172,9 +172,7 @@ class Disk:
         self._nodes.clear()
 
     def begins(self, call: str, about: object = "") -> None:
-        """A call begins. Raises what a test has asked for, and PowerLoss if there is none."""
-        if self.without_power:
-            raise PowerLoss(self.last)
+        """A call begins. Raises what a test has asked for."""
         for i, (failing, error) in enumerate(self._failures):
             if failing == call:
                 del self._failures[i]
@@ -186,6 +184,8 @@ class Disk:
         if not self.without_power and self.operations == self.power_loss_after:
             shown = f" {os.fsdecode(about)!r}" if isinstance(about, bytes) else ""
             self.go_dark(f"operation {self.operations}, {call}{shown}")
+        if self.without_power:
+            raise PowerLoss(self.last)
         self.begins(call, about)
         self.operations += 1
 

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import errno
 import functools
+import gc
 import os
 import stat
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -164,7 +166,7 @@ def mounted(disk: Disk | None, loop: SimEventLoop, script: Script) -> Iterator[N
     if disk is None:
         yield
         return
-    disk.mount(loop.stop, script.stream)
+    disk.mount(functools.partial(_stop, loop), script.stream)
     before = opening.folders, disk_call.open_waiting
     devices = disk_call.devices()
     known = dict(devices)
@@ -192,6 +194,16 @@ def mounted(disk: Disk | None, loop: SimEventLoop, script: Script) -> Iterator[N
         disk.unmount()
 
 
+def _stop(loop: SimEventLoop) -> None:
+    """End a run whose power has gone. Its tasks' exceptions are no news then."""
+    loop.set_exception_handler(_say_nothing)
+    loop.stop()
+
+
+def _say_nothing(loop: object, context: object) -> None:
+    pass
+
+
 def disk() -> Disk:
     """Return the disk of the world that runs. Raises RuntimeError if it has none.
 
@@ -215,14 +227,18 @@ async def until_power_loss(
         saved = await hoop.sim.until_power_loss(save(state))
         assert await load() in ((state,) if saved else (before, state))
     """
-    used = disk()
+    try:
+        used = disk()
+    except RuntimeError:
+        program.close()
+        raise
     loop = asyncio.get_running_loop()
     others = asyncio.all_tasks()
     before, lost = used.on_loss, loop.create_future()
     if after is None:
         after = used.choose_moment()
     used.power_loss_after = used.operations + after
-    used.on_loss = functools.partial(_set, lost)
+    used.on_loss = functools.partial(_tell, loop, lost)
     task = loop.create_task(program)
     handler = loop.get_exception_handler()
     try:
@@ -231,10 +247,10 @@ async def until_power_loss(
         if ended:
             task.result()
             used.go_dark("the end")
-        loop.set_exception_handler(lambda *_: None)
         await _end_tasks(others)
         if not task.cancelled():
             task.exception()
+        _collect()
         return ended
     finally:
         if not task.done():
@@ -244,7 +260,16 @@ async def until_power_loss(
         used.boot()
 
 
-def _set(future: asyncio.Future[None]) -> None:
+def _collect() -> None:
+    """Have all end that the program has left, before the power is back."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect(0)  # a world collects nothing else, so all that it has made is young
+
+
+def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    """Tell that the power has gone. The exceptions of the program's tasks are no news then."""
+    loop.set_exception_handler(_say_nothing)
     if not future.done():
         future.set_result(None)
 

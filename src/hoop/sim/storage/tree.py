@@ -250,7 +250,7 @@ def mixed(before: bytes, after: bytes, size: int, new: set[int]) -> bytes:
     """`size` bytes with the sectors `new` of `after`. The others are those of `before`, or zeros."""
     made = bytearray(before[:size].ljust(size, b"\0"))
     for at in new:
-        part = sector(after, at)[: max(size - at * SECTOR, 0)]
+        part = sector(after, at).ljust(SECTOR, b"\0")[: max(size - at * SECTOR, 0)]
         made[at * SECTOR : at * SECTOR + len(part)] = part
     return bytes(made)
 
