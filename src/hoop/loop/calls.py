@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio import format_helpers, futures
+from asyncio import base_events, format_helpers, futures
 
 import cython
 from cython.cimports.hoop._c.linux import hoop_now
 from cython.cimports.hoop._c.python import hoop_snapshot
 from cython.cimports.hoop.drivers.ready import Runnable
+from cython.cimports.hoop.loop.executor import submit
 from cython.cimports.hoop.loop.reports import check_callback
 from cython.cimports.hoop.scheduling.future import Future, new_future
 from cython.cimports.hoop.scheduling.handle import Handle, new_handle
@@ -23,6 +24,9 @@ from cython.cimports.hoop.watching.watch import WatchLoop
 EAGER_TASK_FACTORY = cython.declare(object, getattr(asyncio, "eager_task_factory", None))
 FACTORY_TAKES_ALL = cython.declare(cython.bint, sys.version_info >= (3, 13, 3))
 _set_result_unless_cancelled = cython.declare(object, futures._set_result_unless_cancelled)
+_stock_run_in_executor = cython.declare(object, base_events.BaseEventLoop.run_in_executor)
+# The last class of loops found to have the methods of this module.
+_plain_class = cython.declare(object, None)
 _extract_stack = cython.declare(object, format_helpers.extract_stack)
 
 
@@ -96,6 +100,30 @@ class LoopCalls(WatchLoop):
             handle.source_traceback = _extract_stack(sys._getframe(0))
         self.timers.add(handle)
         return handle
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def is_plain(self) -> cython.bint:
+        """Whether calls from threads and for them may go by C: all methods are ours, and none is to check."""
+        global _plain_class
+        kind = type(self)
+        if kind is not _plain_class:
+            for name in ("call_soon", "call_soon_threadsafe", "create_future", "create_task"):
+                if getattr(kind, name) is not getattr(LoopCalls, name):
+                    return False
+            _plain_class = kind
+        return not (self.own_methods or self.own_soon or self.debug or self.closed)
+
+    def run_in_executor(self, executor, func, *args):
+        """Call func(*args) in a thread. Returns a future. See asyncio.loop.run_in_executor."""
+        chosen = executor
+        if chosen is None and not cython.cast(object, self)._executor_shutdown_called:
+            chosen = cython.cast(object, self)._default_executor
+        if chosen is not None and self.is_plain():
+            future = submit(self, chosen, func, args)
+            if future is not None:
+                return future
+        return _stock_run_in_executor(self, executor, func, *args)
 
     def _write_to_self(self):
         """Wake the loop if it sleeps. From any thread."""

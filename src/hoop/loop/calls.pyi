@@ -1,4 +1,5 @@
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Executor
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -38,6 +39,9 @@ class LoopCalls(WatchLoop):
         *args: *_Ts,
         context: Context | None = None,
     ) -> TimerHandle: ...
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
+    ) -> Future[_T]: ...
     def create_future(self) -> Future[Any]: ...
     def create_task(
         self,

@@ -23,7 +23,6 @@ cdef class Loop(LoopCalls):
     cdef unsigned int class_version     # the class when it was last asked about these
     cdef int see_class(self) except -1
     cdef int announce_tasks(self) except -1
-    cdef bint own_methods               # nor is call_later(), create_future() or create_task(), on this one loop
     cdef int run_once(self) except -1
     cdef int begin(self) except -1
     cdef int replace_driver(self, int error) except -1

@@ -67,7 +67,12 @@ LONGEST_WAIT = cython.declare(cython.double, 24 * 3600.0)
 # Methods that the loop calls without a look at its attributes.
 FOLLOWED = cython.declare(
     frozenset,
-    frozenset(("time", "call_soon", "call_at", "call_later", "create_future", "create_task")),
+    frozenset(
+        (
+            *("time", "call_soon", "call_soon_threadsafe", "call_at", "call_later"),
+            *("create_future", "create_task"),
+        )
+    ),
 )
 UNDERSCORE = cython.declare(cython.int, ord("_"))
 # A loop that is about to sleep gives the memory of a ring or a heap for more entries than this back.

@@ -25,6 +25,7 @@ from hoop.disk.call import SystemCall
 from hoop.disk.pool import FilePool, OwedJob, PythonJob
 from hoop.disk.source import FileBuffer, LineSource
 from hoop.files.file import AsyncFile
+from hoop.loop.executor import Job
 from hoop.loop.turn import Loop
 from hoop.net.stream import StreamTransport
 from hoop.observe.model import Frame, Wait
@@ -582,7 +583,7 @@ class Waits:
             return job
         for told, _ in raw(waited, "_callbacks") or () if type(waited) is Future else ():
             source = closed_over(told, "source")
-            if type(source) is concurrent.futures.Future:
+            if type(source) in (concurrent.futures.Future, Job):
                 return self.thread_wait(source)
         deadline = self.deadlines().get(id(waited))
         if deadline is not None:
