@@ -405,10 +405,18 @@ SCHEDULING = (
         )
     ),
     *(
-        scheduling_row(name, title, on(MAIN, f"together:{name}", library="asyncio"), group="sync")
-        for name, title in (
-            ("to_thread", "`to_thread()` of a function that returns at once"),
-            ("from_thread", "`run_coroutine_threadsafe()` of an empty coroutine"),
+        scheduling_row(name, title, contestants, group="sync")
+        for name, title, contestants in (
+            (
+                "to_thread",
+                "`to_thread()` of a function that returns at once",
+                on(MAIN, "together:to_thread", library="asyncio"),
+            ),
+            (
+                "from_thread",
+                "`run_coroutine_threadsafe()` of an empty coroutine",
+                sync_contestants("together:from_thread"),
+            ),
         )
     ),
     Row(

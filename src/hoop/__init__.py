@@ -68,7 +68,6 @@ from asyncio import (
     iscoroutine,
     iscoroutinefunction,
     isfuture,
-    run_coroutine_threadsafe,
     set_event_loop,
     set_event_loop_policy,
     to_thread,
@@ -135,6 +134,7 @@ if not TYPE_CHECKING and sys.platform != "linux":
         gather,
         new_event_loop,
         open_connection,
+        run_coroutine_threadsafe,
         shield,
         sleep,
         start_server,
@@ -224,6 +224,7 @@ else:
         from hoop.sync.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
         from hoop.together.gathering import gather, shield
         from hoop.together.groups import TaskGroup
+        from hoop.together.threadsafe import run_coroutine_threadsafe
         from hoop.together.timeouts import Timeout, timeout, timeout_at
         from hoop.together.waiting import as_completed, wait, wait_for
 
@@ -264,6 +265,7 @@ _LATER = {
     "pwritev": "hoop.files.descriptors",
     "read_bytes": "hoop.files.whole",
     "read_text": "hoop.files.whole",
+    "run_coroutine_threadsafe": "hoop.together.threadsafe",
     "shield": "hoop.together.gathering",
     "start_server": "hoop.streams.opening",
     "start_unix_server": "hoop.streams.opening",
