@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-SETTINGS = ("order", "limit", "faults", "names", "step_us", "stuck", "disk")
+SETTINGS = ("order", "limit", "depth", "faults", "names", "step_us", "stuck", "disk")
 WORDS = ("seeds", *SETTINGS, "exhaustive", "max_runs", "shrink_seconds", "isolate")
 HASHES = (
     "hoop.sim: PYTHONHASHSEED is random, so a seed may not fail again if the program "

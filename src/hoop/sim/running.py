@@ -16,7 +16,7 @@ from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.net.network import Network
 from hoop.sim.net.weather import Faults, Names
 from hoop.sim.patches import patched
-from hoop.sim.settings import LIMIT, STUCK, Settings, check_main, check_seed
+from hoop.sim.settings import DEPTH, LIMIT, STUCK, Settings, check_choices, check_main, check_seed
 from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.mounting import mounted
 from hoop.sim.stuck import Interruption, Watcher
@@ -37,6 +37,7 @@ def run(
     *,
     seed: int = 0,
     order: str = "wakes",
+    depth: int = DEPTH,
     limit: float = LIMIT,
     step_us: tuple[int, int] = (0, 0),
     stuck: float | None = STUCK,
@@ -48,13 +49,13 @@ def run(
 ) -> _T:
     """Run a coroutine function in a world that a seed decides, and return its result.
 
-    `order` is "fifo", "wakes", "starts", "single", "pct" or "mix", and `limit` the virtual seconds that the
-    run may take. A turn of the loop takes no virtual time, or as many microseconds as `step_us` says, from
-    and to. A turn may take `stuck` seconds of real time. `trace` is a list that gets a line for each thing
-    that the loop runs, or a file that gets these as JSON lines. `choices` are those that a report has shown,
-    or a file with a trace: what the seed would choose is then taken from there. Files are on `disk`, or else
-    on the real one. `faults` says how often the network fails, and `names` has the addresses of hosts, such
-    as {"db": "10.0.0.2"}.
+    `order` is "fifo", "wakes", "starts", "single", "pct" or "mix". Of "pct" `depth` is how often a task loses
+    its priority, and one more. `limit` are the virtual seconds that the run may take. A turn of the loop
+    takes no virtual time, or as many microseconds as `step_us` says, from and to. A turn may take `stuck`
+    seconds of real time. `trace` is a list that gets a line for each thing that the loop runs, or a file that
+    gets these as JSON lines. `choices` are those that a report has shown, or a file with a trace: what the
+    seed would choose is then taken from there. Files are on `disk`, or else on the real one. `faults` says
+    how often the network fails, and `names` has the addresses of hosts, such as {"db": "10.0.0.2"}.
 
     Raises what `main` raises, and Deadlock, Livelock, TimeLimit, Stuck or Unsimulated. Raises RuntimeError
     inside of a running event loop.
@@ -64,17 +65,12 @@ def run(
     check_outside()
     check_main(main)
     check_seed(seed)
-    settings = Settings(
-        order=order,
-        limit=limit,
-        step_us=step_us,
-        stuck=stuck,
-        disk=disk,
-        faults=faults,
-        names=names,
-    ).of_seed(seed)
-    given = read_choices(choices) if isinstance(choices, str | os.PathLike) else choices
-    script = Script(seed, given)
+    settings = Settings(order, limit, depth, step_us, stuck, disk, faults, names).of_seed(seed)
+    if isinstance(choices, str | os.PathLike):
+        choices = read_choices(choices)
+    elif choices is not None:
+        check_choices(choices)
+    script = Script(seed, choices)
     with Watcher(settings.stuck) as watcher:
         if not isinstance(trace, str | os.PathLike):
             return simulate(main, settings, script, trace=trace, watcher=watcher)

@@ -90,6 +90,17 @@ def check_seed(seed: Any) -> None:
         raise TypeError(f"a seed must be a whole number, not {type(seed).__name__}")
 
 
+def check_choices(choices: Any) -> None:
+    """Raise TypeError unless choices are (site, n, value), as a report shows them."""
+    for choice in choices:
+        match choice:
+            case (str(), int(), int(value)) if value >= 0:
+                continue
+        raise TypeError(
+            f"choices must be (site, n, value), such as ('order', 3, 1), not {choice!r}"
+        )
+
+
 def check_main(main: Any) -> None:
     """Raise TypeError unless `main` can be called."""
     if inspect.iscoroutine(main):

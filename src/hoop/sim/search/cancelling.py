@@ -17,9 +17,11 @@ from hoop.observe.waits import holder_of
 from hoop.sim import graph
 from hoop.sim.driver import Script
 from hoop.sim.errors import LeftOpen, SimError
+from hoop.sim.net.weather import Faults, Names
 from hoop.sim.running import Main, check_outside, simulate
 from hoop.sim.search.exploring import Summary
 from hoop.sim.settings import LIMIT, STUCK, Settings, check_count, check_main, check_seed
+from hoop.sim.storage.disks import Disk
 from hoop.sim.stuck import Watcher
 from hoop.sync.locks import Lock
 
@@ -41,6 +43,9 @@ def cancel_each(
     stuck: float | None = STUCK,
     every_task: bool = True,
     max_runs: int = MAX_RUNS,
+    disk: Disk | None = None,
+    faults: Faults | None = None,
+    names: Names | None = None,
 ) -> Summary:
     """Run a coroutine function again and again, and cancel its task at another await in each run.
 
@@ -57,7 +62,9 @@ def cancel_each(
     check_main(main)
     check_seed(seed)
     check_count("max_runs", max_runs)
-    settings = Settings(order=order, limit=limit, stuck=stuck).of_seed(seed)
+    settings = Settings(
+        order=order, limit=limit, stuck=stuck, disk=disk, faults=faults, names=names
+    ).of_seed(seed)
     return _Cancelling(main, settings, seed).run(every_task, max_runs)
 
 
@@ -160,7 +167,7 @@ class _Cancelling:
         script = Script(self.seed)
         simulate(
             self.main,
-            self.settings,
+            self.settings.with_copy_of_disk(),
             script,
             watcher=self.watcher,
             begin=begin_quietly,

@@ -19,6 +19,7 @@ from hoop.sim.search.isolating import IsolatedSubject, in_parallel
 from hoop.sim.search.outcome import Outcome, Subject
 from hoop.sim.search.shrinking import SECONDS_MAX, shrink
 from hoop.sim.settings import (
+    DEPTH,
     LIMIT,
     STUCK,
     Settings,
@@ -52,6 +53,7 @@ def explore(
     *,
     seeds: int | Iterable[int] = SEEDS,
     order: str | None = None,
+    depth: int = DEPTH,
     limit: float = LIMIT,
     step_us: tuple[int, int] = (0, 0),
     stuck: float | None = STUCK,
@@ -89,6 +91,7 @@ def explore(
         order = "single" if exhaustive else "wakes"
     settings = Settings(
         order=order,
+        depth=depth,
         limit=limit,
         step_us=step_us,
         stuck=stuck,
