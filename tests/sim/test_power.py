@@ -412,3 +412,12 @@ def test_errno_of_a_call_without_power():
             assert caught.value.errno == errno.EIO
 
     hoop.sim.run(lambda: hoop.sim.until_power_loss(work(), after=0), disk=disk_with())
+
+
+def test_the_report_says_where_the_power_went():
+    with pytest.raises(AssertionError) as caught:
+        hoop.sim.explore(saves(()), seeds=100, disk=disk_with(short_reads=0.5), shrink_seconds=0)
+    (note,) = caught.value.__notes__
+    assert "disk hoop.sim.Disk(short_reads=0.5)   power lost before " in note
+    assert "1 power losses" in note
+    assert "short reads" in note

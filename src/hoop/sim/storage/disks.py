@@ -75,6 +75,7 @@ class Disk:
         self._delays = self.choices
         self._latency = 1e-4
         self._salt = 0
+        self._reported: dict[str, int] | None = None
         self._nodes: dict[tuple[int, int], Node] = {}  # by device and inode of their descriptors
         self.on_loss: Callable[[], object] | None = None
         self.umask = 0o022
@@ -100,19 +101,19 @@ class Disk:
 
     def write(self, path: Any, data: bytes) -> None:
         """Put a file on the disk, with its folders, safe from power losses."""
-        folder = self.tree.root
-        *above, name = [part for part in os.fsencode(os.path.abspath(path)).split(b"/") if part]
-        for part in above:
-            node = self.tree.child(folder, part)
-            if node is None:
-                node = Folder(self.tree.number(), 0o755, folder)
-                self.tree.change((folder, part, node))
-            if not isinstance(node, Folder):
-                raise refused(errno.ENOTDIR)
-            folder = node
+        where = os.fsencode(os.path.abspath(path))
+        parts = where.strip(b"/").split(b"/")
+        for n in range(1, len(parts)):
+            place = self.find(b"/" + b"/".join(parts[:n]))
+            if place.node is None:
+                made = Folder(self.tree.number(), 0o755, place.folder)
+                self.tree.change((place.parent(), place.name, made))
+        place = self.find(where)
+        if isinstance(place.node, Folder):
+            raise refused(errno.EISDIR)
         file = File(self.tree.number(), 0o644)
         file.data = file.durable = bytes(data)
-        self.tree.change((folder, name, file))
+        self.tree.change((place.parent(), place.name, file))
         self.tree.sync_all()
 
     def read(self, path: Any) -> bytes:
@@ -148,7 +149,7 @@ class Disk:
     def go_dark(self, operation: str) -> None:
         """The power goes. From now on no call changes anything, until boot()."""
         self.without_power = True
-        self.injected["power losses"] += 1
+        self._count("power losses")
         self.last = operation
         self.tree.lose(self.choices)
         files = {node for node in self._nodes.values() if isinstance(node, File)}
@@ -176,7 +177,7 @@ class Disk:
         for i, (failing, error) in enumerate(self._failures):
             if failing == call:
                 del self._failures[i]
-                self.injected["errors"] += 1
+                self._count("errors")
                 raise OSError(error.errno, error.strerror or os.strerror(error.errno or 0))
 
     def changes(self, call: str, about: object = "") -> None:
@@ -193,8 +194,23 @@ class Disk:
         """Whether a fault happens that happens to a part of the calls."""
         if not part or not self.choices.rarely(part):
             return False
-        self.injected[name] += 1
+        self._count(name)
         return True
+
+    def _count(self, name: str) -> None:
+        """Count a fault that has happened, also for the report of a run."""
+        self.injected[name] += 1
+        if self._reported is not None:
+            self._reported[name] = self._reported.get(name, 0) + 1
+
+    def asked_for(self) -> list[str]:
+        """The faults that are to happen by chance."""
+        asked = {
+            "short reads": self.short_reads,
+            "short writes": self.short_writes,
+            "errors": self.eio,
+        }
+        return [name for name, part in asked.items() if part]
 
     # ---- room ----
 
@@ -210,9 +226,15 @@ class Disk:
             return length
         end = file.size() + max(self.capacity - self.used(), 0)
         if end <= offset and length:
-            self.injected["errors"] += 1
+            self._count("errors")
             raise refused(errno.ENOSPC)
         return min(length, end - offset)
+
+    def reserve(self, file: File, offset: int, length: int) -> None:
+        """Raise OSError unless all of the bytes find room."""
+        if self.room_for(file, offset, length) < length:
+            self._count("errors")
+            raise refused(errno.ENOSPC)
 
     # ---- names ----
 
@@ -348,7 +370,7 @@ class Disk:
         """Cut or extend a file by `how()`."""
         self.changes("truncate")
         file.own()
-        self.room_for(file, 0, size)
+        self.reserve(file, 0, size)
         how()
         file.wrote(size, None)
 
@@ -364,8 +386,13 @@ class Disk:
 
     # ---- the world ----
 
-    def mount(self, on_loss: Callable[[], object], stream: Callable[[str], Choices]) -> None:
-        """A world begins to use the disk."""
+    def mount(
+        self,
+        on_loss: Callable[[], object],
+        stream: Callable[[str], Choices],
+        injected: dict[str, int],
+    ) -> None:
+        """A world begins to use the disk. It counts faults in `injected`, too."""
         if self.on_loss is not None:
             raise RuntimeError("another simulation uses this disk")
         self.choices = stream("disk")
@@ -376,10 +403,13 @@ class Disk:
         self._latency = 10.0 ** (scale.choose(4) - 5)
         self.umask = real(_umask)
         self.on_loss = on_loss
+        self._reported = injected
+        for name in self.asked_for():
+            injected.setdefault(name, 0)  # a fault that never happens is to be seen
 
     def unmount(self) -> None:
         """The world has ended."""
-        self.on_loss = None
+        self.on_loss = self._reported = None
         self.folder = None
         for node in list(self.tree.nodes()):
             if isinstance(node, File | Folder):

@@ -9,6 +9,7 @@ import functools
 import gc
 import os
 import stat
+import sys
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -25,7 +26,7 @@ from hoop.sim.errors import PowerLoss, SimError, Unsimulated
 from hoop.sim.event_loop import SimEventLoop, SimFilePool
 from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.posix import Functions
-from hoop.sim.storage.tree import File, refused
+from hoop.sim.storage.tree import File
 
 ENDING = 60.0  # virtual seconds that tasks may take to end without power
 
@@ -128,8 +129,7 @@ class DiskPool(SimFilePool):
         else:
             assert code == FALLOCATE
             disk.changes("write")
-            if disk.room_for(node, offset, address) < address:
-                raise refused(errno.ENOSPC)
+            disk.reserve(node, offset, address)
             calls.make(op, length)
             node.wrote(node.size(), None)
 
@@ -166,7 +166,8 @@ def mounted(disk: Disk | None, loop: SimEventLoop, script: Script) -> Iterator[N
     if disk is None:
         yield
         return
-    disk.mount(functools.partial(_stop, loop), script.stream)
+    disk.mount(functools.partial(_stop, loop), script.stream, loop.injected)
+    loop.parameters["disk"] = repr(disk)
     before = opening.folders, disk_call.open_waiting
     devices = disk_call.devices()
     known = dict(devices)
@@ -177,6 +178,8 @@ def mounted(disk: Disk | None, loop: SimEventLoop, script: Script) -> Iterator[N
     devices[_device_of_files()] = True
     disk_call.open_waiting = pool.functions.open_waiting
     _mounted = disk
+    writes_code = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # or a first import would be an operation of the disk
     try:
         yield
         if disk.without_power:
@@ -187,6 +190,7 @@ def mounted(disk: Disk | None, loop: SimEventLoop, script: Script) -> Iterator[N
         raise
     finally:
         _mounted = None
+        sys.dont_write_bytecode = writes_code
         opening.folders, disk_call.open_waiting = before
         devices.clear()
         devices.update(known)
@@ -247,6 +251,7 @@ async def until_power_loss(
         if ended:
             task.result()
             used.go_dark("the end")
+        loop.parameters["power lost before"] = used.last  # type: ignore[attr-defined]
         await _end_tasks(others)
         if not task.cancelled():
             task.exception()
