@@ -424,12 +424,13 @@ def test_a_damaged_record_breaks_the_connection_as_in_asyncio(loop):
     same_as_asyncio(loop, script)
 
 
-def test_a_record_that_begins_a_message_waits_for_no_other(loop):
+@pytest.mark.parametrize("make", [Recorder, BufferedTls, lambda: BufferedTls(2)])
+def test_a_record_that_begins_a_message_waits_for_no_other(loop, make):
     """The last bytes of a handshake and the first data may come as one segment, or in any pieces."""
 
     async def main():
         for cut in (0, 1, 4, 30):
-            protocol = Recorder()
+            protocol = make()
             a, b = tcp_pair()
             wire = Wire(loop, a, client_context())
             with a:

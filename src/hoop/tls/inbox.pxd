@@ -13,6 +13,7 @@ cdef class TlsInbox(TlsOutbox):
     cdef int deliver(self, Py_ssize_t n) except -1
     cdef bint decrypt_into_protocol(self) except -1
     cdef bint read_on(self) except -1
+    cdef int read_on_later(self) except -1
     cdef int on_fed(self) except -1
     cdef int on_read(self) except -1
     cdef int read_to_the_end(self) except -1

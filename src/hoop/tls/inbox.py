@@ -177,6 +177,14 @@ class TlsInbox(TlsOutbox):
         self.on_read()
         return more and self.may_deliver()
 
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def read_on_later(self) -> cython.int:
+        """Deliver bytes that were received before: what fills a buffer now, and the rest in later turns."""
+        if self.read_on():
+            self.loop.soon(self._read_on, (), self.context)
+        return 0
+
     def _read_on(self):
         """A turn after resume_reading(), or after a BufferedProtocol's buffer was filled."""
         if self.state != OPEN or self.reading_paused:
@@ -201,8 +209,7 @@ class TlsInbox(TlsOutbox):
         if self.state == OPEN:
             if self.get_buffer is None:
                 return self.on_read()
-            if self.read_on():
-                self.loop.soon(self._read_on, (), self.context)
+            return self.read_on_later()
         return 0
 
     @cython.cfunc

@@ -255,7 +255,7 @@ class TlsLayer(TlsInbox):
             self.app_state = MADE
             self.protocol.connection_made(self.transport)
         self.wake(None)
-        return self.read_on()
+        return self.read_on_later()
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
