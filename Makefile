@@ -41,7 +41,7 @@ SANITIZED = LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo test test-refused test-frameworks new-user bench lint format asan fuzz debug conformance docs wheels \
+.PHONY: help demo test test-refused test-frameworks new-user bench lint format asan fuzz simulate debug conformance docs wheels \
 	changes build ready linters clean
 
 help:
@@ -97,6 +97,9 @@ asan: $(ASAN)/.built $(ASAN)/.with-test ## the tests on a build with sanitizers,
 
 fuzz: $(ASAN)/.built $(ASAN)/.with-test ## random programs on that build, with spare objects (ARGS="--minutes 30 --driver epoll --seed 1")
 	HOOP_SPARES=1 $(SANITIZED) $(ASAN)/bin/python tests/fuzz/run.py $(ARGS)
+
+simulate: $(ENV)/.built $(ENV)/.with-test ## hoop's own streams, TLS, locks and groups in 100,000 simulated worlds each (ARGS="--minutes 30")
+	$(RUN) tests/sim/simulate.py $(ARGS)
 
 debug: $(DEBUG)/.built $(DEBUG)/.with-test ## the tests on a build with C assertions and no optimisation
 	$(DEBUG)/bin/python -m pytest $(TESTS) -p no:cacheprovider $(ARGS)

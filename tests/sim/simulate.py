@@ -1,0 +1,74 @@
+"""Runs hoop's own streams, sockets, TLS, queues, locks and groups in very many simulated worlds.
+
+The programs are those of own.py. A seed that fails is reported as hoop.sim reports it, and fails again with
+`--programs NAME --first SEED --seeds 1`. The first failure ends it, with status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import own
+
+BATCH = 500
+
+
+def run_batch(name: str, first: int, count: int) -> str:
+    """Run so many seeds of a program. Returns the report of the first that failed, or nothing."""
+    try:
+        own.simulate(name, range(first, first + count))
+    except Exception as exc:
+        return "".join(traceback.format_exception(exc))
+    return ""
+
+
+def batches(
+    names: list[str], first: int, seeds: int, until: float
+) -> Iterator[tuple[str, int, int]]:
+    """The batches to run: a program, its first seed, and how many. They end early when the time is over."""
+    for start in range(first, first + seeds, BATCH):
+        for name in names:
+            if time.monotonic() > until:
+                return
+            yield name, start, min(BATCH, first + seeds - start)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=100_000, help="of each program")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--minutes", type=float, default=1e6, help="end after so many")
+    parser.add_argument("--programs", nargs="+", default=list(own.PROGRAMS), choices=own.PROGRAMS)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    began = time.monotonic()
+    until = began + 60 * arguments.minutes
+    todo = batches(arguments.programs, arguments.first, arguments.seeds, until)
+    done = dict.fromkeys(arguments.programs, 0)
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        while wave := [batch for _, batch in zip(range(arguments.processes), todo)]:
+            for (name, first, count), failure in zip(wave, pool.map(run_batch, *zip(*wave))):
+                if failure:
+                    print(f"{failure}\n{name}, of seeds {first} to {first + count - 1}")
+                    return 1
+                done[name] += count
+            print(f"{time.monotonic() - began:7.0f} s  {sum(done.values()):9,d} runs", flush=True)
+    print(", ".join(f"{name}: {count:,d} seeds" for name, count in done.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
