@@ -336,7 +336,7 @@ async def connections(faulty: bool, with_tls: bool) -> None:
 
 
 class Shared:
-    """What the tasks share, and what must hold."""
+    """The things that the tasks share, and counts of their uses."""
 
     def __init__(self) -> None:
         native = random.random() < 0.5
