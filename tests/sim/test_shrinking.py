@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import re
 
 import planted
 import pytest
@@ -227,3 +228,63 @@ def test_the_last_steps_are_shown_if_the_plain_order_fails_too():
         ["1.500000", "s", "other"],
         ["1.500000", "s", "Task-1"],
     ]
+
+
+async def update_over_the_network():
+    """Two clients read a number of a server, and write it back one higher."""
+    numbers = {"x": 0}
+
+    async def serve(reader, writer):
+        try:
+            while line := await reader.readline():
+                if line.startswith(b"set"):
+                    numbers["x"] = int(line.split()[1])
+                writer.write(b"%d\n" % numbers["x"])
+        finally:
+            writer.close()
+
+    async def add():
+        reader, writer = await asyncio.open_connection("10.0.0.1", 80)
+        writer.write(b"get\n")
+        number = int(await reader.readline())
+        writer.write(b"set %d\n" % (number + 1))
+        await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "10.0.0.1", 80), asyncio.TaskGroup() as group:
+        group.create_task(add())
+        await asyncio.sleep(0.005)
+        group.create_task(add())
+    assert numbers["x"] == 2
+
+
+def test_choices_of_the_network_are_shrunk_too(tmp_path, logged):
+    trace = tmp_path / "trace"
+    with pytest.raises(AssertionError) as caught:
+        hoop.sim.explore(update_over_the_network, seeds=40, trace=trace)
+    note = caught.value.__notes__[0]
+    assert len(note.splitlines()) <= 15
+    assert max(map(len, note.splitlines())) <= 110
+    found = re.search(r"shrunk: (\d+) choices -> (\d+) that matter", note)
+    assert int(found[2]) < 6 < int(found[1])
+    assert "    with latency " in note
+    seed = json.loads(trace.read_text().splitlines()[0])["seed"]
+    with pytest.raises(AssertionError):
+        hoop.sim.run(update_over_the_network, seed=seed, choices=trace)
+
+
+def test_the_log_has_what_tasks_raise_at_the_end_once(logged):
+    async def main():
+        async def wait():
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                raise KeyError("at the end")
+
+        task = asyncio.create_task(wait())
+        task.add_done_callback(lambda task: None)
+        await asyncio.sleep(1)
+
+    hoop.sim.explore(main, seeds=20)
+    assert logged.text.count("unhandled exception during asyncio.run() shutdown") == 1

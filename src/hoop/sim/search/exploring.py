@@ -260,6 +260,7 @@ class Exploration:
         lines: list[str] = []
         again = self._again(seed) if self.again is None else self.again(seed)
         if not isinstance(error, Stuck):
+            self.subject.quiet = True
             by_schedule = bool(outcome.log) and not outcome.trace
             outcome = self._replayed(seed, outcome.log if by_schedule else None)
             lines = self._shrink(seed, outcome)

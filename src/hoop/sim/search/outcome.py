@@ -37,6 +37,10 @@ def kinds_of(error: BaseException) -> tuple[str, ...]:
     return (f"{type(error).__module__}.{type(error).__qualname__}",)
 
 
+def _say_nothing(loop: Any, context: dict[str, Any]) -> None:
+    """An exception handler that does not log what has been logged before."""
+
+
 class Subject:
     """A program with its settings, to be run again and again."""
 
@@ -45,6 +49,8 @@ class Subject:
         self.settings = settings
         self.happened: dict[str, bool] = {}
         self.watcher = Watcher(settings.stuck)
+        self.told = False  # whether the first run has ended
+        self.quiet = False  # whether the loop's exception handler says nothing
 
     def once(
         self,
@@ -61,9 +67,15 @@ class Subject:
 
         def begin(loop: Any) -> None:
             outcome.parameters, outcome.injected = loop.parameters, loop.injected
+            if self.quiet:
+                loop.set_exception_handler(_say_nothing)
 
         def end(loop: Any, error: BaseException | None) -> None:
             outcome.lines = len(outcome.trace)
+            # What tasks raise while they are cancelled is news in the first run only, if at all.
+            if error is not None or self.told:
+                loop.set_exception_handler(_say_nothing)
+            self.told = True
 
         try:
             simulate(

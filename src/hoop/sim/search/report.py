@@ -11,6 +11,9 @@ from hoop.sim.tracing import digest, hash_seed, versions
 SEEDS_SHOWN = 10
 CHOICES_SHOWN = 6
 STEPS_SHOWN = 5
+WIDTH = 100
+OF_ALL = ("network", "scale", "disk scale")  # sites whose choices hold for the whole run
+FRACTIONS = 1 << 30  # how many values a choice has that stands for a number from 0 to 1
 BEFORE = 3  # lines of a trace before the first difference
 
 
@@ -26,11 +29,16 @@ def several(failed: list[int], runs: int) -> str:
 
 def drawn(outcome: Outcome) -> str:
     """All that the seed has drawn for the whole run, with the order first."""
-    parameters = [f"{name} {text}" for name, text in outcome.parameters.items()]
     of = versions()
-    return "   ".join(
-        [*parameters, f"PYTHONHASHSEED {hash_seed()}", f"hoop {of['hoop']}, Python {of['python']}"]
-    )
+    parts = [f"{name} {text}" for name, text in outcome.parameters.items()]
+    parts += [f"PYTHONHASHSEED {hash_seed()}", f"hoop {of['hoop']}, Python {of['python']}"]
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + len(part) < WIDTH:
+            lines[-1] += f"   {part}"
+        else:
+            lines.append(f"  {part}")
+    return "\n  ".join(lines)
 
 
 def injected(outcome: Outcome) -> str:
@@ -43,7 +51,8 @@ def injected(outcome: Outcome) -> str:
 def _line(at: int, shrunk: Shrunk, explained: Outcome) -> str:
     """A choice in words, with its time."""
     site, n, value = shrunk.choices[at]
-    ns, text = explained.said.get(at, (None, f"{site}: {value} of 0 to {n - 1}"))
+    share = f"{100 * value / n:.0f}% of the most" if n == FRACTIONS else f"{value} of 0 to {n - 1}"
+    ns, text = explained.said.get(at, (None, f"{site}: {share}"))
     return f"  {'' if ns is None else f'{ns * 1e-9:.3f} s':>10}  {text}"
 
 
@@ -68,7 +77,11 @@ def story(outcome: Outcome, shrunk: Shrunk, explained: Outcome) -> list[str]:
     if not matter:
         lines[0] += "; the plain order fails, too, so look at times"
         lines += ["the last steps:", *last_steps(outcome)]
-    told = [_line(at, shrunk, explained) for at in matter]
+    whole = [at for at in matter if shrunk.choices[at][0] in OF_ALL]
+    if whole:
+        with_them = [f"{name} {text}" for name, text in explained.parameters.items()][1:]
+        lines.append(f"  with {', '.join(with_them) or 'the times of this seed'}")
+    told = [_line(at, shrunk, explained) for at in matter if at not in whole]
     grouped = [(line, sum(1 for _ in same)) for line, same in itertools.groupby(told)]
     for line, times in grouped[:CHOICES_SHOWN]:
         lines.append(line if times == 1 else f"{line}  ({times} times)")
