@@ -72,7 +72,7 @@ class Subject:
 
         def end(loop: Any, error: BaseException | None) -> None:
             outcome.lines = len(outcome.trace)
-            # What tasks raise while they are cancelled is news in the first run only, if at all.
+            # The exceptions of tasks that are cancelled are news in the first run only.
             if error is not None or self.told:
                 loop.set_exception_handler(_say_nothing)
             self.told = True
