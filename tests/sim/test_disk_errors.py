@@ -156,6 +156,48 @@ def test_errors_come_by_chance_and_are_counted():
     assert run(main, hoop.sim.Disk(eio=0.1)) == ends
 
 
+# ---- writes that were cancelled ----------------------------------------------------------------------
+
+
+async def cancelled_write(data, buffering=0):
+    """A file with a write under way whose task was cancelled."""
+    file = await hoop.open("/file", "wb", buffering)
+    task = asyncio.ensure_future(file.write(data))
+    while not file.buffer.draining:
+        await asyncio.sleep(1e-6)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    return file
+
+
+@pytest.mark.parametrize("buffering", [0, 100])
+@pytest.mark.parametrize("end", ["close", "flush", "fsync"])
+def test_the_rest_of_a_cancelled_write_is_written(end, buffering):
+    async def main():
+        file = await cancelled_write(b"x" * 5000, buffering)
+        await getattr(file, end)()
+        sizes.add(os.path.getsize("/file"))
+        await file.close()
+
+    sizes = set()
+    for seed in range(10):
+        run(main, hoop.sim.Disk(short_writes=0.9), seed)
+    assert sizes == {5000}
+
+
+@pytest.mark.parametrize("end", ["close", "flush", "fsync"])
+def test_an_error_of_a_cancelled_write_is_raised_by_the_next_operation(end):
+    async def main():
+        file = await cancelled_write(b"x" * 5000)
+        hoop.sim.disk().fail("write", EIO, times=2)
+        assert await errno_of(getattr(file, end)()) == errno.EIO
+        hoop.sim.disk()._failures.clear()
+        await file.close()
+
+    run(main, hoop.sim.Disk(short_writes=1.0))
+
+
 # ---- at one call -----------------------------------------------------------------------------------
 
 

@@ -177,7 +177,12 @@ class AsyncFile(LineSource, Generic[_Data]):
         """After an operation: write the data that exceeds the buffer's size. See _drain()."""
         if send:
             self._hand_over()
-        if self.buffer.pending_bytes and (send or self.buffer.is_full()):
+        buffer = self.buffer
+        if buffer.pending_bytes:
+            if send or buffer.is_full():
+                await self._drain(accepted, send)
+        elif send and buffer.draining:
+            # Of a cancelled operation: the kernel may take a part only, or refuse.
             await self._drain(accepted, send)
 
     async def _drain(self, accepted: int = _EVERYTHING, everything: bool = True) -> None:
