@@ -361,6 +361,32 @@ def test_chances_are_from_0_to_1(wrong):
         hoop.sim.Faults(reset=wrong)
 
 
+def test_half_of_the_seeds_receive_and_send_in_the_driver():
+    drivers = set()
+
+    async def main():
+        async def serve(reader, writer):
+            size = 0
+            while data := await reader.read(65536):
+                size += len(data)
+                await asyncio.sleep(0)
+            writer.write(b"%d" % size)
+            writer.close()
+
+        server = await hoop.start_server(serve, "10.0.0.1", 80)
+        reader, writer = await hoop.open_connection("10.0.0.1", 80)
+        drivers.add(asyncio.get_running_loop().parameters["driver"])
+        for size in (1, 100, 400_000, 5):
+            writer.write(bytes(size))
+            await writer.drain()
+        writer.write_eof()
+        assert await reader.read() == b"400106"
+        await end(writer, server)
+
+    hoop.sim.explore(main, seeds=12)
+    assert drivers == {"readiness", "completion"}
+
+
 # ---- descriptors -----------------------------------------------------------------------------------
 
 

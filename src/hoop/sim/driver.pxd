@@ -1,7 +1,9 @@
 from hoop.drivers.driver cimport Driver
 from hoop.drivers.epoll cimport EpollDriver
+from hoop.drivers.op cimport Op
 from hoop.drivers.ready cimport ReadyRing
 from hoop.loop.turn cimport Loop
+from hoop.sim.net.completions cimport Completions
 from hoop.scheduling.task cimport Task
 from hoop._c.python cimport Ref
 
@@ -44,6 +46,7 @@ cdef class SimDriver(Driver):
     cdef Choices costs                  # of the turns
     cdef int order                      # an Order
     cdef EpollDriver inner              # watches descriptors; None before the first
+    cdef Completions completions        # receives and sends; None if transports do that themselves
     cdef object network                 # function that moves bytes and returns when it has more to do, or None
     cdef long long now_ns               # the virtual time since the world began
     cdef long long limit_ns             # later is a TimeLimit
@@ -63,9 +66,12 @@ cdef class SimDriver(Driver):
     cdef object strike                  # function that gets the task then
     cdef Task struck                    # it, while it takes that step
     cdef double seconds(self) noexcept
+    cdef long long move(self, ReadyRing ready) except -2
     cdef int gather(self, ReadyRing ready) except -1
     cdef int jump_to(self, Loop loop, long long deadline) except -1
     cdef int rearm(self, int fd) except -1
+    cdef bint completes(self, Op op) noexcept
+    cdef int hold_nothing_back(self, Op op) except -1
     cdef int arrange(self, Loop loop) except -1
     cdef int look(self, Loop loop) except -1
     cdef int exchange(self, Loop loop, unsigned long first, unsigned long chosen) except -1

@@ -19,14 +19,16 @@ import zlib
 import cython
 from cython.cimports.hoop._c.python import PyErr_CheckSignals, Ref
 from cython.cimports.hoop._c.swap import hoop_adopt_methods
+from cython.cimports.hoop._c.uring import OP_SEND
 from cython.cimports.hoop.drivers.driver import Driver
 from cython.cimports.hoop.drivers.epoll import EpollDriver
-from cython.cimports.hoop.drivers.op import CALL, Op
+from cython.cimports.hoop.drivers.op import CALL, RECEIVE, WRITABLE, Op
 from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
 from cython.cimports.hoop.loop.turn import Loop
 from cython.cimports.hoop.net.receiver import RecvOp
 from cython.cimports.hoop.scheduling import task as task_module
 from cython.cimports.hoop.scheduling.task import Task
+from cython.cimports.hoop.sim.net.completions import Completions
 
 ORIGIN = cython.declare(cython.double, 1000.0)  # the loop's clock when a world begins
 # The constants of SplitMix64. As literals in an expression they would be objects of Python's.
@@ -217,6 +219,10 @@ class SimDriver(Driver):
         """
         self.network = network
 
+    def complete(self, receive_max: cython.int, send_max: cython.int) -> None:
+        """Receive and send for the transports from now on, at most so many bytes at once."""
+        self.completions = Completions(receive_max, send_max)
+
     def replaced(self, fd: cython.int) -> None:
         """Another file has taken the number of a descriptor, which the loop may be watching."""
         self.rearm(fd)
@@ -242,7 +248,7 @@ class SimDriver(Driver):
     @cython.exceptval(-1, check=False)
     def poll(self, ready: ReadyRing, timeout_ns: cython.longlong) -> cython.int:
         """Let time pass until something is ready, or until the deadline."""
-        event: cython.longlong = -1
+        event: cython.longlong
         tail: cython.ulong = ready.tail
         PyErr_CheckSignals()
         if self.struck is not None:
@@ -250,8 +256,7 @@ class SimDriver(Driver):
             self.struck = None
             self.strike(struck)
             return 0
-        if self.network is not None:
-            event = self.network(self.now_ns)
+        event = self.move(ready)
         self.gather(ready)
         if timeout_ns == 0:
             self.still += 1
@@ -271,14 +276,26 @@ class SimDriver(Driver):
             self.now_ns = max(self.now_ns, event)
             if self.now_ns > self.limit_ns:
                 raise self.why("limit")
-            event = self.network(self.now_ns)
+            event = self.move(ready)
             self.gather(ready)
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-2, check=False)
+    def move(self, ready: ReadyRing) -> cython.longlong:
+        """Have the network move bytes. Returns when it has more to do, or -1."""
+        event: cython.longlong = -1 if self.network is None else self.network(self.now_ns)
+        while self.completions is not None and self.completions.send(ready):
+            if self.network is not None:
+                event = self.network(self.now_ns)
+        return event
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def gather(self, ready: ReadyRing) -> cython.int:
         """Ask the kernel which descriptors are ready now."""
+        if self.completions is not None:
+            self.completions.receive(ready)
         return 0 if self.inner is None else self.inner.poll(ready, 0)
 
     @cython.cfunc
@@ -303,20 +320,51 @@ class SimDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def submit(self, op: Op) -> cython.int:
+        if self.completes(op):
+            if self.inner is not None and op.interest != CALL:
+                self.inner.forget(op.fd)
+            self.hold_nothing_back(op)
+            return self.completions.submit(op)
         if op.interest == CALL:
             raise self.why("call")
         if self.inner is None:
             self.inner = EpollDriver(True)
-        if isinstance(op, RecvOp) and cython.cast(RecvOp, op).receiver is not None:
-            # Writes would be held back by the real clock.
-            habit = cython.cast(RecvOp, op).receiver.own_habit()
-            habit.rest = habit.reply_rest = NEVER
+        self.hold_nothing_back(op)
         return self.inner.submit(op)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def cancel(self, op: Op) -> cython.int:
+        if self.completions is not None and self.completions.cancel(op):
+            return 0
         return 0 if self.inner is None else self.inner.cancel(op)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def completes(self, op: Op | None) -> cython.bint:
+        """Whether the driver itself receives or sends for an op."""
+        if self.completions is None or op.foreign:
+            return False
+        return op.interest == RECEIVE or op.interest == CALL
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def hold_nothing_back(self, op: Op) -> cython.int:
+        """Have a connection send at once: it is the real clock that would hold writes back."""
+        if isinstance(op, RecvOp) and cython.cast(RecvOp, op).receiver is not None:
+            habit = cython.cast(RecvOp, op).receiver.own_habit()
+            habit.rest = habit.reply_rest = NEVER
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def supports(self, interest: cython.int) -> cython.bint:
+        return interest <= WRITABLE or (interest == RECEIVE and self.completions is not None)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def supports_call(self, code: cython.int) -> cython.bint:
+        return code == OP_SEND and self.completions is not None
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -339,6 +387,8 @@ class SimDriver(Driver):
     def close(self) -> cython.int:
         self.why = self.words = self.trace = self.strike = self.struck = self.network = None
         self.script.driver = None
+        if self.completions is not None:
+            self.completions.close()
         return 0 if self.inner is None else self.inner.close()
 
     @cython.cfunc

@@ -165,7 +165,9 @@ class SimEventLoop(EventLoop):
     def _look_up(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         if self.network is None:
             raise Unsimulated(f"{call.__name__}({args[0]!r})", ADVICE["name"])
-        return self.run_in_executor(None, call, *args)
+        future = self.create_future()
+        self.call_later(self.network.answer_time(), _answer, future, call, args)
+        return future
 
     def _check_descriptor(self, call: str, fd: Any, about: str = "connection") -> None:
         """Raise Unsimulated for a descriptor whose other end is outside of the world."""
@@ -192,6 +194,16 @@ class SimEventLoop(EventLoop):
     def _make_ssl_transport(self, rawsock: Any, *args: Any, **kwargs: Any) -> Any:
         self._check_descriptor("a connection from outside of the simulation", rawsock)
         return super()._make_ssl_transport(rawsock, *args, **kwargs)
+
+
+def _answer(future: asyncio.Future[Any], call: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Look a name up, if somebody still wants to know."""
+    if future.done():
+        return
+    try:
+        future.set_result(call(*args))
+    except Exception as exc:
+        future.set_exception(exc)
 
 
 def _deliver(future: asyncio.Future[Any], deliver: Callable[[Any], None], outcome: Any) -> None:

@@ -83,6 +83,7 @@ class Network:
         self._ends: dict[int, End] = {}  # all that are open, by descriptor
         self._poller: select.epoll | None = None
         self._news = False
+        self.is_attached = False
 
     # ---- time ----
 
@@ -146,8 +147,13 @@ class Network:
 
     def _begin(self) -> None:
         """Something is connected: the driver asks from now on."""
+        if self.is_attached:
+            return
+        self.is_attached = True
         self.driver.attach(self.turn)
         self.loop.parameters.update(self.weather.parameters())
+        if self.weather.completes:
+            self.driver.complete(self.weather.at_once, 8 * self.weather.at_once)
 
     # ---- what a trace says ----
 
@@ -231,6 +237,12 @@ class Network:
         """The numbers that decide the fate of one connection. Each has its own."""
         self._links += 1
         return self.script.stream(f"link {self._links}")
+
+    def answer_time(self) -> float:
+        """How many seconds it takes to ask for a name."""
+        choices = self.script.stream(f"name {self.number()}")
+        ways = (rarely(choices, self.weather.spikes), rarely(choices, self.weather.spikes))
+        return sum(self.weather.latency(choices, spike) for spike in ways) * 1e-9
 
     # ---- listening ----
 

@@ -13,6 +13,7 @@ Names = Mapping[str, str | Sequence[str]]
 WHOLE = 1 << 18  # the room for bytes in flight, in most seeds
 # Sizes of the kernel's buffer behind a socket, as SO_SNDBUF takes them: the least, and the usual.
 SMALL_BUFFER, LARGE_BUFFER = 2304, 106496
+SPIKE_SECONDS_MAX = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,11 +45,15 @@ class Weather:
         self.high = 10.0 ** (choices.choose(4) - 4) * (0.1 + 0.9 * choices.fraction())
         self.low = self.high * (0.01, 0.3, 1.0)[choices.choose(3)]
         self.spikes = _drawn(choices, faults.spikes, (0.0, 0.01, 0.05))
-        self.spike = (2.0, 5.0, 20.0)[choices.choose(3)]
+        # No message takes longer than half a second: programs give up after a few of those.
+        self.spike = min((2.0, 5.0, 20.0)[choices.choose(3)], SPIKE_SECONDS_MAX / self.high)
         self.bandwidth = (0.0, 0.0, 1e7, 1e6, 1e5)[choices.choose(5)]  # bytes a second
         self.pieces = _drawn(choices, faults.pieces, (0.0, 0.0, 0.1, 1.0))
         self.piece = 1 + choices.choose(PIECE_BYTES[choices.choose(len(PIECE_BYTES))])
         self.partial = _drawn(choices, faults.partial, (0.0, 0.0, 0.5, 1.0))
+        # Whether the driver receives and sends for transports, and how many bytes at once.
+        self.completes = choices.choose(2) == 1
+        self.at_once = (16384, 4096, 1024, 512)[choices.choose(4)]
         self.window = (WHOLE, WHOLE, 65536, 4096)[choices.choose(4)]
 
     def latency(self, choices: Choices, spike: bool) -> int:
@@ -78,7 +83,8 @@ class Weather:
 
     def parameters(self) -> dict[str, str]:
         """The parameters in words, for the report."""
-        found = {"latency": f"{self.low * 1e3:.3g} to {self.high * 1e3:.3g} ms"}
+        found = {"driver": "completion" if self.completes else "readiness"}
+        found["latency"] = f"{self.low * 1e3:.3g} to {self.high * 1e3:.3g} ms"
         if self.spikes:
             found["spikes"] = f"{self.spikes:.2g} x {self.spike:.0f}"
         if self.bandwidth:
