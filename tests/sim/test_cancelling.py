@@ -210,17 +210,17 @@ def test_a_program_that_fails_by_itself_raises_its_own_exception():
         hoop.sim.cancel_each(main)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "error", "text"),
-    [
-        ({"max_runs": 0}, ValueError, "max_runs must be 1 or greater"),
-        ({"seed": "1"}, TypeError, "a seed must be a whole number"),
-        ({"order": "any"}, ValueError, "order must be one of"),
-        ({"limit": -1}, ValueError, "limit must be greater than 0"),
-    ],
-)
-def test_wrong_arguments_are_refused(wrong, error, text):
-    with pytest.raises(error, match=text):
-        hoop.sim.cancel_each(takes_a_lock, **wrong)
-    with pytest.raises(TypeError, match="main must be a coroutine function"):
-        hoop.sim.cancel_each(None)
+WRONG = [
+    ({"max_runs": 0}, ValueError, "max_runs must be 1 or greater"),
+    ({"seed": "1"}, TypeError, "a seed must be a whole number"),
+    ({"order": "any"}, ValueError, "order must be one of"),
+    ({"limit": -1}, ValueError, "limit must be greater than 0"),
+]
+
+
+def test_wrong_arguments_are_refused():
+    for wrong, error, text in WRONG:
+        with pytest.raises(error, match=text):
+            hoop.sim.cancel_each(takes_a_lock, **wrong)
+        with pytest.raises(TypeError, match="main must be a coroutine function"):
+            hoop.sim.cancel_each(None)

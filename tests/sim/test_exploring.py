@@ -100,13 +100,13 @@ def test_faults_come_as_often_as_the_seed_says_and_never_outside():
     counts = []
 
     async def main():
-        counts.append(sum(hoop.sim.fault("x") for _ in range(1000)))
+        counts.append(sum(hoop.sim.fault("x") for _ in range(200)))
         assert not hoop.sim.fault("never", 0.0)
         assert hoop.sim.fault("sure", 1.0)
 
     hoop.sim.explore(main, seeds=50)
-    assert min(counts) < 30
-    assert max(counts) > 400
+    assert min(counts) < 10
+    assert max(counts) > 80
     counts.clear()
     hoop.sim.run(main, seed=3)
     hoop.sim.run(main, seed=3)
@@ -258,41 +258,41 @@ async def nothing():
     pass
 
 
-@pytest.mark.parametrize(
-    ("wrong", "error", "text"),
-    [
-        ({"depth": 0}, ValueError, "depth must be a number from 1 to 1000"),
-        ({"limit": 0}, ValueError, "limit must be greater than 0"),
-        ({"limit": "1"}, TypeError, "limit must be a number, not str"),
-        ({"stuck": -1}, ValueError, "stuck must be greater than 0"),
-        ({"stuck": True}, TypeError, "stuck must be a number, not bool"),
-        ({"step_us": 5}, ValueError, "step_us must be two numbers"),
-        ({"step_us": (5, 1)}, ValueError, "step_us must be two numbers"),
-        ({"step_us": (0.5, 1)}, ValueError, "step_us must be two numbers"),
-    ],
-)
-def test_wrong_settings_are_refused(wrong, error, text):
-    for function in (hoop.sim.run, hoop.sim.explore):
+WRONG_SETTINGS = [
+    ({"depth": 0}, ValueError, "depth must be a number from 1 to 1000"),
+    ({"limit": 0}, ValueError, "limit must be greater than 0"),
+    ({"limit": "1"}, TypeError, "limit must be a number, not str"),
+    ({"stuck": -1}, ValueError, "stuck must be greater than 0"),
+    ({"stuck": True}, TypeError, "stuck must be a number, not bool"),
+    ({"step_us": 5}, ValueError, "step_us must be two numbers"),
+    ({"step_us": (5, 1)}, ValueError, "step_us must be two numbers"),
+    ({"step_us": (0.5, 1)}, ValueError, "step_us must be two numbers"),
+]
+
+
+def test_wrong_settings_are_refused():
+    for wrong, error, text in WRONG_SETTINGS:
+        for function in (hoop.sim.run, hoop.sim.explore):
+            with pytest.raises(error, match=text):
+                function(nothing, **wrong)
+
+
+WRONG_EXPLORATIONS = [
+    ({"seeds": 0}, ValueError, "seeds must be 1 or greater"),
+    ({"seeds": True}, TypeError, "seeds must be a whole number"),
+    ({"seeds": []}, ValueError, "at least one seed"),
+    ({"seeds": ["1"]}, TypeError, "a seed must be a whole number, not str"),
+    ({"shrink_seconds": -1}, ValueError, "shrink_seconds must be from 0"),
+    ({"exhaustive": True, "order": "mix"}, ValueError, "not 'mix'"),
+    ({"exhaustive": True, "max_runs": 0}, ValueError, "max_runs must be 1 or greater"),
+    ({"exhaustive": True, "max_runs": 1.5}, TypeError, "max_runs must be a whole number"),
+]
+
+
+def test_wrong_explorations_are_refused():
+    for wrong, error, text in WRONG_EXPLORATIONS:
         with pytest.raises(error, match=text):
-            function(nothing, **wrong)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "error", "text"),
-    [
-        ({"seeds": 0}, ValueError, "seeds must be 1 or greater"),
-        ({"seeds": True}, TypeError, "seeds must be a whole number"),
-        ({"seeds": []}, ValueError, "at least one seed"),
-        ({"seeds": ["1"]}, TypeError, "a seed must be a whole number, not str"),
-        ({"shrink_seconds": -1}, ValueError, "shrink_seconds must be from 0"),
-        ({"exhaustive": True, "order": "mix"}, ValueError, "not 'mix'"),
-        ({"exhaustive": True, "max_runs": 0}, ValueError, "max_runs must be 1 or greater"),
-        ({"exhaustive": True, "max_runs": 1.5}, TypeError, "max_runs must be a whole number"),
-    ],
-)
-def test_wrong_explorations_are_refused(wrong, error, text):
-    with pytest.raises(error, match=text):
-        hoop.sim.explore(nothing, **wrong)
+            hoop.sim.explore(nothing, **wrong)
 
 
 @pytest.mark.parametrize("function", [hoop.sim.run, hoop.sim.explore])

@@ -159,9 +159,6 @@ def test_more_options(tmp_path):
     assert again
     output = pytest_run(tmp_path, "test_more.py::test_fails", HOOP_SIM_SEED=again[1])
     assert f"sim: seed {again[1]} failed\n" in output
-    output = pytest_run(tmp_path, "test_more.py::test_fails", HOOP_SIM_SEED="x")
-    assert "HOOP_SIM_SEED must be a whole number, not 'x'" in output
-    assert "PYTHONHASHSEED is random" not in output
 
 
 @pytest.mark.parametrize(

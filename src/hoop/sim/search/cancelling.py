@@ -84,8 +84,9 @@ class _Cancelling:
 
     def run(self, every_task: bool, max_runs: int) -> Summary:
         """Cancel at each await. Raises LeftOpen if something was left open."""
-        gc.collect()
+        gc.collect(1)
         self.older = [o for o in gc.get_objects() if issubclass(type(o), LOCKS)]
+        gc.freeze()  # so that each look of the collector is at the objects of one run
         runs = 0
         try:
             with self.watcher:

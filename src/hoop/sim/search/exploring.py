@@ -178,7 +178,7 @@ class Exploration:
         first: Outcome | None = None
         runs = 0
         self.check(self.seeds[0])
-        gc.collect()
+        gc.collect(1)  # a whole one takes as long as a hundred runs
         gc.freeze()
         try:
             for seed in self._seeds():
