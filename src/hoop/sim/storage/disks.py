@@ -15,7 +15,7 @@ from typing import Any
 
 from hoop.disk.call import open_waiting as open_by_kernel
 from hoop.sim.calls import real
-from hoop.sim.driver import Choices
+from hoop.sim.driver import Choices, Script
 from hoop.sim.errors import PowerLoss
 from hoop.sim.storage.tree import File, Folder, Node, Place, Tree, refused
 
@@ -72,7 +72,8 @@ class Disk:
         self.tree = Tree()
         self._failures: list[tuple[str, OSError]] = []
         self.choices = Choices(0, OF_DISK)
-        self._delays = self.choices
+        self._delays = self._losses = self.choices
+        self._script: Script | None = None
         self._latency = 1e-4
         self._salt = 0
         self._reported: dict[str, int] | None = None
@@ -151,11 +152,15 @@ class Disk:
         self.without_power = True
         self._count("power losses")
         self.last = operation
-        self.tree.lose(self.choices)
+        if self.tree.lose(self._losses):
+            self._say("a change of a name is lost")
         files = {node for node in self._nodes.values() if isinstance(node, File)}
         files.update(node for node in self.tree.nodes() if isinstance(node, File))
         for file in sorted(files, key=lambda file: file.number):
-            file.lose(self.choices)
+            before = file.content()
+            file.lose(self._losses)
+            if file.content() != before:
+                self._say(f"a file of {len(before)} bytes loses some, and has {file.size()} now")
         self._forget()
         if self.on_loss is not None:
             self.on_loss()
@@ -195,6 +200,7 @@ class Disk:
         if not part or not self.choices.rarely(part):
             return False
         self._count(name)
+        self._say(f"one of the {name}")
         return True
 
     def _count(self, name: str) -> None:
@@ -202,6 +208,11 @@ class Disk:
         self.injected[name] += 1
         if self._reported is not None:
             self._reported[name] = self._reported.get(name, 0) + 1
+
+    def _say(self, text: str) -> None:
+        """Say what the last choice has done."""
+        if self._script is not None:
+            self._script.say(text)
 
     def asked_for(self) -> list[str]:
         """The faults that are to happen by chance."""
@@ -389,13 +400,16 @@ class Disk:
     def mount(
         self,
         on_loss: Callable[[], object],
-        stream: Callable[[str], Choices],
+        script: Script,
         injected: dict[str, int],
     ) -> None:
         """A world begins to use the disk. It counts faults in `injected`, too."""
         if self.on_loss is not None:
             raise RuntimeError("another simulation uses this disk")
+        self._script = script
+        stream = script.stream
         self.choices = stream("disk")
+        self._losses = stream("lost")
         self._delays = stream("disk delay")
         scale = stream("disk scale")
         self._salt = scale.choose(1 << 30)
@@ -409,7 +423,7 @@ class Disk:
 
     def unmount(self) -> None:
         """The world has ended."""
-        self.on_loss = self._reported = None
+        self.on_loss = self._reported = self._script = None
         self.folder = None
         for node in list(self.tree.nodes()):
             if isinstance(node, File | Folder):
@@ -424,7 +438,9 @@ class Disk:
 
     def choose_moment(self) -> int:
         """How many changes of the disk there may be until the power goes."""
-        moment = self.choices.choose(1 << (2 + self.choices.choose(9)))
+        moment = self._losses.choose(1 << (2 + self._losses.choose(9)))
+        if moment:
+            self._say(f"the power goes after {moment - 1} more changes of the disk")
         return moment - 1 if moment else 1 << 60  # 0 is the plain choice: the end
 
 

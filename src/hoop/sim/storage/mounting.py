@@ -166,7 +166,7 @@ def mounted(disk: Disk | None, loop: SimEventLoop, script: Script) -> Iterator[N
     if disk is None:
         yield
         return
-    disk.mount(functools.partial(_stop, loop), script.stream, loop.injected)
+    disk.mount(functools.partial(_stop, loop), script, loop.injected)
     loop.parameters["disk"] = repr(disk)
     before = opening.folders, disk_call.open_waiting
     devices = disk_call.devices()

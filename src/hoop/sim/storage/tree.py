@@ -489,13 +489,14 @@ class Tree:
             for folder, name, node in names:
                 folder.durable[name] = node
 
-    def lose(self, choices: Choices) -> None:
-        """The power goes: keep the durable names, and some of the others."""
+    def lose(self, choices: Choices) -> bool:
+        """The power goes: keep the durable names, and some of the others. Returns whether one was lost."""
         changes, self.journal = self.journal, []
         if not choices.choose(2):  # a first part of them, as file systems with a journal do
-            self._keep(changes[: len(changes) - choices.choose(len(changes) + 1)])
+            kept = changes[: len(changes) - choices.choose(len(changes) + 1)]
         else:
-            self._keep([names for names in changes if not choices.choose(2)])
+            kept = [names for names in changes if not choices.choose(2)]
+        self._keep(kept)
         folders = [self.root]
         while folders:
             folder = folders.pop()
@@ -510,3 +511,4 @@ class Tree:
         for node in self.nodes():
             if isinstance(node, File):
                 node.links += 1
+        return len(kept) < len(changes)
