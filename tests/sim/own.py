@@ -10,12 +10,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import random
 import socket
 import ssl
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import hoop
 import hoop.sim
 
 HOST, PORT = "10.0.0.1", 4000
+LIMITS = (100, 3000, 65536)  # of streams: they stop to read at twice that
 # A fault of the network may raise these in a connection.
 FAILURES = (ConnectionError, TimeoutError, asyncio.IncompleteReadError, ssl.SSLError)
 FAULTS = hoop.sim.Faults(reset=0.01, refuse=0.05, timeout=0.02)
@@ -174,7 +176,8 @@ async def serve(kind: str, faulty: bool, tls: ssl.SSLContext | None) -> Callable
         return end
     if kind in ("asyncio", "hoop"):
         start: Any = asyncio.start_server if kind == "asyncio" else hoop.start_server
-        server = await start(functools.partial(echo_by_streams, faulty), HOST, PORT, ssl=tls)
+        echo = functools.partial(echo_by_streams, faulty)
+        server = await start(echo, HOST, PORT, ssl=tls, limit=random.choice(LIMITS))
     else:
 
         def make() -> Checked:
@@ -207,7 +210,7 @@ async def send(data: bytes, write: Callable[[bytes], Coroutine[Any, Any, Any]]) 
 
 async def ask_by_streams(kind: str, data: bytes, tls: Any, got: bytearray) -> None:
     connect: Any = asyncio.open_connection if kind == "asyncio" else hoop.open_connection
-    reader, writer = await connect(HOST, PORT, ssl=tls)
+    reader, writer = await connect(HOST, PORT, ssl=tls, limit=random.choice(LIMITS))
 
     async def write(piece: bytes) -> None:
         writer.write(piece)
@@ -345,36 +348,59 @@ class Shared:
         self.slots: Any = hoop.Semaphore(self.n) if native else asyncio.Semaphore(self.n)
         self.queue: Any = (hoop.Queue if native else asyncio.Queue)(random.randrange(4))
         self.holders = self.inside = self.made = 0
+        self.waiting = dict.fromkeys((self.lock, self.slots, self.queue.get, self.queue.put), 0)
         self.put: list[int] = []
         self.got: list[int] = []
 
+    @contextlib.contextmanager
+    def counted(self, what: Any) -> Iterator[None]:
+        """Count a task that may have to wait for this."""
+        self.waiting[what] += 1
+        try:
+            yield
+        finally:
+            self.waiting[what] -= 1
+
     async def hold(self) -> None:
-        async with self.lock:
-            self.holders += 1
-            assert self.holders == 1
-            try:
-                await pause()
-            finally:
-                self.holders -= 1
+        with self.counted(self.lock):
+            await self.lock.acquire()
+        self.holders += 1
+        assert self.holders == 1
+        try:
+            await pause()
+        finally:
+            self.holders -= 1
+            self.lock.release()
 
     async def enter(self) -> None:
-        async with self.slots:
-            self.inside += 1
-            assert self.inside <= self.n
-            try:
-                await pause()
-            finally:
-                self.inside -= 1
+        with self.counted(self.slots):
+            await self.slots.acquire()
+        self.inside += 1
+        assert self.inside <= self.n
+        try:
+            await pause()
+        finally:
+            self.inside -= 1
+            self.slots.release()
 
     async def produce(self) -> None:
         self.made += 1
         item = self.made
-        await self.queue.put(item)
+        with self.counted(self.queue.put):
+            await self.queue.put(item)
         self.put.append(item)
 
     async def consume(self) -> None:
-        self.got.append(await self.queue.get())
+        with self.counted(self.queue.get):
+            self.got.append(await self.queue.get())
         self.queue.task_done()
+
+    def check_waiting(self) -> None:
+        """When all that is ready has run, a task waits only if it has to."""
+        assert self.lock.locked() or not self.waiting[self.lock]
+        assert self.inside == self.n or not self.waiting[self.slots]
+        assert self.queue.empty() or not self.waiting[self.queue.get]
+        assert self.queue.full() or not self.waiting[self.queue.put]
 
 
 async def pause() -> None:
@@ -384,14 +410,28 @@ async def pause() -> None:
 async def sharing() -> None:
     """Tasks share things, and are cancelled again and again. Nothing is lost, and nothing comes twice."""
     shared = Shared()
+    # Not all of them in each world: then some worlds have much of one.
+    uses = [shared.hold, shared.enter, shared.produce, shared.consume]
+    uses = random.sample(uses, random.randrange(1, 5))
     asked: set[asyncio.Task[None]] = set()
+    cancellations = random.randrange(20)
+
+    def cancel_one() -> None:
+        nonlocal cancellations
+        victim = random.choice(tasks)
+        if cancellations == 0 or victim is asyncio.current_task() or victim in asked:
+            return
+        if victim.cancel():
+            cancellations -= 1
+            asked.add(victim)
 
     async def work() -> None:
         task: Any = asyncio.current_task()
-        uses = (shared.hold, shared.enter, shared.produce, shared.consume)
         for _ in range(random.randrange(1, 12)):
             try:
                 await random.choice(uses)()
+                if random.random() < 0.3:  # perhaps one that was woken just now
+                    cancel_one()
                 await pause()
             except asyncio.CancelledError:
                 asked.remove(task)
@@ -399,10 +439,10 @@ async def sharing() -> None:
 
     tasks = [asyncio.create_task(work()) for _ in range(random.randrange(2, 7))]
     while any(not task.done() for task in tasks):
-        victim = random.choice(tasks)
-        if not victim.done() and victim not in asked and victim.cancel():
-            asked.add(victim)
-        await asyncio.sleep(random.choice((0, 0.001, 0.01, 0.1)))
+        await asyncio.sleep(random.uniform(0.0001, 0.03))  # nothing else happens at that time
+        shared.check_waiting()
+        cancel_one()
+        cancellations = max(cancellations, 1)
     for task in tasks:
         if not task.cancelled():  # before its first step
             task.result()
