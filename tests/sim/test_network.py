@@ -387,6 +387,25 @@ def test_half_of_the_seeds_receive_and_send_in_the_driver():
     assert drivers == {"readiness", "completion"}
 
 
+def test_the_report_names_what_was_injected_and_how_to_do_it_again():
+    async def main():
+        server = await asyncio.start_server(echo, "web", 80)
+        try:
+            _, writer = await asyncio.open_connection("web", 80)
+            await end(writer, server)
+        finally:
+            server.close()
+
+    faults = hoop.sim.Faults(refuse=1.0, reset=0.5)
+    with pytest.raises(ConnectionRefusedError) as caught:
+        hoop.sim.explore(main, seeds=2, faults=faults, names={"web": "10.0.0.1"})
+    (note,) = caught.value.__notes__
+    assert "injected: 0 resets (!), 1 refusals" in note
+    assert "10.0.0.1:40001 -> 10.0.0.1:80 is refused" in note
+    assert "faults=hoop.sim.Faults(reset=0.5, refuse=1.0), names={'web': '10.0.0.1'})" in note
+    assert "latency" in note
+
+
 # ---- descriptors -----------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ SMALL_BUFFER, LARGE_BUFFER = 2304, 106496
 SPIKE_SECONDS_MAX = 0.5
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Faults:
     """How often the network fails: chances from 0 to 1. For those that are None each seed draws one.
 
@@ -29,6 +29,11 @@ class Faults:
     pieces: float | None = None  # a message arrives in pieces, so that reads are short
     partial: float | None = None  # a connection has small buffers, so that writes are partial
     spikes: float | None = None  # a message takes much longer than others
+
+    def __repr__(self) -> str:
+        usual = Faults.__dataclass_fields__
+        given = [f"{k}={v!r}" for k, v in vars(self).items() if v != usual[k].default]
+        return f"Faults({', '.join(given)})"
 
     def __post_init__(self) -> None:
         for name, chance in vars(self).items():

@@ -297,7 +297,12 @@ class Exploration:
     def _again(self, seed: int) -> str:
         hashing = hash_seed()
         order = self.settings.of_seed(seed).order
-        call = f"hoop.sim.run(main, seed={seed}, order={order!r})"
+        given = (
+            "" if self.settings.faults is None else f", faults=hoop.sim.{self.settings.faults!r}"
+        )
+        if self.settings.names:
+            given += f", names={self.settings.names!r}"
+        call = f"hoop.sim.run(main, seed={seed}, order={order!r}{given})"
         return call if hashing == "random" else f"{call} with PYTHONHASHSEED={hashing}"
 
     def _running(self) -> Any:
