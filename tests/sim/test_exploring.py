@@ -193,6 +193,14 @@ def test_a_trace_goes_to_a_file_and_comes_back_as_choices(tmp_path):
     assert seen[2] == (0, 1, 2, 3)
 
 
+def test_a_seed_that_passes_alone_is_traced_too(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    hoop.sim.explore(orders_of(2, []), seeds=[5], trace=path)
+    first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert first["seed"] == 5
+    assert {"choice", "step", "timer"} <= {line["k"] for line in lines}
+
+
 @pytest.mark.parametrize("text", ["x", "[]", '{"k": "choice", "site": "a"}', "{}"])
 def test_a_file_that_is_no_trace_is_refused(tmp_path, text):
     (tmp_path / "trace").write_text(text)
