@@ -92,6 +92,18 @@ def test_schedules_that_do_not_repeat_are_told():
         hoop.sim.explore(main, exhaustive=True)
 
 
+def test_addresses_in_the_text_of_an_exception_are_no_difference():
+    kept = []
+
+    async def main():
+        kept.append(object())
+        raise AssertionError(f"where 1 = {kept[-1]}.sold")
+
+    with pytest.raises(AssertionError, match="sold") as caught:
+        hoop.sim.explore(main, seeds=2)
+    assert "replayed: same trace" in caught.value.__notes__[0]
+
+
 # ---- faults and numbers ----------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from hoop.sim.driver import Script
 from hoop.sim.running import Choice, Main, simulate
 from hoop.sim.settings import Settings
 from hoop.sim.stuck import Watcher
+
+
+ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
 @dataclasses.dataclass
@@ -35,6 +39,11 @@ def kinds_of(error: BaseException) -> tuple[str, ...]:
         inner = {name for one in error.exceptions for name in kinds_of(one)}
         return tuple(sorted(inner))
     return (f"{type(error).__module__}.{type(error).__qualname__}",)
+
+
+def end_of(error: BaseException) -> str:
+    """An exception in words. They have no addresses, which no seed decides."""
+    return ADDRESS.sub("0x...", f"{type(error).__name__}: {error}")
 
 
 def _say_nothing(loop: Any, context: dict[str, Any]) -> None:
@@ -90,7 +99,7 @@ class Subject:
             )
         except (Exception, asyncio.CancelledError, BaseExceptionGroup) as exc:
             outcome.error = exc
-            outcome.end = f"{type(exc).__name__}: {exc}"
+            outcome.end = end_of(exc)
             outcome.kind = kinds_of(exc)
         except BaseException as exc:  # such as the end of a test's time: nothing else runs
             exc.add_note(f"sim: seed {seed} ended so")
