@@ -17,6 +17,7 @@ their plugins do not run a test with this mark. Fixtures are made once for all s
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import inspect
 import os
@@ -55,6 +56,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "once for each seed",
     )
     config.pluginmanager.register(SimRunner(), "hoop.sim.runner")
+    # Their classes say that they are builtins, where pickle does not find them: see hoop.sim's workers.
+    for name in ("fail", "skip"):
+        copyreg.pickle(getattr(pytest, name).Exception, functools.partial(_reduced, name))
+
+
+def _reduced(name: str, outcome: Any) -> tuple[Any, ...]:
+    """An exception of pytest's as pickle wants it."""
+    return _made_again, (name,), vars(outcome)
+
+
+def _made_again(name: str) -> Any:
+    return getattr(pytest, name).Exception()
 
 
 class SimRunner:
@@ -126,10 +139,13 @@ class SimRunner:
                 exploration.run_all_schedules(max_runs)
             else:
                 exploration.run()
+        except (pytest.skip.Exception, pytest.xfail.Exception) as exc:
+            exc.__notes__ = []  # pytest would show them beside the reason
+            raise
         except BaseException as exc:
             if exploration.failed is not None:
                 self.has_failed = True
-                if not isinstance(exc, Exception | BaseExceptionGroup):
+                if not exploration.is_reported and not isinstance(exc, Exception):
                     exc.add_note(f"again: {exploration.again(exploration.failed)}")
             raise
 

@@ -177,6 +177,57 @@ def test_it_works_beside_other_plugins(tmp_path, plugins, arguments):
     assert "3 failed, 3 passed" in output
 
 
+OUTCOMES = """
+import signal
+import pytest
+import hoop.sim
+
+
+@pytest.mark.sim(seeds=20)
+async def test_raises():
+    with pytest.raises(ValueError):
+        int("x" if hoop.sim.random() > 0.2 else "1")
+
+
+@pytest.mark.sim(seeds=20)
+async def test_says_so():
+    pytest.fail("always")
+
+
+@pytest.mark.sim(seeds=20)
+async def test_is_skipped():
+    pytest.skip("not here")
+
+
+@pytest.mark.sim(seeds=20)
+async def test_is_expected():
+    pytest.xfail("known")
+
+
+def over(*_):
+    pytest.fail("the time is over")
+
+
+@pytest.mark.sim(seeds=20)
+async def test_takes_too_long():
+    signal.signal(signal.SIGALRM, over)
+    signal.raise_signal(signal.SIGALRM)
+"""
+
+
+@pytest.mark.parametrize("how", [(), ("--sim-workers=2",)], ids=["", "workers"])
+def test_outcomes_of_pytest_are_those_of_a_seed(tmp_path, how):
+    (tmp_path / "test_outcomes.py").write_text(OUTCOMES)
+    output = pytest_run(tmp_path, "test_outcomes.py", "-rs", *how)
+    assert "3 failed, 1 skipped, 1 xfailed" in output
+    assert re.search(r"SKIPPED \[1\] .*: not here\n", output)
+    assert re.search(r"sim: seed \d+ failed \(\d+ of 20 seeds", output)
+    assert output.count("sim: seed 0 failed (20 of 20 seeds") == 1
+    assert "test_outcomes.py::test_says_so --sim-seed=0" in output
+    assert "sim: seed 0 ended so" in output  # the time of a test ends it
+    assert "test_outcomes.py::test_takes_too_long --sim-seed=0" in output
+
+
 def test_a_wrong_word_in_the_mark_is_told(tmp_path):
     (tmp_path / "test_wrong.py").write_text(
         "import pytest\n\n\n@pytest.mark.sim(seed=3)\nasync def test_a():\n    pass\n"

@@ -143,6 +143,7 @@ class Exploration:
         self.twice = False  # whether each seed runs twice
         self.minutes: float | None = None  # other seeds run until then, or until one has failed
         self.failed: int | None = None  # the first seed that has failed
+        self.is_reported = False  # whether the exception has a report
         self.again: Callable[[int], str] | None = None  # the command that runs a seed again
 
     # ---- seeds ----
@@ -271,6 +272,7 @@ class Exploration:
         if self.trace is not None:
             lines.append(f"trace: {os.fspath(self.trace)}")
         error.add_note(report.note(title, outcome, lines, again))
+        self.is_reported = True
         raise error
 
     def _replayed(self, seed: int, given: list[Choice] | None) -> Outcome:

@@ -6,6 +6,9 @@ import asyncio
 import dataclasses
 import gc
 import re
+import signal
+import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +16,6 @@ from hoop.sim.driver import Script
 from hoop.sim.running import Choice, Main, simulate
 from hoop.sim.settings import Settings
 from hoop.sim.stuck import Watcher
-
 
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
@@ -44,6 +46,28 @@ def kinds_of(error: BaseException) -> tuple[str, ...]:
 def end_of(error: BaseException) -> str:
     """An exception in words. They have no addresses, which no seed decides."""
     return ADDRESS.sub("0x...", f"{type(error).__name__}: {error}")
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an exception says that a seed has failed, so that others run all the same.
+
+    All others end everything, such as KeyboardInterrupt, and pytest's for a test that is skipped.
+    """
+    if isinstance(error, Exception | asyncio.CancelledError | BaseExceptionGroup):
+        return True
+    pytest: Any = sys.modules.get("pytest")
+    return (
+        pytest is not None
+        and isinstance(error, pytest.fail.Exception)
+        and not isinstance(error, pytest.xfail.Exception)
+        and not _comes_from_alarm(error)
+    )
+
+
+def _comes_from_alarm(error: BaseException) -> bool:
+    """Whether the handler of SIGALRM raised it, as pytest-timeout does at the end of a test's time."""
+    code = getattr(signal.getsignal(signal.SIGALRM), "__code__", None)
+    return any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _say_nothing(loop: Any, context: dict[str, Any]) -> None:
@@ -97,13 +121,13 @@ class Subject:
                 begin=begin,
                 end=end,
             )
-        except (Exception, asyncio.CancelledError, BaseExceptionGroup) as exc:
+        except BaseException as exc:
+            if not is_failure(exc):
+                exc.add_note(f"sim: seed {seed} ended so")
+                raise
             outcome.error = exc
             outcome.end = end_of(exc)
             outcome.kind = kinds_of(exc)
-        except BaseException as exc:  # such as the end of a test's time: nothing else runs
-            exc.add_note(f"sim: seed {seed} ended so")
-            raise
         finally:
             gc.collect(1)
         outcome.log = script.log or []
