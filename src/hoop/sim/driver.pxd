@@ -16,6 +16,7 @@ cdef enum Order:    # as in ORDERS
 
 cdef enum:
     STILL_MAX = 100000      # turns without time moving; then it is a Livelock
+    IDLE_MAX = 100          # turns of callbacks of ready descriptors that change nothing; then time passes
     OLDEST_EACH = 16        # every sixteenth pick is the task that has been ready for longest
 
 # The choices of one run: drawn from a seed, or given. All of its streams write into one log.
@@ -53,6 +54,8 @@ cdef class SimDriver(Driver):
     cdef unsigned long cost_us          # the least time that a turn takes
     cdef unsigned long spread_us        # how many times it may take, by microseconds; 0 if it takes none
     cdef unsigned long still            # turns since time has moved
+    cdef unsigned long idle_turns       # turns that ran only callbacks of descriptors, and changed nothing
+    cdef long long queued               # how much is in the buffers of the descriptors that are ready
     cdef unsigned long arranged         # the turn that was last arranged
     # For `single` and `pct`: how often one task was picked of several.
     cdef unsigned long picks
@@ -66,6 +69,8 @@ cdef class SimDriver(Driver):
     cdef object strike                  # function that gets the task then
     cdef Task struck                    # it, while it takes that step
     cdef double seconds(self) noexcept
+    cdef bint idles(self, ReadyRing ready) noexcept
+    cdef int pass_idle_time(self, Loop loop, long long event) except -1
     cdef long long move(self, ReadyRing ready) except -2
     cdef int gather(self, ReadyRing ready) except -1
     cdef int jump_to(self, Loop loop, long long deadline) except -1
