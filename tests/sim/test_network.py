@@ -101,6 +101,29 @@ def test_sockets_look_like_those_that_the_program_asked_for():
     hoop.sim.run(main)
 
 
+@pytest.mark.parametrize("streams", [asyncio, hoop], ids=["asyncio", "hoop"])
+def test_the_addresses_of_a_connection_are_known_after_its_end(streams):
+    async def main():
+        ended = asyncio.get_running_loop().create_future()
+
+        async def serve(reader, writer):
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            ended.set_result([writer.get_extra_info(name) for name in ("peername", "sockname")])
+
+        async with await streams.start_server(serve, "10.0.0.1", 80):
+            _, writer = await streams.open_connection("10.0.0.1", 80)
+            name = writer.get_extra_info("sockname")
+            writer.close()
+            await writer.wait_closed()
+            assert writer.get_extra_info("peername") == ("10.0.0.1", 80)
+            assert writer.get_extra_info("sockname") == name
+            assert await ended == [name, ("10.0.0.1", 80)]
+
+    hoop.sim.explore(main, seeds=4)
+
+
 def test_each_seed_gives_the_same_trace_in_another_process():
     command = [sys.executable, str(PROGRAM)]
     first, second = (

@@ -74,6 +74,8 @@ class Network:
         self.by_inode: dict[int, End | Bound] = {}
         self._forget_at = FORGET_AT
         self._bound: list[Bound] = []
+        # The addresses of clients by the real names of their connections, which accept() has told the server.
+        self.callers: dict[bytes, Any] = {}
         self._paths: set[Any] = set()  # of all Unix sockets that were bound
         self._names: dict[Any, Bound] = {}  # listening sockets by their real names
         self._port = FIRST_PORT
@@ -183,6 +185,8 @@ class Network:
 
     def known(self, fd: int) -> End | Bound | None:
         """Return what the world knows of the program's socket with this descriptor."""
+        if fd < 0:  # it is closed
+            return None
         found = self.by_inode.get(inode(fd))
         if found is None:
             return self._identify(fd)
@@ -351,7 +355,10 @@ class Network:
         """Offer a connection to a listening socket. Returns an errno."""
         ours = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
         ours.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, LARGE_BUFFER)
+        caller = b"%s-%d" % (listening.name, end.serial)  # nobody else has it
+        self.callers[caller] = end.local
         try:
+            ours.bind(caller)
             ours.connect(listening.name)
         except OSError as exc:
             ours.close()

@@ -15,7 +15,6 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hoop.net.stream import StreamTransport
 from hoop.sim.errors import Unsimulated
 from hoop.sim.net.network import Bound, Network
 from hoop.sim.net.wires import End
@@ -145,6 +144,28 @@ class Sockets:
         sent: int = _real.sendto(sock, *args)
         return sent
 
+    def recvfrom(self, sock: socket.socket, *args: Any) -> tuple[bytes, Any]:
+        data, address = _real.recvfrom(sock, *args)
+        return data, self._sender(sock, address)
+
+    def recvfrom_into(self, sock: socket.socket, *args: Any) -> tuple[int, Any]:
+        n, address = _real.recvfrom_into(sock, *args)
+        return n, self._sender(sock, address)
+
+    def recvmsg(self, sock: socket.socket, *args: Any) -> tuple[bytes, Any, int, Any]:
+        *found, address = _real.recvmsg(sock, *args)
+        return (*found, self._sender(sock, address))
+
+    def recvmsg_into(self, sock: socket.socket, *args: Any) -> tuple[int, Any, int, Any]:
+        *found, address = _real.recvmsg_into(sock, *args)
+        return (*found, self._sender(sock, address))
+
+    def _sender(self, sock: socket.socket, address: Any) -> Any:
+        """The address that a message shows: none on a connection of TCP."""
+        if not isinstance(self.network.known(sock.fileno()), End):
+            return address
+        return None if sock.family in INTERNET else self.network.callers.get(address, address)
+
     # ---- shared ----
 
     def _check(self, sock: socket.socket, name: str) -> None:
@@ -212,14 +233,11 @@ class Sockets:
     # ---- transports ----
 
     def get_extra_info(self, transport: Any, name: str, default: Any = None) -> Any:
-        """Return a fact about a connection. An accepted one has not been told the name of its peer."""
-        kind: Any = type(transport)
-        extra = transport._extra
-        if name == "peername" and kind is StreamTransport:
-            found = self.network.known(transport._sock_fd)
-            if isinstance(found, End):
-                extra[name] = found.peer
-        return extra.get(name, default)
+        """Return a fact about a connection. An accepted one was told the real name of its peer."""
+        found = transport._extra.get(name, default)
+        if name == "peername" and isinstance(found, bytes):
+            return self.network.callers.get(found, found)
+        return found
 
     def family(self, sock: socket.socket) -> socket.AddressFamily:
         """The family that the program sees. The kernel gives an accepted socket that of its wire."""
@@ -261,6 +279,7 @@ def is_simulated(network: Network | None, fd: Any) -> bool:
 METHODS = (
     *("bind", "listen", "getsockname", "getpeername", "connect", "connect_ex", "accept"),
     *("setsockopt", "getsockopt", "sendto"),
+    *("recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into"),
 )
 
 
