@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import concurrent.futures
 import contextvars
 import datetime
 import functools
+import multiprocessing
 import os
 import random
 import secrets
@@ -317,6 +319,27 @@ async def use_datagram_socket():
         sock.bind(("127.0.0.1", 0))
 
 
+async def use_sendmsg():
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.sendmsg([b"text"], [], 0, ("127.0.0.1", 9))
+
+
+async def use_system():
+    os.system("true")
+
+
+async def use_exec():
+    os.execv("/bin/true", ["true"])
+
+
+async def use_low_thread():
+    _thread.start_new_thread(print, ())
+
+
+async def use_spawn():
+    multiprocessing.get_context("spawn").Process(target=print).start()
+
+
 async def use_datagrams():
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
@@ -336,6 +359,11 @@ async def use_datagrams():
         (use_wait_on_executor, "concurrent.futures.Future.result()", "run_in_executor"),
         (use_popen, "subprocess.Popen()", "process"),
         (use_blocking_socket, "a connect() that blocks", "sock_connect"),
+        (use_sendmsg, "socket.socket.sendmsg() with an address", "stream socket"),
+        (use_system, "os.system()", "process"),
+        (use_exec, "os.execv()", "process"),
+        (use_low_thread, "_thread.start_new_thread()", "run_in_executor"),
+        (use_spawn, "the start of a process", "process"),
     ],
 )
 def test_what_is_not_simulated_is_refused_by_its_name(program, call, advice):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _posixsubprocess
+import _thread
 import concurrent.futures
 import contextlib
 import os
@@ -65,14 +67,20 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     yield random.Random, "seed", _seeded_seed(choices)
     yield uuid, "_generate_time_safe", None  # uuid1() then goes by time.time_ns() and random
     yield uuid, "_last_timestamp", None
-    starting = _refusing(threading.Thread, "start", "threading.Thread.start()", EXECUTOR)
-    yield threading.Thread, "start", starting
+    thread = _refusing(threading.Thread, "start", "threading.Thread.start()", EXECUTOR)
+    yield threading.Thread, "start", thread
     for name in ("result", "exception"):
         yield concurrent.futures.Future, name, _without_waiting(name)
     popen = _refusing(subprocess.Popen, "__init__", "subprocess.Popen()", PROCESS)
     yield subprocess.Popen, "__init__", popen
-    for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp"):
+    for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "execv", "execve"):
         yield os, name, _refusing(os, name, f"os.{name}()", PROCESS)
+    # The processes of multiprocessing begin with it.
+    starting = _refusing(_posixsubprocess, "fork_exec", "the start of a process", PROCESS)
+    yield _posixsubprocess, "fork_exec", starting
+    for name in ("start_new_thread", "start_new", "start_joinable_thread"):
+        if hasattr(_thread, name):
+            yield _thread, name, _refusing(_thread, name, f"_thread.{name}()", EXECUTOR)
     yield from sockets.changes(network)
 
 

@@ -144,6 +144,23 @@ class Sockets:
         sent: int = _real.sendto(sock, *args)
         return sent
 
+    def sendmsg(
+        self,
+        sock: socket.socket,
+        buffers: Any,
+        ancdata: Any = (),
+        flags: int = 0,
+        address: Any = None,
+    ) -> int:
+        args: tuple[Any, ...] = (buffers, ancdata, flags)
+        if address is not None and sock.family in INTERNET:
+            if not isinstance(self.network.known(sock.fileno()), End):
+                raise Unsimulated("socket.socket.sendmsg() with an address", STREAMS)
+        elif address is not None:
+            args = (*args, address)
+        sent: int = _real.sendmsg(sock, *args)
+        return sent
+
     def recvfrom(self, sock: socket.socket, *args: Any) -> tuple[bytes, Any]:
         data, address = _real.recvfrom(sock, *args)
         return data, self._sender(sock, address)
@@ -278,7 +295,7 @@ def is_simulated(network: Network | None, fd: Any) -> bool:
 
 METHODS = (
     *("bind", "listen", "getsockname", "getpeername", "connect", "connect_ex", "accept"),
-    *("setsockopt", "getsockopt", "sendto"),
+    *("setsockopt", "getsockopt", "sendto", "sendmsg"),
     *("recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into"),
 )
 
