@@ -124,6 +124,36 @@ def test_the_addresses_of_a_connection_are_known_after_its_end(streams):
     hoop.sim.explore(main, seeds=4)
 
 
+def test_a_server_of_all_addresses_of_ipv6_takes_ipv4_as_well():
+    async def main():
+        loop = asyncio.get_running_loop()
+        seen = loop.create_future()
+
+        async def serve(reader, writer):
+            seen.set_result([writer.get_extra_info(name) for name in ("sockname", "peername")])
+            assert writer.get_extra_info("socket").family == socket.AF_INET6
+            writer.close()
+
+        sock = socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True)
+        with pytest.raises(OSError, match="in use"), socket.socket() as another:
+            another.bind(("0.0.0.0", 8080))
+        async with await asyncio.start_server(serve, sock=sock):
+            _, writer = await asyncio.open_connection("127.0.0.1", 8080)
+            port = writer.get_extra_info("sockname")[1]
+            assert await seen == [
+                ("::ffff:127.0.0.1", 8080, 0, 0),
+                ("::ffff:127.0.0.1", port, 0, 0),
+            ]
+            assert writer.get_extra_info("peername") == ("127.0.0.1", 8080)
+            writer.close()
+            await writer.wait_closed()
+        async with await asyncio.start_server(serve, "::", 81):  # asyncio's servers take one family
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", 81)
+
+    hoop.sim.run(main)
+
+
 def test_each_seed_gives_the_same_trace_in_another_process():
     command = [sys.executable, str(PROGRAM)]
     first, second = (

@@ -48,6 +48,7 @@ class Bound:
         self.options: dict[tuple[int, int], Any] = {}
         self.fd = fd
         self.ino = inode(fd)
+        self.is_dual = takes_both(fd, family, local)
         self.name: Any = None  # the real name at which it listens
         self.pending: deque[End] = deque()  # ends of connections that the program has not accepted
 
@@ -258,7 +259,8 @@ class Network:
         else:
             local = (address[0], address[1] or self._free_port(family), *address[2:])
         self._bound = [bound for bound in self._bound if bound.is_open()]
-        if not reuse and any(_clash(bound, family, local) for bound in self._bound):
+        is_dual = takes_both(fd, family, local)
+        if not reuse and any(_clash(bound, family, local, is_dual) for bound in self._bound):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         bound = Bound(family, local, fd)
         self._bound.append(bound)
@@ -287,14 +289,16 @@ class Network:
         """The socket that listens at an address."""
         best, rank = None, 0
         for bound in self._bound:
-            if bound.family != family or bound.name is None:
+            is_dual = bound.is_dual and family == _socket.AF_INET
+            if bound.name is None or not (bound.family == family or is_dual):
                 continue
             if family == _socket.AF_UNIX:
-                fits = 2 * (bound.local == address)
+                fits = int(bound.local == address)
             elif bound.local[1] != address[1]:
                 fits = 0
             else:
-                fits = 2 * (bound.local[0] == address[0]) or bound.local[0] == ANY[family]
+                fits = 3 * (bound.local[0] == address[0]) or 2 * (bound.local[0] == ANY[family])
+                fits = fits or is_dual
             if fits and 2 * fits + bound.is_open() > rank:
                 best, rank = bound, 2 * fits + bound.is_open()
         return best
@@ -355,8 +359,11 @@ class Network:
         """Offer a connection to a listening socket. Returns an errno."""
         ours = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
         ours.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, LARGE_BUFFER)
+        local, peer = end.peer, end.local
+        if listening.is_dual and ":" not in peer[0]:
+            local, peer = (("::ffff:" + host, port, 0, 0) for host, port in (local, peer))
         caller = b"%s-%d" % (listening.name, end.serial)  # nobody else has it
-        self.callers[caller] = end.local
+        self.callers[caller] = peer
         try:
             ours.bind(caller)
             ours.connect(listening.name)
@@ -365,7 +372,7 @@ class Network:
             if exc.errno == errno.ECONNREFUSED:  # the program has closed it
                 self._stop(listening)
             return exc.errno or errno.ECONNREFUSED
-        other = End(self, ours, self.choices(), end.peer, end.local)
+        other = End(self, ours, self.choices(), local, peer)
         self._ends[other.fd] = other
         other.buffer = 2 * LARGE_BUFFER - 128
         other.other, end.other = end, other
@@ -445,9 +452,24 @@ def _shown(address: Any) -> str:
     return f"{host}:{address[1]}"
 
 
-def _clash(bound: Bound, family: int, local: Any) -> bool:
+def takes_both(fd: int, family: int, local: Any) -> bool:
+    """Whether a socket of this address takes connections to all addresses of IPv4, too."""
+    if family != _socket.AF_INET6 or local[0] != ANY[family]:
+        return False
+    twin = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
+    try:
+        return not twin.getsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY)
+    except OSError:
+        return False
+    finally:
+        twin.detach()
+
+
+def _clash(bound: Bound, family: int, local: Any, is_dual: bool) -> bool:
     """Whether no other socket can have an address beside one that is bound."""
-    if bound.family != family or family == _socket.AF_UNIX:
+    if _socket.AF_UNIX in (bound.family, family):
         return bound.family == family and bound.local == local
+    if bound.family != family:
+        return bound.local[1] == local[1] and (bound.is_dual or is_dual)
     (one, port), (other, another) = bound.local[:2], local[:2]
     return port == another and (one == other or ANY[family] in (one, other))
