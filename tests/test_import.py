@@ -45,7 +45,7 @@ def python(
 # Imports each module in a copy of a process that has only what Python brings, and notes what it says.
 ALONE = """
 import os, sys
-import asyncio, concurrent.futures, dataclasses, logging, multiprocessing, ssl, subprocess, typing, unittest.mock
+import asyncio, concurrent.futures, dataclasses, logging, ssl, subprocess, typing, unittest.mock
 folder, *modules = sys.argv[1:]
 for module in modules:
     pid = os.fork()
