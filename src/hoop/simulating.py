@@ -150,11 +150,18 @@ class SimRunner:
             raise
 
 
+def named_from_here(item: pytest.Function) -> str:
+    """The name of a test that pytest takes in the folder in which it was called."""
+    path, _, rest = item.nodeid.partition("::")
+    config = item.config
+    return f"{os.path.relpath(config.rootpath / path, config.invocation_params.dir)}::{rest}"
+
+
 def again(item: pytest.Function, order: str | None, exhaustive: bool, seed: int) -> str:
     """The command that runs a test with one seed again."""
     hashing = os.environ.get("PYTHONHASHSEED") or "random"
     words = [f"PYTHONHASHSEED={hashing}"] if hashing != "random" else []
-    words += ["pytest", shlex.quote(item.nodeid)]
+    words += ["pytest", shlex.quote(named_from_here(item))]
     if not exhaustive:
         words.append(f"--sim-seed={seed}")
     if order:

@@ -63,14 +63,14 @@ async def test_hangs():
 SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
 
 
-def pytest_run(folder, *arguments, plugins=(), **environment):
+def pytest_run(folder, *arguments, plugins=(), cwd=".", **environment):
     """Run pytest on the tests above, in a process of its own."""
     (folder / "test_shop.py").write_text(TESTS)
     (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     words = [word for plugin in ("hoop.simulating", *plugins) for word in ("-p", plugin)]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, *arguments],
-        cwd=folder,
+        cwd=folder / cwd,
         env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | environment,
         capture_output=True,
         text=True,
@@ -101,6 +101,14 @@ def test_the_options_change_the_seeds_and_the_order(tmp_path):
     output = pytest_run(tmp_path, "-k", "test_fails", "--sim-order=mix", "--sim-seeds=20")
     assert "2 failed" in output
     assert "--sim-order=mix" in output
+
+
+def test_the_command_repeats_a_failure_from_a_folder_below(tmp_path):
+    (tmp_path / "below").mkdir()
+    output = pytest_run(tmp_path, "..", "-k", "test_hangs", cwd="below")
+    found = re.search(r"again: .*pytest (\S+) (--sim-seed=0)", output)
+    assert found
+    assert "sim: seed 0 failed\n" in pytest_run(tmp_path, *found.groups(), cwd="below")
 
 
 MORE = """
