@@ -90,13 +90,9 @@ class SimRunner:
         test = inspect.unwrap(pyfuncitem.obj)  # pytest-asyncio puts a function around it
         if not inspect.iscoroutinefunction(test):
             return None
-        bound = getattr(pyfuncitem.obj, "__self__", pyfuncitem.instance)
         names = pyfuncitem._fixtureinfo.argnames
         arguments = {name: pyfuncitem.funcargs[name] for name in names}
-        if inspect.ismethod(test) or bound is None:
-            main = functools.partial(test, **arguments)
-        else:
-            main = functools.partial(test, bound, **arguments)
+        main = functools.partial(test, *self_of(pyfuncitem, test), **arguments)
         self.explore(pyfuncitem, mark, main)
         return True
 
@@ -148,6 +144,15 @@ class SimRunner:
                 if not exploration.is_reported and not isinstance(exc, Exception):
                     exc.add_note(f"again: {exploration.again(exploration.failed)}")
             raise
+
+
+def self_of(item: pytest.Function, test: Any) -> tuple[Any, ...]:
+    """The first argument of a method that has been unwrapped, and so is not bound any more."""
+    if inspect.ismethod(test) or item.cls is None:
+        return ()
+    if isinstance(inspect.getattr_static(item.cls, item.originalname, None), staticmethod):
+        return ()
+    return (getattr(item.obj, "__self__", item.instance),)
 
 
 def named_from_here(item: pytest.Function) -> str:
