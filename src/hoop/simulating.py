@@ -26,6 +26,8 @@ from typing import Any
 
 import pytest
 
+__tracebackhide__ = True  # pytest leaves the frames of this module out
+
 SETTINGS = ("order", "limit", "depth", "faults", "names", "step_us", "stuck", "disk")
 WORDS = ("seeds", *SETTINGS, "exhaustive", "max_runs", "shrink_seconds", "isolate")
 HASHES = (

@@ -92,6 +92,19 @@ def test_schedules_that_do_not_repeat_are_told():
         hoop.sim.explore(main, exhaustive=True)
 
 
+def test_runs_that_differ_show_the_exception_of_the_second():
+    runs = []
+
+    async def main():
+        runs.append(1)
+        if len(runs) > 1:
+            raise KeyError("left behind")
+
+    with pytest.raises(hoop.sim.NotDeterministic) as caught:
+        hoop.sim.explore(main)
+    assert repr(caught.value.__cause__) == "KeyError('left behind')"
+
+
 def test_addresses_in_the_text_of_an_exception_are_no_difference():
     kept = []
 

@@ -93,6 +93,8 @@ def test_a_failure_names_the_seed_and_the_command_that_repeats_it(tmp_path):
     assert "3 failed, 5 passed" in output
     assert "of 50 seeds" in output
     assert "hoop.sim.errors.Deadlock: at 0.000 s" in output
+    for frames in ("simulating.py", "running.py", "runners.py", "event_loop.py"):
+        assert frames not in output
     found = re.search(r"again: PYTHONHASHSEED=5 pytest '(\S+)' --sim-seed=(\d+)", output)
     assert found
     assert found[1] == "test_shop.py::test_fails[a]"

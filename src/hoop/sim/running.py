@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from hoop.sim import points, swaps
 from hoop.sim.driver import Choices, Script, swap_tasks_made
-from hoop.sim.errors import SimError
+from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit
 from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.net.network import Network
 from hoop.sim.net.weather import Faults, Names
@@ -21,6 +21,8 @@ from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.mounting import mounted
 from hoop.sim.stuck import Interruption, Watcher
 from hoop.sim.tracing import TraceFile, read_choices
+
+__tracebackhide__ = True  # pytest leaves the frames of this module out
 
 _T = TypeVar("_T")
 
@@ -146,6 +148,8 @@ def _drive(
     try:
         result = runner.run(main())
     except BaseException as exc:
+        if isinstance(exc, Deadlock | Livelock | TimeLimit):
+            exc.__traceback__ = None  # its frames are those of every loop
         loop.sim_driver.grant(CLEANING)
         if isinstance(exc, Interruption):  # it goes through other tasks, too
             loop.set_exception_handler(lambda *_: None)

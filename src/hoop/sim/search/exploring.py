@@ -31,6 +31,8 @@ from hoop.sim.settings import (
 from hoop.sim.storage.disks import Disk
 from hoop.sim.tracing import TraceFile, hash_seed
 
+__tracebackhide__ = True  # pytest leaves the frames of this module out
+
 SEEDS = 200
 MAX_RUNS = 10_000
 EXHAUSTIVE_ORDERS = ("single", "wakes", "starts")
@@ -214,7 +216,8 @@ class Exploration:
         second = self.subject.once(seed, trace=[])
         if first.trace == second.trace and first.end == second.end:
             return first
-        raise NotDeterministic(f"seed {seed} ran in two ways{report.difference(first, second)}")
+        how = report.difference(first, second)
+        raise NotDeterministic(f"seed {seed} ran in two ways{how}") from second.error or first.error
 
     # ---- all schedules ----
 

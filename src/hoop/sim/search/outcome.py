@@ -17,6 +17,8 @@ from hoop.sim.running import Choice, Main, simulate
 from hoop.sim.settings import Settings
 from hoop.sim.stuck import Watcher
 
+__tracebackhide__ = True  # pytest leaves the frames of this module out
+
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
