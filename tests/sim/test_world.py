@@ -10,8 +10,10 @@ import datetime
 import functools
 import multiprocessing
 import os
+import queue
 import random
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -115,6 +117,41 @@ def test_a_blocking_sleep_lets_time_pass_while_no_task_runs():
         return hoop.sim.now()
 
     assert hoop.sim.run(main) == pytest.approx(10)
+
+
+def test_what_waits_for_threads_or_descriptors_takes_virtual_time():
+    left, right = socket.socketpair()
+
+    def main():
+        assert not threading.Event().wait(30)
+        with pytest.raises(queue.Empty):
+            queue.Queue().get(timeout=30)
+        assert select.select([left], [], [], 30) == ([], [], [])
+        assert select.select([left], [left], [], 30) == ([], [left], [])
+        with pytest.raises(hoop.sim.Unsimulated, match="select"):
+            select.select([left], [], [])
+        assert 90 <= hoop.sim.now() < 90.1
+
+    began = monotonic()
+    with left, right:
+        in_world(main)
+    assert monotonic() - began < 30
+
+
+def test_less_known_clocks_are_virtual():
+    def main():
+        time.sleep(100)
+        assert time.asctime() == time.ctime()
+        assert time.asctime(time.gmtime(0)) == "Thu Jan  1 00:00:00 1970"
+        assert time.clock_gettime(time.CLOCK_REALTIME) == time.time()
+        assert time.clock_gettime_ns(time.CLOCK_REALTIME) == time.time_ns()
+        for clock in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME):
+            assert time.clock_gettime(clock) == time.monotonic()
+            assert time.clock_gettime_ns(clock) == time.monotonic_ns()
+        assert time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID) < 1e6
+
+    in_world(main)
+    assert "2025" not in time.asctime()
 
 
 @pytest.mark.parametrize("wrong", [-1, float("nan"), "1"])

@@ -8,8 +8,10 @@ import concurrent.futures
 import contextlib
 import os
 import random
+import select
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -50,6 +52,51 @@ def _without_waiting(name: str) -> Any:
     return wait
 
 
+def _clock(name: str, wall: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """time.clock_gettime() or its like, with virtual time. Clocks of the processor stay real."""
+    real: Any = getattr(time, name)
+    others = {time.CLOCK_MONOTONIC, time.CLOCK_MONOTONIC_RAW, time.CLOCK_BOOTTIME}
+
+    def clock(number: int) -> Any:
+        if is_inside() and number == time.CLOCK_REALTIME:
+            return wall()
+        return other() if is_inside() and number in others else real(number)
+
+    return clock
+
+
+def _condition_wait() -> Any:
+    """Condition.wait(), which takes virtual time. No thread of the world could end it earlier."""
+    real: Any = threading.Condition.wait
+
+    def wait(self: Any, timeout: float | None = None) -> Any:
+        if timeout is not None and is_inside():
+            real(self, 0)  # it checks that the lock is held
+            time.sleep(max(timeout, 0.0))
+            timeout = 0
+        return real(self, timeout)
+
+    return wait
+
+
+def _select() -> Any:
+    """select.select(), which takes virtual time, and never blocks."""
+    real: Any = select.select
+
+    def simulated(r: Any, w: Any, x: Any, timeout: float | None = None) -> Any:
+        if not is_inside():
+            return real(r, w, x, timeout)
+        found = real(r, w, x, 0)
+        if any(found) or timeout == 0:
+            return found
+        if timeout is None:
+            raise Unsimulated("a select.select() that blocks", "await loop.sock_recv() instead")
+        time.sleep(timeout)
+        return real(r, w, x, 0)
+
+    return simulated
+
+
 def _seeded_seed(choices: Choices) -> Callable[..., None]:
     """Random.seed(), which takes a number of the world's where it would ask the kernel for one."""
     real: Any = random.Random.seed
@@ -81,6 +128,10 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     for name in ("start_new_thread", "start_new", "start_joinable_thread"):
         if hasattr(_thread, name):
             yield _thread, name, _refusing(_thread, name, f"_thread.{name}()", EXECUTOR)
+    yield time, "clock_gettime", _clock("clock_gettime", time.time, time.monotonic)
+    yield time, "clock_gettime_ns", _clock("clock_gettime_ns", time.time_ns, time.monotonic_ns)
+    yield threading.Condition, "wait", _condition_wait()
+    yield select, "select", _select()
     yield from sockets.changes(network)
 
 
