@@ -22,6 +22,7 @@ import functools
 import inspect
 import os
 import shlex
+import sys
 from typing import Any
 
 import pytest
@@ -126,6 +127,7 @@ class SimRunner:
         if options.sim_workers is not None and len(exploration.seeds) > 1:
             exploration.workers = options.sim_workers
         exploration.twice = options.sim_twice
+        exploration.subject.forget = functools.partial(forget_output, item.config)
         if options.sim_minutes is not None:
             check_positive("--sim-minutes", options.sim_minutes)
             exploration.minutes = options.sim_minutes
@@ -146,6 +148,19 @@ class SimRunner:
                 if not exploration.is_reported and not isinstance(exc, Exception):
                     exc.add_note(f"again: {exploration.again(exploration.failed)}")
             raise
+
+
+def forget_output(config: pytest.Config) -> None:
+    """Have pytest forget what a test has written and logged, so that it shows that of the last run only."""
+    plugins = config.pluginmanager
+    capture: Any = plugins.get_plugin("capturemanager")
+    if capture is not None and capture.is_globally_capturing():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        capture.read_global_capture()
+    logs: Any = plugins.get_plugin("logging-plugin")
+    if logs is not None:
+        logs.report_handler.reset()
 
 
 def self_of(item: pytest.Function, test: Any) -> tuple[Any, ...]:

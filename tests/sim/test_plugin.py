@@ -248,6 +248,51 @@ def test_outcomes_of_pytest_are_those_of_a_seed(tmp_path, how):
     assert "test_outcomes.py::test_takes_too_long --sim-seed=0" in output
 
 
+OUTPUT = """
+import asyncio
+import itertools
+import logging
+import os
+import pytest
+
+runs = itertools.count(1)
+
+
+async def fails():
+    raise OSError("nobody asks")
+
+
+@pytest.mark.sim(seeds=20)
+async def test_writes(capsys, caplog):
+    print("printed to the test")
+    logging.warning("a warning")
+    assert capsys.readouterr().out == "printed to the test\\n"
+    assert "a warning" in caplog.text
+
+
+@pytest.mark.sim(seeds=20)
+async def test_is_heard():
+    run = next(runs)
+    print(f"run {run} printed")
+    os.write(2, f"run {run} wrote\\n".encode())
+    logging.warning("run %s warned", run)
+    asyncio.ensure_future(fails())
+    await asyncio.sleep(1)
+    assert False
+"""
+
+
+def test_only_the_output_of_the_last_run_is_shown(tmp_path):
+    (tmp_path / "test_output.py").write_text(OUTPUT)
+    output = pytest_run(tmp_path, "test_output.py")
+    assert "1 failed, 1 passed" in output
+    found = re.findall(r"run (\d+) (printed|wrote|warned)", output)
+    assert {what for _, what in found} == {"printed", "wrote", "warned"}
+    assert len(found) == 3
+    assert len({run for run, _ in found}) == 1
+    assert len(re.findall("OSError: nobody asks", output)) == 1
+
+
 def test_a_wrong_word_in_the_mark_is_told(tmp_path):
     (tmp_path / "test_wrong.py").write_text(
         "import pytest\n\n\n@pytest.mark.sim(seed=3)\nasync def test_a():\n    pass\n"

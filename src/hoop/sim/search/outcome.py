@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hoop.sim.driver import Script
@@ -86,6 +86,7 @@ class Subject:
         self.watcher = Watcher(settings.stuck)
         self.told = False  # whether the first run has ended
         self.quiet = False  # whether the loop's exception handler says nothing
+        self.forget: Callable[[], object] | None = None  # drops what runs have written so far
 
     def once(
         self,
@@ -97,6 +98,8 @@ class Subject:
         trace: Any = None,
     ) -> Outcome:
         """Run a seed, or with the choices that are given. Returns how it ended."""
+        if self.forget is not None:
+            self.forget()
         outcome = Outcome(trace=trace if isinstance(trace, list) else [])
         script = Script(seed, given, record, explain)
 
