@@ -63,6 +63,11 @@ def test_wrong_names_are_refused(wrong):
         hoop.sim.run(asyncio.Event, names=wrong)
 
 
+def test_names_of_no_address_are_refused():
+    with pytest.raises(ValueError, match="names must have addresses, not 'notanip' for 'a'"):
+        hoop.sim.run(asyncio.Event, names={"a": ["10.0.0.1", "notanip"]})
+
+
 # ---- Unix sockets ----------------------------------------------------------------------------------
 
 

@@ -154,6 +154,38 @@ def test_a_server_of_all_addresses_of_ipv6_takes_ipv4_as_well():
     hoop.sim.run(main)
 
 
+def test_options_are_those_of_the_kernel():
+    async def main():
+        sock = socket.create_server(("10.0.0.1", 80))
+        with sock, socket.socket() as real:
+            for each in (sock, real):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10000)
+                assert each.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 20000
+                with pytest.raises(OSError, match="not available"):
+                    each.setsockopt(socket.IPPROTO_TCP, 9999, 1)
+
+    hoop.sim.run(main)
+
+
+def test_a_closed_socket_is_a_bad_descriptor():
+    async def main():
+        sock = socket.socket()
+        sock.close()
+        calls = [
+            lambda: sock.connect(("10.0.0.1", 80)),
+            lambda: sock.bind(("10.0.0.1", 80)),
+            sock.accept,
+            sock.listen,
+            sock.getpeername,
+        ]
+        for call in calls:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                call()
+        assert sock.connect_ex(("10.0.0.1", 80)) == errno.EBADF
+
+    hoop.sim.run(main)
+
+
 def test_each_seed_gives_the_same_trace_in_another_process():
     command = [sys.executable, str(PROGRAM)]
     first, second = (

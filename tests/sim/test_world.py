@@ -277,6 +277,14 @@ def test_a_function_in_an_executor_takes_virtual_time():
     assert hoop.sim.run(main) == 7
 
 
+def test_only_an_executor_is_one():
+    async def main():
+        with pytest.raises(AttributeError, match="submit"):
+            await asyncio.get_running_loop().run_in_executor(5, print)
+
+    hoop.sim.run(main)
+
+
 def test_a_function_in_an_executor_has_no_running_loop_and_its_own_context():
     var = contextvars.ContextVar("var", default="none")
 

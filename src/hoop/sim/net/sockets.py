@@ -78,6 +78,8 @@ class Sockets:
             raise OSError(error, os.strerror(error))
 
     def connect_ex(self, sock: socket.socket, address: Any) -> int:
+        if sock.fileno() < 0:
+            return errno.EBADF
         self._check(sock, "connect")
         if sock.gettimeout() != 0 and sock.family != _socket.AF_UNIX:
             raise Unsimulated("a connect() that blocks", BLOCKING)
@@ -98,6 +100,7 @@ class Sockets:
         return errno.EINPROGRESS
 
     def accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        _check_open(sock)
         bound = self.network.known(sock.fileno())
         if bound is None and sock.family in INTERNET:
             raise Unsimulated("accept() on a socket from outside of the simulation", STREAMS)
@@ -115,7 +118,7 @@ class Sockets:
         if found is None:
             _real.setsockopt(sock, level, option, *value)
             return
-        found.options[level, option] = value[0]
+        found.options[level, option] = _accepted_value(sock.family, level, option, *value)
         if level == _socket.SOL_SOCKET:
             try:
                 _real.setsockopt(sock, level, option, *value)
@@ -187,6 +190,7 @@ class Sockets:
 
     def _check(self, sock: socket.socket, name: str) -> None:
         """Refuse what is no stream socket of a simulated family."""
+        _check_open(sock)
         if sock.family not in SIMULATED or sock.type != _socket.SOCK_STREAM:
             raise Unsimulated(f"socket.socket.{name}() of this kind of socket", STREAMS)
 
@@ -291,6 +295,23 @@ def is_simulated(network: Network | None, fd: Any) -> bool:
     finally:
         twin.detach()
     return False
+
+
+def _check_open(sock: socket.socket) -> None:
+    if sock.fileno() < 0:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def _accepted_value(family: int, level: int, option: int, *value: Any) -> Any:
+    """The value that the kernel makes of an option's. Raises its OSError for an option that it refuses."""
+    probe = _socket.socket(family, _socket.SOCK_STREAM)
+    try:
+        _real.setsockopt(probe, level, option, *value)
+        if isinstance(value[0], int):
+            return _real.getsockopt(probe, level, option)
+    finally:
+        probe.close()
+    return value[0]
 
 
 METHODS = (
