@@ -69,7 +69,7 @@ def run(
     check_seed(seed)
     settings = Settings(order, limit, depth, step_us, stuck, disk, faults, names).of_seed(seed)
     if isinstance(choices, str | os.PathLike):
-        choices = read_choices(choices)
+        choices = read_choices(choices, seed, settings)
     elif choices is not None:
         check_choices(choices)
     script = Script(seed, choices)

@@ -129,6 +129,8 @@ class Exploration:
         if isinstance(seeds, int):
             check_count("seeds", seeds)
             seeds = range(seeds)
+        if isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
+            raise TypeError(f"seeds must be a whole number, or several, not {type(seeds).__name__}")
         self.seeds = list(seeds)
         for seed in self.seeds:
             check_seed(seed)
@@ -269,9 +271,8 @@ class Exploration:
             outcome = self._replayed(seed, outcome.log if by_schedule else None)
             lines = self._shrink(seed, outcome)
             if by_schedule and self.again is None:
-                again = (
-                    f"hoop.sim.run(main, order={self.settings.order!r}, choices={self.shrunk!r})"
-                )
+                order = f"order={self.settings.order!r}{self._others()}"
+                again = f"hoop.sim.run(main, {order}, choices={self.shrunk!r})"
         if self.trace is not None:
             lines.append(f"trace: {os.fspath(self.trace)}")
         error.add_note(report.note(title, outcome, lines, again))
@@ -305,13 +306,20 @@ class Exploration:
     def _again(self, seed: int) -> str:
         hashing = hash_seed()
         order = self.settings.of_seed(seed).order
-        given = (
-            "" if self.settings.faults is None else f", faults=hoop.sim.{self.settings.faults!r}"
-        )
-        if self.settings.names:
-            given += f", names={self.settings.names!r}"
-        call = f"hoop.sim.run(main, seed={seed}, order={order!r}{given})"
+        call = f"hoop.sim.run(main, seed={seed}, order={order!r}{self._others()})"
         return call if hashing == "random" else f"{call} with PYTHONHASHSEED={hashing}"
+
+    def _others(self) -> str:
+        """The arguments of run() that are not the usual ones, without the order."""
+        settings, words = self.settings, []
+        for field in dataclasses.fields(settings):
+            value = getattr(settings, field.name)
+            if field.name == "disk" and value is not None:
+                words.append(", disk=disk")
+            elif field.name != "order" and value != field.default:
+                prefix = "hoop.sim." if isinstance(value, Faults) else ""
+                words.append(f", {field.name}={prefix}{value!r}")
+        return "".join(words)
 
     def _running(self) -> Any:
         """The watcher of this process. Those of isolated runs have their own."""
