@@ -18,7 +18,7 @@ from typing import Any
 
 from hoop.sim.driver import Choices
 from hoop.sim.errors import Unsimulated
-from hoop.sim.net import sockets
+from hoop.sim.net import paths, sockets
 from hoop.sim.net.network import Network
 from hoop.sim.swaps import is_inside
 
@@ -133,6 +133,7 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     yield threading.Condition, "wait", _condition_wait()
     yield select, "select", _select()
     yield from sockets.changes(network)
+    yield from paths.changes(network)
 
 
 @contextlib.contextmanager

@@ -49,6 +49,7 @@ class Bound:
         self.fd = fd
         self.ino = inode(fd)
         self.is_dual = takes_both(fd, family, local)
+        self.has_path = True  # nobody has unlinked the path of a Unix socket
         self.name: Any = None  # the real name at which it listens
         self.pending: deque[End] = deque()  # ends of connections that the program has not accepted
 
@@ -77,7 +78,8 @@ class Network:
         self._bound: list[Bound] = []
         # The addresses of clients by the real names of their connections, which accept() has told the server.
         self.callers: dict[bytes, Any] = {}
-        self._paths: set[Any] = set()  # of all Unix sockets that were bound
+        # All Unix sockets that were bound, by path: the mode and the number of the file that it would be.
+        self.paths: dict[Any, tuple[int, int]] = {}
         self._names: dict[Any, Bound] = {}  # listening sockets by their real names
         self._port = FIRST_PORT
         self._events: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -255,17 +257,25 @@ class Network:
         """Give a socket an address."""
         if family == _socket.AF_UNIX:
             local = address
-            self._paths.add(address)
         else:
             local = (address[0], address[1] or self._free_port(family), *address[2:])
         self._bound = [bound for bound in self._bound if bound.is_open()]
         is_dual = takes_both(fd, family, local)
         if not reuse and any(_clash(bound, family, local, is_dual) for bound in self._bound):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        if family == _socket.AF_UNIX:
+            self.paths[address] = (0o755, self.number())
         bound = Bound(family, local, fd)
         self._bound.append(bound)
         self.by_inode[bound.ino] = bound
         return bound
+
+    def unlink(self, path: str) -> None:
+        """Forget the path of a Unix socket. The socket listens on, and nobody finds it."""
+        del self.paths[path]
+        for bound in self._bound:
+            if bound.family == _socket.AF_UNIX and bound.local == path:
+                bound.has_path = False
 
     def _free_port(self, family: int) -> int:
         taken = {bound.local[1] for bound in self._bound if bound.family == family}
@@ -293,7 +303,7 @@ class Network:
             if bound.name is None or not (bound.family == family or is_dual):
                 continue
             if family == _socket.AF_UNIX:
-                fits = int(bound.local == address)
+                fits = int(bound.local == address and bound.has_path)
             elif bound.local[1] != address[1]:
                 fits = 0
             else:
@@ -391,7 +401,7 @@ class Network:
         """Connect a Unix socket, at once. Raises OSError if nobody listens, or has no room."""
         listening = self._listening(_socket.AF_UNIX, path)
         if listening is None:
-            missing = errno.ECONNREFUSED if path in self._paths else errno.ENOENT
+            missing = errno.ECONNREFUSED if path in self.paths else errno.ENOENT
             raise OSError(missing, os.strerror(missing))
         self._begin()
         theirs, ours = new_pair()
@@ -468,7 +478,7 @@ def takes_both(fd: int, family: int, local: Any) -> bool:
 def _clash(bound: Bound, family: int, local: Any, is_dual: bool) -> bool:
     """Whether no other socket can have an address beside one that is bound."""
     if _socket.AF_UNIX in (bound.family, family):
-        return bound.family == family and bound.local == local
+        return bound.family == family and bound.local == local and bound.has_path
     if bound.family != family:
         return bound.local[1] == local[1] and (bound.is_dual or is_dual)
     (one, port), (other, another) = bound.local[:2], local[:2]
