@@ -1,6 +1,7 @@
 """The network of a world: who listens where, what is under way, and the names of hosts.
 
-There is one host, which has all addresses. A connection to an address at which nobody listens is refused.
+Without hosts there is one place, which has all addresses. With them each has its own, and the world's own
+program has the others. A connection to an address at which nobody listens is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hoop.sim.driver import Choices, Script, SimDriver
+from hoop.sim.net.links import Place, Roads
 from hoop.sim.net.weather import LARGE_BUFFER, Faults, Names, Weather, rarely
 from hoop.sim.net.wires import End, fill, inode, new_pair
 
@@ -30,6 +32,8 @@ ANSWER_NS = (
     127_000_000_000  # after this long a connection that gets no answer has failed, as on Linux
 )
 TRY_AGAIN_NS = 1_000_000_000
+LONGEST_RESEND_NS = 120_000_000_000  # between two attempts of TCP, as on Linux
+HOME = "10.0.255.1"  # the address from which the world's own program connects to hosts
 FORGET_AT = (
     256  # look for sockets that are closed when the table is twice as large as after the last time
 )
@@ -40,8 +44,9 @@ LOCALHOST = {_socket.AF_INET: "127.0.0.1", _socket.AF_INET6: "::1"}
 class Bound:
     """A socket that has an address, and perhaps listens there."""
 
-    def __init__(self, family: int, local: Any, fd: int) -> None:
+    def __init__(self, family: int, local: Any, fd: int, place: Place) -> None:
         self.family = family
+        self.place = place
         self.local = local
         self.peer = None
         self.error = 0
@@ -63,6 +68,11 @@ class Network:
         self.driver: SimDriver = loop.sim_driver
         self.script: Script = loop.script
         self.loop = loop
+        self.home = Place("", "", self.driver)  # that of the world's own program
+        self.here = self.home  # where the code is that runs now
+        self.places: dict[str, Place] = {}  # the others, by address
+        self.roads = Roads()
+        self.stuck: dict[int, End] = {}  # ends whose messages wait at a road that is blocked
         self.faults = faults or Faults()
         self.names = {
             name.lower(): [found] if isinstance(found, str) else list(found)
@@ -152,8 +162,13 @@ class Network:
         self.is_attached = True
         self.driver.attach(self.turn)
         self.loop.parameters.update(self.weather.parameters())
+        for place in (self.home, *self.places.values()):
+            self._set_style(place)
+
+    def _set_style(self, place: Place) -> None:
+        """Have a driver receive and send, if those of this world do."""
         if self.weather.completes:
-            self.driver.complete(self.weather.at_once, 8 * self.weather.at_once)
+            place.driver.complete(self.weather.at_once, 8 * self.weather.at_once)
 
     # ---- what a trace says ----
 
@@ -225,7 +240,7 @@ class Network:
         sock.setblocking(_get_blocking(fd))
         _dup2(sock.fileno(), fd, _get_inheritable(fd))
         sock.close()
-        self.driver.replaced(fd)
+        self.here.driver.replaced(fd)
         self._forget()
         if isinstance(found, End):
             found.belongs_to(fd)
@@ -250,13 +265,16 @@ class Network:
         """Give a socket an address."""
         if family == _socket.AF_UNIX:
             local = address
-            self._paths.add(address)
+            self._paths.add((self.here, address))
         else:
+            if self.places and address[0] != ANY[family] and self.owner(address) is not self.here:
+                raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
             local = (address[0], address[1] or self._free_port(family), *address[2:])
         self._bound = [bound for bound in self._bound if bound.is_open()]
-        if not reuse and any(_clash(bound, family, local) for bound in self._bound):
+        here = [bound for bound in self._bound if bound.place is self.here]
+        if not reuse and any(_clash(bound, family, local) for bound in here):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        bound = Bound(family, local, fd)
+        bound = Bound(family, local, fd, self.here)
         self._bound.append(bound)
         self.by_inode[bound.ino] = bound
         return bound
@@ -277,13 +295,15 @@ class Network:
         bound.name = sock.getsockname()
         self._names[bound.name] = bound
         self._replace(fd, sock, bound)
-        self.note(f"listening {_shown(bound.local)}")
+        self.note(
+            f"listening {_shown(bound.local)}{' at ' if self.here.name else ''}{self.here.name}"
+        )
 
-    def _listening(self, family: int, address: Any) -> Bound | None:
-        """The socket that listens at an address."""
+    def _listening(self, family: int, address: Any, place: Place) -> Bound | None:
+        """The socket of a place that listens at an address."""
         best, rank = None, 0
         for bound in self._bound:
-            if bound.family != family or bound.name is None:
+            if bound.family != family or bound.name is None or bound.place is not place:
                 continue
             if family == _socket.AF_UNIX:
                 fits = 2 * (bound.local == address)
@@ -301,13 +321,17 @@ class Network:
         """Begin to connect a socket. It becomes writable when that is done."""
         if address[0] == ANY[family]:
             address = (LOCALHOST[family], *address[1:])
+        far = self.owner(address)
         local = bound.local if bound is not None else (address[0], 0, *address[2:])
+        if far is not self.here and local[0] in (address[0], ANY[family]):
+            local = (self.here.address or HOME, *local[1:])
         if local[1] == 0:
             local = (local[0], self._free_port(family), *local[2:])
         self._begin()
         theirs, ours = new_pair()
         choices = self.choices()
         end = End(self, ours, choices, local, address)
+        end.place, end.far = self.here, far
         self._ends[end.fd] = end
         end.resize(theirs, self.weather.buffer(choices))
         fill(theirs)
@@ -327,10 +351,18 @@ class Network:
 
     def _reach(self, end: End, family: int, until: int) -> None:
         """A connection reaches the address that it goes to."""
+        if not end.open:  # its process has ended
+            return
         if end.hung_up():  # the program has given it up
             end.close()
             return
-        listening = self._listening(family, end.peer)
+        if self.blocks(end.place, end.far) or self.blocks(end.far, end.place):
+            if self.now < until:
+                self.at(self.now + TRY_AGAIN_NS, self._reach, end, family, until)
+            else:
+                end.fail(errno.ETIMEDOUT)
+            return
+        listening = self._listening(family, end.peer, end.far)
         if listening is None or self._happens(
             "refuse", end.choices, f"{self.name_of(end)} is refused"
         ):
@@ -359,6 +391,7 @@ class Network:
                 self._stop(listening)
             return exc.errno or errno.ECONNREFUSED
         other = End(self, ours, self.choices(), end.peer, end.local)
+        other.place, other.far = listening.place, end.place
         self._ends[other.fd] = other
         other.buffer = 2 * LARGE_BUFFER - 128
         other.other, end.other = end, other
@@ -375,14 +408,15 @@ class Network:
 
     def connect_unix(self, fd: int, path: Any, bound: Bound | None) -> None:
         """Connect a Unix socket, at once. Raises OSError if nobody listens, or has no room."""
-        listening = self._listening(_socket.AF_UNIX, path)
+        listening = self._listening(_socket.AF_UNIX, path, self.here)
         if listening is None:
-            missing = errno.ECONNREFUSED if path in self._paths else errno.ENOENT
+            missing = errno.ECONNREFUSED if (self.here, path) in self._paths else errno.ENOENT
             raise OSError(missing, os.strerror(missing))
         self._begin()
         theirs, ours = new_pair()
         choices = self.choices()
         end = End(self, ours, choices, bound.local if bound is not None else "", path)
+        end.place = end.far = self.here
         error = self._offer(listening, end)
         if error:
             theirs.close()
@@ -393,6 +427,43 @@ class Network:
         self._replace(fd, theirs, end)
         end.connected()
 
+    # ---- places ----
+
+    def add(self, place: Place) -> None:
+        """A host is there, and has a name."""
+        self.places[place.address] = place
+        self.names[place.name.lower()] = [place.address]
+        if self.is_attached:
+            self._set_style(place)
+
+    def owner(self, address: Any) -> Place:
+        """The place that an address leads to, seen from here."""
+        host = address[0]
+        if not self.places or host == "::1" or host.startswith("127."):
+            return self.here
+        return self.places.get(host, self.home)
+
+    def blocks(self, start: Place, end: Place) -> bool:
+        """Whether messages of connections have to wait."""
+        return start is not end and self.roads.block(start, end)
+
+    def resume(self) -> None:
+        """Roads may be free again. What waits there is sent again after a while, as TCP does."""
+        for end in list(self.stuck.values()):
+            if not self.blocks(end.place, end.far):
+                waited = min(self.now - end.since, LONGEST_RESEND_NS)
+                later = int(end.choices.fraction() * waited)
+                self.at(self.now + 1 + later, end.resend)
+
+    def vacate(self, place: Place) -> None:
+        """The process at a place has ended. The kernel closes its sockets, if the place is not down."""
+        for bound in [bound for bound in self._bound if bound.place is place]:
+            self._stop(bound)
+        self._paths = {(where, path) for where, path in self._paths if where is not place}
+        for end in list(self._ends.values()):
+            if end.place is place:
+                end.vanish()
+
     # ---- the end of the world ----
 
     def close(self) -> None:
@@ -402,6 +473,7 @@ class Network:
         for end in list(self._ends.values()):
             end.close()
         self._ends.clear()
+        self.stuck.clear()
         self.by_inode.clear()
         self._bound.clear()
         self._names.clear()

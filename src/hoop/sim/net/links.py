@@ -1,0 +1,79 @@
+"""Hosts as the network sees them, and the ways between them: slow, held, or cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hoop.sim.driver import Choices, SimDriver
+from hoop.sim.net.weather import Weather
+
+
+class Place:
+    """Where sockets are: a host of the world, or the world's own program."""
+
+    __slots__ = ("address", "down", "driver", "name")
+
+    def __init__(self, name: str, address: str, driver: SimDriver) -> None:
+        self.name = name
+        self.address = address  # "" is any that no other place has
+        self.driver = driver
+        self.down = False  # no message comes or goes
+
+
+class Road:
+    """The way of messages from one place to another, once something is special about it."""
+
+    __slots__ = ("bandwidth", "cut", "held", "high", "low")
+
+    def __init__(self) -> None:
+        self.low: float | None = None  # seconds; None for those that the seed has drawn
+        self.high = 0.0
+        self.bandwidth: float | None = None  # bytes a second
+        self.cut = False
+        self.held = False
+
+    def latency(self, weather: Weather, choices: Choices, spike: bool) -> int:
+        """How many nanoseconds a message takes."""
+        if self.low is None:
+            return weather.latency(choices, spike)
+        return 1 + int((self.low + (self.high - self.low) * choices.fraction()) * 1e9)
+
+    def transfer(self, weather: Weather, n: int) -> int:
+        """How many nanoseconds the road needs for so many bytes."""
+        if self.bandwidth is None:
+            return weather.transfer(n)
+        return int(n * 1e9 / self.bandwidth)
+
+
+class Roads:
+    """All roads about which something is special."""
+
+    def __init__(self) -> None:
+        self.between: dict[tuple[Place, Place], Road] = {}
+
+    def find(self, start: Place, end: Place) -> Road | None:
+        """The road from one place to another; None if nothing is special about it."""
+        return self.between.get((start, end)) if self.between else None
+
+    def make(self, start: Place, end: Place) -> Road:
+        """The road from one place to another, to be changed."""
+        return self.between.setdefault((start, end), Road())
+
+    def block(self, start: Place, end: Place) -> bool:
+        """Whether messages of connections have to wait."""
+        if start is end:
+            return False
+        road = self.find(start, end)
+        return start.down or end.down or (road is not None and (road.cut or road.held))
+
+
+def checked(name: str, value: Any, least: float = 0.0) -> float:
+    """A number that is not below `least`. Raises TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not least <= value <= 1e12:
+        raise ValueError(f"{name} must be {least:g} or greater, not {value!r}")
+    return float(value)
+
+
+__all__ = ["Place", "Road", "Roads", "checked"]
