@@ -3,6 +3,8 @@
     @pytest.mark.sim(seeds=200)
     async def test_orders(): ...
 
+A test with the argument `world` gets a hoop.sim.World.
+
 The test runs once for each seed, each time on a loop of its own. It works beside pytest-asyncio and anyio:
 their plugins do not run a test with this mark. Fixtures are made once for all seeds, as for each other test.
 
@@ -31,6 +33,15 @@ HASHES = (
     "hoop.sim: PYTHONHASHSEED is random, so a seed may not fail again if the program "
     "iterates over sets of strings; set it to a number"
 )
+
+
+WORLD = object()  # the fixture `world`, until a seed runs
+
+
+@pytest.fixture
+def world() -> object:
+    """Return the hoop.sim.World of each seed, for tests marked `sim`."""
+    return WORLD
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,7 +90,12 @@ class SimRunner:
             return None
         bound = getattr(pyfuncitem.obj, "__self__", pyfuncitem.instance)
         names = pyfuncitem._fixtureinfo.argnames
-        arguments = {name: pyfuncitem.funcargs[name] for name in names}
+        # The world of each seed is an argument of its own: see hoop.sim.hosts.world.takes_world().
+        arguments = {
+            name: pyfuncitem.funcargs[name]
+            for name in names
+            if pyfuncitem.funcargs[name] is not WORLD
+        }
         if inspect.ismethod(test) or bound is None:
             main = functools.partial(test, **arguments)
         else:

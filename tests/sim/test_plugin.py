@@ -40,6 +40,15 @@ class TestClass:
     def one(self):
         return 1
 
+    @pytest.mark.sim(seeds=3)
+    async def test_of_a_world(self, number, world):
+        host = world.host("a", self.program)
+        assert await host == number
+
+    async def program(self):
+        await asyncio.sleep(1)
+        return 7
+
 
 @pytest.mark.sim(seeds=50)
 @pytest.mark.parametrize("name", ["a", "b"])
@@ -80,7 +89,7 @@ def pytest_run(folder, *arguments, plugins=(), **environment):
 
 def test_a_failure_names_the_seed_and_the_command_that_repeats_it(tmp_path):
     output = pytest_run(tmp_path, PYTHONHASHSEED="5")
-    assert "3 failed, 3 passed" in output
+    assert "3 failed, 4 passed" in output
     assert "of 50 seeds" in output
     assert "hoop.sim.errors.Deadlock: at 0.000 s" in output
     found = re.search(r"again: PYTHONHASHSEED=5 pytest '(\S+)' --sim-seed=(\d+)", output)
@@ -174,7 +183,7 @@ def test_more_options(tmp_path):
 def test_it_works_beside_other_plugins(tmp_path, plugins, arguments):
     pytest.importorskip(plugins[0].partition(".")[0])
     output = pytest_run(tmp_path, *arguments, plugins=plugins)
-    assert "3 failed, 3 passed" in output
+    assert "3 failed, 4 passed" in output
 
 
 def test_a_wrong_word_in_the_mark_is_told(tmp_path):
