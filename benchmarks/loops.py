@@ -63,5 +63,7 @@ def loop_version(name: str) -> str:
 
 def describe_python() -> str:
     """Return the interpreter's version, and whether it is of the faster kind of build."""
-    profiled = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    # Debian builds its interpreter by `make profile-opt`. The folder of its wheels tells it.
+    profiled = "--enable-optimizations" in arguments or "/usr/share/python-wheels" in arguments
     return f"Python {platform.python_version()} (built {'with' if profiled else 'without'} PGO)"

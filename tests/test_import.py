@@ -27,7 +27,7 @@ def modules() -> list[str]:
 
 
 def python(
-    program: str, *, path: Path | None = None, **variables: str
+    program: str, *arguments: str, path: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a program in a fresh interpreter; with `path`, look for modules there first."""
     environment = {**os.environ, **variables}
@@ -35,18 +35,47 @@ def python(
     if path is not None:
         environment["PYTHONPATH"] = str(path)
     return subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", program, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
 
 
+# Imports each module in a copy of a process that has only what Python brings, and notes what it says.
+ALONE = """
+import os, sys
+import asyncio, concurrent.futures, dataclasses, logging, ssl, subprocess, typing, unittest.mock
+folder, *modules = sys.argv[1:]
+for module in modules:
+    pid = os.fork()
+    if pid == 0:
+        said = os.open(os.path.join(folder, module), os.O_CREAT | os.O_WRONLY)
+        os.dup2(said, 2)
+        __import__(module)
+        sys.exit()
+    _, status = os.waitpid(pid, 0)
+    print(module, status, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """How the import of each module has ended: the status of its process, and the errors it wrote."""
+    folder = tmp_path_factory.mktemp("alone")
+    done = python(ALONE, str(folder), *modules())
+    assert (done.returncode, done.stderr) == (0, "")
+    statuses = dict(line.split() for line in done.stdout.splitlines())
+    return {name: (status, (folder / name).read_text()) for name, status in statuses.items()}
+
+
 @pytest.mark.parametrize("module", modules())
-def test_module_can_be_imported_alone(module):
+def test_module_can_be_imported_alone(alone, module):
     if module.startswith("hoop.demo."):
         pytest.importorskip("aiohttp")
     if module == "hoop.cli.top":
         pytest.importorskip("textual")
-    done = python(f"import {module}")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert alone[module] == ("0", "")
 
 
 def test_import_changes_nothing_in_asyncio_but_the_set_of_tasks():

@@ -231,6 +231,7 @@ else:
 # The module of each name that is imported when your program first asks for it. A program uses few of them,
 # and they take time to import. Most that files need is there at the latest when a loop first runs.
 _LATER = {
+    "as_completed": "hoop.together.waiting",
     "Barrier": "hoop.sync.conditions",
     "BinaryFile": "hoop.files.file",
     "BoundedSemaphore": "hoop.sync.locks",
@@ -273,15 +274,10 @@ _LATER = {
     "timeout_at": "hoop.together.timeouts",
     "uninstall": "hoop.installing",
     "wait": "hoop.together.waiting",
+    "wait_for": "hoop.together.waiting",
     "write_bytes": "hoop.files.whole",
     "write_text": "hoop.files.whole",
 }
-
-# Where asyncio's are not like today's, hoop has asyncio's: __getattr__ finds them there.
-if sys.version_info >= (3, 12):
-    _LATER["wait_for"] = "hoop.together.waiting"
-if sys.version_info >= (3, 13):
-    _LATER["as_completed"] = "hoop.together.waiting"
 
 # Neither `open` nor `Path`: `from hoop import *` leaves the builtin and pathlib's class alone.
 __all__ = [  # noqa: RUF022

@@ -25,9 +25,8 @@ REPLACED: dict[str, tuple[str, ...]] = {
     ),
     "asyncio.taskgroups": ("TaskGroup",),
     "asyncio.tasks": (
-        *("create_task", "gather", "run_coroutine_threadsafe", "shield", "sleep", "wait"),
-        *(("wait_for",) if sys.version_info >= (3, 12) else ()),
-        *(("as_completed",) if sys.version_info >= (3, 13) else ()),
+        *("as_completed", "create_task", "gather", "run_coroutine_threadsafe", "shield", "sleep"),
+        *("wait", "wait_for"),
     ),
     "asyncio.timeouts": ("Timeout", "timeout", "timeout_at"),
 }

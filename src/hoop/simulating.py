@@ -19,13 +19,17 @@ their plugins do not run a test with this mark. Fixtures are made once for all s
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import inspect
 import os
 import shlex
+import sys
 from typing import Any
 
 import pytest
+
+__tracebackhide__ = True  # pytest leaves the frames of this module out
 
 SETTINGS = ("order", "limit", "depth", "faults", "names", "step_us", "stuck", "disk")
 WORDS = ("seeds", *SETTINGS, "exhaustive", "max_runs", "shrink_seconds", "isolate")
@@ -66,6 +70,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "once for each seed",
     )
     config.pluginmanager.register(SimRunner(), "hoop.sim.runner")
+    # Their classes say that they are builtins, where pickle does not find them: see hoop.sim's workers.
+    for name in ("fail", "skip"):
+        copyreg.pickle(getattr(pytest, name).Exception, functools.partial(_reduced, name))
+
+
+def _reduced(name: str, outcome: Any) -> tuple[Any, ...]:
+    """An exception of pytest's as pickle wants it."""
+    return _made_again, (name,), vars(outcome)
+
+
+def _made_again(name: str) -> Any:
+    return getattr(pytest, name).Exception()
 
 
 class SimRunner:
@@ -88,7 +104,6 @@ class SimRunner:
         test = inspect.unwrap(pyfuncitem.obj)  # pytest-asyncio puts a function around it
         if not inspect.iscoroutinefunction(test):
             return None
-        bound = getattr(pyfuncitem.obj, "__self__", pyfuncitem.instance)
         names = pyfuncitem._fixtureinfo.argnames
         # The world of each seed is an argument of its own: see hoop.sim.hosts.world.takes_world().
         arguments = {
@@ -96,10 +111,7 @@ class SimRunner:
             for name in names
             if pyfuncitem.funcargs[name] is not WORLD
         }
-        if inspect.ismethod(test) or bound is None:
-            main = functools.partial(test, **arguments)
-        else:
-            main = functools.partial(test, bound, **arguments)
+        main = functools.partial(test, *self_of(pyfuncitem, test), **arguments)
         self.explore(pyfuncitem, mark, main)
         return True
 
@@ -131,6 +143,7 @@ class SimRunner:
         if options.sim_workers is not None and len(exploration.seeds) > 1:
             exploration.workers = options.sim_workers
         exploration.twice = options.sim_twice
+        exploration.subject.forget = functools.partial(forget_output, item.config)
         if options.sim_minutes is not None:
             check_positive("--sim-minutes", options.sim_minutes)
             exploration.minutes = options.sim_minutes
@@ -142,19 +155,51 @@ class SimRunner:
                 exploration.run_all_schedules(max_runs)
             else:
                 exploration.run()
+        except (pytest.skip.Exception, pytest.xfail.Exception) as exc:
+            exc.__notes__ = []  # pytest would show them beside the reason
+            raise
         except BaseException as exc:
             if exploration.failed is not None:
                 self.has_failed = True
-                if not isinstance(exc, Exception | BaseExceptionGroup):
+                if not exploration.is_reported and not isinstance(exc, Exception):
                     exc.add_note(f"again: {exploration.again(exploration.failed)}")
             raise
+
+
+def forget_output(config: pytest.Config) -> None:
+    """Have pytest forget what a test has written and logged, so that it shows that of the last run only."""
+    plugins = config.pluginmanager
+    capture: Any = plugins.get_plugin("capturemanager")
+    if capture is not None and capture.is_globally_capturing():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        capture.read_global_capture()
+    logs: Any = plugins.get_plugin("logging-plugin")
+    if logs is not None:
+        logs.report_handler.reset()
+
+
+def self_of(item: pytest.Function, test: Any) -> tuple[Any, ...]:
+    """The first argument of a method that has been unwrapped, and so is not bound any more."""
+    if inspect.ismethod(test) or item.cls is None:
+        return ()
+    if isinstance(inspect.getattr_static(item.cls, item.originalname, None), staticmethod):
+        return ()
+    return (getattr(item.obj, "__self__", item.instance),)
+
+
+def named_from_here(item: pytest.Function) -> str:
+    """The name of a test that pytest takes in the folder in which it was called."""
+    path, _, rest = item.nodeid.partition("::")
+    config = item.config
+    return f"{os.path.relpath(config.rootpath / path, config.invocation_params.dir)}::{rest}"
 
 
 def again(item: pytest.Function, order: str | None, exhaustive: bool, seed: int) -> str:
     """The command that runs a test with one seed again."""
     hashing = os.environ.get("PYTHONHASHSEED") or "random"
     words = [f"PYTHONHASHSEED={hashing}"] if hashing != "random" else []
-    words += ["pytest", shlex.quote(item.nodeid)]
+    words += ["pytest", shlex.quote(named_from_here(item))]
     if not exhaustive:
         words.append(f"--sim-seed={seed}")
     if order:

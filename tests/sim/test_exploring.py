@@ -92,6 +92,31 @@ def test_schedules_that_do_not_repeat_are_told():
         hoop.sim.explore(main, exhaustive=True)
 
 
+def test_runs_that_differ_show_the_exception_of_the_second():
+    runs = []
+
+    async def main():
+        runs.append(1)
+        if len(runs) > 1:
+            raise KeyError("left behind")
+
+    with pytest.raises(hoop.sim.NotDeterministic) as caught:
+        hoop.sim.explore(main)
+    assert repr(caught.value.__cause__) == "KeyError('left behind')"
+
+
+def test_addresses_in_the_text_of_an_exception_are_no_difference():
+    kept = []
+
+    async def main():
+        kept.append(object())
+        raise AssertionError(f"where 1 = {kept[-1]}.sold")
+
+    with pytest.raises(AssertionError, match="sold") as caught:
+        hoop.sim.explore(main, seeds=2)
+    assert "replayed: same trace" in caught.value.__notes__[0]
+
+
 # ---- faults and numbers ----------------------------------------------------------------------------
 
 
@@ -201,6 +226,34 @@ def test_a_seed_that_passes_alone_is_traced_too(tmp_path):
     assert {"choice", "step", "timer"} <= {line["k"] for line in lines}
 
 
+def test_a_trace_of_other_settings_is_refused(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    given = {"order": "single", "step_us": (1, 9), "names": {"db": "10.0.0.2"}}
+    given["faults"] = hoop.sim.Faults(reset=0.5)
+    hoop.sim.run(orders_of(4, []), seed=5, trace=path, **given)
+    hoop.sim.run(orders_of(4, []), seed=5, choices=path, **given)
+    for name in given:
+        others = {other: value for other, value in given.items() if other != name}
+        with pytest.raises(ValueError, match=rf"trace of a run with {name} .* the same {name}"):
+            hoop.sim.run(orders_of(4, []), seed=5, choices=path, **others)
+    with pytest.raises(ValueError, match="with seed 5, not 6: give"):
+        hoop.sim.run(orders_of(4, []), seed=6, choices=path, **given)
+
+
+def test_the_call_that_repeats_a_run_has_all_that_was_given():
+    async def main():
+        raise KeyError
+
+    given = {"limit": 60.0, "step_us": (1, 9), "disk": hoop.sim.Disk(), "names": {"db": "::2"}}
+    with pytest.raises(KeyError) as caught:
+        hoop.sim.explore(main, seeds=2, order="fifo", **given)
+    call = caught.value.__notes__[0].partition("again: ")[2].partition(" with PYTHON")[0]
+    with pytest.raises(KeyError):
+        eval(call, {"hoop": hoop, "main": main, "disk": given["disk"]})
+    for name in given:
+        assert f", {name}=" in call
+
+
 @pytest.mark.parametrize("text", ["x", "[]", '{"k": "choice", "site": "a"}', "{}"])
 def test_a_file_that_is_no_trace_is_refused(tmp_path, text):
     (tmp_path / "trace").write_text(text)
@@ -288,6 +341,8 @@ def test_wrong_settings_are_refused():
 WRONG_EXPLORATIONS = [
     ({"seeds": 0}, ValueError, "seeds must be 1 or greater"),
     ({"seeds": True}, TypeError, "seeds must be a whole number"),
+    ({"seeds": "x"}, TypeError, "seeds must be a whole number, or several, not str"),
+    ({"seeds": 1.5}, TypeError, "seeds must be a whole number, or several, not float"),
     ({"seeds": []}, ValueError, "at least one seed"),
     ({"seeds": ["1"]}, TypeError, "a seed must be a whole number, not str"),
     ({"shrink_seconds": -1}, ValueError, "shrink_seconds must be from 0"),
@@ -311,6 +366,8 @@ def test_main_must_be_a_coroutine_function(function):
         function(7)
     with pytest.raises(TypeError, match="seed must be a whole number"):
         hoop.sim.run(nothing, seed="7")
+    with pytest.raises(TypeError, match=r"choices must be a sequence, or a file .*, not int"):
+        hoop.sim.run(nothing, choices=5)
     for wrong in ([1], [("order", 1)], [("order", 1, -1)], [(1, 2, 3)], ["abc"]):
         with pytest.raises(TypeError, match=r"choices must be \(site, n, value\)"):
             hoop.sim.run(nothing, choices=wrong)

@@ -98,6 +98,16 @@ def test_a_process_that_ends_by_itself_is_told():
         hoop.sim.explore(main, seeds=2, isolate=True)
 
 
+@pytest.mark.parametrize("how", [{"isolate": True}, {"workers": 2}])
+def test_what_ends_everything_ends_it_from_another_process_too(how):
+    async def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        hoop.sim.explore(main, seeds=4, **how)
+    assert "sim: seed 0 ended so" in caught.value.__notes__
+
+
 def test_a_run_that_is_stuck_in_c_is_killed():
     with pytest.raises(hoop.sim.Stuck, match="was killed"):
         Child(lambda: os.kill(os.getpid(), signal.SIGKILL)).result()

@@ -101,6 +101,91 @@ def test_sockets_look_like_those_that_the_program_asked_for():
     hoop.sim.run(main)
 
 
+@pytest.mark.parametrize("streams", [asyncio, hoop], ids=["asyncio", "hoop"])
+def test_the_addresses_of_a_connection_are_known_after_its_end(streams):
+    async def main():
+        ended = asyncio.get_running_loop().create_future()
+
+        async def serve(reader, writer):
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            ended.set_result([writer.get_extra_info(name) for name in ("peername", "sockname")])
+
+        async with await streams.start_server(serve, "10.0.0.1", 80):
+            _, writer = await streams.open_connection("10.0.0.1", 80)
+            name = writer.get_extra_info("sockname")
+            writer.close()
+            await writer.wait_closed()
+            assert writer.get_extra_info("peername") == ("10.0.0.1", 80)
+            assert writer.get_extra_info("sockname") == name
+            assert await ended == [name, ("10.0.0.1", 80)]
+
+    hoop.sim.explore(main, seeds=4)
+
+
+def test_a_server_of_all_addresses_of_ipv6_takes_ipv4_as_well():
+    async def main():
+        loop = asyncio.get_running_loop()
+        seen = loop.create_future()
+
+        async def serve(reader, writer):
+            seen.set_result([writer.get_extra_info(name) for name in ("sockname", "peername")])
+            assert writer.get_extra_info("socket").family == socket.AF_INET6
+            writer.close()
+
+        sock = socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True)
+        with pytest.raises(OSError, match="in use"), socket.socket() as another:
+            another.bind(("0.0.0.0", 8080))
+        async with await asyncio.start_server(serve, sock=sock):
+            _, writer = await asyncio.open_connection("127.0.0.1", 8080)
+            port = writer.get_extra_info("sockname")[1]
+            assert await seen == [
+                ("::ffff:127.0.0.1", 8080, 0, 0),
+                ("::ffff:127.0.0.1", port, 0, 0),
+            ]
+            assert writer.get_extra_info("peername") == ("127.0.0.1", 8080)
+            writer.close()
+            await writer.wait_closed()
+        async with await asyncio.start_server(serve, "::", 81):  # asyncio's servers take one family
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", 81)
+
+    hoop.sim.run(main)
+
+
+def test_options_are_those_of_the_kernel():
+    async def main():
+        sock = socket.create_server(("10.0.0.1", 80))
+        with sock, socket.socket() as real:
+            for each in (sock, real):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10000)
+                assert each.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 20000
+                with pytest.raises(OSError, match="not available"):
+                    each.setsockopt(socket.IPPROTO_TCP, 9999, 1)
+
+    hoop.sim.run(main)
+
+
+def test_a_closed_socket_is_a_bad_descriptor():
+    async def main():
+        sock = socket.socket()
+        sock.close()
+        calls = [
+            lambda: sock.connect(("10.0.0.1", 80)),
+            lambda: sock.bind(("10.0.0.1", 80)),
+            sock.accept,
+            sock.listen,
+            sock.getpeername,
+        ]
+        for call in calls:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                call()
+        assert sock.connect_ex(("10.0.0.1", 80)) == errno.EBADF
+
+    hoop.sim.run(main)
+
+
 def test_each_seed_gives_the_same_trace_in_another_process():
     command = [sys.executable, str(PROGRAM)]
     first, second = (

@@ -41,6 +41,16 @@ class TestClass:
         return 1
 
     @pytest.mark.sim(seeds=3)
+    @staticmethod
+    async def test_without_an_object(number):
+        assert number == 7
+
+    @pytest.mark.sim(seeds=3)
+    @classmethod
+    async def test_of_the_class_itself(cls, number):
+        assert cls.one is TestClass.one
+
+    @pytest.mark.sim(seeds=3)
     async def test_of_a_world(self, number, world):
         host = world.host("a", self.program)
         assert await host == number
@@ -72,14 +82,14 @@ async def test_hangs():
 SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
 
 
-def pytest_run(folder, *arguments, plugins=(), **environment):
+def pytest_run(folder, *arguments, plugins=(), cwd=".", **environment):
     """Run pytest on the tests above, in a process of its own."""
     (folder / "test_shop.py").write_text(TESTS)
     (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     words = [word for plugin in ("hoop.simulating", *plugins) for word in ("-p", plugin)]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, *arguments],
-        cwd=folder,
+        cwd=folder / cwd,
         env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | environment,
         capture_output=True,
         text=True,
@@ -89,9 +99,11 @@ def pytest_run(folder, *arguments, plugins=(), **environment):
 
 def test_a_failure_names_the_seed_and_the_command_that_repeats_it(tmp_path):
     output = pytest_run(tmp_path, PYTHONHASHSEED="5")
-    assert "3 failed, 4 passed" in output
+    assert "3 failed, 6 passed" in output
     assert "of 50 seeds" in output
     assert "hoop.sim.errors.Deadlock: at 0.000 s" in output
+    for frames in ("simulating.py", "running.py", "runners.py", "event_loop.py"):
+        assert frames not in output
     found = re.search(r"again: PYTHONHASHSEED=5 pytest '(\S+)' --sim-seed=(\d+)", output)
     assert found
     assert found[1] == "test_shop.py::test_fails[a]"
@@ -110,6 +122,14 @@ def test_the_options_change_the_seeds_and_the_order(tmp_path):
     output = pytest_run(tmp_path, "-k", "test_fails", "--sim-order=mix", "--sim-seeds=20")
     assert "2 failed" in output
     assert "--sim-order=mix" in output
+
+
+def test_the_command_repeats_a_failure_from_a_folder_below(tmp_path):
+    (tmp_path / "below").mkdir()
+    output = pytest_run(tmp_path, "..", "-k", "test_hangs", cwd="below")
+    found = re.search(r"again: .*pytest (\S+) (--sim-seed=0)", output)
+    assert found
+    assert "sim: seed 0 failed\n" in pytest_run(tmp_path, *found.groups(), cwd="below")
 
 
 MORE = """
@@ -183,7 +203,103 @@ def test_more_options(tmp_path):
 def test_it_works_beside_other_plugins(tmp_path, plugins, arguments):
     pytest.importorskip(plugins[0].partition(".")[0])
     output = pytest_run(tmp_path, *arguments, plugins=plugins)
-    assert "3 failed, 4 passed" in output
+    assert "3 failed, 6 passed" in output
+
+
+OUTCOMES = """
+import signal
+import pytest
+import hoop.sim
+
+
+@pytest.mark.sim(seeds=20)
+async def test_raises():
+    with pytest.raises(ValueError):
+        int("x" if hoop.sim.random() > 0.2 else "1")
+
+
+@pytest.mark.sim(seeds=20)
+async def test_says_so():
+    pytest.fail("always")
+
+
+@pytest.mark.sim(seeds=20)
+async def test_is_skipped():
+    pytest.skip("not here")
+
+
+@pytest.mark.sim(seeds=20)
+async def test_is_expected():
+    pytest.xfail("known")
+
+
+def over(*_):
+    pytest.fail("the time is over")
+
+
+@pytest.mark.sim(seeds=20)
+async def test_takes_too_long():
+    signal.signal(signal.SIGALRM, over)
+    signal.raise_signal(signal.SIGALRM)
+"""
+
+
+@pytest.mark.parametrize("how", [(), ("--sim-workers=2",)], ids=["", "workers"])
+def test_outcomes_of_pytest_are_those_of_a_seed(tmp_path, how):
+    (tmp_path / "test_outcomes.py").write_text(OUTCOMES)
+    output = pytest_run(tmp_path, "test_outcomes.py", "-rs", *how)
+    assert "3 failed, 1 skipped, 1 xfailed" in output
+    assert re.search(r"SKIPPED \[1\] .*: not here\n", output)
+    assert re.search(r"sim: seed \d+ failed \(\d+ of 20 seeds", output)
+    assert output.count("sim: seed 0 failed (20 of 20 seeds") == 1
+    assert "test_outcomes.py::test_says_so --sim-seed=0" in output
+    assert "sim: seed 0 ended so" in output  # the time of a test ends it
+    assert "test_outcomes.py::test_takes_too_long --sim-seed=0" in output
+
+
+OUTPUT = """
+import asyncio
+import itertools
+import logging
+import os
+import pytest
+
+runs = itertools.count(1)
+
+
+async def fails():
+    raise OSError("nobody asks")
+
+
+@pytest.mark.sim(seeds=20)
+async def test_writes(capsys, caplog):
+    print("printed to the test")
+    logging.warning("a warning")
+    assert capsys.readouterr().out == "printed to the test\\n"
+    assert "a warning" in caplog.text
+
+
+@pytest.mark.sim(seeds=20)
+async def test_is_heard():
+    run = next(runs)
+    print(f"run {run} printed")
+    os.write(2, f"run {run} wrote\\n".encode())
+    logging.warning("run %s warned", run)
+    asyncio.ensure_future(fails())
+    await asyncio.sleep(1)
+    assert False
+"""
+
+
+def test_only_the_output_of_the_last_run_is_shown(tmp_path):
+    (tmp_path / "test_output.py").write_text(OUTPUT)
+    output = pytest_run(tmp_path, "test_output.py")
+    assert "1 failed, 1 passed" in output
+    found = re.findall(r"run (\d+) (printed|wrote|warned)", output)
+    assert {what for _, what in found} == {"printed", "wrote", "warned"}
+    assert len(found) == 3
+    assert len({run for run, _ in found}) == 1
+    assert len(re.findall("OSError: nobody asks", output)) == 1
 
 
 def test_a_wrong_word_in_the_mark_is_told(tmp_path):

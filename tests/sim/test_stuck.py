@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 
 import pytest
 
@@ -175,3 +176,95 @@ def test_callbacks_keep_their_order():
 
     for order in ("fifo", "wakes", "starts", "single", "pct"):
         hoop.sim.explore(main, seeds=20, order=order)
+
+
+# ---- descriptors that stay ready -------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair():
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    with left, right:
+        yield left, right
+
+
+@pytest.mark.parametrize("order", ["wakes", "single"])
+def test_time_passes_while_descriptors_stay_ready(pair, order):
+    left, right = pair
+    right.send(b"nobody reads this")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        turns = []
+        loop.add_writer(right, turns.append, 1)
+        loop.add_reader(left, turns.append, 1)
+        await asyncio.sleep(0.05)
+        await asyncio.sleep(1000)
+        assert 1000.05 <= hoop.sim.now() < 1000.06
+        loop.remove_writer(right)
+        loop.remove_reader(left)
+        assert 100 < len(turns) < 1000
+
+    hoop.sim.run(main, order=order)
+
+
+def test_a_connection_that_nobody_reads_keeps_no_time_from_passing():
+    async def main():
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        async def serve(reader, writer):
+            writer.write(b"text")
+            await reader.read()
+            writer.close()
+            ended.set_result(None)
+
+        server = await asyncio.start_server(serve, "10.0.0.1", 80)
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("10.0.0.1", 80))
+            loop.add_reader(sock, int)
+            await asyncio.sleep(50)
+            loop.remove_reader(sock)
+            sock.recv(100)
+        await ended
+        server.close()
+
+    hoop.sim.explore(main, seeds=4, order="mix")
+
+
+def test_a_callback_that_reads_byte_by_byte_takes_no_time(pair):
+    left, right = pair
+    right.send(bytes(500))
+    began = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        def read():
+            began.append(hoop.sim.now())
+            left.recv(1)
+            if len(began) == 500:
+                loop.remove_reader(left)
+                done.set_result(None)
+
+        loop.add_reader(left, read)
+        await asyncio.wait_for(done, 10)
+
+    hoop.sim.run(main)
+    assert began == [0.0] * 500
+
+
+def test_a_descriptor_that_stays_ready_without_a_deadline_is_a_livelock(pair):
+    async def main():
+        asyncio.get_running_loop().add_writer(pair[0], int)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            asyncio.get_running_loop().remove_writer(pair[0])
+
+    with pytest.raises(hoop.sim.Livelock, match="100,000 turns"):
+        hoop.sim.run(main)

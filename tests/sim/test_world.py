@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import concurrent.futures
 import contextvars
 import datetime
 import functools
+import multiprocessing
 import os
+import queue
 import random
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -113,6 +117,41 @@ def test_a_blocking_sleep_lets_time_pass_while_no_task_runs():
         return hoop.sim.now()
 
     assert hoop.sim.run(main) == pytest.approx(10)
+
+
+def test_what_waits_for_threads_or_descriptors_takes_virtual_time():
+    left, right = socket.socketpair()
+
+    def main():
+        assert not threading.Event().wait(30)
+        with pytest.raises(queue.Empty):
+            queue.Queue().get(timeout=30)
+        assert select.select([left], [], [], 30) == ([], [], [])
+        assert select.select([left], [left], [], 30) == ([], [left], [])
+        with pytest.raises(hoop.sim.Unsimulated, match="select"):
+            select.select([left], [], [])
+        assert 90 <= hoop.sim.now() < 90.1
+
+    began = monotonic()
+    with left, right:
+        in_world(main)
+    assert monotonic() - began < 30
+
+
+def test_less_known_clocks_are_virtual():
+    def main():
+        time.sleep(100)
+        assert time.asctime() == time.ctime()
+        assert time.asctime(time.gmtime(0)) == "Thu Jan  1 00:00:00 1970"
+        assert time.clock_gettime(time.CLOCK_REALTIME) == time.time()
+        assert time.clock_gettime_ns(time.CLOCK_REALTIME) == time.time_ns()
+        for clock in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME):
+            assert time.clock_gettime(clock) == time.monotonic()
+            assert time.clock_gettime_ns(clock) == time.monotonic_ns()
+        assert time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID) < 1e6
+
+    in_world(main)
+    assert "2025" not in time.asctime()
 
 
 @pytest.mark.parametrize("wrong", [-1, float("nan"), "1"])
@@ -238,6 +277,14 @@ def test_a_function_in_an_executor_takes_virtual_time():
     assert hoop.sim.run(main) == 7
 
 
+def test_only_an_executor_is_one():
+    async def main():
+        with pytest.raises(AttributeError, match="submit"):
+            await asyncio.get_running_loop().run_in_executor(5, print)
+
+    hoop.sim.run(main)
+
+
 def test_a_function_in_an_executor_has_no_running_loop_and_its_own_context():
     var = contextvars.ContextVar("var", default="none")
 
@@ -317,6 +364,27 @@ async def use_datagram_socket():
         sock.bind(("127.0.0.1", 0))
 
 
+async def use_sendmsg():
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.sendmsg([b"text"], [], 0, ("127.0.0.1", 9))
+
+
+async def use_system():
+    os.system("true")
+
+
+async def use_exec():
+    os.execv("/bin/true", ["true"])
+
+
+async def use_low_thread():
+    _thread.start_new_thread(print, ())
+
+
+async def use_spawn():
+    multiprocessing.get_context("spawn").Process(target=print).start()
+
+
 async def use_datagrams():
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
@@ -336,6 +404,11 @@ async def use_datagrams():
         (use_wait_on_executor, "concurrent.futures.Future.result()", "run_in_executor"),
         (use_popen, "subprocess.Popen()", "process"),
         (use_blocking_socket, "a connect() that blocks", "sock_connect"),
+        (use_sendmsg, "socket.socket.sendmsg() with an address", "stream socket"),
+        (use_system, "os.system()", "process"),
+        (use_exec, "os.execv()", "process"),
+        (use_low_thread, "_thread.start_new_thread()", "run_in_executor"),
+        (use_spawn, "the start of a process", "process"),
     ],
 )
 def test_what_is_not_simulated_is_refused_by_its_name(program, call, advice):

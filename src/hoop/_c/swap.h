@@ -4,6 +4,7 @@
 #define HOOP_SWAP_H
 
 #include <Python.h>
+#include <sys/ioctl.h>
 
 typedef void *hoop_code; /* a C function of any kind */
 typedef PyObject *(*hoop_function)(PyObject *, PyObject *);
@@ -22,6 +23,14 @@ static inline hoop_code hoop_swap_function(PyObject *o, int flags, hoop_code fun
     hoop_code former = (hoop_code)method->ml_meth;
     method->ml_meth = (PyCFunction)function;
     return former;
+}
+
+/* A number that changes when bytes enter or leave the buffers of a descriptor. */
+static inline long long hoop_queued(int fd) {
+    int unread = 0, unsent = 0;
+    if (ioctl(fd, FIONREAD, &unread) < 0) unread = 0;
+    if (ioctl(fd, TIOCOUTQ, &unsent) < 0) unsent = 0;
+    return 3LL * unread + unsent;
 }
 
 typedef PyObject *(*hoop_way)(PyObject *, PyObject **, size_t, PyObject *); /* a vectorcallfunc */

@@ -15,6 +15,7 @@ cdef extern from "swap.h":
         int flags
     int hoop_turn_calls(object function, hoop_way way, hoop_calls *former) except -1
     void hoop_turn_back(object function, const hoop_calls *former) noexcept
+    long long hoop_queued(int fd) noexcept      # changes when bytes enter or leave the buffers
     int hoop_adopt_methods(object o, object plain, object model) except -1
 
 cdef extern from "Python.h":

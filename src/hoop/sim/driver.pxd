@@ -16,6 +16,7 @@ cdef enum Order:    # as in ORDERS
 
 cdef enum:
     STILL_MAX = 100000      # turns without time moving; then it is a Livelock
+    IDLE_MAX = 100          # turns of callbacks of ready descriptors that change nothing; then time passes
     HOSTS_RAN = -2          # the answer of hosts of which one has run something
     OLDEST_EACH = 16        # every sixteenth pick is the task that has been ready for longest
 
@@ -58,11 +59,14 @@ cdef class SimDriver(Driver):
     cdef object hosts                   # of the leader: function that has the hosts take turns, or None
     cdef unsigned long rounds           # of the leader: how often they did
     cdef unsigned long sent             # of a host: looks at which the driver has sent something
+    cdef long long idled_at             # of a host that idles: when it took its last turn
     cdef list failing                   # ops that the network has failed, and that are not on the ring yet
     cdef long long limit_ns             # later is a TimeLimit
     cdef unsigned long cost_us          # the least time that a turn takes
     cdef unsigned long spread_us        # how many times it may take, by microseconds; 0 if it takes none
     cdef unsigned long still            # turns since time has moved
+    cdef unsigned long idle_turns       # turns that ran only callbacks of descriptors, and changed nothing
+    cdef long long queued               # how much is in the buffers of the descriptors that are ready
     cdef unsigned long arranged         # the turn that was last arranged
     # For `single` and `pct`: how often one task was picked of several.
     cdef unsigned long picks
@@ -76,6 +80,8 @@ cdef class SimDriver(Driver):
     cdef object strike                  # function that gets the task then
     cdef Task struck                    # it, while it takes that step
     cdef double seconds(self) noexcept
+    cdef bint idles(self, ReadyRing ready) noexcept
+    cdef int pass_idle_time(self, Loop loop, long long event) except -1
     cdef int stand_still(self) except -1
     cdef long long step_hosts(self, ReadyRing ready) except -3
     cdef long long move(self, ReadyRing ready) except -2

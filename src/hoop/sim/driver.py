@@ -19,7 +19,7 @@ import zlib
 
 import cython
 from cython.cimports.hoop._c.python import PyErr_CheckSignals, Ref
-from cython.cimports.hoop._c.swap import hoop_adopt_methods
+from cython.cimports.hoop._c.swap import hoop_adopt_methods, hoop_queued
 from cython.cimports.hoop._c.uring import OP_SEND
 from cython.cimports.hoop.drivers.driver import Driver
 from cython.cimports.hoop.drivers.epoll import EpollDriver
@@ -30,6 +30,7 @@ from cython.cimports.hoop.net.receiver import RecvOp
 from cython.cimports.hoop.scheduling import task as task_module
 from cython.cimports.hoop.scheduling.task import Task
 from cython.cimports.hoop.sim.net.completions import Completions
+from cython.cimports.hoop.watching.watch import WatchOp
 
 ORIGIN = cython.declare(cython.double, 1000.0)  # the loop's clock when a world begins
 # The constants of SplitMix64. As literals in an expression they would be objects of Python's.
@@ -320,14 +321,18 @@ class SimDriver(Driver):
             return self.gather(ready)
         event = self.move(ready)
         self.gather(ready)
-        if timeout_ns == 0:
-            if self.hosts is not None:
-                self.step_hosts(ready)
-            return self.stand_still()
-        self.waits += 1
         loop: Loop = cython.cast(Loop, ready)
+        due: cython.longlong = -1
+        if timeout_ns != 0:
+            self.waits += 1
+        if timeout_ns == 0 or ready.tail != tail:
+            if self.hosts is not None:
+                due = self.step_hosts(ready)
+            self.stand_still()
+            if due == HOSTS_RAN or not self.idles(ready):
+                return 0
+            return self.pass_idle_time(loop, event if due < 0 or 0 <= event < due else due)
         deadline: cython.longlong = -1 if timeout_ns < 0 else self.clock.ns + timeout_ns
-        due: cython.longlong
         while ready.tail == tail:
             due = event
             if self.hosts is not None:
@@ -350,6 +355,52 @@ class SimDriver(Driver):
                 raise self.why("limit")
             event = self.move(ready)
             self.gather(ready)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def idles(self, ready: ReadyRing) -> cython.bint:
+        """Whether callbacks of add_reader() and add_writer() run again and again, and change nothing.
+
+        Each poll finds those descriptors ready, so the loop would never wait, and no time would pass.
+        """
+        i: cython.ulong
+        op: WatchOp
+        state: cython.longlong = 0
+        if ready.head == ready.tail:
+            return False
+        for i in range(ready.head, ready.tail):
+            what = cython.cast(object, ready.ring[i & ready.mask])
+            if type(what) is not WatchOp:
+                self.idle_turns = 0
+                return False
+            op = what
+            state += hoop_queued(op.fd) * 64 + op.fd
+        if state != self.queued:
+            self.queued = state
+            self.idle_turns = 0
+        else:
+            self.idle_turns += 1
+        return self.idle_turns > IDLE_MAX
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def pass_idle_time(self, loop: Loop, event: cython.longlong) -> cython.int:
+        """Let time pass until the next deadline or event, if there is one."""
+        deadline: cython.longlong = -1
+        if loop.timers.count:
+            deadline = (
+                cython.cast(cython.longlong, (loop.timers.heap[0].deadline - ORIGIN) * 1e9) + 1
+            )
+        if event >= 0 and (deadline < 0 or event <= deadline):
+            self.still = 0
+            self.clock.ns = max(self.clock.ns, event)
+            if self.clock.ns > self.limit_ns:
+                raise self.why("limit")
+            self.move(loop)
+            self.gather(loop)
+        elif deadline > self.clock.ns:
+            self.jump_to(loop, deadline)
         return 0
 
     @cython.cfunc
@@ -687,6 +738,11 @@ def has_work(loop: Loop) -> bool:
     driver: SimDriver = loop.driver
     sent: cython.ulong = driver.sent
     driver.poll(loop, 0)
+    if driver.idles(loop):  # it takes one turn at each moment
+        if driver.idled_at == driver.clock.ns:
+            return False
+        driver.idled_at = driver.clock.ns
+        return True
     if loop.head != loop.tail or loop.dirty or driver.sent != sent:
         return True
     loop.timers.drop_cancelled()

@@ -173,6 +173,8 @@ class SimEventLoop(EventLoop):
         self._check_closed()
         if executor is None:
             self._check_default_executor()  # type: ignore[attr-defined]
+        else:
+            executor.submit  # noqa: B018  what is no executor raises AttributeError, as in asyncio
         future = self.create_future()
         # A thread of an executor has a context of its own.
         self.call_later(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import _posixsubprocess
+import _thread
 import concurrent.futures
 import contextlib
 import os
 import random
+import select
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from hoop.sim.driver import Choices
 from hoop.sim.errors import Unsimulated
-from hoop.sim.net import sockets
+from hoop.sim.net import paths, sockets
 from hoop.sim.net.network import Network
 from hoop.sim.swaps import is_inside
 
@@ -48,6 +52,51 @@ def _without_waiting(name: str) -> Any:
     return wait
 
 
+def _clock(name: str, wall: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """time.clock_gettime() or its like, with virtual time. Clocks of the processor stay real."""
+    real: Any = getattr(time, name)
+    others = {time.CLOCK_MONOTONIC, time.CLOCK_MONOTONIC_RAW, time.CLOCK_BOOTTIME}
+
+    def clock(number: int) -> Any:
+        if is_inside() and number == time.CLOCK_REALTIME:
+            return wall()
+        return other() if is_inside() and number in others else real(number)
+
+    return clock
+
+
+def _condition_wait() -> Any:
+    """Condition.wait(), which takes virtual time. No thread of the world could end it earlier."""
+    real: Any = threading.Condition.wait
+
+    def wait(self: Any, timeout: float | None = None) -> Any:
+        if timeout is not None and is_inside():
+            real(self, 0)  # it checks that the lock is held
+            time.sleep(max(timeout, 0.0))
+            timeout = 0
+        return real(self, timeout)
+
+    return wait
+
+
+def _select() -> Any:
+    """select.select(), which takes virtual time, and never blocks."""
+    real: Any = select.select
+
+    def simulated(r: Any, w: Any, x: Any, timeout: float | None = None) -> Any:
+        if not is_inside():
+            return real(r, w, x, timeout)
+        found = real(r, w, x, 0)
+        if any(found) or timeout == 0:
+            return found
+        if timeout is None:
+            raise Unsimulated("a select.select() that blocks", "await loop.sock_recv() instead")
+        time.sleep(timeout)
+        return real(r, w, x, 0)
+
+    return simulated
+
+
 def _seeded_seed(choices: Choices) -> Callable[..., None]:
     """Random.seed(), which takes a number of the world's where it would ask the kernel for one."""
     real: Any = random.Random.seed
@@ -65,15 +114,26 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     yield random.Random, "seed", _seeded_seed(choices)
     yield uuid, "_generate_time_safe", None  # uuid1() then goes by time.time_ns() and random
     yield uuid, "_last_timestamp", None
-    starting = _refusing(threading.Thread, "start", "threading.Thread.start()", EXECUTOR)
-    yield threading.Thread, "start", starting
+    thread = _refusing(threading.Thread, "start", "threading.Thread.start()", EXECUTOR)
+    yield threading.Thread, "start", thread
     for name in ("result", "exception"):
         yield concurrent.futures.Future, name, _without_waiting(name)
     popen = _refusing(subprocess.Popen, "__init__", "subprocess.Popen()", PROCESS)
     yield subprocess.Popen, "__init__", popen
-    for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp"):
+    for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "execv", "execve"):
         yield os, name, _refusing(os, name, f"os.{name}()", PROCESS)
+    # The processes of multiprocessing begin with it.
+    starting = _refusing(_posixsubprocess, "fork_exec", "the start of a process", PROCESS)
+    yield _posixsubprocess, "fork_exec", starting
+    for name in ("start_new_thread", "start_new", "start_joinable_thread"):
+        if hasattr(_thread, name):
+            yield _thread, name, _refusing(_thread, name, f"_thread.{name}()", EXECUTOR)
+    yield time, "clock_gettime", _clock("clock_gettime", time.time, time.monotonic)
+    yield time, "clock_gettime_ns", _clock("clock_gettime_ns", time.time_ns, time.monotonic_ns)
+    yield threading.Condition, "wait", _condition_wait()
+    yield select, "select", _select()
     yield from sockets.changes(network)
+    yield from paths.changes(network)
 
 
 @contextlib.contextmanager

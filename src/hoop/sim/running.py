@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from hoop.sim import points, swaps
 from hoop.sim.driver import Choices, Script, swap_tasks_made
-from hoop.sim.errors import SimError
+from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit
 from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.hosts.world import World, takes_world
 from hoop.sim.net.network import Network
@@ -22,6 +22,8 @@ from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.mounting import mounted
 from hoop.sim.stuck import Interruption, Watcher
 from hoop.sim.tracing import TraceFile, read_choices
+
+__tracebackhide__ = True  # pytest leaves the frames of this module out
 
 _T = TypeVar("_T")
 
@@ -71,7 +73,7 @@ def run(
     check_seed(seed)
     settings = Settings(order, limit, depth, step_us, stuck, disk, faults, names).of_seed(seed)
     if isinstance(choices, str | os.PathLike):
-        choices = read_choices(choices)
+        choices = read_choices(choices, seed, settings)
     elif choices is not None:
         check_choices(choices)
     script = Script(seed, choices)
@@ -163,6 +165,8 @@ def _drive(
     try:
         result = runner.run(_begin(main, world))
     except BaseException as exc:
+        if isinstance(exc, Deadlock | Livelock | TimeLimit):
+            exc.__traceback__ = None  # its frames are those of every loop
         world.stop()
         loop.sim_driver.grant(CLEANING)
         if isinstance(exc, Interruption):  # it goes through other tasks, too

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from hoop.sim.driver import ORDERS, Choices
@@ -92,6 +93,10 @@ def check_seed(seed: Any) -> None:
 
 def check_choices(choices: Any) -> None:
     """Raise TypeError unless choices are (site, n, value), as a report shows them."""
+    if not isinstance(choices, Sequence):
+        raise TypeError(
+            f"choices must be a sequence, or a file with a trace, not {type(choices).__name__}"
+        )
     for choice in choices:
         match choice:
             case (str(), int(), int(value)) if value >= 0:

@@ -76,6 +76,7 @@ _sleep = cython.declare(hoop_function, cython.NULL)
 _gmtime = cython.declare(hoop_function, cython.NULL)
 _local = cython.declare(hoop_function, cython.NULL)
 _ctime = cython.declare(hoop_function, cython.NULL)
+_asctime = cython.declare(hoop_function, cython.NULL)
 _strftime = cython.declare(hoop_function, cython.NULL)
 _urandom = cython.declare(hoop_function, cython.NULL)
 _utcnow = cython.declare(hoop_function, cython.NULL)
@@ -172,6 +173,16 @@ def virtual_ctime(module: Ref, args: Ref) -> object:
         return _ctime(module, args)
     given = with_time(cython.cast(object, args))
     return _ctime(module, ref(given))
+
+
+@cython.cfunc
+def virtual_asctime(module: Ref, args: Ref) -> object:
+    if not in_world():
+        return _asctime(module, args)
+    given = cython.cast(object, args)
+    if len(given) == 0:
+        given = (_localtime(),)
+    return _asctime(module, ref(given))
 
 
 @cython.cfunc
@@ -281,6 +292,7 @@ def all_swaps() -> list:
         swap(time.gmtime, METH_VARARGS, virtual_gmtime, cython.address(_gmtime)),
         swap(time.localtime, METH_VARARGS, virtual_localtime, cython.address(_local)),
         swap(time.ctime, METH_VARARGS, virtual_ctime, cython.address(_ctime)),
+        swap(time.asctime, METH_VARARGS, virtual_asctime, cython.address(_asctime)),
         swap(time.strftime, METH_VARARGS, virtual_strftime, cython.address(_strftime)),
         swap(os.urandom, METH_O, seeded_urandom, cython.address(_urandom)),
         swap(_date.__dict__["today"], of_class, virtual_today, cython.address(_today)),

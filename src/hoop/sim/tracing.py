@@ -86,15 +86,28 @@ class TraceFile:
         self.write(as_object(line))
 
 
-def read_choices(path: str | os.PathLike[str]) -> list[Choice]:
-    """Return the choices that a trace in a file has."""
-    found = []
+DECIDING = ("seed", "order", "depth", "step_us", "disk", "faults", "names")  # what choices mean
+
+
+def read_choices(path: str | os.PathLike[str], seed: int, settings: Settings) -> list[Choice]:
+    """Return the choices that a trace in a file has. Raises ValueError if it is that of other settings."""
+    ours = json.loads(json.dumps(header(seed, settings)))
+    found: list[Choice] = []
+    theirs: dict[str, Any] = {}
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
                 entry = json.loads(line)
-                if entry["k"] == "choice":
+                if entry["k"] == "header":
+                    theirs = entry
+                elif entry["k"] == "choice":
                     found.append((str(entry["site"]), int(entry["n"]), int(entry["v"])))
             except (ValueError, KeyError, TypeError):
                 raise ValueError(f"{os.fspath(path)}:{number} is no line of a trace") from None
+    for name in DECIDING:
+        if name in theirs and theirs[name] != ours[name]:
+            raise ValueError(
+                f"{os.fspath(path)} is the trace of a run with {name} {theirs[name]}, "
+                f"not {ours[name]}: give run() the same {name}"
+            )
     return found

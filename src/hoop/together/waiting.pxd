@@ -1,9 +1,21 @@
+from hoop.loop.turn cimport Loop
 from hoop.scheduling.coroutine cimport Method, NativeCoroutine
 from hoop.scheduling.notice cimport Watcher
 from hoop.sync.queues cimport Queue
 
 cdef class WaitFor(Method):
     cdef int ended(self, NativeCoroutine c, object value) except -1
+
+# One call of wait_for() on Python 3.11.
+cdef class TaskLimit(Watcher):
+    cdef Loop loop
+    cdef object task                    # or another future
+    cdef object waiter                  # woken by the end of the task, or of the time
+    cdef object timer
+    cdef object error                   # the cancellation, once the task is cancelled for it
+    cdef bint is_late                   # the time was over first
+    cdef int watch(self) except -1
+    cdef int forget(self) except -1
 
 # One call of wait().
 cdef class Waiting(Watcher):

@@ -1,7 +1,7 @@
 """wait_for(), wait() and as_completed(). They behave as asyncio's functions do on the running Python.
 
-On a loop that is not hoop's they are asyncio's own. So are wait_for() on Python 3.11, and as_completed()
-before 3.13, which differ much from today's.
+On a loop that is not hoop's they are asyncio's own. On Python 3.11 wait_for() runs a coroutine in a task of
+its own. Before 3.13 as_completed() is a generator.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio.coroutines
 import asyncio.futures
 import asyncio.tasks
 import inspect
+import sys
 import types
 
 import cython
@@ -37,6 +38,7 @@ from cython.cimports.hoop.together.timeouts import (
     new_timeout,
 )
 
+CancelledError = cython.declare(object, asyncio.CancelledError)
 CoroutineType = cython.declare(object, types.CoroutineType)
 FIRST_COMPLETED = cython.declare(object, asyncio.FIRST_COMPLETED)
 FIRST_EXCEPTION = cython.declare(object, asyncio.FIRST_EXCEPTION)
@@ -48,8 +50,11 @@ _ensure_future = cython.declare(object, asyncio.tasks.ensure_future)
 _release_waiter = cython.declare(object, asyncio.tasks._release_waiter)
 _stock_wait_for = cython.declare(object, asyncio.tasks.wait_for)
 _stock_wait = cython.declare(object, asyncio.tasks.wait)
+_cancel_and_wait = cython.declare(object, getattr(asyncio.tasks, "_cancel_and_wait", None))
+WAITS_FOR_TASK = cython.declare(cython.bint, sys.version_info < (3, 12))
 _stock_as_completed = cython.declare(object, asyncio.tasks.as_completed)
 _stock_iterator = cython.declare(object, getattr(asyncio.tasks, "_AsCompletedIterator", None))
+IS_GENERATOR = cython.declare(cython.bint, _stock_iterator is None)
 # A cancelled wait for the next one counts as none (3.14).
 COUNTS_AGAIN = cython.declare(
     cython.bint,
@@ -74,7 +79,7 @@ def wait_for(fut, timeout):
 
         page = await hoop.wait_for(fetch(url), 10)
     """
-    return new_coroutine_of_two(WAIT_FOR, timeout, None, fut)
+    return new_coroutine_of_two(WAIT_FOR_TASK if WAITS_FOR_TASK else WAIT_FOR, timeout, None, fut)
 
 
 @cython.final
@@ -128,6 +133,121 @@ class WaitFor(Method):
         except BaseException as exc:
             cython.cast(Timeout, c.owner).leave(type(exc), exc)
             raise
+
+
+@cython.final
+@cython.cclass
+class TaskLimit(Watcher):
+    """One call of wait_for() on Python 3.11."""
+
+    @cython.cfunc
+    def callback(self) -> object:
+        return self._release_waiter
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def notified(self, notice: Notice) -> cython.int:
+        wake(self.waiter, None)
+        return 0
+
+    def _release_waiter(self, future):
+        """Take a future that gives no notice."""
+        wake(self.waiter, None)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def watch(self) -> cython.int:
+        if is_native(self.task):
+            return cython.cast(Future, self.task).tell(self, None)
+        self.task.add_done_callback(self._release_waiter)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def forget(self) -> cython.int:
+        if is_native(self.task):
+            return cython.cast(Future, self.task).tell_no_more(self)
+        self.task.remove_done_callback(self._release_waiter)
+        return 0
+
+
+@cython.final
+@cython.cclass
+class WaitForTask(Method):
+    """wait_for() on Python 3.11. The coroutine's owner is the delay, then a TaskLimit."""
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def begin(self, c: NativeCoroutine) -> cython.int:
+        delay = c.owner
+        awaited = c.extra
+        c.extra = None
+        loop: Loop = plain_loop()
+        if loop is None or delay is None or delay <= 0:
+            return c.delegate(_stock_wait_for(awaited, delay))
+        limit: TaskLimit = TaskLimit.__new__(TaskLimit)
+        limit.loop = loop
+        limit.waiter = cython.cast(object, loop).create_future() if loop.debug else new_future(loop)
+        limit.timer = cython.cast(object, loop).call_later(delay, _release_waiter, limit.waiter)
+        if type(awaited) is CoroutineType and loop.task_factory is None:
+            limit.task = new_task(loop, awaited, None, None, False)
+        else:
+            limit.task = _ensure_future(awaited, loop=loop)
+        limit.watch()
+        c.owner = limit
+        return c.wait_for(limit.waiter)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def woken(self, c: NativeCoroutine) -> cython.int:
+        if type(c.owner) is not TaskLimit:
+            c.value = c.result
+            return OVER
+        limit: TaskLimit = cython.cast(TaskLimit, c.owner)
+        if limit.error is not None:  # the wait was cancelled, and now the task has ended, too
+            cancel_timer(limit.timer)
+            context = limit.error.__context__
+            try:
+                raise limit.error
+            finally:
+                limit.error.__context__ = context  # asyncio's code has gone on raising it
+        if not limit.task.done():
+            limit.forget()
+            limit.is_late = True
+            return c.delegate(_cancel_and_wait(limit.task, loop=limit.loop))
+        cancel_timer(limit.timer)
+        try:
+            c.value = limit.task.result()
+        except CancelledError as exc:
+            if not limit.is_late:
+                raise
+            raise TimeoutError from exc
+        return OVER
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def failed(self, c: NativeCoroutine, error) -> cython.int:
+        if type(c.owner) is not TaskLimit:
+            raise error
+        limit: TaskLimit = cython.cast(TaskLimit, c.owner)
+        if limit.error is None and not limit.is_late and isinstance(error, CancelledError):
+            if not limit.task.done():
+                limit.forget()
+                limit.error = error
+                return c.delegate(_cancel_and_wait(limit.task, loop=limit.loop))
+            cancel_timer(limit.timer)
+            try:
+                raise error  # so that it is the context of the task's
+            except BaseException:
+                c.value = limit.task.result()
+            return OVER
+        cancel_timer(limit.timer)
+        if limit.error is None:
+            raise error
+        try:
+            raise limit.error
+        except BaseException:
+            raise error  # noqa: B904
 
 
 # ---- wait --------------------------------------------------------------------------------------------
@@ -303,6 +423,8 @@ def as_completed(fs, *, timeout=None):
         async for task in hoop.as_completed(tasks):
             print(await task)
     """
+    if IS_GENERATOR:
+        return coroutines_as_completed(fs, timeout)
     if plain_loop() is None:
         return _stock_as_completed(fs, timeout=timeout)
     if _isawaitable(fs):
@@ -310,6 +432,19 @@ def as_completed(fs, *, timeout=None):
     them: _AsCompletedIterator = _AsCompletedIterator.__new__(_AsCompletedIterator)
     them.begin(fs, timeout)
     return them
+
+
+def coroutines_as_completed(fs, timeout):
+    """Yield a coroutine for each of them, as asyncio's generator before Python 3.13 does."""
+    if plain_loop() is None:
+        yield from _stock_as_completed(fs, timeout=timeout)
+        return
+    if _isfuture(fs) or _iscoroutine(fs):
+        raise TypeError(f"expect an iterable of futures, not {type(fs).__name__}")
+    them: _AsCompletedIterator = _AsCompletedIterator.__new__(_AsCompletedIterator)
+    them.begin(fs, timeout)
+    for _ in range(them.left):
+        yield new_coroutine(NEXT_RESULT, them, None)
 
 
 @cython.final
@@ -434,11 +569,13 @@ class NextCompleted(Method):
 
 
 WAIT_FOR = cython.declare(WaitFor, WaitFor("wait_for", object))
+WAIT_FOR_TASK = cython.declare(WaitForTask, WaitForTask("wait_for", object))
 WAIT = cython.declare(Wait, Wait("wait", object))
 NEXT_FUTURE = cython.declare(NextCompleted, NextCompleted("__anext__", _AsCompletedIterator))
 NEXT_RESULT = cython.declare(NextCompleted, NextCompleted("_wait_for_one", _AsCompletedIterator))
 NEXT_RESULT.gives_result = True
 mark_coroutine_function(wait_for)
 mark_coroutine_function(wait)
+hoop_forbid_new(TaskLimit)
 hoop_forbid_new(Waiting)
 hoop_forbid_new(_AsCompletedIterator)

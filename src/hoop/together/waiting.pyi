@@ -1,6 +1,7 @@
 from asyncio import as_completed as as_completed
 from asyncio import wait as wait
 from asyncio import wait_for as wait_for
+from collections.abc import Generator
 from typing import Any, final
 
 from hoop.scheduling.coroutine import Method
@@ -10,6 +11,13 @@ from hoop.scheduling.notice import Watcher
 class WaitFor(Method): ...
 
 @final
+class TaskLimit(Watcher):
+    def _release_waiter(self, future: Any) -> None: ...
+
+@final
+class WaitForTask(Method): ...
+
+@final
 class Waiting(Watcher):
     @property
     def _waiter(self) -> Any: ...
@@ -17,6 +25,8 @@ class Waiting(Watcher):
 
 @final
 class Wait(Method): ...
+
+def coroutines_as_completed(fs: Any, timeout: float | None) -> Generator[Any]: ...
 
 @final
 class _AsCompletedIterator(Watcher):

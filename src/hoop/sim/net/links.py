@@ -11,13 +11,15 @@ from hoop.sim.net.weather import Weather
 class Place:
     """Where sockets are: a host of the world, or the world's own program."""
 
-    __slots__ = ("address", "down", "driver", "name")
+    __slots__ = ("address", "down", "driver", "name", "paths")
 
     def __init__(self, name: str, address: str, driver: SimDriver) -> None:
         self.name = name
         self.address = address  # "" is any that no other place has
         self.driver = driver
         self.down = False  # no message comes or goes
+        # Unix sockets that were bound, by path: the mode and the number of the file that it would be.
+        self.paths: dict[Any, tuple[int, int]] = {}
 
 
 class Road:

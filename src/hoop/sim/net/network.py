@@ -53,6 +53,8 @@ class Bound:
         self.options: dict[tuple[int, int], Any] = {}
         self.fd = fd
         self.ino = inode(fd)
+        self.is_dual = takes_both(fd, family, local)
+        self.has_path = True  # nobody has unlinked the path of a Unix socket
         self.name: Any = None  # the real name at which it listens
         self.pending: deque[End] = deque()  # ends of connections that the program has not accepted
 
@@ -84,7 +86,8 @@ class Network:
         self.by_inode: dict[int, End | Bound] = {}
         self._forget_at = FORGET_AT
         self._bound: list[Bound] = []
-        self._paths: set[Any] = set()  # of all Unix sockets that were bound
+        # The addresses of clients by the real names of their connections, which accept() has told the server.
+        self.callers: dict[bytes, Any] = {}
         self._names: dict[Any, Bound] = {}  # listening sockets by their real names
         self._port = FIRST_PORT
         self._events: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -101,6 +104,11 @@ class Network:
     def weather(self) -> Weather:
         """The parameters of this seed. A program that connects nothing draws none."""
         return Weather(self.script.stream("network"), self.faults)
+
+    @property
+    def paths(self) -> dict[Any, tuple[int, int]]:
+        """All Unix sockets that were bound here, by path."""
+        return self.here.paths
 
     @property
     def now(self) -> int:
@@ -198,6 +206,8 @@ class Network:
 
     def known(self, fd: int) -> End | Bound | None:
         """Return what the world knows of the program's socket with this descriptor."""
+        if fd < 0:  # it is closed
+            return None
         found = self.by_inode.get(inode(fd))
         if found is None:
             return self._identify(fd)
@@ -265,19 +275,29 @@ class Network:
         """Give a socket an address."""
         if family == _socket.AF_UNIX:
             local = address
-            self._paths.add((self.here, address))
         else:
             if self.places and address[0] != ANY[family] and self.owner(address) is not self.here:
                 raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
             local = (address[0], address[1] or self._free_port(family), *address[2:])
         self._bound = [bound for bound in self._bound if bound.is_open()]
+        is_dual = takes_both(fd, family, local)
         here = [bound for bound in self._bound if bound.place is self.here]
-        if not reuse and any(_clash(bound, family, local) for bound in here):
+        if not reuse and any(_clash(bound, family, local, is_dual) for bound in here):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        if family == _socket.AF_UNIX:
+            self.paths[address] = (0o755, self.number())
         bound = Bound(family, local, fd, self.here)
         self._bound.append(bound)
         self.by_inode[bound.ino] = bound
         return bound
+
+    def unlink(self, path: str) -> None:
+        """Forget the path of a Unix socket. The socket listens on, and nobody finds it."""
+        del self.paths[path]
+        for bound in self._bound:
+            is_here = bound.family == _socket.AF_UNIX and bound.place is self.here
+            if is_here and bound.local == path:
+                bound.has_path = False
 
     def _free_port(self, family: int) -> int:
         taken = {bound.local[1] for bound in self._bound if bound.family == family}
@@ -303,14 +323,18 @@ class Network:
         """The socket of a place that listens at an address."""
         best, rank = None, 0
         for bound in self._bound:
-            if bound.family != family or bound.name is None or bound.place is not place:
+            is_dual = bound.is_dual and family == _socket.AF_INET
+            if bound.name is None or not (bound.family == family or is_dual):
+                continue
+            if bound.place is not place:
                 continue
             if family == _socket.AF_UNIX:
-                fits = 2 * (bound.local == address)
+                fits = int(bound.local == address and bound.has_path)
             elif bound.local[1] != address[1]:
                 fits = 0
             else:
-                fits = 2 * (bound.local[0] == address[0]) or bound.local[0] == ANY[family]
+                fits = 3 * (bound.local[0] == address[0]) or 2 * (bound.local[0] == ANY[family])
+                fits = fits or is_dual
             if fits and 2 * fits + bound.is_open() > rank:
                 best, rank = bound, 2 * fits + bound.is_open()
         return best
@@ -383,14 +407,20 @@ class Network:
         """Offer a connection to a listening socket. Returns an errno."""
         ours = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
         ours.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, LARGE_BUFFER)
+        local, peer = end.peer, end.local
+        if listening.is_dual and ":" not in peer[0]:
+            local, peer = (("::ffff:" + host, port, 0, 0) for host, port in (local, peer))
+        caller = b"%s-%d" % (listening.name, end.serial)  # nobody else has it
+        self.callers[caller] = peer
         try:
+            ours.bind(caller)
             ours.connect(listening.name)
         except OSError as exc:
             ours.close()
             if exc.errno == errno.ECONNREFUSED:  # the program has closed it
                 self._stop(listening)
             return exc.errno or errno.ECONNREFUSED
-        other = End(self, ours, self.choices(), end.peer, end.local)
+        other = End(self, ours, self.choices(), local, peer)
         other.place, other.far = listening.place, end.place
         self._ends[other.fd] = other
         other.buffer = 2 * LARGE_BUFFER - 128
@@ -410,7 +440,7 @@ class Network:
         """Connect a Unix socket, at once. Raises OSError if nobody listens, or has no room."""
         listening = self._listening(_socket.AF_UNIX, path, self.here)
         if listening is None:
-            missing = errno.ECONNREFUSED if (self.here, path) in self._paths else errno.ENOENT
+            missing = errno.ECONNREFUSED if path in self.paths else errno.ENOENT
             raise OSError(missing, os.strerror(missing))
         self._begin()
         theirs, ours = new_pair()
@@ -459,7 +489,6 @@ class Network:
         """The process at a place has ended. The kernel closes its sockets, if the place is not down."""
         for bound in [bound for bound in self._bound if bound.place is place]:
             self._stop(bound)
-        self._paths = {(where, path) for where, path in self._paths if where is not place}
         for end in list(self._ends.values()):
             if end.place is place:
                 end.vanish()
@@ -510,9 +539,24 @@ def _shown(address: Any) -> str:
     return f"{host}:{address[1]}"
 
 
-def _clash(bound: Bound, family: int, local: Any) -> bool:
+def takes_both(fd: int, family: int, local: Any) -> bool:
+    """Whether a socket of this address takes connections to all addresses of IPv4, too."""
+    if family != _socket.AF_INET6 or local[0] != ANY[family]:
+        return False
+    twin = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
+    try:
+        return not twin.getsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY)
+    except OSError:
+        return False
+    finally:
+        twin.detach()
+
+
+def _clash(bound: Bound, family: int, local: Any, is_dual: bool) -> bool:
     """Whether no other socket can have an address beside one that is bound."""
-    if bound.family != family or family == _socket.AF_UNIX:
-        return bound.family == family and bound.local == local
+    if _socket.AF_UNIX in (bound.family, family):
+        return bound.family == family and bound.local == local and bound.has_path
+    if bound.family != family:
+        return bound.local[1] == local[1] and (bound.is_dual or is_dual)
     (one, port), (other, another) = bound.local[:2], local[:2]
     return port == another and (one == other or ANY[family] in (one, other))

@@ -15,7 +15,6 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hoop.net.stream import StreamTransport
 from hoop.sim.errors import Unsimulated
 from hoop.sim.net.network import Bound, Network
 from hoop.sim.net.wires import End
@@ -79,6 +78,8 @@ class Sockets:
             raise OSError(error, os.strerror(error))
 
     def connect_ex(self, sock: socket.socket, address: Any) -> int:
+        if sock.fileno() < 0:
+            return errno.EBADF
         self._check(sock, "connect")
         if sock.gettimeout() != 0 and sock.family != _socket.AF_UNIX:
             raise Unsimulated("a connect() that blocks", BLOCKING)
@@ -99,6 +100,7 @@ class Sockets:
         return errno.EINPROGRESS
 
     def accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        _check_open(sock)
         bound = self.network.known(sock.fileno())
         if bound is None and sock.family in INTERNET:
             raise Unsimulated("accept() on a socket from outside of the simulation", STREAMS)
@@ -116,7 +118,7 @@ class Sockets:
         if found is None:
             _real.setsockopt(sock, level, option, *value)
             return
-        found.options[level, option] = value[0]
+        found.options[level, option] = _accepted_value(sock.family, level, option, *value)
         if level == _socket.SOL_SOCKET:
             try:
                 _real.setsockopt(sock, level, option, *value)
@@ -145,10 +147,50 @@ class Sockets:
         sent: int = _real.sendto(sock, *args)
         return sent
 
+    def sendmsg(
+        self,
+        sock: socket.socket,
+        buffers: Any,
+        ancdata: Any = (),
+        flags: int = 0,
+        address: Any = None,
+    ) -> int:
+        args: tuple[Any, ...] = (buffers, ancdata, flags)
+        if address is not None and sock.family in INTERNET:
+            if not isinstance(self.network.known(sock.fileno()), End):
+                raise Unsimulated("socket.socket.sendmsg() with an address", STREAMS)
+        elif address is not None:
+            args = (*args, address)
+        sent: int = _real.sendmsg(sock, *args)
+        return sent
+
+    def recvfrom(self, sock: socket.socket, *args: Any) -> tuple[bytes, Any]:
+        data, address = _real.recvfrom(sock, *args)
+        return data, self._sender(sock, address)
+
+    def recvfrom_into(self, sock: socket.socket, *args: Any) -> tuple[int, Any]:
+        n, address = _real.recvfrom_into(sock, *args)
+        return n, self._sender(sock, address)
+
+    def recvmsg(self, sock: socket.socket, *args: Any) -> tuple[bytes, Any, int, Any]:
+        *found, address = _real.recvmsg(sock, *args)
+        return (*found, self._sender(sock, address))
+
+    def recvmsg_into(self, sock: socket.socket, *args: Any) -> tuple[int, Any, int, Any]:
+        *found, address = _real.recvmsg_into(sock, *args)
+        return (*found, self._sender(sock, address))
+
+    def _sender(self, sock: socket.socket, address: Any) -> Any:
+        """The address that a message shows: none on a connection of TCP."""
+        if not isinstance(self.network.known(sock.fileno()), End):
+            return address
+        return None if sock.family in INTERNET else self.network.callers.get(address, address)
+
     # ---- shared ----
 
     def _check(self, sock: socket.socket, name: str) -> None:
         """Refuse what is no stream socket of a simulated family."""
+        _check_open(sock)
         if sock.family not in SIMULATED or sock.type != _socket.SOCK_STREAM:
             raise Unsimulated(f"socket.socket.{name}() of this kind of socket", STREAMS)
 
@@ -212,14 +254,11 @@ class Sockets:
     # ---- transports ----
 
     def get_extra_info(self, transport: Any, name: str, default: Any = None) -> Any:
-        """Return a fact about a connection. An accepted one has not been told the name of its peer."""
-        kind: Any = type(transport)
-        extra = transport._extra
-        if name == "peername" and kind is StreamTransport:
-            found = self.network.known(transport._sock_fd)
-            if isinstance(found, End):
-                extra[name] = found.peer
-        return extra.get(name, default)
+        """Return a fact about a connection. An accepted one was told the real name of its peer."""
+        found = transport._extra.get(name, default)
+        if name == "peername" and isinstance(found, bytes):
+            return self.network.callers.get(found, found)
+        return found
 
     def family(self, sock: socket.socket) -> socket.AddressFamily:
         """The family that the program sees. The kernel gives an accepted socket that of its wire."""
@@ -258,9 +297,27 @@ def is_simulated(network: Network | None, fd: Any) -> bool:
     return False
 
 
+def _check_open(sock: socket.socket) -> None:
+    if sock.fileno() < 0:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def _accepted_value(family: int, level: int, option: int, *value: Any) -> Any:
+    """The value that the kernel makes of an option's. Raises its OSError for an option that it refuses."""
+    probe = _socket.socket(family, _socket.SOCK_STREAM)
+    try:
+        _real.setsockopt(probe, level, option, *value)
+        if isinstance(value[0], int):
+            return _real.getsockopt(probe, level, option)
+    finally:
+        probe.close()
+    return value[0]
+
+
 METHODS = (
     *("bind", "listen", "getsockname", "getpeername", "connect", "connect_ex", "accept"),
-    *("setsockopt", "getsockopt", "sendto"),
+    *("setsockopt", "getsockopt", "sendto", "sendmsg"),
+    *("recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into"),
 )
 
 

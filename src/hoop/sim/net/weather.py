@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _socket
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hoop.sim.driver import Choices
 
@@ -106,11 +108,17 @@ class Weather:
 
 
 def check_names(names: Names) -> None:
-    """Raise TypeError unless names are names with addresses."""
+    """Raise TypeError or ValueError unless names are names with addresses."""
     for name, found in names.items():
-        addresses = found if isinstance(found, Sequence) else [found]
+        several = isinstance(found, Sequence) and not isinstance(found, str)
+        addresses: Any = found if several else [found]
         if not all(isinstance(text, str) for text in (name, *addresses)):
             raise TypeError(f"names must have addresses for names, not {found!r} for {name!r}")
+        for text in addresses:
+            try:
+                _socket.getaddrinfo(text, None, 0, 0, 0, _socket.AI_NUMERICHOST)
+            except (_socket.gaierror, UnicodeError):
+                raise ValueError(f"names must have addresses, not {text!r} for {name!r}") from None
 
 
 def rarely(choices: Choices, chance: float) -> bool:

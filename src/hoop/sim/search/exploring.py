@@ -31,6 +31,8 @@ from hoop.sim.settings import (
 from hoop.sim.storage.disks import Disk
 from hoop.sim.tracing import TraceFile, hash_seed
 
+__tracebackhide__ = True  # pytest leaves the frames of this module out
+
 SEEDS = 200
 MAX_RUNS = 10_000
 SCHEDULED = ("order", "hosts", "fault ")  # the sites whose choices make a schedule
@@ -128,6 +130,8 @@ class Exploration:
         if isinstance(seeds, int):
             check_count("seeds", seeds)
             seeds = range(seeds)
+        if isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
+            raise TypeError(f"seeds must be a whole number, or several, not {type(seeds).__name__}")
         self.seeds = list(seeds)
         for seed in self.seeds:
             check_seed(seed)
@@ -144,6 +148,7 @@ class Exploration:
         self.twice = False  # whether each seed runs twice
         self.minutes: float | None = None  # other seeds run until then, or until one has failed
         self.failed: int | None = None  # the first seed that has failed
+        self.is_reported = False  # whether the exception has a report
         self.again: Callable[[int], str] | None = None  # the command that runs a seed again
 
     # ---- seeds ----
@@ -214,7 +219,8 @@ class Exploration:
         second = self.subject.once(seed, trace=[])
         if first.trace == second.trace and first.end == second.end:
             return first
-        raise NotDeterministic(f"seed {seed} ran in two ways{report.difference(first, second)}")
+        how = report.difference(first, second)
+        raise NotDeterministic(f"seed {seed} ran in two ways{how}") from second.error or first.error
 
     # ---- all schedules ----
 
@@ -266,12 +272,12 @@ class Exploration:
             outcome = self._replayed(seed, outcome.log if by_schedule else None)
             lines = self._shrink(seed, outcome)
             if by_schedule and self.again is None:
-                again = (
-                    f"hoop.sim.run(main, order={self.settings.order!r}, choices={self.shrunk!r})"
-                )
+                order = f"order={self.settings.order!r}{self._others()}"
+                again = f"hoop.sim.run(main, {order}, choices={self.shrunk!r})"
         if self.trace is not None:
             lines.append(f"trace: {os.fspath(self.trace)}")
         error.add_note(report.note(title, outcome, lines, again))
+        self.is_reported = True
         raise error
 
     def _replayed(self, seed: int, given: list[Choice] | None) -> Outcome:
@@ -288,6 +294,9 @@ class Exploration:
 
         shrunk = shrink(outcome.log, fails, seconds=self.shrink_seconds)
         self.shrunk = shrunk.choices
+        self.subject.quiet = (
+            self.subject.forget is None
+        )  # else the last run is the one that is heard
         if self.trace is None:
             explained = self.subject.once(seed, given=shrunk.choices, explain=True)
         else:
@@ -298,13 +307,20 @@ class Exploration:
     def _again(self, seed: int) -> str:
         hashing = hash_seed()
         order = self.settings.of_seed(seed).order
-        given = (
-            "" if self.settings.faults is None else f", faults=hoop.sim.{self.settings.faults!r}"
-        )
-        if self.settings.names:
-            given += f", names={self.settings.names!r}"
-        call = f"hoop.sim.run(main, seed={seed}, order={order!r}{given})"
+        call = f"hoop.sim.run(main, seed={seed}, order={order!r}{self._others()})"
         return call if hashing == "random" else f"{call} with PYTHONHASHSEED={hashing}"
+
+    def _others(self) -> str:
+        """The arguments of run() that are not the usual ones, without the order."""
+        settings, words = self.settings, []
+        for field in dataclasses.fields(settings):
+            value = getattr(settings, field.name)
+            if field.name == "disk" and value is not None:
+                words.append(", disk=disk")
+            elif field.name != "order" and value != field.default:
+                prefix = "hoop.sim." if isinstance(value, Faults) else ""
+                words.append(f", {field.name}={prefix}{value!r}")
+        return "".join(words)
 
     def _running(self) -> Any:
         """The watcher of this process. Those of isolated runs have their own."""

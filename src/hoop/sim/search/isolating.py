@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from hoop.sim.errors import SimError, Stuck
 from hoop.sim.running import Choice
@@ -19,10 +19,17 @@ from hoop.sim.stuck import Watcher
 _T = TypeVar("_T")
 
 
+class Ended(NamedTuple):
+    """The exception that has ended the work of a process."""
+
+    error: BaseException
+
+
 class Child:
     """A process that does some work, and sends the result, which pickle must know."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
+        self.has_ended = False
         self.read_end, write_end = os.pipe()
         _flush()
         with warnings.catch_warnings():
@@ -35,28 +42,44 @@ class Child:
         os.close(write_end)
 
     def result(self) -> Any:
-        """Wait for the end, and return the result. Raises SimError if the process ended without one."""
+        """Wait for the end, and return the result. Raises the exception that has ended the work.
+
+        Raises SimError if the process ended without a result.
+        """
         with open(self.read_end, "rb") as pipe:
             sent = pipe.read()
         _, status = os.waitpid(self.pid, 0)
+        self.has_ended = True
         if sent:
-            return pickle.loads(sent)
+            result = pickle.loads(sent)
+            if isinstance(result, Ended):
+                raise result.error
+            return result
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
             raise Stuck("the process of a run was killed: its code did not come back to the loop")
         code = os.waitstatus_to_exitcode(status)
         raise SimError(f"the process of a run ended with code {code}, and sent no result")
+
+    def end(self) -> None:
+        """Kill the process if nobody has waited for its end."""
+        if not self.has_ended:
+            os.close(self.read_end)
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.has_ended = True
 
 
 def _work(work: Callable[[], Any], write_end: int) -> NoReturn:
     """Do the work in the child. Nothing else of the program goes on in it."""
     code = 1
     try:
-        sent = pickle.dumps(work())
+        try:
+            sent = pickle.dumps(work())
+        except BaseException as exc:  # the parent raises it
+            sent = pickle.dumps(Ended(sendable(exc)))
         with open(write_end, "wb") as pipe:
             pipe.write(sent)
         code = 0
-    except KeyboardInterrupt:
-        code = 130
     except BaseException:
         traceback.print_exc()
     finally:
@@ -135,15 +158,19 @@ def in_parallel(subject: Subject, seeds: list[int], workers: int) -> list[int]:
     children = [Child(lambda first=first: share_of(first)) for first in range(workers)]  # type: ignore[misc]
     failed: set[int] = set()
     errors = []
-    for child in children:
-        try:
-            found, happened = child.result()
-        except SimError as exc:
-            errors.append(exc)
-            continue
-        failed.update(found)
-        for message, held in happened.items():
-            subject.happened[message] = subject.happened.get(message, False) or held
+    try:
+        for child in children:
+            try:
+                found, happened = child.result()
+            except SimError as exc:
+                errors.append(exc)
+                continue
+            failed.update(found)
+            for message, held in happened.items():
+                subject.happened[message] = subject.happened.get(message, False) or held
+    finally:
+        for child in children:
+            child.end()
     if errors:
         raise errors[0]
     return [seed for seed in seeds if seed in failed]

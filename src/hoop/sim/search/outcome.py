@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
-from collections.abc import Sequence
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hoop.sim.driver import Script
 from hoop.sim.running import Choice, Main, simulate
 from hoop.sim.settings import Settings
 from hoop.sim.stuck import Watcher
+
+__tracebackhide__ = True  # pytest leaves the frames of this module out
+
+ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
 @dataclasses.dataclass
@@ -37,6 +45,33 @@ def kinds_of(error: BaseException) -> tuple[str, ...]:
     return (f"{type(error).__module__}.{type(error).__qualname__}",)
 
 
+def end_of(error: BaseException) -> str:
+    """An exception in words. They have no addresses, which no seed decides."""
+    return ADDRESS.sub("0x...", f"{type(error).__name__}: {error}")
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an exception says that a seed has failed, so that others run all the same.
+
+    All others end everything, such as KeyboardInterrupt, and pytest's for a test that is skipped.
+    """
+    if isinstance(error, Exception | asyncio.CancelledError | BaseExceptionGroup):
+        return True
+    pytest: Any = sys.modules.get("pytest")
+    return (
+        pytest is not None
+        and isinstance(error, pytest.fail.Exception)
+        and not isinstance(error, pytest.xfail.Exception)
+        and not _comes_from_alarm(error)
+    )
+
+
+def _comes_from_alarm(error: BaseException) -> bool:
+    """Whether the handler of SIGALRM raised it, as pytest-timeout does at the end of a test's time."""
+    code = getattr(signal.getsignal(signal.SIGALRM), "__code__", None)
+    return any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
 def _say_nothing(loop: Any, context: dict[str, Any]) -> None:
     """An exception handler that does not log what has been logged before."""
 
@@ -51,6 +86,7 @@ class Subject:
         self.watcher = Watcher(settings.stuck)
         self.told = False  # whether the first run has ended
         self.quiet = False  # whether the loop's exception handler says nothing
+        self.forget: Callable[[], object] | None = None  # drops what runs have written so far
 
     def once(
         self,
@@ -62,6 +98,8 @@ class Subject:
         trace: Any = None,
     ) -> Outcome:
         """Run a seed, or with the choices that are given. Returns how it ended."""
+        if self.forget is not None:
+            self.forget()
         outcome = Outcome(trace=trace if isinstance(trace, list) else [])
         script = Script(seed, given, record, explain)
 
@@ -88,13 +126,13 @@ class Subject:
                 begin=begin,
                 end=end,
             )
-        except (Exception, asyncio.CancelledError, BaseExceptionGroup) as exc:
+        except BaseException as exc:
+            if not is_failure(exc):
+                exc.add_note(f"sim: seed {seed} ended so")
+                raise
             outcome.error = exc
-            outcome.end = f"{type(exc).__name__}: {exc}"
+            outcome.end = end_of(exc)
             outcome.kind = kinds_of(exc)
-        except BaseException as exc:  # such as the end of a test's time: nothing else runs
-            exc.add_note(f"sim: seed {seed} ended so")
-            raise
         finally:
             gc.collect(1)
         outcome.log = script.log or []

@@ -1,0 +1,59 @@
+"""The paths of Unix sockets in a world. They are no files, but some functions of `os` find them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hoop.sim.net.network import Network
+from hoop.sim.swaps import is_inside
+
+
+class Paths:
+    """What the functions of `os` do with the path of a socket."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    def stat(self, path: str, **_: Any) -> os.stat_result:
+        mode, number = self.network.paths[path]
+        now = int(time.time())
+        kind = stat.S_IFSOCK | mode
+        return os.stat_result((kind, number, 0, 1, os.getuid(), os.getgid(), 0, now, now, now))
+
+    def chmod(self, path: str, mode: int, **_: Any) -> None:
+        self.network.paths[path] = (stat.S_IMODE(mode), self.network.paths[path][1])
+
+    def chown(self, path: str, *_: Any, **__: Any) -> None:
+        """Change nothing: all is permitted."""
+
+    def unlink(self, path: str, **_: Any) -> None:
+        self.network.unlink(path)
+
+    lstat = stat
+    remove = unlink
+
+
+def _on_paths(network: Network, ours: Callable[..., Any], real: Callable[..., Any]) -> Any:
+    """A function of `os` that is ours for paths of sockets of the world."""
+
+    @functools.wraps(real)
+    def call(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if network.paths and is_inside() and isinstance(path, (str, bytes, os.PathLike)):
+            text = os.fsdecode(path)
+            if text in network.paths and text[0] != "\0":
+                return ours(text, *args, **kwargs)
+        return real(path, *args, **kwargs)
+
+    return call
+
+
+def changes(network: Network) -> Iterator[tuple[Any, str, Any]]:
+    """All that is changed for paths: an object, the name of its attribute, and the new value."""
+    paths = Paths(network)
+    for name in ("stat", "lstat", "chmod", "chown", "unlink", "remove"):
+        yield os, name, _on_paths(network, getattr(paths, name), getattr(os, name))
