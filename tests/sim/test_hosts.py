@@ -395,6 +395,113 @@ def test_signals_reach_the_handler_of_a_program():
     hoop.sim.run(main)
 
 
+# ---- disks -----------------------------------------------------------------------------------------
+
+
+async def store(texts):
+    """Write texts, and sync the first."""
+    for number, text in enumerate(texts):
+        async with hoop.open("/data/log", "a") as file:
+            await file.write(text)
+            if number == 0:
+                await file.fsync()
+                folder = os.open("/data", os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+    await forever()
+
+
+def a_disk():
+    disk = hoop.sim.Disk()
+    disk.write("/data/log", b"")
+    return disk
+
+
+def test_each_host_has_a_disk():
+    async def program(text):
+        async with hoop.open("/data/log", "a") as file:
+            await file.write(text)
+        os.mkdir("/data/" + text)
+        assert await hoop.read_text("/data/log") == text
+        hoop.sim.disk().fail("mkdir", OSError(errno.EIO, "I/O error"))
+        with pytest.raises(OSError, match="I/O error"):
+            os.mkdir("/data/more")
+
+    async def main(world):
+        hosts = [world.host(name, lambda name=name: program(name)) for name in ("one", "two")]
+        for host in hosts:
+            await host
+        assert [host.disk.read("/data/log") for host in hosts] == [b"one", b"two"]
+        assert os.listdir("/data") == ["log"]
+        own = a_disk()
+        await world.run("three", lambda: program("three"), disk=own)
+        assert own.read("/data/log") == b"three"
+
+    hoop.sim.explore(main, seeds=4, disk=a_disk())
+
+
+def test_a_process_that_crashes_loses_nothing_that_it_wrote():
+    async def main(world):
+        db = world.host("db", lambda: store(["a", "b"]))
+        await asyncio.sleep(100)
+        db.crash(silent=False)
+        assert db.disk.read("/data/log") == b"ab"
+        db.restart()
+        await asyncio.sleep(100)
+        assert db.disk.read("/data/log") == b"abab"
+
+    hoop.sim.explore(main, seeds=4, disk=a_disk())
+
+
+@pytest.mark.parametrize("way", ["power_loss", "crash"])
+def test_a_power_loss_takes_what_was_not_synced(way):
+    seen = set()
+
+    async def main(world):
+        db = world.host("db", lambda: store(["a", "b"]))
+        await asyncio.sleep(100)
+        if way == "crash":
+            db.crash(silent=True)
+        else:
+            db.power_loss()
+        assert db.state == "crashed"
+        seen.add(db.disk.read("/data/log"))
+        db.restart()
+        await asyncio.sleep(100)
+        assert db.disk.read("/data/log").endswith(b"ab")
+
+    hoop.sim.explore(main, seeds=10, disk=a_disk())
+    assert seen <= {b"a", b"ab", b"a\0"}
+    assert len(seen) > 1
+
+
+def test_the_power_goes_at_an_operation_of_one_host():
+    async def main(world):
+        disk = a_disk()
+        disk.power_loss_after = 2
+        db, other = world.host("db", lambda: store("ab"), disk=disk), world.host("other", forever)
+        await asyncio.sleep(100)
+        assert (db.state, other.state) == ("crashed", "running")
+        db.restart()
+        await asyncio.sleep(100)
+        assert db.state == "running"
+
+    hoop.sim.explore(main, seeds=4, disk=a_disk())
+
+
+def test_without_a_disk_there_is_no_power_loss():
+    async def main(world):
+        db = world.host("db", forever)
+        with pytest.raises(RuntimeError, match="no disk"):
+            db.power_loss()
+        with pytest.raises(RuntimeError, match="if the run has one"):
+            world.host("other", forever, disk=a_disk())
+
+    hoop.sim.run(main)
+
+
 # ---- between hosts ---------------------------------------------------------------------------------
 
 

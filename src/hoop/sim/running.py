@@ -127,7 +127,9 @@ def simulate(
         points.enter(points.World(loop, {} if happened is None else happened))
         watcher.begin(loop.sim_driver)
         loop.network = network = Network(loop, settings.faults, settings.names)
-        world = World(loop, network, script)
+        disk = settings.disk
+        pattern = None if disk is None or takes_world(main) is None else disk.copy()
+        world = World(loop, network, script, disk, pattern)
         try:
             with (
                 patched(Choices(seed, OF_RANDOM), network),

@@ -13,6 +13,8 @@ from typing import Any
 from hoop.sim.driver import due_of, has_work, swap_tasks_made, take_turn
 from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.net.links import Place
+from hoop.sim.storage.disks import Disk
+from hoop.sim.storage.mounting import DiskPool, use
 
 Program = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -24,9 +26,14 @@ class Host:
     program that is to fail: an exception for which nobody waits ends the run.
     """
 
-    def __init__(self, world: Any, name: str, main: Program, address: str) -> None:
+    def __init__(
+        self, world: Any, name: str, main: Program, address: str, disk: Disk | None
+    ) -> None:
         self.name = name
         self.address = address
+        self.disk = disk  # None is the real one
+        if disk is not None:
+            disk.mount(self._lose_power, world.script, world.loop.injected, name)
         self._world = world
         self._main = main
         self._state = "crashed"
@@ -57,7 +64,8 @@ class Host:
         """Stop the program where it is: no `finally` runs, and what its tasks know is lost.
 
         The machine goes on, and resets or ends the connections. With `silent` it is down, too: the other
-        sides hear nothing. With None the seed decides. Does nothing if the program does not run.
+        sides hear nothing, and its disk loses what no sync has made durable. With None the seed decides. Does
+        nothing if the program does not run.
         """
         if not self.is_running:
             return
@@ -68,6 +76,23 @@ class Host:
         world.note(f"crash {self.name}{' silent' if silent else ''}")
         self._place.down = silent
         self._stop("crashed")
+        if silent and self.disk is not None and not self.disk.without_power:
+            self.disk.go_dark(f"the crash of {self.name}")
+
+    def power_loss(self) -> None:
+        """Let the power of the machine go, until restart(): as crash(silent=True), even if nothing runs.
+
+        Raises RuntimeError if the run has no disk.
+        """
+        if self.disk is None:
+            raise RuntimeError("the run has no disk: hoop.sim.run(main, disk=hoop.sim.Disk())")
+        self.crash(silent=True)
+        self._place.down = True
+        if not self.disk.without_power:
+            self.disk.go_dark(f"power_loss() of {self.name}")
+
+    def _lose_power(self) -> None:
+        self.crash(silent=True)
 
     def restart(self) -> None:
         """Start the program again, from its beginning. If it runs it crashes before."""
@@ -79,6 +104,8 @@ class Host:
         self._starts += 1
         self._result = self._error = None
         self._place.down = False
+        if self.disk is not None and self.disk.without_power:
+            self.disk.boot()
         network = self._world.network
         network.add(self._place)
         network.resume()
@@ -139,6 +166,8 @@ class Host:
     def _new_loop(self) -> SimEventLoop:
         loop: SimEventLoop = self._world.loop.of_host(self.name)
         loop.network = self._world.network
+        if self.disk is not None:
+            loop._file_pool = DiskPool(loop, self.disk)
         return loop
 
     def _main_ended(self, main: asyncio.Task[Any]) -> None:
@@ -188,6 +217,8 @@ class Host:
         """The code of this host runs from now on."""
         loop = self._loop
         self._world.network.here = self._place
+        if self.disk is not None:
+            use(self.disk)
         events._set_running_loop(loop)
         loop._thread_id = threading.get_ident()
         sys.set_asyncgen_hooks(

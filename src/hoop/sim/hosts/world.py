@@ -18,6 +18,8 @@ from hoop.sim.hosts.host import Host, Program
 from hoop.sim.net.links import Place, Road, checked
 from hoop.sim.net.network import Network
 from hoop.sim.settings import check_main, check_positive
+from hoop.sim.storage.disks import Disk
+from hoop.sim.storage.mounting import use
 
 Some = Host | str | Iterable[Host | str]
 HOSTS_MAX = 10_000
@@ -67,11 +69,20 @@ class World:
         await world.run("client", scenario)
     """
 
-    def __init__(self, loop: SimEventLoop, network: Network, script: Script) -> None:
+    def __init__(
+        self,
+        loop: SimEventLoop,
+        network: Network,
+        script: Script,
+        disk: Disk | None = None,
+        pattern: Disk | None = None,
+    ) -> None:
         self._mixes = loop.parameters["order"] != "fifo"
         self.loop = loop
         self.network = network
         self.script = script
+        self._disk = disk  # that of the main function
+        self._pattern = pattern  # of which each host gets a copy
         self.hosts: dict[str, Host] = {}
         self._choices: Choices | None = None
         self.failed: BaseException | None = (
@@ -89,10 +100,11 @@ class World:
 
     # ---- hosts ----
 
-    def host(self, name: str, main: Program) -> Host:
+    def host(self, name: str, main: Program, *, disk: Disk | None = None) -> Host:
         """Make a host, and start its program: a coroutine function without arguments.
 
-        Its name leads to its address, for all hosts.
+        Its name leads to its address, for all hosts. If the run has a disk, the host has `disk`, or else a
+        copy of what the run's disk was at the beginning.
         """
         check_main(main)
         if not isinstance(name, str):
@@ -103,6 +115,10 @@ class World:
             )
         if name in self.hosts or name.lower() in self.network.names:
             raise ValueError(f"there is a host {name!r} already")
+        if disk is None:
+            disk = None if self._pattern is None else self._pattern.copy()
+        elif self._disk is None:
+            raise RuntimeError("a host has a disk if the run has one: hoop.sim.run(main, disk=...)")
         number = len(self.hosts)
         if number >= HOSTS_MAX:
             raise ValueError(f"a world has at most {HOSTS_MAX} hosts")
@@ -110,13 +126,13 @@ class World:
             self.loop.sim_driver.lead(self._step)
             self.loop.world = self
         address = f"10.0.{number // 250}.{number % 250 + 1}"
-        host = self.hosts[name] = Host(self, name, main, address)
+        host = self.hosts[name] = Host(self, name, main, address, disk)
         host.restart()
         return host
 
-    async def run(self, name: str, main: Program) -> Any:
+    async def run(self, name: str, main: Program, *, disk: Disk | None = None) -> Any:
         """Make a host, and wait for the end of its program. Returns its result."""
-        return await self.host(name, main)
+        return await self.host(name, main, disk=disk)
 
     def find(self, host: Host | str) -> Host:
         """The host of a name."""
@@ -219,6 +235,8 @@ class World:
                     ran = True
         finally:
             self.network.here = self.network.home
+            if self._disk is not None:
+                use(self._disk)
             events._set_running_loop(self.loop)
             sys.set_asyncgen_hooks(*hooks)
         if self.failed is not None:
@@ -246,13 +264,20 @@ class World:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ResourceWarning)
-                while self.gone:
-                    self.gone.pop().close()
-                self.hosts.clear()
+                self._release()
                 self.loop.world = None
                 gc.collect(0)  # a world collects nothing else, so all that it has made is young
         finally:
             sys.unraisablehook = hook
+
+    def _release(self) -> None:
+        """Let go of all hosts. No variable may keep one."""
+        while self.gone:
+            self.gone.pop().close()
+        for host in self.hosts.values():
+            if host.disk is not None:
+                host.disk.unmount()
+        self.hosts.clear()
 
 
 def _nothing_runs(now: int) -> int:
