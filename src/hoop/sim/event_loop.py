@@ -20,6 +20,7 @@ from hoop.loop.event_loop import EventLoop
 from hoop.sim import graph
 from hoop.sim.driver import ORDERS, Script, SimDriver, adopt, seconds_of
 from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit, Unsimulated
+from hoop.sim.net.datagrams import ANY
 from hoop.sim.net.network import Network
 from hoop.sim.net.sockets import is_simulated
 from hoop.sim.settings import DEPTH, LIMIT
@@ -31,7 +32,6 @@ ADVICE = {
     "descriptor": "replace the descriptor in the test, for example by a queue",
     "signal": "call the handler in the test",
     "name": "use an address instead of the name",
-    "datagram": "replace the endpoint in the test",
 }
 
 
@@ -242,6 +242,12 @@ class SimEventLoop(EventLoop):
         self._check_descriptor("a connection from outside of the simulation", sock)
         return super()._make_socket_transport(sock, *args, **kwargs)
 
+    def _make_datagram_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
+        self._check_descriptor("a connection from outside of the simulation", sock)
+        if self.network is not None and sock.family in ANY:
+            self.network.mail.of(sock)
+        return super()._make_datagram_transport(sock, *args, **kwargs)
+
     def _make_ssl_transport(self, rawsock: Any, *args: Any, **kwargs: Any) -> Any:
         self._check_descriptor("a connection from outside of the simulation", rawsock)
         return super()._make_ssl_transport(rawsock, *args, **kwargs)
@@ -317,12 +323,18 @@ def _check_socket(name: str) -> Any:
 
 
 _REFUSED = {
-    "datagram": ("create_datagram_endpoint", "sock_sendto"),
     "process": ("subprocess_exec", "subprocess_shell"),
     "descriptor": ("connect_read_pipe", "connect_write_pipe"),
 }
 for _about, _names in _REFUSED.items():
     for _name in _names:
         setattr(SimEventLoop, _name, _refuse(_name, _about))
-for _name in ("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_sendall"):
+for _name in (
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_recvfrom_into",
+    "sock_sendall",
+    "sock_sendto",
+):
     setattr(SimEventLoop, _name, _check_socket(_name))

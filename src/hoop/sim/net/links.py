@@ -34,17 +34,30 @@ class Road:
         self.cut = False
         self.held = False
 
-    def latency(self, weather: Weather, choices: Choices, spike: bool) -> int:
-        """How many nanoseconds a message takes."""
-        if self.low is None:
-            return weather.latency(choices, spike)
-        return 1 + int((self.low + (self.high - self.low) * choices.fraction()) * 1e9)
+    def over(self, weather: Weather) -> RoadIn:
+        """This road in the weather of a world."""
+        return RoadIn(self, weather)
 
-    def transfer(self, weather: Weather, n: int) -> int:
+
+class RoadIn:
+    """A road with the weather of a world."""
+
+    def __init__(self, road: Road, weather: Weather) -> None:
+        self.road = road
+        self.weather = weather
+
+    def latency(self, choices: Choices, spike: bool) -> int:
+        """How many nanoseconds a message takes."""
+        road = self.road
+        if road.low is None:
+            return self.weather.latency(choices, spike)
+        return 1 + int((road.low + (road.high - road.low) * choices.fraction()) * 1e9)
+
+    def transfer(self, n: int) -> int:
         """How many nanoseconds the road needs for so many bytes."""
-        if self.bandwidth is None:
-            return weather.transfer(n)
-        return int(n * 1e9 / self.bandwidth)
+        if self.road.bandwidth is None:
+            return self.weather.transfer(n)
+        return int(n * 1e9 / self.road.bandwidth)
 
 
 class Roads:

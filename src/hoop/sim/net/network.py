@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hoop.sim.driver import Choices, Script, SimDriver
+from hoop.sim.net.datagrams import Box, Mail, Outlet
 from hoop.sim.net.links import Place, Roads
 from hoop.sim.net.weather import LARGE_BUFFER, Faults, Names, Weather, rarely
 from hoop.sim.net.wires import End, fill, inode, new_pair
@@ -74,6 +75,7 @@ class Network:
         self.here = self.home  # where the code is that runs now
         self.places: dict[str, Place] = {}  # the others, by address
         self.roads = Roads()
+        self.mail = Mail(self)
         self.stuck: dict[int, End] = {}  # ends whose messages wait at a road that is blocked
         self.faults = faults or Faults()
         self.names = {
@@ -83,7 +85,7 @@ class Network:
         for fault, kind in _PLURALS.items():
             if getattr(self.faults, fault):
                 loop.injected.setdefault(kind, 0)  # a fault that never happens is to be seen
-        self.by_inode: dict[int, End | Bound] = {}
+        self.by_inode: dict[int, End | Bound | Box] = {}
         self._forget_at = FORGET_AT
         self._bound: list[Bound] = []
         # The addresses of clients by the real names of their connections, which accept() has told the server.
@@ -93,6 +95,7 @@ class Network:
         self._events: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._serial = 0
         self._links = 0
+        self._outlets: dict[int, Outlet] = {}  # of UDP sockets that are connected
         self._ends: dict[int, End] = {}  # all that are open, by descriptor
         self._poller: select.epoll | None = None
         self._news = False
@@ -140,7 +143,7 @@ class Network:
         """Take what the program has sent, and give it what waits for room."""
         if self._poller is None:
             return
-        ends = self._ends
+        ends: dict[int, Any] = {**self._ends, **self._outlets} if self._outlets else self._ends
         found = [(ends[fd], events) for fd, events in self._poller.poll(0)]
         if len(found) > 1:
             found.sort(key=_serial_of)
@@ -150,8 +153,10 @@ class Network:
             if events & ~select.EPOLLIN and end.inbound:
                 end.push()
 
-    def watch(self, end: End, wanted: int) -> None:
+    def watch(self, end: End | Outlet, wanted: int) -> None:
         """Hear of events at an end, or of none."""
+        if isinstance(end, Outlet):
+            self._outlets[end.fd] = end
         if self._poller is None:
             self._poller = _epoll()
         if not wanted:
@@ -163,7 +168,12 @@ class Network:
         end.watched = wanted
         self._news = True
 
-    def _begin(self) -> None:
+    def unwatch(self, outlet: Outlet) -> None:
+        """Hear of an outlet no more."""
+        if self._outlets.pop(outlet.fd, None) is not None and self._poller is not None:
+            self._poller.unregister(outlet.fd)
+
+    def begin(self) -> None:
         """Something is connected: the driver asks from now on."""
         if self.is_attached:
             return
@@ -198,13 +208,17 @@ class Network:
         """Write into the trace that bytes have arrived."""
         self.driver.note(f"wire {self.name_of(end)} {len(data) if data else 'end'}")
 
+    def shown(self, address: Any) -> str:
+        """An address in a word."""
+        return _shown(address)
+
     def name_of(self, end: End) -> str:
         """The two addresses of a connection."""
         return f"{_shown(end.local)} -> {_shown(end.peer)}"
 
     # ---- the sockets of the program ----
 
-    def known(self, fd: int) -> End | Bound | None:
+    def known(self, fd: int) -> End | Bound | Box | None:
         """Return what the world knows of the program's socket with this descriptor."""
         if fd < 0:  # it is closed
             return None
@@ -242,7 +256,7 @@ class Network:
                 del self.by_inode[ino]
         self._forget_at = FORGET_AT + 2 * len(self.by_inode)
 
-    def _replace(self, fd: int, sock: _socket.socket, found: End | Bound) -> None:
+    def replace(self, fd: int, sock: _socket.socket, found: End | Bound | Box) -> None:
         """Put a socket in the place of the program's."""
         former = self.by_inode.pop(inode(fd), None)
         if former is not None:
@@ -276,9 +290,8 @@ class Network:
         if family == _socket.AF_UNIX:
             local = address
         else:
-            if self.places and address[0] != ANY[family] and self.owner(address) is not self.here:
-                raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-            local = (address[0], address[1] or self._free_port(family), *address[2:])
+            self.check_owner(family, address)
+            local = (address[0], address[1] or self.free_port(family), *address[2:])
         self._bound = [bound for bound in self._bound if bound.is_open()]
         is_dual = takes_both(fd, family, local)
         here = [bound for bound in self._bound if bound.place is self.here]
@@ -299,7 +312,7 @@ class Network:
             if is_here and bound.local == path:
                 bound.has_path = False
 
-    def _free_port(self, family: int) -> int:
+    def free_port(self, family: int) -> int:
         taken = {bound.local[1] for bound in self._bound if bound.family == family}
         while True:
             port = self._port
@@ -314,7 +327,7 @@ class Network:
         sock.listen(backlog)
         bound.name = sock.getsockname()
         self._names[bound.name] = bound
-        self._replace(fd, sock, bound)
+        self.replace(fd, sock, bound)
         self.note(
             f"listening {_shown(bound.local)}{' at ' if self.here.name else ''}{self.here.name}"
         )
@@ -348,10 +361,10 @@ class Network:
         far = self.owner(address)
         local = bound.local if bound is not None else (address[0], 0, *address[2:])
         if far is not self.here and local[0] in (address[0], ANY[family]):
-            local = (self.here.address or HOME, *local[1:])
+            local = (self.address_of(self.here), *local[1:])
         if local[1] == 0:
-            local = (local[0], self._free_port(family), *local[2:])
-        self._begin()
+            local = (local[0], self.free_port(family), *local[2:])
+        self.begin()
         theirs, ours = new_pair()
         choices = self.choices()
         end = End(self, ours, choices, local, address)
@@ -359,7 +372,7 @@ class Network:
         self._ends[end.fd] = end
         end.resize(theirs, self.weather.buffer(choices))
         fill(theirs)
-        self._replace(fd, theirs, end)
+        self.replace(fd, theirs, end)
         self.note(f"connecting {self.name_of(end)}")
         if self._happens("timeout", choices, f"{self.name_of(end)} gets no answer"):
             self.at(self.now + ANSWER_NS, end.fail, errno.ETIMEDOUT)
@@ -442,7 +455,7 @@ class Network:
         if listening is None:
             missing = errno.ECONNREFUSED if path in self.paths else errno.ENOENT
             raise OSError(missing, os.strerror(missing))
-        self._begin()
+        self.begin()
         theirs, ours = new_pair()
         choices = self.choices()
         end = End(self, ours, choices, bound.local if bound is not None else "", path)
@@ -454,7 +467,7 @@ class Network:
             raise OSError(error, os.strerror(error))
         self._ends[end.fd] = end
         end.resize(theirs, self.weather.buffer(choices))
-        self._replace(fd, theirs, end)
+        self.replace(fd, theirs, end)
         end.connected()
 
     # ---- places ----
@@ -466,12 +479,21 @@ class Network:
         if self.is_attached:
             self._set_style(place)
 
-    def owner(self, address: Any) -> Place:
-        """The place that an address leads to, seen from here."""
+    def owner(self, address: Any, place: Place | None = None) -> Place:
+        """The place that an address leads to, seen from a place, or from here."""
         host = address[0]
         if not self.places or host == "::1" or host.startswith("127."):
-            return self.here
+            return place or self.here
         return self.places.get(host, self.home)
+
+    def check_owner(self, family: int, address: Any) -> None:
+        """Raise OSError unless a socket here can have an address."""
+        if self.places and address[0] != ANY[family] and self.owner(address) is not self.here:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+    def address_of(self, place: Place) -> str:
+        """The address from which a place sends to others."""
+        return place.address or HOME
 
     def blocks(self, start: Place, end: Place) -> bool:
         """Whether messages of connections have to wait."""
@@ -484,6 +506,7 @@ class Network:
                 waited = min(self.now - end.since, LONGEST_RESEND_NS)
                 later = int(end.choices.fraction() * waited)
                 self.at(self.now + 1 + later, end.resend)
+        self.mail.resume()
 
     def vacate(self, place: Place) -> None:
         """The process at a place has ended. The kernel closes its sockets, if the place is not down."""
@@ -492,6 +515,7 @@ class Network:
         for end in list(self._ends.values()):
             if end.place is place:
                 end.vanish()
+        self.mail.vacate(place)
 
     # ---- the end of the world ----
 
@@ -501,6 +525,7 @@ class Network:
         self._events.clear()
         for end in list(self._ends.values()):
             end.close()
+        self.mail.close()
         self._ends.clear()
         self.stuck.clear()
         self.by_inode.clear()
@@ -526,7 +551,7 @@ _PLURALS = {
 }
 
 
-def _serial_of(found: tuple[End, int]) -> int:
+def _serial_of(found: tuple[Any, int]) -> int:
     serial: int = found[0].serial
     return serial
 

@@ -188,12 +188,9 @@ class End:
         if spike:
             network.happened("spikes", f"{network.name_of(self)} is slow for a message")
         road = network.roads.find(self.place, self.far)
-        if road is None:
-            due: int = max(network.now + weather.latency(self.choices, spike), self.last_due)
-            self.last_due = due + weather.transfer(n)
-        else:
-            due = max(network.now + road.latency(weather, self.choices, spike), self.last_due)
-            self.last_due = due + road.transfer(weather, n)
+        by = weather if road is None else road.over(weather)
+        due: int = max(network.now + by.latency(self.choices, spike), self.last_due)
+        self.last_due = due + by.transfer(n)
         return self.last_due
 
     # ---- to the program ----
