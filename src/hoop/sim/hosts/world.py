@@ -11,7 +11,7 @@ from asyncio import events
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hoop.sim.driver import RAN, Choices, Script
+from hoop.sim.driver import RAN, Choices, Script, take_turn
 from hoop.sim.errors import SimError
 from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.hosts.host import Host, Program
@@ -23,6 +23,7 @@ from hoop.sim.storage.mounting import use
 
 Some = Host | str | Iterable[Host | str]
 HOSTS_MAX = 10_000
+TURNS_OF_THE_DEAD = 2  # until an aborted transport has closed its socket
 
 
 class Link:
@@ -256,7 +257,7 @@ class World:
                 host._stop("ended")
 
     def close(self) -> None:
-        """Close the loops of all processes. Their tasks are freed here, so that `finally` runs unseen."""
+        """Close the loops of all processes, and their coroutines, so that `finally` runs here and unseen."""
         if not self.hosts:
             return
         self.loop.sim_driver.lead(None)
@@ -273,11 +274,38 @@ class World:
     def _release(self) -> None:
         """Let go of all hosts. No variable may keep one."""
         while self.gone:
-            self.gone.pop().close()
+            _end(self.gone.pop())
         for host in self.hosts.values():
             if host.disk is not None:
                 host.disk.unmount()
         self.hosts.clear()
+
+
+def _end(loop: SimEventLoop) -> None:
+    """Close all that belongs to a process that is gone: coroutines, transports and the loop.
+
+    A run that fails keeps them otherwise, and what is freed later than now would complain.
+    """
+    events._set_running_loop(loop)
+    try:
+        _close_coroutines(loop)
+        for transport in loop._open_transports():
+            transport.abort()
+        for _ in range(TURNS_OF_THE_DEAD):
+            take_turn(loop)
+        _close_coroutines(loop)
+    finally:
+        events._set_running_loop(None)
+    loop.close()
+
+
+def _close_coroutines(loop: SimEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        coroutine: Any = task.get_coro()
+        try:
+            coroutine.close()
+        except Exception:  # some await something when they are closed, or fail
+            continue
 
 
 def _nothing_runs(now: int) -> int:
