@@ -73,6 +73,7 @@ class Host:
         if silent is None:
             silent = world.choices.choose(2) == 1
             world.script.say(f"{self.name} crashes{' with its machine' if silent else ''}")
+        world.network.count("crashes")
         world.note(f"crash {self.name}{' silent' if silent else ''}")
         self._place.down = silent
         self._stop("crashed")
@@ -172,6 +173,8 @@ class Host:
 
     def _main_ended(self, main: asyncio.Task[Any]) -> None:
         """The main task has ended. Others end as in asyncio.run(), and then the process does."""
+        if main is not self._task or not self.is_running:  # a task of this host has made it crash
+            return
         cleaning = self._loop.create_task(self._clean(main), name="end")
         cleaning.add_done_callback(lambda _: self._ended(main))
 
@@ -189,7 +192,7 @@ class Host:
         await loop.shutdown_asyncgens()
 
     def _ended(self, main: asyncio.Task[Any]) -> None:
-        if main is not self._task or not self.is_running:  # a task of this host has made it crash
+        if main is not self._task or not self.is_running:
             return
         self._world.note(f"end {self.name}")
         self._error = asyncio.CancelledError() if main.cancelled() else main.exception()

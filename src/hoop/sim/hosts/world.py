@@ -162,6 +162,7 @@ class World:
             world.partition(db, [api, cache])
         """
         pairs = self._pairs(a, b, one_way)
+        self.network.count("partitions")
         self.note(f"partition {self._text(a)} {'->' if one_way else '-'} {self._text(b)}")
         for start, end in pairs:
             self.network.roads.make(start, end).cut = True
@@ -264,7 +265,7 @@ class World:
         hook, sys.unraisablehook = sys.unraisablehook, _ignore
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ResourceWarning)
+                warnings.simplefilter("ignore")
                 self._release()
                 self.loop.world = None
                 gc.collect(0)  # a world collects nothing else, so all that it has made is young
