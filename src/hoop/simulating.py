@@ -3,6 +3,8 @@
     @pytest.mark.sim(seeds=200)
     async def test_orders(): ...
 
+A test with the argument `world` gets a hoop.sim.World.
+
 The test runs once for each seed, each time on a loop of its own. It works beside pytest-asyncio and anyio:
 their plugins do not run a test with this mark. Fixtures are made once for all seeds, as for each other test.
 
@@ -35,6 +37,15 @@ HASHES = (
     "hoop.sim: PYTHONHASHSEED is random, so a seed may not fail again if the program "
     "iterates over sets of strings; set it to a number"
 )
+
+
+WORLD = object()  # the fixture `world`, until a seed runs
+
+
+@pytest.fixture
+def world() -> object:
+    """Return the hoop.sim.World of each seed, for tests marked `sim`."""
+    return WORLD
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,7 +105,12 @@ class SimRunner:
         if not inspect.iscoroutinefunction(test):
             return None
         names = pyfuncitem._fixtureinfo.argnames
-        arguments = {name: pyfuncitem.funcargs[name] for name in names}
+        # The world of each seed is an argument of its own: see hoop.sim.hosts.world.takes_world().
+        arguments = {
+            name: pyfuncitem.funcargs[name]
+            for name in names
+            if pyfuncitem.funcargs[name] is not WORLD
+        }
         main = functools.partial(test, *self_of(pyfuncitem, test), **arguments)
         self.explore(pyfuncitem, mark, main)
         return True

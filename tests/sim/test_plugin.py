@@ -50,6 +50,15 @@ class TestClass:
     async def test_of_the_class_itself(cls, number):
         assert cls.one is TestClass.one
 
+    @pytest.mark.sim(seeds=3)
+    async def test_of_a_world(self, number, world):
+        host = world.host("a", self.program)
+        assert await host == number
+
+    async def program(self):
+        await asyncio.sleep(1)
+        return 7
+
 
 @pytest.mark.sim(seeds=50)
 @pytest.mark.parametrize("name", ["a", "b"])
@@ -90,7 +99,7 @@ def pytest_run(folder, *arguments, plugins=(), cwd=".", **environment):
 
 def test_a_failure_names_the_seed_and_the_command_that_repeats_it(tmp_path):
     output = pytest_run(tmp_path, PYTHONHASHSEED="5")
-    assert "3 failed, 5 passed" in output
+    assert "3 failed, 6 passed" in output
     assert "of 50 seeds" in output
     assert "hoop.sim.errors.Deadlock: at 0.000 s" in output
     for frames in ("simulating.py", "running.py", "runners.py", "event_loop.py"):
@@ -194,7 +203,7 @@ def test_more_options(tmp_path):
 def test_it_works_beside_other_plugins(tmp_path, plugins, arguments):
     pytest.importorskip(plugins[0].partition(".")[0])
     output = pytest_run(tmp_path, *arguments, plugins=plugins)
-    assert "3 failed, 5 passed" in output
+    assert "3 failed, 6 passed" in output
 
 
 OUTCOMES = """

@@ -370,8 +370,14 @@ async def use_blocking_socket():
 
 
 async def use_datagram_socket():
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind("\0hoop-sim")
+
+
+async def use_blocking_datagrams():
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
+        sock.recvfrom(100)
 
 
 async def use_sendmsg():
@@ -397,7 +403,9 @@ async def use_spawn():
 
 async def use_datagrams():
     loop = asyncio.get_running_loop()
-    await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
+    await loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, "\0hoop-sim", family=socket.AF_UNIX
+    )
 
 
 @pytest.mark.parametrize(
@@ -406,7 +414,8 @@ async def use_datagrams():
         (lambda: asyncio.create_subprocess_exec("true"), "loop.subprocess_exec()", "process"),
         (lambda: asyncio.create_subprocess_shell("true"), "loop.subprocess_shell()", "process"),
         (use_add_reader, "loop.add_reader()", "descriptor"),
-        (use_datagrams, "loop.create_datagram_endpoint()", "endpoint"),
+        (use_datagrams, "socket.socket.bind() of this kind of socket", "stream socket"),
+        (use_blocking_datagrams, "a recvfrom() that blocks", "sock_recvfrom"),
         (use_datagram_socket, "socket.socket.bind() of this kind of socket", "stream socket"),
         (use_signal, "loop.add_signal_handler()", "handler"),
         (use_thread, "threading.Thread.start()", "run_in_executor"),

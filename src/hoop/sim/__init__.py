@@ -21,6 +21,8 @@ from hoop.sim.errors import (
     Unsimulated,
 )
 from hoop.sim.event_loop import SimEventLoop
+from hoop.sim.hosts.host import Host
+from hoop.sim.hosts.world import Link, World
 from hoop.sim.net.weather import Faults
 from hoop.sim.points import always, fault, now, random, sometimes
 from hoop.sim.running import run
@@ -34,7 +36,9 @@ __all__ = [
     "Deadlock",
     "Disk",
     "Faults",
+    "Host",
     "LeftOpen",
+    "Link",
     "Livelock",
     "NeverHappened",
     "NotDeterministic",
@@ -46,6 +50,7 @@ __all__ = [
     "Summary",
     "TimeLimit",
     "Unsimulated",
+    "World",
     "always",
     "cancel_each",
     "disk",

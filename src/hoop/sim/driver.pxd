@@ -17,6 +17,7 @@ cdef enum Order:    # as in ORDERS
 cdef enum:
     STILL_MAX = 100000      # turns without time moving; then it is a Livelock
     IDLE_MAX = 100          # turns of callbacks of ready descriptors that change nothing; then time passes
+    HOSTS_RAN = -2          # the answer of hosts of which one has run something
     OLDEST_EACH = 16        # every sixteenth pick is the task that has been ready for longest
 
 # The choices of one run: drawn from a seed, or given. All of its streams write into one log.
@@ -37,6 +38,10 @@ cdef class Choices:
     cdef unsigned long long draw(self) noexcept
     cdef unsigned long below(self, unsigned long n) except? -1
 
+# The time of a world.
+cdef class Clock:
+    cdef long long ns                   # since the world began
+
 cdef class SimDriver(Driver):
     cdef object why                     # function: the exception for why the loop cannot go on
     cdef object words                   # has functions that name a runnable
@@ -49,7 +54,13 @@ cdef class SimDriver(Driver):
     cdef EpollDriver inner              # watches descriptors; None before the first
     cdef Completions completions        # receives and sends; None if transports do that themselves
     cdef object network                 # function that moves bytes and returns when it has more to do, or None
-    cdef long long now_ns               # the virtual time since the world began
+    cdef Clock clock                    # of the world; hosts share it
+    cdef SimDriver leader               # the driver that moves the clock, if this is a host's; else None
+    cdef object hosts                   # of the leader: function that has the hosts take turns, or None
+    cdef unsigned long rounds           # of the leader: how often they did
+    cdef unsigned long sent             # of a host: looks at which the driver has sent something
+    cdef long long idled_at             # of a host that idles: when it took its last turn
+    cdef list failing                   # ops that the network has failed, and that are not on the ring yet
     cdef long long limit_ns             # later is a TimeLimit
     cdef unsigned long cost_us          # the least time that a turn takes
     cdef unsigned long spread_us        # how many times it may take, by microseconds; 0 if it takes none
@@ -71,6 +82,8 @@ cdef class SimDriver(Driver):
     cdef double seconds(self) noexcept
     cdef bint idles(self, ReadyRing ready) noexcept
     cdef int pass_idle_time(self, Loop loop, long long event) except -1
+    cdef int stand_still(self) except -1
+    cdef long long step_hosts(self, ReadyRing ready) except -3
     cdef long long move(self, ReadyRing ready) except -2
     cdef int gather(self, ReadyRing ready) except -1
     cdef int jump_to(self, Loop loop, long long deadline) except -1

@@ -2,7 +2,8 @@
 
     Script      the choices of one run: drawn from a seed, recorded, or given
     Choices     numbers that a seed decides: one stream of choices
-    SimDriver   the clock, and the order in which a turn runs what is ready
+    Clock       the time of a world
+    SimDriver   moves the clock, and decides the order in which a turn runs what is ready
     SimLoop     the C methods of a loop that differ then: its clock, and the running of a turn
 
 `call_soon` promises to keep the order of its callbacks, so handles stay in their places in every order. No
@@ -22,7 +23,7 @@ from cython.cimports.hoop._c.swap import hoop_adopt_methods, hoop_queued
 from cython.cimports.hoop._c.uring import OP_SEND
 from cython.cimports.hoop.drivers.driver import Driver
 from cython.cimports.hoop.drivers.epoll import EpollDriver
-from cython.cimports.hoop.drivers.op import CALL, RECEIVE, WRITABLE, Op
+from cython.cimports.hoop.drivers.op import ARMED, CALL, READABLE, RECEIVE, WRITABLE, Op
 from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
 from cython.cimports.hoop.loop.turn import Loop
 from cython.cimports.hoop.net.receiver import RecvOp
@@ -36,6 +37,7 @@ ORIGIN = cython.declare(cython.double, 1000.0)  # the loop's clock when a world 
 STEP = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
 FIRST = cython.declare(cython.ulonglong, 0xBF58476D1CE4E5B9)
 SECOND = cython.declare(cython.ulonglong, 0x94D049BB133111EB)
+RAN = -2  # what the hosts answer if one of them has run something
 ORDERS = ("fifo", "wakes", "starts", "single", "pct")
 NANOSECONDS = cython.declare(cython.double, 1e-9)
 # The least that may be missing to a deadline after a wait for it, in seconds: see poll().
@@ -79,7 +81,10 @@ class Script:
     def say(self, text: str) -> None:
         """Say what the last choice has done. Does nothing if nobody wants to know."""
         if self.said is not None:
-            self.said[len(self.log) - 1] = (0 if self.driver is None else self.driver.now_ns, text)
+            self.said[len(self.log) - 1] = (
+                0 if self.driver is None else self.driver.clock.ns,
+                text,
+            )
 
     @cython.cfunc
     @cython.exceptval(-1, check=True)
@@ -93,7 +98,7 @@ class Script:
         if self.log is not None:
             self.log.append((site, n, value))
         if self.driver is not None and self.driver.trace is not None:
-            self.driver.trace.append(f"{self.driver.now_ns} choice {site} {n} {value}")
+            self.driver.trace.append(f"{self.driver.clock.ns} choice {site} {n} {value}")
         return value
 
 
@@ -152,33 +157,65 @@ class Choices:
 
 @cython.final
 @cython.cclass
+class Clock:
+    """The time of a world. All its loops have the same."""
+
+
+@cython.final
+@cython.cclass
 class SimDriver(Driver):
-    """A Driver whose clock moves only when the loop has nothing to do."""
+    """A Driver whose clock moves only when the loop has nothing to do.
+
+    In a world with several hosts each has a loop and a driver. That of the world's own loop leads: when it is
+    asked for news it has the hosts take turns, and it alone moves the clock.
+    """
 
     name = "sim"
 
     def __init__(
-        self, order: str, script: Script, why, words, depth: int, limit: float, step_us: tuple
+        self,
+        order: str,
+        script: Script,
+        why,
+        words,
+        depth: int,
+        limit: float,
+        step_us: tuple,
+        leader: SimDriver | None = None,
+        host: str = "",
     ):
         """Make a driver.
 
         `why(kind)` makes the exception for a loop that cannot go on: "deadlock", "livelock" or "limit".
         `words` has functions that name runnables: describe(one) and before(one, another). `depth` is that of
         the order `pct`, `limit` the greatest time in seconds, and `step_us` what a turn takes, from and to.
+        The driver of a host gets the one that leads, and the name of the host.
         """
+        of_host = f" {host}" if host else ""
         self.order = ORDERS.index(order)
         self.script = script
-        script.driver = self
-        self.choices = script.stream("order")
-        self.costs = script.stream("step")
-        self.ranks = Choices(script.seed, zlib.crc32(b"ranks"))
+        self.leader = leader
+        self.choices = script.stream("order" + of_host)
+        self.costs = script.stream("step" + of_host)
+        self.ranks = Choices(script.seed, zlib.crc32(f"ranks{of_host}".encode()))
         self.why = why
         self.words = words
         self.limit_ns = int(limit * 1e9)
         self.cost_us = step_us[0]
         self.spread_us = step_us[1] - step_us[0] + 1 if step_us[1] else 0
         self.announces = self.pending = True  # so that the loop asks in each turn
-        self.first_serial = task_module.tasks_linked
+        if leader is None:
+            script.driver = self
+            self.clock = Clock.__new__(Clock)
+            self.first_serial = task_module.tasks_linked
+        else:
+            self.clock = leader.clock
+            self.first_serial = leader.first_serial
+            self.trace = leader.trace
+            self.steps = leader.steps
+            self.victim, self.victim_steps = leader.victim, leader.victim_steps
+            self.strike = leader.strike
+        self.failing = []
         self.priorities = {}
         horizon: cython.ulong = cython.cast(cython.ulong, 1) << (4 + self.ranks.below(7))
         self.changes = {self.ranks.below(horizon) for _ in range(depth - 1)}
@@ -186,12 +223,12 @@ class SimDriver(Driver):
     @property
     def now(self) -> int:
         """The nanoseconds since the world began."""
-        return self.now_ns
+        return self.clock.ns
 
     @property
     def turn(self) -> int:
-        """The last turn of the loop that ran something."""
-        return self.arranged
+        """A number that changes with each turn of a loop that ran something."""
+        return self.arranged + self.rounds
 
     def follow(self, trace) -> None:
         """Write what runs from now on into a list, or to what has append(). Stop that by None."""
@@ -211,7 +248,7 @@ class SimDriver(Driver):
     def note(self, what: str) -> None:
         """Write a line into the trace, if there is one."""
         if self.trace is not None:
-            self.trace.append(f"{self.now_ns} {what}")
+            self.trace.append(f"{self.clock.ns} {what}")
 
     def attach(self, network) -> None:
         """Have `network(now)` called before each look at the descriptors.
@@ -219,6 +256,27 @@ class SimDriver(Driver):
         It moves bytes, and returns the time in nanoseconds at which it has more to do, or -1.
         """
         self.network = network
+
+    def lead(self, hosts) -> None:
+        """Have `hosts(now)` called when the loop asks for news: each host takes a turn.
+
+        It returns RAN if one had something to do, or else the time at which one will, or -1.
+        """
+        self.hosts = hosts
+
+    def fail_receiving(self, fd: cython.int, error: cython.int) -> bool:
+        """End the connection of a transport that receives, with an error that no wire has."""
+        op: Op = self.armed(fd, RECEIVE)
+        if op is None and self.completions is not None:
+            op = self.completions.receiver(fd)
+        if op is None:
+            op = self.armed(fd, READABLE)
+        if not isinstance(op, RecvOp) or op.phase != ARMED:
+            return False
+        op.delivers = True
+        if op.complete(-error, cython.NULL):
+            self.failing.append(op)
+        return True
 
     def complete(self, receive_max: cython.int, send_max: cython.int) -> None:
         """Receive and send for the transports from now on, at most so many bytes at once."""
@@ -230,18 +288,18 @@ class SimDriver(Driver):
 
     def pass_time(self, ns: cython.longlong) -> None:
         """Let time pass, as a call that blocks the loop does."""
-        self.now_ns += ns
+        self.clock.ns += ns
         self.still = 0
 
     def grant(self, seconds: float) -> None:
         """Move the limit to this many seconds from now, for tasks that clean up."""
         self.still = 0
-        self.limit_ns = self.now_ns + int(seconds * 1e9)
+        self.limit_ns = self.clock.ns + int(seconds * 1e9)
 
     @cython.cfunc
     @cython.exceptval(check=False)
     def seconds(self) -> cython.double:
-        return ORIGIN + self.now_ns * NANOSECONDS
+        return ORIGIN + self.clock.ns * NANOSECONDS
 
     # ---- the contract ----
 
@@ -257,26 +315,43 @@ class SimDriver(Driver):
             self.struck = None
             self.strike(struck)
             return 0
+        if self.leader is not None:
+            if self.completions is not None and self.completions.send(ready):
+                self.sent += 1
+            return self.gather(ready)
         event = self.move(ready)
         self.gather(ready)
         loop: Loop = cython.cast(Loop, ready)
+        due: cython.longlong = -1
         if timeout_ns != 0:
             self.waits += 1
         if timeout_ns == 0 or ready.tail != tail:
-            self.still += 1
-            if self.still > STILL_MAX:
-                raise self.why("livelock")
-            return self.pass_idle_time(loop, event) if self.idles(ready) else 0
-        deadline: cython.longlong = -1 if timeout_ns < 0 else self.now_ns + timeout_ns
+            if self.hosts is not None:
+                due = self.step_hosts(ready)
+            self.stand_still()
+            if due == HOSTS_RAN or not self.idles(ready):
+                return 0
+            return self.pass_idle_time(loop, event if due < 0 or 0 <= event < due else due)
+        deadline: cython.longlong = -1 if timeout_ns < 0 else self.clock.ns + timeout_ns
         while ready.tail == tail:
-            if event < 0 and deadline < 0:
+            due = event
+            if self.hosts is not None:
+                due = self.step_hosts(ready)
+                if due == HOSTS_RAN:
+                    self.stand_still()
+                    event = self.move(ready)
+                    self.gather(ready)
+                    continue
+                if due < 0 or 0 <= event < due:
+                    due = event
+            if due < 0 and deadline < 0:
                 raise self.why("deadlock")
-            if event < 0 or 0 <= deadline < event:
+            if due < 0 or 0 <= deadline < due:
                 self.jump_to(loop, deadline)
                 break
             self.still = 0
-            self.now_ns = max(self.now_ns, event)
-            if self.now_ns > self.limit_ns:
+            self.clock.ns = max(self.clock.ns, due)
+            if self.clock.ns > self.limit_ns:
                 raise self.why("limit")
             event = self.move(ready)
             self.gather(ready)
@@ -319,29 +394,52 @@ class SimDriver(Driver):
             )
         if event >= 0 and (deadline < 0 or event <= deadline):
             self.still = 0
-            self.now_ns = max(self.now_ns, event)
-            if self.now_ns > self.limit_ns:
+            self.clock.ns = max(self.clock.ns, event)
+            if self.clock.ns > self.limit_ns:
                 raise self.why("limit")
             self.move(loop)
             self.gather(loop)
-        elif deadline > self.now_ns:
+        elif deadline > self.clock.ns:
             self.jump_to(loop, deadline)
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def stand_still(self) -> cython.int:
+        """Count a turn without time moving."""
+        self.still += 1
+        if self.still > STILL_MAX:
+            raise self.why("livelock")
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-3, check=False)
+    def step_hosts(self, ready: ReadyRing) -> cython.longlong:
+        """Have each host take a turn. Returns HOSTS_RAN, or when one has something to do, or -1."""
+        cython.cast(Loop, ready).leave()  # no host is to have the context of a task of the leader's
+        self.rounds += 1
+        return self.hosts(self.clock.ns)
 
     @cython.cfunc
     @cython.exceptval(-2, check=False)
     def move(self, ready: ReadyRing) -> cython.longlong:
         """Have the network move bytes. Returns when it has more to do, or -1."""
-        event: cython.longlong = -1 if self.network is None else self.network(self.now_ns)
+        event: cython.longlong = -1 if self.network is None else self.network(self.clock.ns)
         while self.completions is not None and self.completions.send(ready):
             if self.network is not None:
-                event = self.network(self.now_ns)
+                event = self.network(self.clock.ns)
         return event
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def gather(self, ready: ReadyRing) -> cython.int:
         """Ask the kernel which descriptors are ready now."""
+        op: Op
+        while self.failing:
+            op = self.failing.pop(0)
+            if op.phase == ARMED:
+                op.enter_ready()
+                ready.push(op)
         if self.completions is not None:
             self.completions.receive(ready)
         return 0 if self.inner is None else self.inner.poll(ready, 0)
@@ -355,14 +453,14 @@ class SimDriver(Driver):
         missing: cython.double
         self.still = 0
         if deadline > self.limit_ns:
-            self.now_ns = max(self.now_ns, self.limit_ns)
+            self.clock.ns = max(self.clock.ns, self.limit_ns)
             raise self.why("limit")
-        self.now_ns = max(self.now_ns, deadline)
+        self.clock.ns = max(self.clock.ns, deadline)
         while loop.timers.count:
             missing = loop.timers.heap[0].deadline - self.seconds()
             if missing < 0 or missing > ROUNDING:
                 break
-            self.now_ns += 1
+            self.clock.ns += 1
         return 0
 
     @cython.cfunc
@@ -434,7 +532,9 @@ class SimDriver(Driver):
     @cython.exceptval(-1, check=False)
     def close(self) -> cython.int:
         self.why = self.words = self.trace = self.strike = self.struck = self.network = None
-        self.script.driver = None
+        self.hosts = None
+        if self.leader is None:
+            self.script.driver = None
         if self.completions is not None:
             self.completions.close()
         return 0 if self.inner is None else self.inner.close()
@@ -464,8 +564,8 @@ class SimDriver(Driver):
                 self.shuffle(loop)
         if self.trace is not None or self.steps is not None or self.victim:
             self.look(loop)
-        if self.spread_us:
-            self.now_ns += (self.cost_us + self.costs.below(self.spread_us)) * 1000
+        if self.spread_us and (loop.left or self.leader is None):
+            self.clock.ns += (self.cost_us + self.costs.below(self.spread_us)) * 1000
         return 0
 
     @cython.cfunc
@@ -478,7 +578,7 @@ class SimDriver(Driver):
         for i in range(loop.head, loop.head + loop.left):
             what = cython.cast(object, loop.ring[i & loop.mask])
             if self.trace is not None:
-                self.trace.append(f"{self.now_ns} {self.words.describe(what)}")
+                self.trace.append(f"{self.clock.ns} {self.words.describe(what)}")
             if not cython.cast(Runnable, loop.ring[i & loop.mask]).is_task:
                 continue
             task = cython.cast(Task, loop.ring[i & loop.mask])
@@ -631,6 +731,41 @@ def adopt(loop: Loop) -> None:
 def seconds_of(loop: Loop) -> float:
     """Return the time on the clock of a simulated loop."""
     return cython.cast(SimDriver, loop.driver).seconds()
+
+
+def has_work(loop: Loop) -> bool:
+    """Ask the driver of a host, and say whether its loop has something to do now."""
+    driver: SimDriver = loop.driver
+    sent: cython.ulong = driver.sent
+    driver.poll(loop, 0)
+    if driver.idles(loop):  # it takes one turn at each moment
+        if driver.idled_at == driver.clock.ns:
+            return False
+        driver.idled_at = driver.clock.ns
+        return True
+    if loop.head != loop.tail or loop.dirty or driver.sent != sent:
+        return True
+    loop.timers.drop_cancelled()
+    return loop.timers.count != 0 and loop.timers.heap[0].deadline <= driver.seconds()
+
+
+def take_turn(loop: Loop) -> None:
+    """Have the loop of a host take one turn."""
+    loop.take_turns(True)
+
+
+def due_of(loop: Loop) -> int:
+    """Return the time in nanoseconds at which a timer of a host's loop is due, or -1."""
+    ns: cython.longlong
+    if loop.timers.cancelled:
+        loop.timers.drop_cancelled()
+    if loop.timers.count == 0:
+        return -1
+    deadline: cython.double = loop.timers.heap[0].deadline
+    ns = cython.cast(cython.longlong, (deadline - ORIGIN) * 1e9)
+    while ORIGIN + ns * NANOSECONDS <= deadline:  # a wait ends past its deadline: see jump_to()
+        ns += 1
+    return ns
 
 
 def swap_tasks_made(count: cython.ulong) -> int:

@@ -20,6 +20,7 @@ from hoop.loop.event_loop import EventLoop
 from hoop.sim import graph
 from hoop.sim.driver import ORDERS, Script, SimDriver, adopt, seconds_of
 from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit, Unsimulated
+from hoop.sim.net.datagrams import ANY
 from hoop.sim.net.network import Network
 from hoop.sim.net.sockets import is_simulated
 from hoop.sim.settings import DEPTH, LIMIT
@@ -31,7 +32,6 @@ ADVICE = {
     "descriptor": "replace the descriptor in the test, for example by a queue",
     "signal": "call the handler in the test",
     "name": "use an address instead of the name",
-    "datagram": "replace the endpoint in the test",
 }
 
 
@@ -48,26 +48,60 @@ class SimEventLoop(EventLoop):
         step_us: tuple[int, int] = (0, 0),
         trace: Any = None,
         script: Script | None = None,
+        leader: SimEventLoop | None = None,
+        host: str = "",
     ) -> None:
         if order not in ORDERS:
             self._closed = True  # nothing is open yet: no warning
             raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
         # All choices of this world come from here.
         self.script = script = Script(seed) if script is None else script
-        self.sim_driver = SimDriver(order, script, self._why, graph, depth, limit, step_us)
-        self.sim_driver.follow(trace)
+        self.host = host  # the name of the host that has this loop
+        self.world: Any = None  # the world with hosts that this loop leads
+        self._made_with = (order, limit, depth, step_us)
+        self.handlers: dict[
+            int, tuple[Any, tuple[Any, ...]]
+        ] = {}  # of signals, if this is a host's
+        self.tasks_made = 0  # of a host, which has names of its own
+        words = graph.Words(host) if host else graph
+        driver = None if leader is None else leader.sim_driver
+        self.sim_driver: SimDriver = SimDriver(
+            order, script, self._why, words, depth, limit, step_us, driver, host
+        )
+        if leader is None:
+            self.sim_driver.follow(trace)
         # For the report. The first has all that the seed draws for the whole run, the other counts faults.
         self.parameters: dict[str, str] = {"order": order}
         self.injected: dict[str, int] = {}
-        self._delays = script.stream("delay")
-        # Each seed has calls of another length: from a tenth of a millisecond to a second.
-        self._delay_max: float = 10.0 ** (script.stream("scale").choose(5) - 4)
+        if leader is None:
+            self._delays = script.stream("delay")
+            # Each seed has calls of another length: from a tenth of a millisecond to a second.
+            self._delay_max: float = 10.0 ** (script.stream("scale").choose(5) - 4)
+        else:
+            self._delays = script.stream(f"delay {host}")
+            self._delay_max = leader._delay_max
+            self.parameters, self.injected = leader.parameters, leader.injected
         if step_us[1]:
             self.parameters["turns"] = f"of {step_us[0]} to {step_us[1]} µs"
         self.network: Network | None = None  # nothing is connected in a loop that no world runs
         super().__init__()
         self._file_pool = SimFilePool(self, 1)
         adopt(self)
+
+    def of_host(self, name: str) -> SimEventLoop:
+        """Make the loop of a host in the world that this loop leads."""
+        order, limit, depth, step_us = self._made_with
+        made = SimEventLoop(
+            order=order,
+            limit=limit,
+            depth=depth,
+            step_us=step_us,
+            script=self.script,
+            leader=self,
+            host=name,
+        )
+        made.set_debug(self.get_debug())
+        return made
 
     def _first_driver(self, name: Any) -> Driver:
         return self.sim_driver
@@ -104,8 +138,13 @@ class SimEventLoop(EventLoop):
             ),
             "limit": (TimeLimit, "`limit` seconds have passed"),
         }[kind]
-        heading = f"at {self.now():.3f} s: {about}; {graph.summary(self)}"
-        return cls(f"{heading}\n{graph.await_graph(self, self.time())}")
+        loops = {"": self}
+        if self.world is not None:
+            running = [host for host in self.world.hosts.values() if host.is_running]
+            loops |= {host.name: host._loop for host in running}
+        heading = f"at {self.now():.3f} s: {about}; {graph.summary(*loops.values())}"
+        graphs = [graph.await_graph(loop, self.time(), name) for name, loop in loops.items()]
+        return cls("\n".join([heading, *filter(None, graphs)]))
 
     # ---- signals: none comes, and Ctrl-C raises KeyboardInterrupt in Python's own way ----
 
@@ -117,6 +156,16 @@ class SimEventLoop(EventLoop):
 
     def _unwatch_signals(self) -> None:
         pass
+
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        """Call callback(*args) when Host.signal() sends a signal. Raises Unsimulated outside of hosts."""
+        if not self.host:
+            raise Unsimulated("loop.add_signal_handler()", ADVICE["signal"])
+        self.handlers[sig] = (callback, args)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Take a handler away. Returns whether there was one."""
+        return self.handlers.pop(sig, None) is not None
 
     # ---- executors and threads ----
 
@@ -196,6 +245,12 @@ class SimEventLoop(EventLoop):
         self._check_descriptor("a connection from outside of the simulation", sock)
         return super()._make_socket_transport(sock, *args, **kwargs)
 
+    def _make_datagram_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
+        self._check_descriptor("a connection from outside of the simulation", sock)
+        if self.network is not None and sock.family in ANY:
+            self.network.mail.of(sock)
+        return super()._make_datagram_transport(sock, *args, **kwargs)
+
     def _make_ssl_transport(self, rawsock: Any, *args: Any, **kwargs: Any) -> Any:
         self._check_descriptor("a connection from outside of the simulation", rawsock)
         return super()._make_ssl_transport(rawsock, *args, **kwargs)
@@ -271,13 +326,18 @@ def _check_socket(name: str) -> Any:
 
 
 _REFUSED = {
-    "datagram": ("create_datagram_endpoint", "sock_sendto"),
     "process": ("subprocess_exec", "subprocess_shell"),
     "descriptor": ("connect_read_pipe", "connect_write_pipe"),
-    "signal": ("add_signal_handler",),
 }
 for _about, _names in _REFUSED.items():
     for _name in _names:
         setattr(SimEventLoop, _name, _refuse(_name, _about))
-for _name in ("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_sendall"):
+for _name in (
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_recvfrom_into",
+    "sock_sendall",
+    "sock_sendto",
+):
     setattr(SimEventLoop, _name, _check_socket(_name))

@@ -76,6 +76,22 @@ def awaiting(task: Any) -> str:
     return f"{place} await {'' if waited is None else type_name(waited)}".rstrip()
 
 
+class Words:
+    """describe() and before() for the loop of a host: tasks and callbacks have its name before their own."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+    def describe(self, what: Any) -> str:
+        """A runnable in words."""
+        kind, _, rest = describe(what).partition(" ")
+        return f"{kind} {self.host}/{rest}"
+
+    def before(self, chosen: Any, first: Any) -> str:
+        """Say that a task ran ahead of one that had been ready for longer."""
+        return f"{self.host}/{_whereabouts(chosen)}  ran before  {self.host}/{_whereabouts(first)}"
+
+
 def _short(title: str) -> str:
     """The name of a function without those around it."""
     return title.rpartition("<locals>.")[2]
@@ -89,13 +105,14 @@ def place_of(coroutines: list[Any]) -> str:
     return "?"
 
 
-def await_graph(loop: Any, now: float) -> str:
+def await_graph(loop: Any, now: float, host: str = "") -> str:
     """The unfinished tasks of a loop, each in a line with its place and with what it waits for."""
     graph = Graph()
     waits = Waits(loop, graph)
     waits.now = now
     found = list(read_in_slices(loop))
-    names = {facts.serial: task_name(facts.task) for facts in found}
+    of_host = f"{host}/" if host else ""
+    names = {facts.serial: of_host + task_name(facts.task) for facts in found}
     for facts in found:
         graph.add(facts.task, facts.serial, facts.polls, facts.waited_for)
     lines = []
@@ -127,10 +144,10 @@ def _wait_of(waits: Waits, facts: Any, coroutines: list[Any], names: dict[int, s
     return wait.text
 
 
-def summary(loop: Any) -> str:
+def summary(*loops: Any) -> str:
     """How many tasks are unfinished."""
-    count = sum(1 for _ in read_in_slices(loop))
+    count = sum(1 for loop in loops for _ in read_in_slices(loop))
     return f"{count} unfinished task{'' if count == 1 else 's'}"
 
 
-__all__ = ["await_graph", "awaiting", "before", "describe", "place_of", "summary"]
+__all__ = ["Words", "await_graph", "awaiting", "before", "describe", "place_of", "summary"]

@@ -13,6 +13,7 @@ from hoop.sim import points, swaps
 from hoop.sim.driver import Choices, Script, swap_tasks_made
 from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit
 from hoop.sim.event_loop import SimEventLoop
+from hoop.sim.hosts.world import World, takes_world
 from hoop.sim.net.network import Network
 from hoop.sim.net.weather import Faults, Names
 from hoop.sim.patches import patched
@@ -26,7 +27,8 @@ __tracebackhide__ = True  # pytest leaves the frames of this module out
 
 _T = TypeVar("_T")
 
-Main = Callable[[], Coroutine[Any, Any, _T]]
+# A coroutine function without arguments, or with one that gets the World.
+Main = Callable[..., Coroutine[Any, Any, _T]]
 Choice = tuple[str, int, int]
 
 CLEANING = 60.0  # virtual seconds for tasks to clean up in, after the limit
@@ -50,6 +52,8 @@ def run(
     names: Names | None = None,
 ) -> _T:
     """Run a coroutine function in a world that a seed decides, and return its result.
+
+    If `main` takes an argument, that is a World, which can have several hosts.
 
     `order` is "fifo", "wakes", "starts", "single", "pct" or "mix". Of "pct" `depth` is how often a task loses
     its priority, and one more. `limit` are the virtual seconds that the run may take. A turn of the loop
@@ -123,12 +127,18 @@ def simulate(
         points.enter(points.World(loop, {} if happened is None else happened))
         watcher.begin(loop.sim_driver)
         loop.network = network = Network(loop, settings.faults, settings.names)
+        disk = settings.disk
+        pattern = None if disk is None or takes_world(main) is None else disk.copy()
+        world = World(loop, network, script, disk, pattern)
         try:
             with (
                 patched(Choices(seed, OF_RANDOM), network),
                 mounted(settings.disk, loop, script),
             ):
-                return _drive(main, loop, end)
+                try:
+                    return _drive(main, world, end)
+                finally:
+                    world.close()
         except Interruption:
             watcher.end()
             raise
@@ -140,16 +150,26 @@ def simulate(
             watcher.end()
 
 
+def _begin(main: Main[_T], world: World) -> Coroutine[Any, Any, _T]:
+    """The coroutine of a main function."""
+    name = takes_world(main)
+    if name is None:
+        return main()
+    return main(**{name: world}) if name else main(world)
+
+
 def _drive(
-    main: Main[_T], loop: SimEventLoop, end: Callable[[Any, BaseException | None], object] | None
+    main: Main[_T], world: World, end: Callable[[Any, BaseException | None], object] | None
 ) -> _T:
     """Run to the end, and clean up as asyncio.run() does."""
+    loop = world.loop
     runner = asyncio.Runner(loop_factory=lambda: loop)
     try:
-        result = runner.run(main())
+        result = runner.run(_begin(main, world))
     except BaseException as exc:
         if isinstance(exc, Deadlock | Livelock | TimeLimit):
             exc.__traceback__ = None  # its frames are those of every loop
+        world.stop()
         loop.sim_driver.grant(CLEANING)
         if isinstance(exc, Interruption):  # it goes through other tasks, too
             loop.set_exception_handler(lambda *_: None)
@@ -160,6 +180,7 @@ def _drive(
             finally:
                 runner.close()
         raise
+    world.stop()
     try:
         if end is not None:
             end(loop, None)

@@ -90,14 +90,14 @@ _now = cython.declare(hoop_fast_function, cython.NULL)
 def virtual_time(module: Ref, unused: Ref) -> object:
     if not in_world():
         return _time(module, unused)
-    return (EPOCH_NS + ruling.now_ns) * NANOSECONDS
+    return (EPOCH_NS + ruling.clock.ns) * NANOSECONDS
 
 
 @cython.cfunc
 def virtual_time_ns(module: Ref, unused: Ref) -> object:
     if not in_world():
         return _time_ns(module, unused)
-    return EPOCH_NS + ruling.now_ns
+    return EPOCH_NS + ruling.clock.ns
 
 
 @cython.cfunc
@@ -111,7 +111,7 @@ def virtual_monotonic(module: Ref, unused: Ref) -> object:
 def virtual_monotonic_ns(module: Ref, unused: Ref) -> object:
     if not in_world():
         return _monotonic_ns(module, unused)
-    return ORIGIN_NS + ruling.now_ns
+    return ORIGIN_NS + ruling.clock.ns
 
 
 @cython.cfunc
@@ -125,7 +125,7 @@ def virtual_perf_counter(module: Ref, unused: Ref) -> object:
 def virtual_perf_counter_ns(module: Ref, unused: Ref) -> object:
     if not in_world():
         return _perf_counter_ns(module, unused)
-    return ORIGIN_NS + ruling.now_ns
+    return ORIGIN_NS + ruling.clock.ns
 
 
 @cython.cfunc
@@ -149,7 +149,7 @@ def virtual_sleep(module: Ref, seconds: Ref) -> object:
 def with_time(args: tuple) -> object:
     """The arguments of localtime() and its like, with virtual time in the place of a missing one."""
     if len(args) == 0 or (len(args) == 1 and args[0] is None):
-        return ((EPOCH_NS + ruling.now_ns) * NANOSECONDS,)
+        return ((EPOCH_NS + ruling.clock.ns) * NANOSECONDS,)
     return args
 
 
@@ -199,7 +199,7 @@ def virtual_strftime(module: Ref, args: Ref) -> object:
 
 @cython.cfunc
 def at_virtual_time(cls, zone) -> object:
-    at: cython.longlong = EPOCH_NS + ruling.now_ns
+    at: cython.longlong = EPOCH_NS + ruling.clock.ns
     return cls.fromtimestamp(at // 1_000_000_000, zone).replace(
         microsecond=at % 1_000_000_000 // 1000
     )
@@ -226,7 +226,7 @@ def virtual_today(cls: Ref, unused: Ref) -> object:
     kind = cython.cast(object, cls)
     if issubclass(kind, _datetime):
         return at_virtual_time(kind, None)
-    return kind.fromtimestamp((EPOCH_NS + ruling.now_ns) // 1_000_000_000)
+    return kind.fromtimestamp((EPOCH_NS + ruling.clock.ns) // 1_000_000_000)
 
 
 @cython.cfunc
@@ -355,7 +355,9 @@ def of_world(o: object) -> cython.bint:
         return False
     if isinstance(o, Future):
         loop = cython.cast(Future, o).loop
-        return loop is not None and loop.driver is ruling
+        if loop is None or type(loop.driver) is not SimDriver:
+            return False
+        return cython.cast(SimDriver, loop.driver).clock is ruling.clock  # also for a host's loop
     return True  # asyncio's own, which programs of a world seldom make
 
 

@@ -12,6 +12,7 @@ cdef class Completions:
     cdef char *buffer
     cdef int submit(self, Op op) except -1
     cdef bint cancel(self, Op op) except -1
+    cdef Op receiver(self, int fd)
     cdef bint send(self, ReadyRing ready) except -1
     cdef int receive(self, ReadyRing ready) except -1
     cdef bint receive_once(self, Op op) except -1

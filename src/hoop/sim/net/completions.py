@@ -64,6 +64,16 @@ class Completions:
         return True
 
     @cython.cfunc
+    def receiver(self, fd: cython.int) -> Op:
+        """The op that receives from a descriptor, or None."""
+        op: Op
+        for each in self.receiving:
+            op = each
+            if op.fd == fd:
+                return op
+        return None
+
+    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def send(self, ready: ReadyRing) -> cython.bint:
         """Make the calls that can be made. Returns whether something was sent."""

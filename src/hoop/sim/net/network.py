@@ -1,6 +1,7 @@
 """The network of a world: who listens where, what is under way, and the names of hosts.
 
-There is one host, which has all addresses. A connection to an address at which nobody listens is refused.
+Without hosts there is one place, which has all addresses. With them each has its own, and the world's own
+program has the others. A connection to an address at which nobody listens is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hoop.sim.driver import Choices, Script, SimDriver
+from hoop.sim.net.datagrams import Box, Mail, Outlet
+from hoop.sim.net.links import Place, Roads
 from hoop.sim.net.weather import LARGE_BUFFER, Faults, Names, Weather, rarely
 from hoop.sim.net.wires import End, fill, inode, new_pair
 
@@ -30,6 +33,8 @@ ANSWER_NS = (
     127_000_000_000  # after this long a connection that gets no answer has failed, as on Linux
 )
 TRY_AGAIN_NS = 1_000_000_000
+LONGEST_RESEND_NS = 120_000_000_000  # between two attempts of TCP, as on Linux
+HOME = "10.0.255.1"  # the address from which the world's own program connects to hosts
 FORGET_AT = (
     256  # look for sockets that are closed when the table is twice as large as after the last time
 )
@@ -40,8 +45,9 @@ LOCALHOST = {_socket.AF_INET: "127.0.0.1", _socket.AF_INET6: "::1"}
 class Bound:
     """A socket that has an address, and perhaps listens there."""
 
-    def __init__(self, family: int, local: Any, fd: int) -> None:
+    def __init__(self, family: int, local: Any, fd: int, place: Place) -> None:
         self.family = family
+        self.place = place
         self.local = local
         self.peer = None
         self.error = 0
@@ -65,6 +71,12 @@ class Network:
         self.driver: SimDriver = loop.sim_driver
         self.script: Script = loop.script
         self.loop = loop
+        self.home = Place("", "", self.driver)  # that of the world's own program
+        self.here = self.home  # where the code is that runs now
+        self.places: dict[str, Place] = {}  # the others, by address
+        self.roads = Roads()
+        self.mail = Mail(self)
+        self.stuck: dict[int, End] = {}  # ends whose messages wait at a road that is blocked
         self.faults = faults or Faults()
         self.names = {
             name.lower(): [found] if isinstance(found, str) else list(found)
@@ -73,18 +85,17 @@ class Network:
         for fault, kind in _PLURALS.items():
             if getattr(self.faults, fault):
                 loop.injected.setdefault(kind, 0)  # a fault that never happens is to be seen
-        self.by_inode: dict[int, End | Bound] = {}
+        self.by_inode: dict[int, End | Bound | Box] = {}
         self._forget_at = FORGET_AT
         self._bound: list[Bound] = []
         # The addresses of clients by the real names of their connections, which accept() has told the server.
         self.callers: dict[bytes, Any] = {}
-        # All Unix sockets that were bound, by path: the mode and the number of the file that it would be.
-        self.paths: dict[Any, tuple[int, int]] = {}
         self._names: dict[Any, Bound] = {}  # listening sockets by their real names
         self._port = FIRST_PORT
         self._events: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._serial = 0
         self._links = 0
+        self._outlets: dict[int, Outlet] = {}  # of UDP sockets that are connected
         self._ends: dict[int, End] = {}  # all that are open, by descriptor
         self._poller: select.epoll | None = None
         self._news = False
@@ -96,6 +107,11 @@ class Network:
     def weather(self) -> Weather:
         """The parameters of this seed. A program that connects nothing draws none."""
         return Weather(self.script.stream("network"), self.faults)
+
+    @property
+    def paths(self) -> dict[Any, tuple[int, int]]:
+        """All Unix sockets that were bound here, by path."""
+        return self.here.paths
 
     @property
     def now(self) -> int:
@@ -127,7 +143,7 @@ class Network:
         """Take what the program has sent, and give it what waits for room."""
         if self._poller is None:
             return
-        ends = self._ends
+        ends: dict[int, Any] = {**self._ends, **self._outlets} if self._outlets else self._ends
         found = [(ends[fd], events) for fd, events in self._poller.poll(0)]
         if len(found) > 1:
             found.sort(key=_serial_of)
@@ -137,8 +153,10 @@ class Network:
             if events & ~select.EPOLLIN and end.inbound:
                 end.push()
 
-    def watch(self, end: End, wanted: int) -> None:
+    def watch(self, end: End | Outlet, wanted: int) -> None:
         """Hear of events at an end, or of none."""
+        if isinstance(end, Outlet):
+            self._outlets[end.fd] = end
         if self._poller is None:
             self._poller = _epoll()
         if not wanted:
@@ -150,15 +168,25 @@ class Network:
         end.watched = wanted
         self._news = True
 
-    def _begin(self) -> None:
+    def unwatch(self, outlet: Outlet) -> None:
+        """Hear of an outlet no more."""
+        if self._outlets.pop(outlet.fd, None) is not None and self._poller is not None:
+            self._poller.unregister(outlet.fd)
+
+    def begin(self) -> None:
         """Something is connected: the driver asks from now on."""
         if self.is_attached:
             return
         self.is_attached = True
         self.driver.attach(self.turn)
         self.loop.parameters.update(self.weather.parameters())
+        for place in (self.home, *self.places.values()):
+            self._set_style(place)
+
+    def _set_style(self, place: Place) -> None:
+        """Have a driver receive and send, if those of this world do."""
         if self.weather.completes:
-            self.driver.complete(self.weather.at_once, 8 * self.weather.at_once)
+            place.driver.complete(self.weather.at_once, 8 * self.weather.at_once)
 
     # ---- what a trace says ----
 
@@ -180,13 +208,17 @@ class Network:
         """Write into the trace that bytes have arrived."""
         self.driver.note(f"wire {self.name_of(end)} {len(data) if data else 'end'}")
 
+    def shown(self, address: Any) -> str:
+        """An address in a word."""
+        return _shown(address)
+
     def name_of(self, end: End) -> str:
         """The two addresses of a connection."""
         return f"{_shown(end.local)} -> {_shown(end.peer)}"
 
     # ---- the sockets of the program ----
 
-    def known(self, fd: int) -> End | Bound | None:
+    def known(self, fd: int) -> End | Bound | Box | None:
         """Return what the world knows of the program's socket with this descriptor."""
         if fd < 0:  # it is closed
             return None
@@ -224,7 +256,7 @@ class Network:
                 del self.by_inode[ino]
         self._forget_at = FORGET_AT + 2 * len(self.by_inode)
 
-    def _replace(self, fd: int, sock: _socket.socket, found: End | Bound) -> None:
+    def replace(self, fd: int, sock: _socket.socket, found: End | Bound | Box) -> None:
         """Put a socket in the place of the program's."""
         former = self.by_inode.pop(inode(fd), None)
         if former is not None:
@@ -232,7 +264,7 @@ class Network:
         sock.setblocking(_get_blocking(fd))
         _dup2(sock.fileno(), fd, _get_inheritable(fd))
         sock.close()
-        self.driver.replaced(fd)
+        self.here.driver.replaced(fd)
         self._forget()
         if isinstance(found, End):
             found.belongs_to(fd)
@@ -258,14 +290,16 @@ class Network:
         if family == _socket.AF_UNIX:
             local = address
         else:
-            local = (address[0], address[1] or self._free_port(family), *address[2:])
+            self.check_owner(family, address)
+            local = (address[0], address[1] or self.free_port(family), *address[2:])
         self._bound = [bound for bound in self._bound if bound.is_open()]
         is_dual = takes_both(fd, family, local)
-        if not reuse and any(_clash(bound, family, local, is_dual) for bound in self._bound):
+        here = [bound for bound in self._bound if bound.place is self.here]
+        if not reuse and any(_clash(bound, family, local, is_dual) for bound in here):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         if family == _socket.AF_UNIX:
             self.paths[address] = (0o755, self.number())
-        bound = Bound(family, local, fd)
+        bound = Bound(family, local, fd, self.here)
         self._bound.append(bound)
         self.by_inode[bound.ino] = bound
         return bound
@@ -274,10 +308,11 @@ class Network:
         """Forget the path of a Unix socket. The socket listens on, and nobody finds it."""
         del self.paths[path]
         for bound in self._bound:
-            if bound.family == _socket.AF_UNIX and bound.local == path:
+            is_here = bound.family == _socket.AF_UNIX and bound.place is self.here
+            if is_here and bound.local == path:
                 bound.has_path = False
 
-    def _free_port(self, family: int) -> int:
+    def free_port(self, family: int) -> int:
         taken = {bound.local[1] for bound in self._bound if bound.family == family}
         while True:
             port = self._port
@@ -292,15 +327,19 @@ class Network:
         sock.listen(backlog)
         bound.name = sock.getsockname()
         self._names[bound.name] = bound
-        self._replace(fd, sock, bound)
-        self.note(f"listening {_shown(bound.local)}")
+        self.replace(fd, sock, bound)
+        self.note(
+            f"listening {_shown(bound.local)}{' at ' if self.here.name else ''}{self.here.name}"
+        )
 
-    def _listening(self, family: int, address: Any) -> Bound | None:
-        """The socket that listens at an address."""
+    def _listening(self, family: int, address: Any, place: Place) -> Bound | None:
+        """The socket of a place that listens at an address."""
         best, rank = None, 0
         for bound in self._bound:
             is_dual = bound.is_dual and family == _socket.AF_INET
             if bound.name is None or not (bound.family == family or is_dual):
+                continue
+            if bound.place is not place:
                 continue
             if family == _socket.AF_UNIX:
                 fits = int(bound.local == address and bound.has_path)
@@ -319,17 +358,21 @@ class Network:
         """Begin to connect a socket. It becomes writable when that is done."""
         if address[0] == ANY[family]:
             address = (LOCALHOST[family], *address[1:])
+        far = self.owner(address)
         local = bound.local if bound is not None else (address[0], 0, *address[2:])
+        if far is not self.here and local[0] in (address[0], ANY[family]):
+            local = (self.address_of(self.here), *local[1:])
         if local[1] == 0:
-            local = (local[0], self._free_port(family), *local[2:])
-        self._begin()
+            local = (local[0], self.free_port(family), *local[2:])
+        self.begin()
         theirs, ours = new_pair()
         choices = self.choices()
         end = End(self, ours, choices, local, address)
+        end.place, end.far = self.here, far
         self._ends[end.fd] = end
         end.resize(theirs, self.weather.buffer(choices))
         fill(theirs)
-        self._replace(fd, theirs, end)
+        self.replace(fd, theirs, end)
         self.note(f"connecting {self.name_of(end)}")
         if self._happens("timeout", choices, f"{self.name_of(end)} gets no answer"):
             self.at(self.now + ANSWER_NS, end.fail, errno.ETIMEDOUT)
@@ -345,10 +388,18 @@ class Network:
 
     def _reach(self, end: End, family: int, until: int) -> None:
         """A connection reaches the address that it goes to."""
+        if not end.open:  # its process has ended
+            return
         if end.hung_up():  # the program has given it up
             end.close()
             return
-        listening = self._listening(family, end.peer)
+        if self.blocks(end.place, end.far) or self.blocks(end.far, end.place):
+            if self.now < until:
+                self.at(self.now + TRY_AGAIN_NS, self._reach, end, family, until)
+            else:
+                end.fail(errno.ETIMEDOUT)
+            return
+        listening = self._listening(family, end.peer, end.far)
         if listening is None or self._happens(
             "refuse", end.choices, f"{self.name_of(end)} is refused"
         ):
@@ -383,6 +434,7 @@ class Network:
                 self._stop(listening)
             return exc.errno or errno.ECONNREFUSED
         other = End(self, ours, self.choices(), local, peer)
+        other.place, other.far = listening.place, end.place
         self._ends[other.fd] = other
         other.buffer = 2 * LARGE_BUFFER - 128
         other.other, end.other = end, other
@@ -399,14 +451,15 @@ class Network:
 
     def connect_unix(self, fd: int, path: Any, bound: Bound | None) -> None:
         """Connect a Unix socket, at once. Raises OSError if nobody listens, or has no room."""
-        listening = self._listening(_socket.AF_UNIX, path)
+        listening = self._listening(_socket.AF_UNIX, path, self.here)
         if listening is None:
             missing = errno.ECONNREFUSED if path in self.paths else errno.ENOENT
             raise OSError(missing, os.strerror(missing))
-        self._begin()
+        self.begin()
         theirs, ours = new_pair()
         choices = self.choices()
         end = End(self, ours, choices, bound.local if bound is not None else "", path)
+        end.place = end.far = self.here
         error = self._offer(listening, end)
         if error:
             theirs.close()
@@ -414,8 +467,55 @@ class Network:
             raise OSError(error, os.strerror(error))
         self._ends[end.fd] = end
         end.resize(theirs, self.weather.buffer(choices))
-        self._replace(fd, theirs, end)
+        self.replace(fd, theirs, end)
         end.connected()
+
+    # ---- places ----
+
+    def add(self, place: Place) -> None:
+        """A host is there, and has a name."""
+        self.places[place.address] = place
+        self.names[place.name.lower()] = [place.address]
+        if self.is_attached:
+            self._set_style(place)
+
+    def owner(self, address: Any, place: Place | None = None) -> Place:
+        """The place that an address leads to, seen from a place, or from here."""
+        host = address[0]
+        if not self.places or host == "::1" or host.startswith("127."):
+            return place or self.here
+        return self.places.get(host, self.home)
+
+    def check_owner(self, family: int, address: Any) -> None:
+        """Raise OSError unless a socket here can have an address."""
+        if self.places and address[0] != ANY[family] and self.owner(address) is not self.here:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+    def address_of(self, place: Place) -> str:
+        """The address from which a place sends to others."""
+        return place.address or HOME
+
+    def blocks(self, start: Place, end: Place) -> bool:
+        """Whether messages of connections have to wait."""
+        return start is not end and self.roads.block(start, end)
+
+    def resume(self) -> None:
+        """Roads may be free again. What waits there is sent again after a while, as TCP does."""
+        for end in list(self.stuck.values()):
+            if not self.blocks(end.place, end.far):
+                waited = min(self.now - end.since, LONGEST_RESEND_NS)
+                later = int(end.choices.fraction() * waited)
+                self.at(self.now + 1 + later, end.resend)
+        self.mail.resume()
+
+    def vacate(self, place: Place) -> None:
+        """The process at a place has ended. The kernel closes its sockets, if the place is not down."""
+        for bound in [bound for bound in self._bound if bound.place is place]:
+            self._stop(bound)
+        for end in list(self._ends.values()):
+            if end.place is place:
+                end.vanish()
+        self.mail.vacate(place)
 
     # ---- the end of the world ----
 
@@ -425,7 +525,9 @@ class Network:
         self._events.clear()
         for end in list(self._ends.values()):
             end.close()
+        self.mail.close()
         self._ends.clear()
+        self.stuck.clear()
         self.by_inode.clear()
         self._bound.clear()
         self._names.clear()
@@ -449,7 +551,7 @@ _PLURALS = {
 }
 
 
-def _serial_of(found: tuple[End, int]) -> int:
+def _serial_of(found: tuple[Any, int]) -> int:
     serial: int = found[0].serial
     return serial
 

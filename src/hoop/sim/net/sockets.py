@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hoop.sim.errors import Unsimulated
+from hoop.sim.net.datagrams import Box
 from hoop.sim.net.network import Bound, Network
 from hoop.sim.net.wires import End
 from hoop.sim.swaps import is_inside
 
 INTERNET = (_socket.AF_INET, _socket.AF_INET6)
 SIMULATED = (*INTERNET, _socket.AF_UNIX)
-BLOCKING = "set the socket non-blocking, and await loop.sock_connect() or loop.sock_accept()"
-STREAMS = "use a stream socket, or replace the connection in the test"
+BLOCKING = "set the socket non-blocking, and await loop.sock_connect(), sock_recvfrom() and so on"
+STREAMS = "use a stream socket or UDP, or replace the connection in the test"
 _real: Any = _socket.socket
 _fstat = os.fstat
 _python_getaddrinfo = socket.getaddrinfo
@@ -39,16 +40,19 @@ class Sockets:
 
     def bind(self, sock: socket.socket, address: Any) -> None:
         self._check(sock, "bind")
-        if isinstance(self.network.known(sock.fileno()), (End, Bound)):
+        if self.network.known(sock.fileno()) is not None:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         reuse = bool(_real.getsockopt(sock, _socket.SOL_SOCKET, _socket.SO_REUSEPORT))
         address = self._address(sock, address)
-        self.network.bind(int(sock.family), sock.fileno(), address, reuse)
+        if sock.type == _socket.SOCK_DGRAM:
+            self.network.mail.open(sock.fileno(), int(sock.family), address, reuse)
+        else:
+            self.network.bind(int(sock.family), sock.fileno(), address, reuse)
 
     def listen(self, sock: socket.socket, backlog: int = _socket.SOMAXCONN) -> None:
         self._check(sock, "listen")
         bound = self.network.known(sock.fileno())
-        if isinstance(bound, End):
+        if not isinstance(bound, Bound | None):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if bound is not None and bound.name is not None:
             _real.listen(sock, backlog)
@@ -66,7 +70,7 @@ class Sockets:
         found = self.network.known(sock.fileno())
         if found is None:
             return _real.getpeername(sock)
-        if not isinstance(found, End) or found.state != "connected":
+        if isinstance(found, Bound) or found.state == "connecting" or found.peer is None:
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
         return found.peer
 
@@ -81,9 +85,13 @@ class Sockets:
         if sock.fileno() < 0:
             return errno.EBADF
         self._check(sock, "connect")
+        if sock.type == _socket.SOCK_DGRAM:
+            self.network.mail.connect(self.network.mail.of(sock), self._address(sock, address))
+            return 0
         if sock.gettimeout() != 0 and sock.family != _socket.AF_UNIX:
             raise Unsimulated("a connect() that blocks", BLOCKING)
         found = self.network.known(sock.fileno())
+        assert not isinstance(found, Box)
         if isinstance(found, End):
             if found.error:
                 error, found.error = found.error, 0
@@ -142,10 +150,15 @@ class Sockets:
         return bytes(size[0]) if size else 0
 
     def sendto(self, sock: socket.socket, *args: Any) -> int:
-        if sock.family in INTERNET:
-            raise Unsimulated("socket.socket.sendto()", STREAMS)
-        sent: int = _real.sendto(sock, *args)
-        return sent
+        if sock.family not in INTERNET:
+            sent: int = _real.sendto(sock, *args)
+            return sent
+        self._check(sock, "sendto")
+        if sock.type != _socket.SOCK_DGRAM:
+            raise OSError(errno.EISCONN, os.strerror(errno.EISCONN))
+        data = bytes(args[0])
+        self.network.mail.post(self.network.mail.of(sock), data, self._address(sock, args[-1]))
+        return len(data)
 
     def sendmsg(
         self,
@@ -165,6 +178,8 @@ class Sockets:
         return sent
 
     def recvfrom(self, sock: socket.socket, *args: Any) -> tuple[bytes, Any]:
+        if sock.gettimeout() != 0 and isinstance(self.network.known(sock.fileno()), Box):
+            raise Unsimulated("a recvfrom() that blocks", BLOCKING)
         data, address = _real.recvfrom(sock, *args)
         return data, self._sender(sock, address)
 
@@ -182,16 +197,20 @@ class Sockets:
 
     def _sender(self, sock: socket.socket, address: Any) -> Any:
         """The address that a message shows: none on a connection of TCP."""
-        if not isinstance(self.network.known(sock.fileno()), End):
+        found = self.network.known(sock.fileno())
+        if isinstance(found, Box):
+            return found.peer or self.network.mail.addresses.get(address, address)
+        if not isinstance(found, End):
             return address
         return None if sock.family in INTERNET else self.network.callers.get(address, address)
 
     # ---- shared ----
 
     def _check(self, sock: socket.socket, name: str) -> None:
-        """Refuse what is no stream socket of a simulated family."""
+        """Refuse what is no stream socket of a simulated family, and no UDP socket."""
         _check_open(sock)
-        if sock.family not in SIMULATED or sock.type != _socket.SOCK_STREAM:
+        udp = sock.type == _socket.SOCK_DGRAM and sock.family in INTERNET
+        if not udp and (sock.family not in SIMULATED or sock.type != _socket.SOCK_STREAM):
             raise Unsimulated(f"socket.socket.{name}() of this kind of socket", STREAMS)
 
     def _address(self, sock: socket.socket, address: Any) -> Any:

@@ -31,6 +31,8 @@ class Faults:
     pieces: float | None = None  # a message arrives in pieces, so that reads are short
     partial: float | None = None  # a connection has small buffers, so that writes are partial
     spikes: float | None = None  # a message takes much longer than others
+    loss: float | None = None  # a datagram is lost
+    duplicate: float | None = None  # a datagram comes twice
 
     def __repr__(self) -> str:
         usual = Faults.__dataclass_fields__
@@ -51,13 +53,13 @@ class Weather:
         # Seconds. One range for all seeds would hide bugs: most need delays that are alike, or far apart.
         self.high = 10.0 ** (choices.choose(4) - 4) * (0.1 + 0.9 * choices.fraction())
         self.low = self.high * (0.01, 0.3, 1.0)[choices.choose(3)]
-        self.spikes = _drawn(choices, faults.spikes, (0.0, 0.01, 0.05))
+        self.spikes = drawn(choices, faults.spikes, (0.0, 0.01, 0.05))
         # No message takes longer than half a second: programs give up after a few of those.
         self.spike = min((2.0, 5.0, 20.0)[choices.choose(3)], SPIKE_SECONDS_MAX / self.high)
         self.bandwidth = (0.0, 0.0, 1e7, 1e6, 1e5)[choices.choose(5)]  # bytes a second
-        self.pieces = _drawn(choices, faults.pieces, (0.0, 0.0, 0.1, 1.0))
+        self.pieces = drawn(choices, faults.pieces, (0.0, 0.0, 0.1, 1.0))
         self.piece = 1 + choices.choose(PIECE_BYTES[choices.choose(len(PIECE_BYTES))])
-        self.partial = _drawn(choices, faults.partial, (0.0, 0.0, 0.5, 1.0))
+        self.partial = drawn(choices, faults.partial, (0.0, 0.0, 0.5, 1.0))
         # Whether the driver receives and sends for transports, and how many bytes at once.
         self.completes = choices.choose(2) == 1
         self.at_once = (16384, 4096, 1024, 512)[choices.choose(4)]
@@ -126,7 +128,7 @@ def rarely(choices: Choices, chance: float) -> bool:
     return chance > 0 and choices.rarely(chance)
 
 
-def _drawn(choices: Choices, asked: float | None, usual: tuple[float, ...]) -> float:
+def drawn(choices: Choices, asked: float | None, usual: tuple[float, ...]) -> float:
     """The chance of something: what is asked for, or one of the usual. It always takes one draw."""
-    drawn = usual[choices.choose(len(usual))]
-    return drawn if asked is None else asked
+    found = usual[choices.choose(len(usual))]
+    return found if asked is None else asked

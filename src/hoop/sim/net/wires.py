@@ -10,12 +10,14 @@ which closes all of them when the world ends.
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import select
 from collections import deque
 from typing import Any
 
 from hoop.sim.driver import Choices
+from hoop.sim.net.links import Place
 from hoop.sim.net.weather import rarely
 
 # The program may put others in the place of these, and so does a simulated disk.
@@ -25,6 +27,8 @@ _EPOLLIN, _EPOLLOUT = select.EPOLLIN, select.EPOLLOUT
 _poll: Any = select.poll
 
 TAKE_BYTES = 65536
+GIVE_UP_NS = 900_000_000_000  # after this long TCP gives a connection up
+TRY_AGAIN_NS = 1_000_000_000
 CUTS_MAX = 100  # later messages of a connection come whole, or much data would take too long
 AT_ONCE = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
 
@@ -64,6 +68,7 @@ class End:
         "cuts",
         "ended",
         "error",
+        "far",
         "fd",
         "finished",
         "flying",
@@ -71,15 +76,20 @@ class End:
         "ino",
         "last_due",
         "local",
+        "lost",
         "network",
         "open",
         "options",
         "other",
         "peer",
+        "place",
         "serial",
+        "since",
         "sock",
         "state",
         "user_fd",
+        "vanished",
+        "waiting",
         "watched",
     )
 
@@ -93,6 +103,12 @@ class End:
         self.local = local  # addresses, as the program's socket has them
         self.peer = peer
         self.other: End | None = None  # the end of the socket at the other side
+        self.place: Place = network.home  # where the program is, and the other side
+        self.far: Place = network.home
+        self.waiting: deque[bytes] = deque()  # messages of this end at a road that is blocked
+        self.since = 0  # when the first of them began to wait
+        self.vanished = False  # its process has ended
+        self.lost = False  # and so has its machine: nobody will hear of it
         self.serial = network.number()
         self.state = "connecting"
         self.user_fd = -1  # the descriptor of the program's socket, and its file
@@ -171,8 +187,10 @@ class End:
         spike = rarely(self.choices, weather.spikes)
         if spike:
             network.happened("spikes", f"{network.name_of(self)} is slow for a message")
-        due: int = max(network.now + weather.latency(self.choices, spike), self.last_due)
-        self.last_due = due + weather.transfer(n)
+        road = network.roads.find(self.place, self.far)
+        by = weather if road is None else road.over(weather)
+        due: int = max(network.now + by.latency(self.choices, spike), self.last_due)
+        self.last_due = due + by.transfer(n)
         return self.last_due
 
     # ---- to the program ----
@@ -181,8 +199,22 @@ class End:
         """A message has arrived: the program may receive it."""
         other = self.other
         assert other is not None
+        if other.lost:
+            return
+        if other.place is not self.place and (
+            other.waiting or self.network.blocks(other.place, self.place)
+        ):
+            other.wait(data)
+            return
+        self._take_in(data)
+
+    def _take_in(self, data: bytes) -> None:
+        other = self.other
+        assert other is not None
         if not self.open:
             other.flying -= len(data)
+            if self.vanished:
+                self.reset_later(other)
             return
         self.network.note_wire(other, data)
         self.inbound.append(data)
@@ -227,12 +259,91 @@ class End:
             self.close()
             self.other.close()
 
+    # ---- roads that are blocked ----
+
+    def wait(self, data: bytes) -> None:
+        """Keep a message that a blocked road has stopped. After 15 minutes TCP gives up."""
+        if not self.waiting:
+            self.since = self.network.now
+            self.network.stuck[self.serial] = self
+            self.network.note(f"stopped {self.network.name_of(self)}")
+            self.network.at(self.since + GIVE_UP_NS, self.give_up, self.since)
+        self.waiting.append(data)
+
+    def resend(self) -> None:
+        """Send what has waited, if the road is free."""
+        other = self.other
+        assert other is not None
+        if self.lost or self.network.blocks(self.place, self.far):
+            return
+        self.network.stuck.pop(self.serial, None)
+        while self.waiting:
+            other._take_in(self.waiting.popleft())
+
+    def give_up(self, since: int) -> None:
+        """Let the program's socket fail with ETIMEDOUT, if what has waited since then still does."""
+        if not self.waiting or self.since != since:
+            return
+        self.waiting.clear()
+        self.network.stuck.pop(self.serial, None)
+        if not self.open:
+            return
+        self.network.note(f"failed {self.network.name_of(self)} {os.strerror(errno.ETIMEDOUT)}")
+        self.error = errno.ETIMEDOUT
+        self.vanished = True
+        if self.place.driver.fail_receiving(self.user_fd, errno.ETIMEDOUT):
+            self.close()
+        else:
+            self.abort()
+
+    def vanish(self) -> None:
+        """The process of the program's socket has ended, and the kernel closes it.
+
+        The other side sees the end, or a reset if something was unread. It hears nothing if the machine is
+        down.
+        """
+        self.vanished = True
+        self.lost = self.place.down
+        other = self.other
+        if other is None or not other.open or self.lost:
+            self.waiting.clear()
+            self.network.stuck.pop(self.serial, None)
+        elif self.inbound or self._is_unread():
+            self.take()
+            self.reset_later(other)
+        else:
+            self.take()
+            if not self.ended:
+                self.ended = True
+                self.send(b"")
+        self.close()
+
+    def _is_unread(self) -> bool:
+        """Whether the program has not received all that its socket has."""
+        if self.user_fd < 0 or inode(self.user_fd) != self.ino:
+            return False
+        twin = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, self.user_fd)
+        try:
+            return bool(twin.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+        finally:
+            twin.detach()
+
     # ---- the end ----
 
     def reset_later(self, end: End | None) -> None:
         """Have the kernel of the other machine say that there is no such connection."""
         if end is not None and end.open:
-            self.network.at(self.due(), end.abort)
+            self.network.at(self.due(), end.hear_reset, self.network.now + GIVE_UP_NS)
+
+    def hear_reset(self, until: int) -> None:
+        """The other side says that there is no such connection. It says so again if the road is blocked."""
+        network = self.network
+        if not self.open or not network.blocks(self.far, self.place):
+            self.abort()
+        elif network.now < until:
+            network.at(network.now + TRY_AGAIN_NS, self.hear_reset, until)
 
     def reset(self) -> None:
         """Reset the connection on both sides."""

@@ -132,7 +132,9 @@ class _Cancelling:
             if not is_done(task):
                 at = task.get_loop().now()
                 self.kept = [o for o in gc.get_objects() if can_be_open(o)]
-                place = f"  {task_name(task)}, cancelled at {at:.3f} s [{graph.awaiting(task)}]"
+                host = getattr(task.get_loop(), "host", "")
+                name = f"{host}/{task_name(task)}" if host else task_name(task)
+                place = f"  {name}, cancelled at {at:.3f} s [{graph.awaiting(task)}]"
                 task.cancel()
 
         def end(loop: Any, error: BaseException | None) -> None:

@@ -35,6 +35,7 @@ __tracebackhide__ = True  # pytest leaves the frames of this module out
 
 SEEDS = 200
 MAX_RUNS = 10_000
+SCHEDULED = ("order", "hosts", "fault ")  # the sites whose choices make a schedule
 EXHAUSTIVE_ORDERS = ("single", "wakes", "starts")
 
 
@@ -330,6 +331,6 @@ def following(log: list[Choice]) -> list[Choice] | None:
     """The choices of the next schedule: the last that can be greater is. None after the last schedule."""
     for i in range(len(log) - 1, -1, -1):
         site, n, value = log[i]
-        if value + 1 < n and (site == "order" or site.startswith("fault ")):
+        if value + 1 < n and site.startswith(SCHEDULED):
             return [*log[:i], (site, n, value + 1)]
     return None

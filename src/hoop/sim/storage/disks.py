@@ -402,16 +402,17 @@ class Disk:
         on_loss: Callable[[], object],
         script: Script,
         injected: dict[str, int],
+        host: str = "",
     ) -> None:
-        """A world begins to use the disk. It counts faults in `injected`, too."""
+        """A world begins to use the disk, for one of its hosts. It counts faults in `injected`, too."""
         if self.on_loss is not None:
             raise RuntimeError("another simulation uses this disk")
         self._script = script
-        stream = script.stream
-        self.choices = stream("disk")
-        self._losses = stream("lost")
-        self._delays = stream("disk delay")
-        scale = stream("disk scale")
+        of_host = f" {host}" if host else ""
+        self.choices = script.stream(f"disk{of_host}")
+        self._losses = script.stream(f"lost{of_host}")
+        self._delays = script.stream(f"disk delay{of_host}")
+        scale = script.stream(f"disk scale{of_host}")
         self._salt = scale.choose(1 << 30)
         # Each seed has a disk of another speed: from ten microseconds to ten milliseconds.
         self._latency = 10.0 ** (scale.choose(4) - 5)

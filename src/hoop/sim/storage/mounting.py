@@ -157,12 +157,13 @@ class _NoFolders(dict[bytes, int]):
 
 
 _mounted: Disk | None = None
+_turned: Functions | None = None  # in the place of those of os
 
 
 @contextlib.contextmanager
 def mounted(disk: Disk | None, loop: SimEventLoop, script: Script) -> Iterator[None]:
     """Let a world use a disk. Raises PowerLoss if its power was lost."""
-    global _mounted
+    global _mounted, _turned
     if disk is None:
         yield
         return
@@ -171,12 +172,13 @@ def mounted(disk: Disk | None, loop: SimEventLoop, script: Script) -> Iterator[N
     before = opening.folders, disk_call.open_waiting
     devices = disk_call.devices()
     known = dict(devices)
-    loop._file_pool = pool = DiskPool(loop, disk)
-    calls.turn(pool.functions.table())
+    loop._file_pool = DiskPool(loop, disk)
+    _turned = functions = Functions(disk)
+    calls.turn(functions.table())
     opening.folders = _NoFolders()
     devices.clear()
     devices[_device_of_files()] = True
-    disk_call.open_waiting = pool.functions.open_waiting
+    disk_call.open_waiting = functions.open_waiting
     _mounted = disk
     writes_code = sys.dont_write_bytecode
     sys.dont_write_bytecode = True  # or a first import would be an operation of the disk
@@ -189,13 +191,20 @@ def mounted(disk: Disk | None, loop: SimEventLoop, script: Script) -> Iterator[N
             raise PowerLoss(disk.last) from None
         raise
     finally:
-        _mounted = None
+        _mounted = _turned = None
         sys.dont_write_bytecode = writes_code
         opening.folders, disk_call.open_waiting = before
         devices.clear()
         devices.update(known)
         calls.turn_back()
         disk.unmount()
+
+
+def use(disk: Disk) -> None:
+    """The code that runs from now on has this disk, which is that of its host."""
+    global _mounted
+    assert _turned is not None
+    _mounted = _turned.disk = disk
 
 
 def _stop(loop: SimEventLoop) -> None:

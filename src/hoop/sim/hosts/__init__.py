@@ -1,0 +1,1 @@
+"""Hosts of a simulation: each has a program, a loop, an address and a disk."""

@@ -1,0 +1,259 @@
+"""A host of a world: a program that can crash, stand still and start again."""
+
+from __future__ import annotations
+
+import asyncio
+import signal as signals
+import sys
+import threading
+from asyncio import events
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from hoop.sim.driver import due_of, has_work, swap_tasks_made, take_turn
+from hoop.sim.event_loop import SimEventLoop
+from hoop.sim.net.links import Place
+from hoop.sim.storage.disks import Disk
+from hoop.sim.storage.mounting import DiskPool, use
+
+Program = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class Host:
+    """A host of a world. World.host() makes it, and its program begins to run.
+
+    `await host` waits for the end of the program, and returns its result or raises its exception. Wait for a
+    program that is to fail: an exception for which nobody waits ends the run.
+    """
+
+    def __init__(
+        self, world: Any, name: str, main: Program, address: str, disk: Disk | None
+    ) -> None:
+        self.name = name
+        self.address = address
+        self.disk = disk  # None is the real one
+        if disk is not None:
+            disk.mount(self._lose_power, world.script, world.loop.injected, name)
+        self._world = world
+        self._main = main
+        self._state = "crashed"
+        self._waiter: asyncio.Future[Any] | None = None  # somebody waits for the end
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._loop: SimEventLoop = self._new_loop()
+        self._place = Place(name, address, self._loop.sim_driver)
+        self._task: asyncio.Task[Any] | None = None  # the main one
+        self._starts = 0
+
+    def __repr__(self) -> str:
+        return f"<hoop.sim.Host {self.name} {self.address} {self._state}>"
+
+    @property
+    def state(self) -> str:
+        """How the host is: "running", "paused", "crashed" or "ended"."""
+        return self._state
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its program runs, or stands still and would go on."""
+        return self._state in ("running", "paused")
+
+    # ---- control ----
+
+    def crash(self, *, silent: bool | None = None) -> None:
+        """Stop the program where it is: no `finally` runs, and what its tasks know is lost.
+
+        The machine goes on, and resets or ends the connections. With `silent` it is down, too: the other
+        sides hear nothing, and its disk loses what no sync has made durable. With None the seed decides. Does
+        nothing if the program does not run.
+        """
+        if not self.is_running:
+            return
+        world = self._world
+        if silent is None:
+            silent = world.choices.choose(2) == 1
+            world.script.say(f"{self.name} crashes{' with its machine' if silent else ''}")
+        world.network.count("crashes")
+        world.note(f"crash {self.name}{' silent' if silent else ''}")
+        self._place.down = silent
+        self._stop("crashed")
+        if silent and self.disk is not None and not self.disk.without_power:
+            self.disk.go_dark(f"the crash of {self.name}")
+
+    def power_loss(self) -> None:
+        """Let the power of the machine go, until restart(): as crash(silent=True), even if nothing runs.
+
+        Raises RuntimeError if the run has no disk.
+        """
+        if self.disk is None:
+            raise RuntimeError("the run has no disk: hoop.sim.run(main, disk=hoop.sim.Disk())")
+        self.crash(silent=True)
+        self._place.down = True
+        if not self.disk.without_power:
+            self.disk.go_dark(f"power_loss() of {self.name}")
+
+    def _lose_power(self) -> None:
+        self.crash(silent=True)
+
+    def restart(self) -> None:
+        """Start the program again, from its beginning. If it runs it crashes before."""
+        self.crash(silent=False)
+        self._world.note(f"start {self.name}")
+        if self._starts:
+            self._loop = self._new_loop()
+            self._place.driver = self._loop.sim_driver
+        self._starts += 1
+        self._result = self._error = None
+        self._place.down = False
+        if self.disk is not None and self.disk.without_power:
+            self.disk.boot()
+        network = self._world.network
+        network.add(self._place)
+        network.resume()
+        self._state = "running"
+        before = swap_tasks_made(0)
+        try:
+            self._task = self._loop.create_task(self._main())
+        finally:
+            self._loop.tasks_made = swap_tasks_made(before)
+        self._task.add_done_callback(self._main_ended)
+
+    def pause(self) -> None:
+        """Let the program stand still, as SIGSTOP does. Its kernel still accepts and receives."""
+        if self._state == "running":
+            self._world.note(f"pause {self.name}")
+            self._state = "paused"
+
+    def resume(self) -> None:
+        """Let the program go on after pause()."""
+        if self._state == "paused":
+            self._world.note(f"resume {self.name}")
+            self._state = "running"
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program. Without a handler SIGINT cancels its main task, and others end it.
+
+        db.signal(signal.SIGTERM)
+        """
+        number = signals.Signals(number)
+        if not self.is_running:
+            return
+        self._world.note(f"signal {self.name} {number.name}")
+        handle = self._loop.handlers.get(number)
+        if handle is not None and number != signals.SIGKILL:
+            callback, args = handle
+            self._loop.call_soon(callback, *args)
+        elif number == signals.SIGINT:
+            assert self._task is not None
+            self._loop.call_soon(self._task.cancel)
+        elif number not in (signals.SIGCHLD, signals.SIGURG, signals.SIGWINCH):
+            self.crash(silent=False)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the end of the program."""
+        return self._wait().__await__()
+
+    async def _wait(self) -> Any:
+        while self._state != "ended":
+            if self._waiter is None:
+                self._waiter = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._waiter)
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    # ---- the program ----
+
+    def _new_loop(self) -> SimEventLoop:
+        loop: SimEventLoop = self._world.loop.of_host(self.name)
+        loop.network = self._world.network
+        if self.disk is not None:
+            loop._file_pool = DiskPool(loop, self.disk)
+        return loop
+
+    def _main_ended(self, main: asyncio.Task[Any]) -> None:
+        """The main task has ended. Others end as in asyncio.run(), and then the process does."""
+        if main is not self._task or not self.is_running:  # a task of this host has made it crash
+            return
+        cleaning = self._loop.create_task(self._clean(main), name="end")
+        cleaning.add_done_callback(lambda _: self._ended(main))
+
+    async def _clean(self, main: asyncio.Task[Any]) -> None:
+        loop = self._loop
+        others = asyncio.all_tasks() - {asyncio.current_task(), main}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        for task in others:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                loop.call_exception_handler(
+                    {"message": "unhandled exception at the end", "exception": error, "task": task}
+                )
+        await loop.shutdown_asyncgens()
+
+    def _ended(self, main: asyncio.Task[Any]) -> None:
+        if main is not self._task or not self.is_running:
+            return
+        self._world.note(f"end {self.name}")
+        self._error = asyncio.CancelledError() if main.cancelled() else main.exception()
+        self._result = None if self._error is not None else main.result()
+        self._stop("ended")
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.set_result(None)
+        elif self._error is not None and not isinstance(self._error, asyncio.CancelledError):
+            self._error.add_note(f"in the program of the host {self.name}")
+            self._world.failed = self._error
+
+    def _stop(self, state: str) -> None:
+        """The process is gone. Its loop, and all that its tasks hold, is kept until the world ends."""
+        was_there, self._state = self.is_running, state
+        if not was_there:
+            return
+        self._world.network.vacate(self._place)
+        self._loop.set_exception_handler(_say_nothing)
+        self._world.gone.append(self._loop)
+
+    # ---- turns ----
+
+    def _enter(self) -> None:
+        """The code of this host runs from now on."""
+        loop = self._loop
+        self._world.network.here = self._place
+        if self.disk is not None:
+            use(self.disk)
+        events._set_running_loop(loop)
+        loop._thread_id = threading.get_ident()
+        sys.set_asyncgen_hooks(
+            firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook
+        )
+
+    def _has_work(self) -> bool:
+        """Whether the program has something to do now."""
+        self._enter()
+        loop = self._loop
+        try:
+            return has_work(loop)
+        finally:
+            loop._thread_id = None
+
+    def _turn(self) -> None:
+        """Take a turn."""
+        self._enter()
+        loop = self._loop
+        before = swap_tasks_made(loop.tasks_made)
+        try:
+            take_turn(loop)
+        finally:
+            loop.tasks_made = swap_tasks_made(before)
+            loop._thread_id = None
+
+    def _due(self) -> int:
+        return due_of(self._loop)
+
+
+def _say_nothing(loop: object, context: object) -> None:
+    """What happens to the tasks of a process that is gone is no news."""
+
+
+__all__ = ["Host", "Program"]
