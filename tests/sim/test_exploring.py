@@ -7,6 +7,7 @@ import functools
 import itertools
 import json
 import random
+import re
 
 import planted
 import pytest
@@ -155,18 +156,31 @@ def test_the_report_counts_faults_and_marks_those_that_never_came():
     assert "the fault 'fatal' comes" in note
 
 
+def test_the_time_that_a_turn_takes_is_told_in_words():
+    async def main():
+        await asyncio.sleep(0)
+        assert hoop.sim.now() < 20e-6
+
+    with pytest.raises(AssertionError, match="assert") as caught:
+        hoop.sim.explore(main, seeds=20, step_us=(1, 20))
+    assert re.search(r"a turn takes \d+ µs more\n", caught.value.__notes__[0])
+
+
 def test_numbers_are_shrunk_to_nothing_where_they_do_not_matter():
     hoop.sim.random()
     small = []
 
     async def main():
-        a, b = hoop.sim.random(), hoop.sim.random()
+        a = hoop.sim.random()
+        await asyncio.sleep(2)
+        b = hoop.sim.random()
         small.append(a)
         assert b < 0.5
 
     with pytest.raises(AssertionError, match="assert") as caught:
         hoop.sim.explore(main, seeds=20)
     assert "1 that matters" in caught.value.__notes__[0]
+    assert re.search(r"2\.000 s  hoop\.sim\.random\(\) is 0\.[5-9]", caught.value.__notes__[0])
     assert small[-1] == 0.0
     assert 0 <= min(small) < max(small) < 1
 

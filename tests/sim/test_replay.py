@@ -161,3 +161,22 @@ def test_seeds_may_be_given_one_by_one():
 
     hoop.sim.explore(main, seeds=[5, 5, 9])
     assert seen == [0.0] * 5  # the first runs twice more
+
+
+class OwnProtocol(asyncio.Protocol):
+    pass
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_set_of_protocols_is_ordered_by_the_seed(seed):
+    kept = []  # so that no address comes again
+
+    async def main():
+        made = [OwnProtocol() for _ in range(50)]
+        kept.append(made)
+        slotted = asyncio.Protocol()  # nobody can refer to it weakly
+        assert slotted in {slotted}
+        return [made.index(each) for each in set(made)]
+
+    first, again, other = (hoop.sim.run(main, seed=number) for number in (seed, seed, seed + 2))
+    assert first == again != other

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import time
 
 import pytest
 
@@ -97,6 +98,17 @@ def test_a_loop_in_which_time_stands_still_is_a_livelock():
 
     with pytest.raises(hoop.sim.Livelock, match="100,000 turns"):
         hoop.sim.run(main)
+
+
+def test_a_loop_that_waits_for_the_clock_needs_turns_that_take_time():
+    async def main():
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            await asyncio.sleep(0)
+
+    with pytest.raises(hoop.sim.Livelock, match=r"with step_us=\(1, 50\) each turn takes some"):
+        hoop.sim.run(main)
+    hoop.sim.run(main, step_us=(500, 500))
 
 
 def test_a_program_may_take_only_so_much_time():

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -229,6 +230,15 @@ def test_numbers_come_from_the_seed(source):
     assert first == in_world(source, seed=1)
     assert first != in_world(source, seed=2) or source is uuid.uuid1
     assert in_world(lambda: source() != source())
+
+
+def test_temporary_files_have_the_same_names_in_each_run_of_a_seed():
+    async def main():
+        with tempfile.NamedTemporaryFile() as file:
+            return file.name
+
+    first, again, other = (hoop.sim.run(main, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
 
 
 def test_the_program_s_own_random_numbers_go_on_afterwards():

@@ -132,7 +132,10 @@ class SimEventLoop(EventLoop):
             return Unsimulated("a system call", ADVICE["descriptor"])
         cls, about = {
             "deadlock": (Deadlock, "nothing is ready, and no timer is set"),
-            "livelock": (Livelock, "100,000 turns, and time did not move"),
+            "livelock": (
+                Livelock,
+                "100,000 turns, and time did not move (with step_us=(1, 50) each turn takes some)",
+            ),
             "limit": (TimeLimit, "`limit` seconds have passed"),
         }[kind]
         loops = {"": self}

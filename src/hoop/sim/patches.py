@@ -10,6 +10,7 @@ import os
 import random
 import select
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
@@ -114,6 +115,7 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     yield random.Random, "seed", _seeded_seed(choices)
     yield uuid, "_generate_time_safe", None  # uuid1() then goes by time.time_ns() and random
     yield uuid, "_last_timestamp", None
+    yield tempfile, "_name_sequence", None  # so that each world begins with numbers of its own
     thread = _refusing(threading.Thread, "start", "threading.Thread.start()", EXECUTOR)
     yield threading.Thread, "start", thread
     for name in ("result", "exception"):

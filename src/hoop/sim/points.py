@@ -75,7 +75,12 @@ def random() -> float:
         await asyncio.sleep(hoop.sim.random())
     """
     world = _here()
-    return _random.random() if world is None else world.numbers.fraction()
+    if world is None:
+        return _random.random()
+    number = world.numbers.fraction()
+    if world.loop.script.explains:
+        world.loop.script.say(f"hoop.sim.random() is {number:.3g}")
+    return number
 
 
 def fault(name: str, share: float | None = None) -> bool:

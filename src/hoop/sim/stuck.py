@@ -62,7 +62,7 @@ class Watcher:
             self.driver = None
             text, self.text = self.text, ""
             if text:
-                _interrupt(self.ident, None)  # one that has not come yet
+                _take_interruption(self.ident)
         if text:
             raise Stuck(text)
 
@@ -98,8 +98,19 @@ class Watcher:
         return "\n".join([heading, "".join(stack).rstrip()])
 
 
-def _interrupt(ident: int, kind: type[BaseException] | None) -> None:
-    """Have a thread raise an exception before its next step in Python, or take back such an order."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(ident), None if kind is None else ctypes.py_object(kind)
-    )
+def _interrupt(ident: int, kind: type[BaseException]) -> None:
+    """Have a thread raise an exception before its next step in Python."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(kind))
+
+
+def _take_interruption(ident: int) -> None:
+    """Let an interruption come in this thread, if it has not come yet.
+
+    It cannot be called off: on Python 3.11 the thread would then look for one before each step, for ever.
+    """
+    try:
+        _interrupt(ident, Interruption)  # in the place of one that waits
+        while True:
+            pass
+    except Interruption:
+        pass

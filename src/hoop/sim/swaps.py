@@ -4,14 +4,15 @@ The C functions are changed inside of the objects that Python calls. So a module
 `from time import time` long ago gets virtual time, too. Only the thread that runs the world does: for others
 the real functions go on. All are put back when the world ends.
 
-A set of tasks is ordered by their hashes, which are addresses. While a world runs its tasks and futures get
-hashes from the seed, in the order in which they are first hashed. The function for that stays in the classes
-afterwards, so that an object never changes its hash.
+A set of tasks is ordered by their hashes, which are addresses. While a world runs its tasks, futures and
+protocols get hashes from the seed, in the order in which they are first hashed. The function for that stays
+in the classes afterwards, so that an object never changes its hash.
 """
 
 from __future__ import annotations
 
 import _asyncio
+import asyncio
 import datetime
 import os
 import time
@@ -47,6 +48,7 @@ _datetime = cython.declare(object, datetime.datetime)
 _date = cython.declare(object, datetime.date)
 _localtime = cython.declare(object, time.localtime)
 _KeyedRef = cython.declare(object, weakref.KeyedRef)
+_BaseProtocol = cython.declare(object, asyncio.BaseProtocol)
 octets = cython.declare(Choices, None)  # the bytes of os.urandom()
 hashes = cython.declare(Choices, None)  # of futures; None if these count up
 hashed = cython.declare(cython.Py_ssize_t, 0)
@@ -376,7 +378,10 @@ def hash_by_number(o: Ref) -> cython.Py_ssize_t:
         number = hashed
     else:
         number = cython.cast(cython.Py_ssize_t, hashes.draw() >> 2)
-    numbered[address] = (number, _KeyedRef(future, _forget, address))
+    try:
+        numbered[address] = (number, _KeyedRef(future, _forget, address))
+    except TypeError:  # a protocol with __slots__, of which nobody could say when it dies
+        return _by_address(o)
     return number
 
 
@@ -401,6 +406,7 @@ def begin(driver: SimDriver, for_octets: Choices, for_hashes: Choices | None) ->
         raise RuntimeError("another simulation runs in this process")
     hash_class(FutureType)
     hash_class(_asyncio.Future)
+    hash_class(_BaseProtocol)  # servers keep sets of these
     hashed = 0
     octets = for_octets
     hashes = for_hashes

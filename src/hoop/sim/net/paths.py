@@ -14,7 +14,7 @@ from hoop.sim.swaps import is_inside
 
 
 class Paths:
-    """What the functions of `os` do with the path of a socket."""
+    """The functions of `os` for paths, which also find those of sockets."""
 
     def __init__(self, network: Network) -> None:
         self.network = network

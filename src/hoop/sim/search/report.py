@@ -52,7 +52,8 @@ def _line(at: int, shrunk: Shrunk, explained: Outcome) -> str:
     """A choice in words, with its time."""
     site, n, value = shrunk.choices[at]
     share = f"{100 * value / n:.0f}% of the most" if n == FRACTIONS else f"{value} of 0 to {n - 1}"
-    ns, text = explained.said.get(at, (None, f"{site}: {share}"))
+    plain = f"a turn takes {value} µs more" if site == "step" else f"{site}: {share}"
+    ns, text = explained.said.get(at, (None, plain))
     return f"  {'' if ns is None else f'{ns * 1e-9:.3f} s':>10}  {text}"
 
 
