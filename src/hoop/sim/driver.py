@@ -735,7 +735,7 @@ def seconds_of(loop: Loop) -> float:
 
 def has_work(loop: Loop) -> bool:
     """Ask the driver of a host, and say whether its loop has something to do now."""
-    driver: SimDriver = loop.driver
+    driver: SimDriver = cython.cast(SimDriver, loop.driver)
     sent: cython.ulong = driver.sent
     driver.poll(loop, 0)
     if driver.idles(loop):  # it takes one turn at each moment
