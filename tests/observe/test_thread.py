@@ -402,6 +402,7 @@ async def forks():
             print(len(found), flush=True)
         finally:
             os._exit(0)
+    hoop.observe.stop()  # on a busy machine it may have something to say of the parent
     await asyncio.to_thread(os.waitpid, pid, 0)
 
 hoop.run(forks())
