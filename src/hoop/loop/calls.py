@@ -127,9 +127,7 @@ class LoopCalls(WatchLoop):
 
     def _write_to_self(self):
         """Wake the loop if it sleeps. From any thread."""
-        if self.asleep:
-            self.asleep = False
-            self.driver.wake()
+        self.rouse()
 
     def _add_callback(self, handle):
         """Queue a handle, ours or asyncio's."""

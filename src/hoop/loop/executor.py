@@ -174,10 +174,7 @@ class Job(Watcher):
             return self.deliver()
         self.delivery = new_notice(self.future, self, None)
         loop.push(self.delivery)
-        if loop.asleep:
-            loop.asleep = False
-            loop.driver.wake()
-        return 0
+        return loop.rouse()
 
     # ---- on the loop's thread ----
 

@@ -28,6 +28,12 @@ cdef class LoopBase(ReadyRing):
     cdef bint closed, stopping
     cdef bint own_soon                  # call_soon() is overridden: call it for each step of a task
     cdef bint asleep                    # in a poll that blocks, and nobody has woken it yet
+    # Wake the loop if it sleeps. From any thread that has the GIL.
+    cdef inline int rouse(self) except -1:
+        if self.asleep:
+            self.asleep = False
+            self.driver.wake()
+        return 0
     # The turn in which the loop asks the driver next, even if it is busy. 0 means the next turn, because a
     # callback did something that may make another descriptor ready. Drivers that announce events do not
     # need it.

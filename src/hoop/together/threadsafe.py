@@ -61,9 +61,7 @@ def run_coroutine_threadsafe(coro, loop):
     crossing.future = ConcurrentFuture()
     crossing.context = PyContext_CopyCurrent()
     native.push(crossing)
-    if native.asleep:
-        native.asleep = False
-        native.driver.wake()
+    native.rouse()
     return crossing.future
 
 
