@@ -35,6 +35,12 @@ def _here() -> World | None:
     return _world if _world is not None and swaps.is_inside() else None
 
 
+def add_happened(known: dict[str, bool], found: dict[str, bool]) -> None:
+    """Add what has happened in a run, or in a process, to what is known of sometimes()."""
+    for message, held in found.items():
+        known[message] = known.get(message, False) or held
+
+
 def now() -> float:
     """Return the virtual seconds since the world began.
 
@@ -64,7 +70,7 @@ def sometimes(condition: object, message: str) -> None:
     """
     world = _here()
     if world is not None:
-        world.happened[message] = world.happened.get(message, False) or bool(condition)
+        add_happened(world.happened, {message: bool(condition)})
 
 
 def random() -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from hoop.sim.errors import SimError, Stuck
+from hoop.sim.points import add_happened
 from hoop.sim.running import Choice
 from hoop.sim.search.outcome import Outcome, Subject
 from hoop.sim.stuck import Watcher
@@ -138,8 +139,7 @@ class IsolatedSubject(Subject):
             outcome, happened = Child(work).result()
         except SimError as exc:
             return Outcome(exc, f"{type(exc).__name__}: {exc}", (type(exc).__name__,))
-        for message, held in happened.items():
-            self.happened[message] = self.happened.get(message, False) or held
+        add_happened(self.happened, happened)
         return outcome  # type: ignore[no-any-return]
 
 
@@ -166,8 +166,7 @@ def in_parallel(subject: Subject, seeds: list[int], workers: int) -> list[int]:
                 errors.append(exc)
                 continue
             failed.update(found)
-            for message, held in happened.items():
-                subject.happened[message] = subject.happened.get(message, False) or held
+            add_happened(subject.happened, happened)
     finally:
         for child in children:
             child.end()
