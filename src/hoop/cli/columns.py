@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from hoop.cli.text import count, place, place_of, seconds, size, tree
+from hoop.cli.text import count, known, place, place_of, seconds, size, tree
 
 WIDEST = 500
 
@@ -44,11 +44,6 @@ def job_text(job: Row) -> str:
 def paused(connection: Row) -> str:
     ways = ("reading", "writing")
     return ", ".join(way for way in ways if connection[f"{way}_paused"])
-
-
-def known(value: float) -> str:
-    """A time, or nothing if it is 0."""
-    return seconds(value) if value else ""
 
 
 TABLES: dict[str, tuple[Column, ...]] = {

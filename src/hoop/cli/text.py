@@ -81,6 +81,11 @@ def seconds(value: float | None) -> str:
     return f"{sign}{minutes // 1440} d"
 
 
+def known(value: float) -> str:
+    """A time, or nothing if it is 0."""
+    return seconds(value) if value else ""
+
+
 def count(value: float) -> str:
     """A number in at most five places: "12", "8.1k", "31M"."""
     for unit in ("", "k", "M", "G"):
@@ -570,7 +575,7 @@ def pools(rows: list[dict[str, Any]], width: int) -> list[str]:
                     Column("STATE", (job["state"] for _, job in jobs)),
                     right(
                         "SINCE",
-                        ((seconds(job["since"]) if job["since"] else "") for _, job in jobs),
+                        (known(job["since"]) for _, job in jobs),
                     ),
                     flexible("DOES", (job["text"] or job["kind"] for _, job in jobs)),
                 ],

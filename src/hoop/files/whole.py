@@ -155,7 +155,7 @@ def _write_atomic(path: StrOrBytesPath, data: bytes) -> int:
             file.write(data)
             file.flush()
             if before is None:
-                os.fchmod(fd, 0o666 & ~_umask())
+                os.fchmod(fd, 0o666 & ~process_umask())
             else:
                 _inherit(fd, before)
             os.fsync(fd)
@@ -187,7 +187,7 @@ def _inherit(fd: int, before: os.stat_result) -> None:
     os.fchmod(fd, mode)
 
 
-def _umask() -> int:
+def process_umask() -> int:
     """The process's umask. os.umask() could only read it by changing it for a moment."""
     with open("/proc/self/status") as status:
         for line in status:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hoop.disk.call import open_waiting as open_by_kernel
+from hoop.files.whole import process_umask
 from hoop.sim.calls import real
 from hoop.sim.driver import Choices, Script
 from hoop.sim.errors import PowerLoss
@@ -416,7 +417,7 @@ class Disk:
         self._salt = scale.choose(1 << 30)
         # Each seed has a disk of another speed: from ten microseconds to ten milliseconds.
         self._latency = 10.0 ** (scale.choose(4) - 5)
-        self.umask = real(_umask)
+        self.umask = real(process_umask)
         self.on_loss = on_loss
         self._reported = injected
         for name in self.asked_for():
@@ -443,11 +444,3 @@ class Disk:
         if moment:
             self._say(f"the power goes after {moment - 1} more changes of the disk")
         return moment - 1 if moment else 1 << 60  # 0 is the plain choice: the end
-
-
-def _umask() -> int:
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    return 0o022
