@@ -38,6 +38,7 @@ from processes import (
 from rows import ROWS, Contestant, Row
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+NAME = "benchmarks"  # of a report and its chart
 
 
 class Settings:
@@ -216,7 +217,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default=BUILD / "results",
         help="folder for report, chart and samples",
     )
-    parser.add_argument("--docs", action="store_true", help="put report and chart into docs/ too")
+    parser.add_argument(
+        "--docs",
+        nargs="?",
+        const=NAME,
+        metavar="NAME",
+        help=f"put report and chart into docs/ too, as NAME.md and NAME.png (default: {NAME})",
+    )
     parser.add_argument(
         "--from", dest="samples", type=Path, metavar="JSON", help="measure nothing: report on this"
     )
@@ -274,6 +281,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"facts": facts, "rows": measured}
 
 
+def write(results: dict[str, Any], path: Path) -> None:
+    """Write the report, and its chart beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chart = path.with_name(f"{path.stem}.png")
+    drawn = report.draw(results, chart)
+    path.write_text(report.document(results, chart.name if drawn else None))
+    print(f"wrote {os.path.relpath(path)}")
+
+
 def main() -> None:
     arguments = parse_arguments()
     if arguments.list:
@@ -281,11 +297,9 @@ def main() -> None:
             print(f"{row.name:24}{'' if row.default else '(--all) '}{row.title}")
         return
     results = json.loads(arguments.samples.read_text()) if arguments.samples else measure(arguments)
-    for folder in [arguments.output, DOCS] if arguments.docs else [arguments.output]:
-        folder.mkdir(parents=True, exist_ok=True)
-        drawn = report.draw(results, folder / "benchmarks.png")
-        (folder / "benchmarks.md").write_text(report.document(results, drawn))
-        print(f"wrote {os.path.relpath(folder / 'benchmarks.md')}")
+    write(results, arguments.output / f"{NAME}.md")
+    if arguments.docs:
+        write(results, DOCS / f"{arguments.docs}.md")
     (arguments.output / "samples.json").write_text(json.dumps(results) + "\n")
 
 

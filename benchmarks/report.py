@@ -284,11 +284,11 @@ DETAIL_HEADER = (
 )
 
 
-def document(results: dict[str, Any], drawn: bool) -> str:
-    """Return the whole report in Markdown."""
+def document(results: dict[str, Any], chart: str | None) -> str:
+    """Return the whole report in Markdown. The chart is a picture beside it, by its file's name."""
     facts, rows = results["facts"], results["rows"]
     parts = [
-        "# Benchmarks\n",
+        f"# Benchmarks on {facts['python'].partition(' (')[0]}\n",
         f"Made by `{facts['command']}` in {facts['minutes']:.0f} minutes: {describe(facts)}\n",
         "Every number is of that machine in that hour. Believe the ratios: the contestants took turns "
         "within every round, and a ratio is the median over the rounds of one cost divided by another. "
@@ -297,8 +297,8 @@ def document(results: dict[str, Any], drawn: bool) -> str:
         "there, C epoll is 1.00. [The README of the benchmarks](../benchmarks/README.md) explains how the "
         "numbers were measured, and what they cannot tell.\n",
     ]
-    if drawn:
-        parts.append("![CPU per operation, relative to bare C and to asyncio](benchmarks.png)\n")
+    if chart:
+        parts.append(f"![CPU per operation, relative to bare C and to asyncio]({chart})\n")
     parts.append("## Where hoop loses\n")
     found = loss_lines(rows)
     parts.append(

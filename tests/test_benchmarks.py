@@ -140,7 +140,7 @@ def test_a_report_names_losses_and_failures(load):
         "minutes": 1.0,
         "command": "make bench",
     }
-    text = report.document({"facts": facts, "rows": [row]}, drawn=False)
+    text = report.document({"facts": facts, "rows": [row]}, chart=None)
     assert "- **a row** (`row`): ours 1.50 times the CPU of other." in text
     assert "- crasher, in `row`: failed: it ended with -11." in text
     assert "- rival: not here: No module named 'rival'." in text
