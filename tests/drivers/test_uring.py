@@ -386,6 +386,60 @@ def test_readers_removed_outside_a_run_do_not_keep_their_sockets_open(loop):
     b.close()
 
 
+@pytest.mark.parametrize("traffic", ["alone", "with_tasks"])
+def test_sockets_that_are_not_ours_and_always_ready_hold_nothing_up(loop, traffic):
+    """The driver looks at those first, and enters the ring for the others all the same."""
+
+    async def main():
+        hits = 0
+
+        def answer(protocol, data):
+            nonlocal hits
+            hits += 1
+            protocol.transport.write(data)
+
+        async def lent(sock):
+            transport, _ = await loop.create_connection(
+                lambda: Recorder(data_received=answer), sock=sock
+            )
+            return transport
+
+        left, right = [await lent(sock) for sock in socket.socketpair()]
+        left.write(b"ball")
+        await until(lambda: hits > 100)
+        if traffic == "with_tasks":
+            busy = asyncio.create_task(until(lambda: hits < 0))
+        # Our own connection, in both directions; a timer; another thread; a file.
+        own = Recorder()
+        transport, plain = await pair(loop, own)
+        for n in range(20):
+            plain.send(b"x" * 10)
+            await own_received(own, 10 * (n + 1))
+            transport.write(b"answer")
+            assert await loop.sock_recv(plain, 100) == b"answer"
+        await asyncio.sleep(0.001)
+        called = loop.create_future()
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(called.set_result, "ran"))
+        thread.start()
+        assert await called == "ran"
+        thread.join()
+        assert await hoop.read_bytes("/dev/null") == b""
+        before = hits
+        await until(lambda: hits > before + 100)  # and the ball still flies
+        if traffic == "with_tasks":
+            busy.cancel()
+        for one in (left, right, transport):
+            one.abort()
+        plain.close()
+        await turns(3)
+
+    async def own_received(recorder, size):
+        while len(recorder.received) < size:
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(asyncio.wait_for(main(), 15))
+
+
 # ---- threads -----------------------------------------------------------------------------------------
 
 

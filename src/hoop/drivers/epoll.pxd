@@ -34,6 +34,8 @@ cdef class EpollDriver(Driver):
 cdef class NestedOp(Op):
     cdef EpollDriver epoll
     cdef Ref ready                  # the ready ring, borrowed from the driver that watches; or NULL
+    cdef unsigned int pause         # how many turns look_first() leaves out after it has found nothing ...
+    cdef unsigned int paused        # ... and how many of them are left
 
 cdef NestedOp new_nested()
 cdef uint64_t name_of(Slot *slot, int fd) noexcept

@@ -9,7 +9,7 @@ requests.py has the ops meanwhile, and writes what the kernel is asked for.
 Where this kernel lacks a request (see capabilities.py), the driver waits for readiness, by a one-shot
 POLL_ADD. It asks for that again after each turn of the op, so that it is level-triggered like epoll. A
 request keeps its file open. Therefore a descriptor that is not ours (of a foreign op) is in an epoll
-descriptor, which the ring watches.
+descriptor, which the ring watches. While each look at that finds something, the ring is not asked to.
 
 A stream that sends alone makes its own system call, which is fastest. When several streams send in one turn,
 their SendOps become requests that enter the kernel together. A stream has one such request under way.
@@ -50,7 +50,7 @@ from cython.cimports.hoop._c.uring import (
 )
 from cython.cimports.hoop.drivers.capabilities import CALL_CODES
 from cython.cimports.hoop.drivers.driver import SPARES_MAX, silence
-from cython.cimports.hoop.drivers.epoll import new_nested
+from cython.cimports.hoop.drivers.epoll import NestedOp, new_nested
 from cython.cimports.hoop.drivers.errors import raise_errno
 from cython.cimports.hoop.drivers.op import (
     ARMED,
@@ -71,6 +71,8 @@ from cython.cimports.libc.stdint import uint32_t
 
 # From Linux 6.13 on, the kernel works off about this much at a time and does not ring for the rest.
 FULL_BATCH = cython.declare(cython.int, 16)
+# The most turns between two looks at the nested driver that find nothing.
+LOOK_PAUSE_MAX = cython.declare(cython.uint, 63)
 # How long close() waits for the kernel to end its requests. Then hoop leaves their memory to it for good.
 CLOSE_NS = cython.declare(cython.longlong, 1_000_000_000)
 
@@ -376,6 +378,11 @@ class UringDriver(Requests):
         if not self.is_ours():
             self.refuse()
         self.pending = False
+        if self.nested is not None and self.n_queued and self.look_first(ready):
+            timeout_ns = 0
+            if self.n_queued == 1 and self.wake_armed and self.bell[0] == 0:
+                self.pending = True
+                return 0
         if self.n_queued or not self.wake_armed:
             self.ask_for_queued()
         # Some of the calls that are written complete at once: there will be something to do.
@@ -406,6 +413,28 @@ class UringDriver(Requests):
         if waits and self.spin_ns:
             self.end_wait(n, spin_ns, timeout_ns)
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def look_first(self, ready: ReadyRing) -> cython.bint:
+        """Take what is ready in the nested driver before the ring is asked to watch it. True for something.
+
+        That saves entering the ring. Each time in vain doubles the number of turns until the next look, so
+        that those who wait for others lose nothing.
+        """
+        nested: NestedOp = self.nested
+        before: cython.ulong = ready.tail
+        if not self.places[nested.place].queued:
+            return False
+        if nested.paused:
+            nested.paused -= 1
+            return False
+        nested.epoll.poll(ready, 0)
+        if ready.tail != before:
+            nested.pause = 0
+            return True
+        nested.paused = nested.pause = min(2 * nested.pause + 1, LOOK_PAUSE_MAX)
+        return False
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
