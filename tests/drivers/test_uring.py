@@ -409,7 +409,7 @@ def test_sockets_that_are_not_ours_and_always_ready_hold_nothing_up(loop, traffi
         await until(lambda: hits > 100)
         if traffic == "with_tasks":
             busy = asyncio.create_task(until(lambda: hits < 0))
-        # Our own connection, in both directions; a timer; another thread; a file.
+        # Our own connection in both directions, a timer, another thread and a file.
         own = Recorder()
         transport, plain = await pair(loop, own)
         for n in range(20):
