@@ -472,6 +472,35 @@ def test_half_of_the_seeds_receive_and_send_in_the_driver():
     assert drivers == {"readiness", "completion"}
 
 
+def test_a_transport_that_reads_again_goes_on_sending():
+    drivers = set()
+
+    class Pausing(asyncio.Protocol):
+        def connection_made(self, transport):
+            for _ in range(200):  # more than the buffer takes, in several chunks
+                transport.write(bytes(2000))
+            transport.pause_reading()
+            asyncio.get_running_loop().call_later(1, transport.resume_reading)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        async def serve(reader, writer):
+            await asyncio.sleep(10)
+            done.set_result(len(await reader.readexactly(400_000)))
+            writer.close()
+
+        server = await asyncio.start_server(serve, "10.0.0.1", 80)
+        transport, _ = await loop.create_connection(Pausing, "10.0.0.1", 80)
+        drivers.add(loop.parameters["driver"])
+        assert await done == 400_000
+        await end(transport, server)
+
+    hoop.sim.explore(main, seeds=8)
+    assert drivers == {"readiness", "completion"}
+
+
 def test_the_report_names_what_was_injected_and_how_to_do_it_again():
     async def main():
         server = await asyncio.start_server(echo, "web", 80)

@@ -88,6 +88,7 @@ cdef class SimDriver(Driver):
     cdef int gather(self, ReadyRing ready) except -1
     cdef int jump_to(self, Loop loop, long long deadline) except -1
     cdef int rearm(self, int fd) except -1
+    cdef int make_way(self, Op op) except -1
     cdef bint completes(self, Op op) noexcept
     cdef int hold_nothing_back(self, Op op) except -1
     cdef int arrange(self, Loop loop) except -1

@@ -467,8 +467,8 @@ class SimDriver(Driver):
     @cython.exceptval(-1, check=False)
     def submit(self, op: Op) -> cython.int:
         if self.completes(op):
-            if self.inner is not None and op.interest != CALL:
-                self.inner.forget(op.fd)
+            if op.interest != CALL:
+                self.make_way(op)
             self.hold_nothing_back(op)
             return self.completions.submit(op)
         if op.interest == CALL:
@@ -501,6 +501,15 @@ class SimDriver(Driver):
             habit = cython.cast(RecvOp, op).receiver.own_habit()
             habit.rest = habit.reply_rest = NEVER
         return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def make_way(self, op: Op) -> cython.int:
+        """Drop the ops of another file that had the number of a descriptor, but no transport's own send."""
+        writer: Op = self.armed(op.fd, WRITABLE)
+        if self.inner is None or (writer is not None and not writer.foreign):
+            return 0
+        return self.inner.forget(op.fd)
 
     @cython.cfunc
     @cython.exceptval(check=False)
