@@ -26,7 +26,7 @@ DEBUG := .venv/$(VERSION)-debug
 RUN := $(ENV)/bin/python
 
 # Compiled is what has a .pxd beside it.
-DECLARED := $(wildcard src/hoop/*.pxd src/hoop/*/*.pxd)
+DECLARED := $(shell find src/hoop -name "*.pxd")
 CORE := $(DECLARED) $(wildcard $(DECLARED:.pxd=.py) src/hoop/_c/*.h)
 SOURCES := $(CORE) $(shell find src/hoop -name '*.py' -o -name '*.pyi' -o -name '*.html')
 PIP := -m pip --disable-pip-version-check
