@@ -64,18 +64,26 @@ static inline void hoop_turn_back(PyObject *o, const hoop_calls *former) {
 static inline hashfunc hoop_hash_of(PyObject *type) { return ((PyTypeObject *)type)->tp_hash; }
 static inline void hoop_set_hash(PyObject *type, hashfunc f) { ((PyTypeObject *)type)->tp_hash = f; }
 
-/* Cython keeps the table of an object's C methods in the first field of the class that began it. */
-static inline void **hoop_methods(PyObject *o) { return (void **)((char *)o + sizeof(PyObject)); }
+/* Cython keeps the table of an object's C methods in the first field of the class that began it. `before` is the
+ * base of that class. */
+static inline void **hoop_methods(PyObject *o, PyObject *before) {
+    return (void **)((char *)o + ((PyTypeObject *)before)->tp_basicsize);
+}
+
+/* Return whether `o` has the C methods of `model`. */
+static inline int hoop_has_methods(PyObject *o, PyObject *model, PyObject *before) {
+    return *hoop_methods(o, before) == *hoop_methods(model, before);
+}
 
 /* Give `o` the C methods of `model`, whose class derives from that of `plain` and adds no fields. TypeError if
  * `o` has other methods than `plain`. */
-static inline int hoop_adopt_methods(PyObject *o, PyObject *plain, PyObject *model) {
-    if (*hoop_methods(o) != *hoop_methods(plain) || *hoop_methods(o) == *hoop_methods(model) ||
+static inline int hoop_adopt_methods(PyObject *o, PyObject *plain, PyObject *model, PyObject *before) {
+    if (!hoop_has_methods(o, plain, before) || hoop_has_methods(o, model, before) ||
         Py_TYPE(plain)->tp_basicsize != Py_TYPE(model)->tp_basicsize) {
         PyErr_Format(PyExc_TypeError, "the C methods of %R cannot be changed", o);
         return -1;
     }
-    *hoop_methods(o) = *hoop_methods(model);
+    *hoop_methods(o, before) = *hoop_methods(model, before);
     return 0;
 }
 

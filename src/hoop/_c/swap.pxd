@@ -16,7 +16,8 @@ cdef extern from "swap.h":
     int hoop_turn_calls(object function, hoop_way way, hoop_calls *former) except -1
     void hoop_turn_back(object function, const hoop_calls *former) noexcept
     long long hoop_queued(int fd) noexcept      # changes when bytes enter or leave the buffers
-    int hoop_adopt_methods(object o, object plain, object model) except -1
+    bint hoop_has_methods(object o, object model, object before) noexcept
+    int hoop_adopt_methods(object o, object plain, object model, object before) except -1
 
 cdef extern from "Python.h":
     int METH_NOARGS

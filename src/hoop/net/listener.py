@@ -53,7 +53,6 @@ OUT_OF_RESOURCES = cython.declare(
 )
 
 
-@cython.final
 @cython.cclass
 class AcceptOp(Op):
     """Accepts connections on a listening socket until it is stopped."""

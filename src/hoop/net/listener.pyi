@@ -8,7 +8,6 @@ from hoop.drivers.op import Op
 from hoop.scheduling.base import LoopBase
 from hoop.scheduling.coroutine import Method
 
-@final
 class AcceptOp(Op):
     @property
     def server(self) -> Any: ...

@@ -79,6 +79,11 @@ cdef class SimDriver(Driver):
     cdef unsigned long victim_steps
     cdef object strike                  # function that gets the task then
     cdef Task struck                    # it, while it takes that step
+    # Tasks that are cancelled at times.
+    cdef double cancel_share            # of the steps; 0 if none is
+    cdef object doom                    # function that gets a task after such a step
+    cdef list struck_now                # what `doom` gets for tasks that take such a step in this turn
+    cdef Choices cancels
     cdef double seconds(self) noexcept
     cdef bint idles(self, ReadyRing ready) noexcept
     cdef int pass_idle_time(self, Loop loop, long long event) except -1

@@ -29,6 +29,7 @@ from cython.cimports.hoop.loop.turn import Loop
 from cython.cimports.hoop.net.receiver import RecvOp
 from cython.cimports.hoop.scheduling import task as task_module
 from cython.cimports.hoop.scheduling.task import Task
+from cython.cimports.hoop.sim.net import failing
 from cython.cimports.hoop.sim.net.completions import Completions
 from cython.cimports.hoop.watching.watch import WatchOp
 
@@ -78,13 +79,15 @@ class Script:
         """Return the stream of choices for a site."""
         return Choices(self.seed, zlib.crc32(site.encode()), site, self)
 
-    def say(self, text: str) -> None:
-        """Say what the last choice has done. Does nothing if nobody wants to know."""
+    def say(self, text: str, place: cython.Py_ssize_t = -1) -> None:
+        """Say what the last choice has done, or that of a place. Does nothing if nobody wants to know."""
         if self.said is not None:
-            self.said[len(self.log) - 1] = (
-                0 if self.driver is None else self.driver.clock.ns,
-                text,
-            )
+            now = 0 if self.driver is None else self.driver.clock.ns
+            self.said[self.last_place() if place < 0 else place] = (now, text)
+
+    def last_place(self) -> int:
+        """Return the place of the last choice in the log. -1 if there is no log."""
+        return -1 if self.log is None else len(self.log) - 1
 
     @cython.cfunc
     @cython.exceptval(-1, check=True)
@@ -211,10 +214,12 @@ class SimDriver(Driver):
         else:
             self.clock = leader.clock
             self.first_serial = leader.first_serial
-            self.trace = leader.trace
-            self.steps = leader.steps
+            self.trace, self.steps = leader.trace, leader.steps
             self.victim, self.victim_steps = leader.victim, leader.victim_steps
             self.strike = leader.strike
+            self.doom, self.cancel_share = leader.doom, leader.cancel_share
+        self.cancels = script.stream("cancel" + of_host)
+        self.struck_now = []
         self.failing = []
         self.priorities = {}
         horizon: cython.ulong = cython.cast(cython.ulong, 1) << (4 + self.ranks.below(7))
@@ -244,6 +249,10 @@ class SimDriver(Driver):
         self.victim = task
         self.victim_steps = steps
         self.strike = strike
+
+    def cancel_some(self, share: float, doom) -> None:
+        """Call doom(task, choices, place of the last choice) after such a share of the steps of tasks."""
+        self.cancel_share, self.doom = share, doom
 
     def note(self, what: str) -> None:
         """Write a line into the trace, if there is one."""
@@ -315,9 +324,12 @@ class SimDriver(Driver):
             self.struck = None
             self.strike(struck)
             return 0
+        while self.struck_now:
+            self.doom(*self.struck_now.pop(0))
+            if ready.head != ready.tail:
+                timeout_ns = 0
         if self.leader is not None:
-            if self.completions is not None and self.completions.send(ready):
-                self.sent += 1
+            self.sent += self.completions is not None and self.completions.send(ready)
             return self.gather(ready)
         event = self.move(ready)
         self.gather(ready)
@@ -466,6 +478,8 @@ class SimDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def submit(self, op: Op) -> cython.int:
+        if failing.some_fail:
+            failing.adopt(op)
         if self.completes(op):
             if op.interest != CALL:
                 self.make_way(op)
@@ -486,6 +500,15 @@ class SimDriver(Driver):
         return 0 if self.inner is None else self.inner.cancel(op)
 
     @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def make_way(self, op: Op) -> cython.int:
+        """Drop the ops of another file that had the number of a descriptor, but no transport's own send."""
+        writer: Op = self.armed(op.fd, WRITABLE)
+        if self.inner is None or (writer is not None and not writer.foreign):
+            return 0
+        return self.inner.forget(op.fd)
+
+    @cython.cfunc
     @cython.exceptval(check=False)
     def completes(self, op: Op | None) -> cython.bint:
         """Whether the driver itself receives or sends for an op."""
@@ -501,15 +524,6 @@ class SimDriver(Driver):
             habit = cython.cast(RecvOp, op).receiver.own_habit()
             habit.rest = habit.reply_rest = NEVER
         return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def make_way(self, op: Op) -> cython.int:
-        """Drop the ops of another file that had the number of a descriptor, but no transport's own send."""
-        writer: Op = self.armed(op.fd, WRITABLE)
-        if self.inner is None or (writer is not None and not writer.foreign):
-            return 0
-        return self.inner.forget(op.fd)
 
     @cython.cfunc
     @cython.exceptval(check=False)
@@ -541,7 +555,7 @@ class SimDriver(Driver):
     @cython.exceptval(-1, check=False)
     def close(self) -> cython.int:
         self.why = self.words = self.trace = self.strike = self.struck = self.network = None
-        self.hosts = None
+        self.hosts = self.doom = None
         if self.leader is None:
             self.script.driver = None
         if self.completions is not None:
@@ -571,7 +585,7 @@ class SimDriver(Driver):
                 self.pick(loop)
             else:
                 self.shuffle(loop)
-        if self.trace is not None or self.steps is not None or self.victim:
+        if self.trace is not None or self.steps is not None or self.victim or self.cancel_share:
             self.look(loop)
         if self.spread_us and (loop.left or self.leader is None):
             self.clock.ns += (self.cost_us + self.costs.below(self.spread_us)) * 1000
@@ -596,6 +610,8 @@ class SimDriver(Driver):
                 self.steps[number] = task._polls + 1
             if number == self.victim and task._polls + 1 == self.victim_steps:
                 self.struck = task
+            if self.cancel_share and self.cancels.rarely(self.cancel_share):
+                self.struck_now.append((task, self.cancels, self.script.last_place()))
         return 0
 
     @cython.cfunc
@@ -734,7 +750,7 @@ def adopt(loop: Loop) -> None:
     """Give a loop, whose driver is a SimDriver, the C methods of SimLoop."""
     if type(loop.driver) is not SimDriver:
         raise TypeError("the loop has another driver")
-    hoop_adopt_methods(loop, Loop.__new__(Loop), SimLoop.__new__(SimLoop))
+    hoop_adopt_methods(loop, Loop.__new__(Loop), SimLoop.__new__(SimLoop), object)
 
 
 def seconds_of(loop: Loop) -> float:

@@ -21,6 +21,7 @@ from hoop.sim import graph
 from hoop.sim.driver import ORDERS, Script, SimDriver, adopt, seconds_of
 from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit, Unsimulated
 from hoop.sim.net.datagrams import ANY
+from hoop.sim.net.failures import os_error
 from hoop.sim.net.network import Network
 from hoop.sim.net.sockets import is_simulated
 from hoop.sim.settings import DEPTH, LIMIT
@@ -256,6 +257,10 @@ class SimEventLoop(EventLoop):
         return super()._make_ssl_transport(rawsock, *args, **kwargs)
 
 
+async def _fail(error: OSError) -> None:
+    raise error
+
+
 def _answer(future: asyncio.Future[Any], call: Callable[..., Any], args: tuple[Any, ...]) -> None:
     """Look a name up, if somebody still wants to know."""
     if future.done():
@@ -318,6 +323,11 @@ def _check_socket(name: str) -> Any:
 
     def checked(self: SimEventLoop, sock: Any, *args: Any) -> Any:
         self._check_descriptor(f"loop.{name}()", sock)
+        failures = None if self.network is None else self.network.failures
+        if failures is not None and name == "sock_sendall":
+            error = failures.of_send(sock.fileno())
+            if error:
+                return _fail(os_error(error))
         return stock(self, sock, *args)
 
     checked.__name__ = checked.__qualname__ = name

@@ -165,7 +165,8 @@ def _drive(
     loop = world.loop
     runner = asyncio.Runner(loop_factory=lambda: loop)
     try:
-        result = runner.run(_begin(main, world))
+        world.program = _begin(main, world)
+        result = runner.run(world.program)
     except BaseException as exc:
         if isinstance(exc, Deadlock | Livelock | TimeLimit):
             exc.__traceback__ = None  # its frames are those of every loop

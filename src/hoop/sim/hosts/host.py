@@ -43,6 +43,7 @@ class Host:
         self._loop: SimEventLoop = self._new_loop()
         self._place = Place(name, address, self._loop.sim_driver)
         self._task: asyncio.Task[Any] | None = None  # the main one
+        self.main_tasks: tuple[asyncio.Task[Any], ...] = ()  # this, and one that ends the program
         self._starts = 0
 
     def __repr__(self) -> str:
@@ -116,6 +117,7 @@ class Host:
             self._task = self._loop.create_task(self._main())
         finally:
             self._loop.tasks_made = swap_tasks_made(before)
+        self.main_tasks = (self._task,)
         self._task.add_done_callback(self._main_ended)
 
     def pause(self) -> None:
@@ -176,6 +178,7 @@ class Host:
         if main is not self._task or not self.is_running:  # a task of this host has made it crash
             return
         cleaning = self._loop.create_task(self._clean(main), name="end")
+        self.main_tasks = (main, cleaning)
         cleaning.add_done_callback(lambda _: self._ended(main))
 
     async def _clean(self, main: asyncio.Task[Any]) -> None:

@@ -11,6 +11,8 @@ from asyncio import events
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from hoop.observe.reading import is_done, task_name
+from hoop.sim import graph
 from hoop.sim.driver import RAN, Choices, Script, take_turn
 from hoop.sim.errors import SimError
 from hoop.sim.event_loop import SimEventLoop
@@ -91,6 +93,11 @@ class World:
         )
         self.gone: list[SimEventLoop] = []  # loops of processes that have ended
         self._waiting: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
+        self.program: object = None  # the coroutine of the main task
+        faults = network.faults
+        if faults.cancel:
+            loop.parameters["cancel"] = f"{faults.cancel:.2g}"
+            loop.sim_driver.cancel_some(faults.cancel, self._cancel)
 
     @property
     def choices(self) -> Choices:
@@ -98,6 +105,38 @@ class World:
         if self._choices is None:
             self._choices = self.script.stream("hosts")
         return self._choices
+
+    # ---- tasks that are cancelled ----
+
+    def _cancel(self, task: asyncio.Task[Any], choices: Choices, place: int) -> None:
+        """Cancel a task that has begun to wait, now or after a while."""
+        delay = 0.0
+        if choices.choose(2):
+            delay = 10.0 ** (choices.choose(5) - 4) * choices.fraction()
+        if is_done(task) or (self._is_main(task) and not self.network.faults.cancel_main):
+            return
+        if delay:
+            loop: SimEventLoop = task.get_loop()  # type: ignore[assignment]
+            loop.call_later(delay, self._cancel_now, task, place)
+        else:
+            self._cancel_now(task, place)
+
+    def _cancel_now(self, task: asyncio.Task[Any], place: int) -> None:
+        if is_done(task):
+            return
+        host = getattr(task.get_loop(), "host", "")
+        name = f"{host}/{task_name(task)}" if host else task_name(task)
+        self.network.count("cancellations")
+        if self.script.explains:
+            self.script.say(f"{name} is cancelled [{graph.awaiting(task)}]", place)
+        self.network.note(f"cancel {name}")
+        task.cancel()
+
+    def _is_main(self, task: asyncio.Task[Any]) -> bool:
+        """Whether it is the main task of a program, or ends one."""
+        if task.get_coro() is self.program:
+            return True
+        return any(task in host.main_tasks for host in self.hosts.values())
 
     # ---- hosts ----
 

@@ -13,6 +13,7 @@ from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.hoop._c.linux import hoop_is_readable, hoop_recv, hoop_send
 from cython.cimports.hoop.drivers.op import ARMED, CALL, IDLE, READY, CallOp, Op
 from cython.cimports.hoop.drivers.ready import ReadyRing
+from cython.cimports.hoop.sim.net import failing
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
@@ -82,9 +83,11 @@ class Completions:
         sent: cython.bint = False
         for op in list(self.calls):
             call = op
-            n = hoop_send(
-                call.fd, call.address, min(call.length, cython.cast(cython.uint, self.send_max))
-            )
+            n = -failing.error_of_send(call.fd)
+            if n == 0:
+                n = hoop_send(
+                    call.fd, call.address, min(call.length, cython.cast(cython.uint, self.send_max))
+                )
             if n == -EAGAIN or n == -EINTR:
                 continue
             sent = True

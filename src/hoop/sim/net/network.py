@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hoop.sim.driver import Choices, Script, SimDriver
+from hoop.sim.net import failing
 from hoop.sim.net.datagrams import Box, Mail, Outlet
+from hoop.sim.net.failures import KINDS, Failures, fail_calls
 from hoop.sim.net.links import Place, Roads
 from hoop.sim.net.weather import LARGE_BUFFER, Faults, Names, Weather, rarely
 from hoop.sim.net.wires import End, fill, inode, new_pair
@@ -85,6 +87,8 @@ class Network:
         for fault, kind in _PLURALS.items():
             if getattr(self.faults, fault):
                 loop.injected.setdefault(kind, 0)  # a fault that never happens is to be seen
+        self.failures = Failures(self) if fail_calls(self.faults) else None
+        failing.begin(self.failures)
         self.by_inode: dict[int, End | Bound | Box] = {}
         self._forget_at = FORGET_AT
         self._bound: list[Bound] = []
@@ -521,6 +525,7 @@ class Network:
 
     def close(self) -> None:
         """Close all that the world holds. The program's sockets stay, and belong to it."""
+        failing.begin(None)
         self.driver.attach(None)
         self._events.clear()
         for end in list(self._ends.values()):
@@ -548,6 +553,9 @@ _PLURALS = {
     "pieces": "short reads",
     "partial": "full buffers",
     "spikes": "spikes",
+    "epipe": "EPIPE",
+    "cancel": "cancellations",
+    **KINDS,
 }
 
 

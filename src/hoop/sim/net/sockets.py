@@ -17,6 +17,7 @@ from typing import Any
 
 from hoop.sim.errors import Unsimulated
 from hoop.sim.net.datagrams import Box
+from hoop.sim.net.failures import Failures, os_error
 from hoop.sim.net.network import Bound, Network
 from hoop.sim.net.wires import End
 from hoop.sim.swaps import is_inside
@@ -28,6 +29,7 @@ STREAMS = "use a stream socket or UDP, or replace the connection in the test"
 _real: Any = _socket.socket
 _fstat = os.fstat
 _python_getaddrinfo = socket.getaddrinfo
+_python_init = socket.socket.__init__
 
 
 class Sockets:
@@ -114,6 +116,7 @@ class Sockets:
             raise Unsimulated("accept() on a socket from outside of the simulation", STREAMS)
         if sock.gettimeout() != 0:
             raise Unsimulated("an accept() that blocks", BLOCKING)
+        self._may_fail(lambda failures: failures.of_accept(sock.fileno()))
         fd, address = _real._accept(sock)
         accepted = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
         found = self.network.known(fd)
@@ -157,6 +160,7 @@ class Sockets:
         if sock.type != _socket.SOCK_DGRAM:
             raise OSError(errno.EISCONN, os.strerror(errno.EISCONN))
         data = bytes(args[0])
+        self._may_fail(lambda failures: failures.of_send(sock.fileno()))
         self.network.mail.post(self.network.mail.of(sock), data, self._address(sock, args[-1]))
         return len(data)
 
@@ -204,7 +208,33 @@ class Sockets:
             return address
         return None if sock.family in INTERNET else self.network.callers.get(address, address)
 
+    # ---- calls that only fail here: see changes() ----
+
+    def make(
+        self,
+        sock: socket.socket,
+        family: int = -1,
+        type: int = -1,
+        proto: int = -1,
+        fileno: int | None = None,
+    ) -> None:
+        if fileno is None and (family == -1 or family in SIMULATED):
+            self._may_fail(lambda failures: failures.of_descriptor("socket()"))
+        _python_init(sock, family, type, proto, fileno)
+
+    def send(self, sock: socket.socket, *args: Any) -> int:
+        self._may_fail(lambda failures: failures.of_send(sock.fileno()))
+        sent: int = _real.send(sock, *args)
+        return sent
+
     # ---- shared ----
+
+    def _may_fail(self, ask: Callable[[Failures], int]) -> None:
+        """Raise OSError if a call is to fail."""
+        failures = self.network.failures
+        error = 0 if failures is None else ask(failures)
+        if error:
+            raise os_error(error)
 
     def _check(self, sock: socket.socket, name: str) -> None:
         """Refuse what is no stream socket of a simulated family, and no UDP socket."""
@@ -352,9 +382,11 @@ def _inside(ours: Callable[..., Any], real: Callable[..., Any]) -> Any:
 def changes(network: Network) -> Iterator[tuple[Any, str, Any]]:
     """All that is changed for a network: an object, the name of its attribute, and the new value."""
     sockets = Sockets(network)
-    for name in METHODS:
-        method = _inside(getattr(sockets, name), getattr(socket.socket, name))
-        yield socket.socket, name, method
+    methods = {name: getattr(sockets, name) for name in METHODS}
+    if network.failures is not None:
+        methods |= {"__init__": sockets.make, "send": sockets.send}
+    for name, ours in methods.items():
+        yield socket.socket, name, _inside(ours, getattr(socket.socket, name))
     real: Any = socket.socket.family
     yield socket.socket, "family", property(_inside(sockets.family, real.fget))
     for name in ("getaddrinfo", "gethostbyname", "getnameinfo"):

@@ -16,11 +16,12 @@ WHOLE = 1 << 18  # the room for bytes in flight, in most seeds
 # Sizes of the kernel's buffer behind a socket, as SO_SNDBUF takes them: the least, and the usual.
 SMALL_BUFFER, LARGE_BUFFER = 2304, 106496
 SPIKE_SECONDS_MAX = 0.5
+CALLS = ("emfile", "enobufs", "econnaborted", "epipe")  # faults of calls
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Faults:
-    """How often the network fails: chances from 0 to 1. For those that are None each seed draws one.
+    """How often things fail: chances from 0 to 1. For those that are None each seed draws one.
 
     hoop.sim.run(main, seed=7, faults=hoop.sim.Faults(reset=0.01))
     """
@@ -33,6 +34,12 @@ class Faults:
     spikes: float | None = None  # a message takes much longer than others
     loss: float | None = None  # a datagram is lost
     duplicate: float | None = None  # a datagram comes twice
+    emfile: float = 0.0  # accept(), socket() or the opening of a file fails with EMFILE or ENFILE
+    enobufs: float = 0.0  # a send fails with ENOBUFS or ENOMEM
+    econnaborted: float = 0.0  # accept() fails with ECONNABORTED, and the connection is reset
+    epipe: float = 0.0  # a message finds the other side gone: reads see the end, and sends EPIPE
+    cancel: float = 0.0  # a task that has begun to wait is cancelled
+    cancel_main: bool = False  # main tasks are, too
 
     def __repr__(self) -> str:
         usual = Faults.__dataclass_fields__
@@ -102,7 +109,7 @@ class Weather:
             found["pieces"] = f"{self.pieces:.2g} of up to {self.piece} bytes"
         if self.partial:
             found["small buffers"] = f"{self.partial:.2g}"
-        for name in ("reset", "refuse", "timeout"):
+        for name in ("reset", "refuse", "timeout", *CALLS):
             chance = getattr(self.faults, name)
             if chance:
                 found[name] = f"{chance:.2g}"

@@ -172,6 +172,10 @@ class End:
             network.happened("resets", f"{network.name_of(self)} is reset")
             network.at(self.due(), self.reset)
             return
+        if data and rarely(self.choices, weather.faults.epipe):
+            network.happened("EPIPE", f"{network.name_of(self)} finds the other side gone")
+            network.at(self.due(), self.break_off)
+            return
         pieces = weather.cut(data, self.choices) if self.cuts < CUTS_MAX else [data]
         if len(pieces) > 1:
             self.cuts += 1
@@ -353,6 +357,21 @@ class End:
         self.network.note(f"reset {self.network.name_of(self)}")
         self.abort()
         other.abort()
+
+    def break_off(self) -> None:
+        """The other process has ended. Reads see the end, and sends fail with EPIPE."""
+        other = self.other
+        if not self.open or other is None:
+            return
+        self.network.note(f"broken {self.network.name_of(self)}")
+        other.abort()
+        self.ended = True  # nothing that it still sends goes anywhere
+        self.inbound.clear()
+        try:
+            self.sock.shutdown(_socket.SHUT_RDWR)
+        except OSError:  # the program has closed it
+            pass
+        self.watch()
 
     def abort(self) -> None:
         """Let the program's socket fail with ECONNRESET.

@@ -24,6 +24,7 @@ from hoop.sim.calls import real
 from hoop.sim.driver import Script
 from hoop.sim.errors import PowerLoss, SimError, Unsimulated
 from hoop.sim.event_loop import SimEventLoop, SimFilePool
+from hoop.sim.net.failures import Failures
 from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.posix import Functions
 from hoop.sim.storage.tree import File
@@ -44,7 +45,7 @@ class DiskPool(SimFilePool):
     def __init__(self, loop: SimEventLoop, disk: Disk) -> None:
         super().__init__(loop, 1)
         self.disk = disk
-        self.functions = Functions(disk)
+        self.functions = Functions(disk, failures_of(loop))
 
     def submit(self, job: Job) -> None:
         """Have a job done at a virtual time."""
@@ -85,6 +86,7 @@ class DiskPool(SimFilePool):
         code, fd, flags, keep, length, offset, address = calls.facts(op)
         disk, functions = self.disk, self.functions
         if code == OPENAT:
+            self.functions.may_fail("open()")
             calls.answer(op, disk.open(keep, flags, length, fd))
         elif code == STATX:
             calls.answer_status(
@@ -134,6 +136,11 @@ class DiskPool(SimFilePool):
             node.wrote(node.size(), None)
 
 
+def failures_of(loop: SimEventLoop) -> Failures | None:
+    """The failures of the world of a loop, if there are any."""
+    return None if loop.network is None else loop.network.failures
+
+
 def _never_waits(fd: int) -> bool:
     mode = real(os.fstat, fd).st_mode
     return stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and not os.isatty(fd))
@@ -173,7 +180,7 @@ def mounted(disk: Disk | None, loop: SimEventLoop, script: Script) -> Iterator[N
     devices = disk_call.devices()
     known = dict(devices)
     loop._file_pool = DiskPool(loop, disk)
-    _turned = functions = Functions(disk)
+    _turned = functions = Functions(disk, failures_of(loop))
     calls.turn(functions.table())
     opening.folders = _NoFolders()
     devices.clear()

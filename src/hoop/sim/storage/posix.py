@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from hoop.sim.calls import real, straight
 from hoop.sim.errors import PowerLoss, Unsimulated
+from hoop.sim.net.failures import Failures
 from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.tree import (
     DEVICE,
@@ -153,8 +154,15 @@ def _builtin(name: str) -> Any:
 class Functions:
     """The functions of os on one disk."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, failures: Failures | None) -> None:
         self.disk = disk
+        self.failures = failures
+
+    def may_fail(self, call: str) -> None:
+        """Raise OSError if a call of hoop's that opens a file finds no descriptor."""
+        error = 0 if self.failures is None else self.failures.of_descriptor(call)
+        if error:
+            raise refused(error)
 
     def table(self) -> dict[Any, Callable[..., Any]]:
         """The methods, each by the builtin function in whose place it is called."""
@@ -361,6 +369,7 @@ class Functions:
     def open_waiting(self, path: bytes, flags: int) -> int:
         """In the place of hoop's own open in a thread, which returns a negative number for an error."""
         try:
+            self.may_fail("open()")
             fd: int = self.open(path, flags, 0o666)
             return fd
         except OSError as exc:
