@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
@@ -562,6 +563,77 @@ def test_a_partition_of_one_way():
         assert await api == [1]
 
     hoop.sim.explore(main, seeds=4)
+
+
+async def keep(got):
+    """A server that keeps what it gets, with the times."""
+
+    async def serve(reader, writer):
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                got.append((hoop.sim.now(), len(data)))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "db", 80) as server:
+        await server.serve_forever()
+
+
+def test_who_hears_no_acknowledgement_gives_up_though_all_has_arrived():
+    drivers = set()
+
+    async def client():
+        reader, writer = await connect()
+        await asyncio.sleep(10 - hoop.sim.now())
+        writer.write(b"first")
+        await asyncio.sleep(100)
+        writer.write(b"second")
+        with pytest.raises(TimeoutError) as caught:
+            await reader.read()
+        assert caught.value.errno == errno.ETIMEDOUT
+        writer.close()
+        return hoop.sim.now()
+
+    async def main(world):
+        got = []
+        world.host("db", lambda: keep(got))
+        api = world.host("api", client)
+        await asyncio.sleep(9)
+        world.partition("db", "api", one_way=True)
+        assert 910 <= await api < 912
+        drivers.add(asyncio.get_running_loop().parameters["driver"])
+        assert sum(size for _, size in got) == 11
+        assert all(now < 112 for now, _ in got)
+
+    hoop.sim.explore(main, seeds=8)
+    assert drivers == {"readiness", "completion"}
+
+
+def test_acknowledgements_come_when_the_way_back_is_free_again():
+    async def client():
+        reader, writer = await connect()
+        await asyncio.sleep(10 - hoop.sim.now())
+        for _ in range(50):
+            writer.write(bytes(20_000))
+            await writer.drain()
+        assert hoop.sim.now() > 500  # there was no room for it before
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+
+    async def main(world):
+        got = []
+        world.host("db", lambda: keep(got))
+        api = world.host("api", client)
+        await asyncio.sleep(9)
+        world.partition("db", "api", one_way=True)
+        await asyncio.sleep(491)
+        assert 0 < sum(size for _, size in got) < 1_000_000
+        world.heal()
+        await api
+        assert sum(size for _, size in got) == 1_000_000
+        await asyncio.sleep(2000)  # nobody gives up later
+
+    hoop.sim.explore(main, seeds=3)
 
 
 def test_groups_that_do_not_see_each_other():

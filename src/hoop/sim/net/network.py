@@ -79,6 +79,9 @@ class Network:
         self.roads = Roads()
         self.mail = Mail(self)
         self.stuck: dict[int, End] = {}  # ends whose messages wait at a road that is blocked
+        self.unheard: dict[
+            int, End
+        ] = {}  # ends that hear nothing of the messages that have arrived
         self.faults = faults or Faults()
         self.names = {
             name.lower(): [found] if isinstance(found, str) else list(found)
@@ -510,6 +513,10 @@ class Network:
                 waited = min(self.now - end.since, LONGEST_RESEND_NS)
                 later = int(end.choices.fraction() * waited)
                 self.at(self.now + 1 + later, end.resend)
+        for end in list(self.unheard.values()):
+            if not self.blocks(end.place, end.far) and not self.blocks(end.far, end.place):
+                waited = min(self.now - end.unheard_since, LONGEST_RESEND_NS)
+                self.at(self.now + 1 + int(end.choices.fraction() * waited), end.hear)
         self.mail.resume()
 
     def vacate(self, place: Place) -> None:
@@ -533,6 +540,7 @@ class Network:
         self.mail.close()
         self._ends.clear()
         self.stuck.clear()
+        self.unheard.clear()
         self.by_inode.clear()
         self._bound.clear()
         self._names.clear()

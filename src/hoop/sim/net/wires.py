@@ -87,6 +87,8 @@ class End:
         "since",
         "sock",
         "state",
+        "unheard",
+        "unheard_since",
         "user_fd",
         "vanished",
         "waiting",
@@ -123,6 +125,8 @@ class End:
         self.open = True
         self.error = 0  # what SO_ERROR says next
         self.watched = 0
+        self.unheard = 0  # bytes that have arrived, of which the other side could not tell
+        self.unheard_since = -1  # the time since when it could not; -1 if it could
         self.options: dict[tuple[int, int], Any] = {}
 
     def belongs_to(self, fd: int) -> None:
@@ -222,6 +226,8 @@ class End:
             return
         self.network.note_wire(other, data)
         self.inbound.append(data)
+        if other.unheard_since >= 0 or self.network.blocks(self.place, other.place):
+            self._acknowledge(0)
         self.push()
 
     def push(self) -> None:
@@ -244,7 +250,7 @@ class End:
                 if self.hung_up():
                     self.reset_later(other)
                 break
-            other.flying -= n
+            self._acknowledge(n)
             if n == len(data):
                 self.inbound.popleft()
             else:
@@ -284,10 +290,47 @@ class End:
         while self.waiting:
             other._take_in(self.waiting.popleft())
 
+    def _acknowledge(self, n: int) -> None:
+        """Let the other side hear that so many bytes have been received, with those before.
+
+        If the way back is blocked it hears nothing. After 15 minutes its TCP gives up.
+        """
+        other, network = self.other, self.network
+        assert other is not None
+        if not network.blocks(self.place, other.place):
+            other.flying -= n
+            if other.unheard_since >= 0:
+                other.hear()
+            return
+        other.unheard += n
+        if other.unheard_since < 0:
+            other.unheard_since = network.now
+            network.unheard[other.serial] = other
+            network.note(f"not acknowledged {network.name_of(other)}")
+            network.at(network.now + GIVE_UP_NS, other.give_up_hearing, network.now)
+
+    def hear(self) -> None:
+        """The other side says that all has arrived, if it can."""
+        network = self.network
+        if network.blocks(self.place, self.far) or network.blocks(self.far, self.place):
+            return
+        network.unheard.pop(self.serial, None)
+        self.flying -= self.unheard
+        self.unheard, self.unheard_since = 0, -1
+        self.watch()
+
+    def give_up_hearing(self, since: int) -> None:
+        """Let the program's socket fail with ETIMEDOUT, if nothing was heard since then."""
+        if self.unheard_since == since:
+            self._time_out()
+
     def give_up(self, since: int) -> None:
         """Let the program's socket fail with ETIMEDOUT, if what has waited since then still does."""
-        if not self.waiting or self.since != since:
-            return
+        if self.waiting and self.since == since:
+            self._time_out()
+
+    def _time_out(self) -> None:
+        """Let the program's socket fail with ETIMEDOUT."""
         self.waiting.clear()
         self.network.stuck.pop(self.serial, None)
         if not self.open:
@@ -442,5 +485,7 @@ class End:
             if self.watched:
                 self.network.watch(self, 0)
             self.inbound.clear()
+            self.network.unheard.pop(self.serial, None)
+            self.unheard_since = -1
             self.network.gone(self)
             self.sock.close()
