@@ -50,6 +50,34 @@ def test_all_schedules_are_run(order):
         assert summary.runs == 6
 
 
+@pytest.mark.parametrize("order", ["wakes", "starts", "single", "pct"])
+@pytest.mark.parametrize("kind", ["callback", "watcher"])
+def test_a_task_runs_after_the_callbacks_that_its_future_had_before(order, kind):
+    """asyncpg needs it: a callback ends the timeout of a query, and the next query begins another."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        first, second = loop.create_future(), loop.create_future()
+        if kind == "callback":
+            told = loop.create_future()
+            second.add_done_callback(told.set_result)
+        else:
+            told = hoop.gather(second)
+
+        async def wait_for(future):
+            await future
+            return told.done()
+
+        tasks = [asyncio.create_task(wait_for(future)) for future in (first, first, second)]
+        await asyncio.sleep(1)
+        first.set_result(None)
+        second.set_result(None)
+        assert await tasks[2]
+        await told
+
+    hoop.sim.explore(main, seeds=20, order=order)
+
+
 def test_the_limit_of_runs_is_told():
     seen = []
     summary = hoop.sim.explore(orders_of(5, seen), exhaustive=True, max_runs=10)

@@ -8,6 +8,7 @@
 
 `call_soon` promises to keep the order of its callbacks, so handles stay in their places in every order. No
 order is promised between tasks that futures wake in the same turn. In the order `wakes` those change places.
+But a task runs after the callbacks that its future had before it.
 
 A loop gets the methods of SimLoop by adopt(). A class that derives from EventLoop and from SimLoop cannot be
 made, since both change the fields of Loop's objects.
@@ -28,6 +29,7 @@ from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
 from cython.cimports.hoop.loop.turn import Loop
 from cython.cimports.hoop.net.receiver import RecvOp
 from cython.cimports.hoop.scheduling import task as task_module
+from cython.cimports.hoop.scheduling.places import first_places
 from cython.cimports.hoop.scheduling.task import Task
 from cython.cimports.hoop.sim.net import failing
 from cython.cimports.hoop.sim.net.completions import Completions
@@ -634,16 +636,22 @@ class SimDriver(Driver):
         """Let the runnables that may do so change places."""
         i: cython.ulong
         k: cython.ulong
-        r: Ref
         places: list = []
         for i in range(loop.head, loop.head + loop.left):
             if self.moves(loop.ring[i & loop.mask]):
                 places.append(i)
+        firsts: list = first_places(loop, places)
         count: cython.ulong = len(places)
         for i in range(count):
-            k = i + self.choices.below(count - i)
+            if firsts is None:
+                k = i + self.choices.below(count - i)
+            else:
+                free: list = [n for n in range(i, count) if firsts[n] <= places[i]]
+                k = free[self.choices.below(len(free))]
             if k != i:
                 self.exchange(loop, places[i], places[k])
+                if firsts is not None:
+                    firsts[i], firsts[k] = firsts[k], firsts[i]
         return 0
 
     @cython.cfunc
@@ -670,6 +678,9 @@ class SimDriver(Driver):
         for i in range(loop.head, loop.head + loop.left):
             if self.moves(loop.ring[i & loop.mask]):
                 movable.append(i)
+        firsts: list = first_places(loop, movable)
+        if firsts is not None:
+            movable = [movable[n] for n in range(len(movable)) if firsts[n] == loop.head]
         loop.left = 1
         if len(movable) == 1:
             return 0

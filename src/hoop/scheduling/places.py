@@ -1,0 +1,53 @@
+"""The places on the ready ring that a task may take, when a simulation lets tasks change places.
+
+A future calls its callbacks in the order in which they were added, and a task that awaits it has added one.
+So the task stays behind those that were added before. Programs rely on that: asyncpg ends the timeout of a
+query in a callback, before the task that has waited begins another one.
+"""
+
+from __future__ import annotations
+
+import cython
+from cython.cimports.hoop._c.python import Ref, ref
+from cython.cimports.hoop.scheduling.base import LoopBase
+from cython.cimports.hoop.scheduling.handle import Handle
+from cython.cimports.hoop.scheduling.notice import Notice
+from cython.cimports.hoop.scheduling.task import Task
+
+
+@cython.cfunc
+def first_places(loop: LoopBase, movable: list) -> list | None:
+    """The first place that each of the tasks at these places may take. None if they may take all."""
+    i: cython.ulong
+    n: cython.Py_ssize_t = 0
+    about: Ref
+    behind: dict = {}  # by the address of a future: the place behind its callbacks so far
+    found: list | None = None
+    for i in range(loop.head, loop.head + loop.left):
+        if n < len(movable) and i == movable[n]:
+            about = cython.cast(Task, loop.ring[i & loop.mask]).fut_waiter
+            place = behind.get(cython.cast(cython.ulonglong, about)) if behind else None
+            if place is not None:
+                if found is None:
+                    found = [loop.head] * len(movable)
+                found[n] = place
+            n += 1
+            continue
+        about = called_for(loop.ring[i & loop.mask])
+        if about is not cython.NULL:
+            behind[cython.cast(cython.ulonglong, about)] = i + 1
+    return found
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def called_for(r: Ref) -> Ref:
+    """The future of which a runnable is a callback, or the only thing that a callback gets, or NULL."""
+    kind: object = type(cython.cast(object, r))
+    if kind is Notice:
+        return ref(cython.cast(Notice, r).future)
+    if kind is Handle:
+        args: tuple = cython.cast(Handle, r).args
+        if args is not None and len(args) == 1:
+            return ref(args[0])
+    return cython.NULL
