@@ -99,7 +99,7 @@ asan: $(ASAN)/.built $(ASAN)/.with-test ## the tests on a build with sanitizers,
 fuzz: $(ASAN)/.built $(ASAN)/.with-test ## random programs on that build, with spare objects (ARGS="--minutes 30 --driver epoll --seed 1")
 	HOOP_SPARES=1 $(SANITIZED) $(ASAN)/bin/python tests/fuzz/run.py $(ARGS)
 
-simulate: $(ENV)/.built $(ENV)/.with-test ## hoop's own streams, TLS, locks and groups in 100,000 simulated worlds each (ARGS="--minutes 30")
+simulate: $(ENV)/.built $(ENV)/.with-test ## hoop's own streams, TLS and locks, and libraries, in 100,000 simulated worlds each (ARGS="--minutes 30")
 	$(RUN) tests/sim/simulate.py $(ARGS)
 
 debug: $(DEBUG)/.built $(DEBUG)/.with-test ## the tests on a build with C assertions and no optimisation

@@ -75,8 +75,8 @@ async def until_it_works(ask: Callable[[], Awaitable[Any]], faulty: bool) -> Any
 
 async def numbered_lines(n: int) -> AsyncIterator[bytes]:
     """So many lines, several at once."""
-    for start in range(0, n, 500):
-        yield b"".join(b"%d\n" % i for i in range(start, start + 500))
+    for first in range(0, n, 500):
+        yield b"".join(b"%d\n" % i for i in range(first, first + 500))
 
 
 async def use(faulty: bool, with_tls: bool = False) -> None:
@@ -153,8 +153,8 @@ async def use(faulty: bool, with_tls: bool = False) -> None:
     async with asyncio.TaskGroup() as group:
         for n in range(3):
             group.create_task(move(n))
-        for use in (look, look, look, count, copy, cancel, be_impatient, be_impatient):
-            group.create_task(until_it_works(use, faulty))
+        for one in (look, look, look, count, copy, cancel, be_impatient, be_impatient):
+            group.create_task(until_it_works(one, faulty))
     await pool.close()
     await database.close()
     history.check()

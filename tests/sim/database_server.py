@@ -1,4 +1,4 @@
-"""A small database that speaks PostgreSQL's protocol: it keeps accounts in memory, in transactions with locks.
+"""A small database that speaks PostgreSQL's protocol, and keeps accounts in memory, with transactions.
 
 It has TLS after an SSLRequest, a password, prepared statements, several queries under way at once, portals,
 COPY, and a cancel by a second connection. It knows only the statements of database_messages.py.

@@ -555,11 +555,15 @@ PROGRAMS: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
 }
 
 
-def simulate(name: str, seeds: Any, **options: Any) -> None:
-    """Run a program with these seeds. Raises what the first of them raises that fails."""
+def prepare(name: str) -> tuple[Callable[[], Coroutine[Any, Any, None]], dict[str, Any]]:
+    """A program as a main function, and the settings of its simulation."""
     if "tls" in name:
         contexts()  # a simulation could not start openssl
     faults = FAULTS if "faults" in name else None
-    order = options.pop("order", "mix")
-    main = functools.partial(watched, PROGRAMS[name])
-    hoop.sim.explore(main, seeds=seeds, order=order, faults=faults, **options)
+    return functools.partial(watched, PROGRAMS[name]), {"order": "mix", "faults": faults}
+
+
+def simulate(name: str, seeds: Any, **options: Any) -> None:
+    """Run a program with these seeds. Raises what the first of them raises that fails."""
+    main, settings = prepare(name)
+    hoop.sim.explore(main, seeds=seeds, **{**settings, **options})

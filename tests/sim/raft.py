@@ -176,3 +176,11 @@ async def harm(world, hosts):
     if not victim.is_running:
         await asyncio.sleep(random.uniform(0, 0.1))
         victim.restart()
+
+
+PROGRAMS = {"raft": functools.partial(elect, 5, True, True)}
+
+
+def prepare(name):
+    """A program as a main function, and the settings of its simulation."""
+    return PROGRAMS[name], {"order": "mix", "disk": disk()}

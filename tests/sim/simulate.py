@@ -1,7 +1,8 @@
-"""Runs hoop's own streams, sockets, TLS, queues, locks and groups in very many simulated worlds.
+"""Runs programs in very many simulated worlds: hoop's own streams, TLS, locks and groups, and libraries.
 
-The programs are those of own.py. A seed that fails is reported as hoop.sim reports it, and fails again with
-`--programs NAME --first SEED --seeds 1`. The first failure ends it, with status 1.
+The programs are those of own.py, libraries.py and raft.py. A seed that fails is reported as hoop.sim reports
+it, and fails again with `--programs NAME --first SEED --seeds 1`. The first failure ends it, with status 1.
+`--sums` prints the sum of each seed's trace instead, to be compared with those of another process or Python.
 """
 
 from __future__ import annotations
@@ -14,21 +15,44 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import libraries
 import own
+import raft
+
+import hoop.sim
+from hoop.sim.tracing import digest
 
 BATCH = 500
+MODULES: dict[str, Any] = {
+    name: module for module in (own, libraries, raft) for name in module.PROGRAMS
+}
 
 
 def run_batch(name: str, first: int, count: int) -> str:
     """Run so many seeds of a program. Returns the report of the first that failed, or nothing."""
     try:
-        own.simulate(name, range(first, first + count))
+        main, settings = MODULES[name].prepare(name)
+        hoop.sim.explore(main, seeds=range(first, first + count), **settings)
     except Exception as exc:
         return "".join(traceback.format_exception(exc))
     return ""
+
+
+def print_sums(name: str, seeds: range) -> None:
+    """Print the sum of each seed's trace. Those of a seed that fails end with its exception."""
+    main, settings = MODULES[name].prepare(name)
+    for seed in seeds:
+        disk = settings.get("disk")
+        trace: list[str] = []
+        try:
+            hoop.sim.run(main, seed=seed, trace=trace, **settings | {"disk": disk and disk.copy()})
+        except Exception as exc:
+            trace.append(type(exc).__name__)
+        print(name, seed, digest(trace), flush=True)
 
 
 def batches(
@@ -47,13 +71,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=100_000, help="of each program")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--minutes", type=float, default=1e6, help="end after so many")
-    parser.add_argument("--programs", nargs="+", default=list(own.PROGRAMS), choices=own.PROGRAMS)
+    parser.add_argument("--programs", nargs="+", default=list(MODULES), choices=MODULES)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--sums", action="store_true", help="print the sums of traces")
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = parse_arguments()
+    if arguments.sums:
+        for name in arguments.programs:
+            print_sums(name, range(arguments.first, arguments.first + arguments.seeds))
+        return 0
     began = time.monotonic()
     until = began + 60 * arguments.minutes
     todo = batches(arguments.programs, arguments.first, arguments.seeds, until)
