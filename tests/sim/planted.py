@@ -1,14 +1,18 @@
-"""Programs with a bug that only some orders of events show, each with its corrected twin.
+"""Programs with a bug that only some orders of events, or faults, show. Each has its corrected twin.
 
-Each function is a program. Its argument `right` chooses the corrected twin.
+Each function is a program. Its argument `right` chooses the corrected twin. OPTIONS has what the programs need
+that use the network or a disk.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from typing import Any
 
 import hoop
+import hoop.sim
 
 
 class Store:
@@ -238,3 +242,175 @@ async def waiters_forgotten(right: bool) -> None:
     asyncio.get_running_loop().call_later(2 * random.random(), connection.lose)
     for _ in range(2):
         assert await connection.request() in ("answer", "lost")
+
+
+# ---- programs that use the network -----------------------------------------------------------------------
+
+HOST, PORT = "10.0.0.1", 4000
+
+
+class Inbox(asyncio.DatagramProtocol):
+    """Keeps the datagrams that come."""
+
+    def __init__(self) -> None:
+        self.came: asyncio.Queue[tuple[bytes, Any]] = asyncio.Queue()
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        self.came.put_nowait((data, address))
+
+
+async def missing_timeout(right: bool) -> None:
+    """A client waits for an answer that is lost."""
+    loop = asyncio.get_running_loop()
+    serving, requests = await loop.create_datagram_endpoint(Inbox, local_addr=(HOST, PORT))
+    asking, answers = await loop.create_datagram_endpoint(Inbox, remote_addr=(HOST, PORT))
+
+    async def serve() -> None:
+        while True:
+            data, address = await requests.came.get()
+            serving.sendto(data.upper(), address)
+
+    server = asyncio.create_task(serve())
+    for _ in range(5):
+        answer = None
+        while answer is None:
+            asking.sendto(b"question")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2 if right else None):
+                    answer, _ = await answers.came.get()
+        assert answer == b"QUESTION"
+    server.cancel()
+    asking.close()
+    serving.close()
+
+
+async def reordered_datagrams(right: bool) -> None:
+    """A thermometer sends its numbers, and the reader takes the last that came for the newest."""
+    loop = asyncio.get_running_loop()
+    reading, readings = await loop.create_datagram_endpoint(Inbox, local_addr=(HOST, PORT))
+    sending, _ = await loop.create_datagram_endpoint(Inbox, remote_addr=(HOST, PORT))
+    for number in range(20):
+        sending.sendto(b"%d" % number)
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(60)
+    shown = -1
+    while not readings.came.empty():
+        data, _ = readings.came.get_nowait()
+        if not right or int(data) > shown:
+            assert int(data) >= shown, "an old number is shown"
+            shown = int(data)
+    sending.close()
+    reading.close()
+
+
+async def retry_that_is_not_idempotent(right: bool) -> None:
+    """A client orders again if its connection is lost. Perhaps only the answer was."""
+    orders: list[bytes] = []
+    known: set[bytes] = set()
+
+    async def serve(reader: Any, writer: Any) -> None:
+        with contextlib.suppress(ConnectionError):
+            order = await reader.readline()
+            if order and not (right and order in known):
+                known.add(order)
+                orders.append(order)
+            writer.write(b"done\n")
+            await writer.drain()
+        writer.close()
+
+    async def order(number: int) -> None:
+        answer = b""
+        while answer != b"done\n":
+            writer = None
+            with contextlib.suppress(ConnectionError):
+                reader, writer = await asyncio.open_connection(HOST, PORT)
+                writer.write(b"order %d\n" % number)
+                answer = await reader.readline()
+            if writer is not None:
+                writer.close()
+
+    async with await asyncio.start_server(serve, HOST, PORT):
+        for number in range(5):
+            await order(number)
+        await asyncio.sleep(10)
+    assert len(orders) == len(set(orders)) == 5, "an order was carried out twice"
+
+
+async def storm_of_reconnections(right: bool) -> None:
+    """A server loses all clients at once, and can greet four at a time. They come back in step."""
+    greeting = 0
+    greeted = asyncio.Semaphore(0)
+    writers: list[Any] = []
+
+    async def serve(reader: Any, writer: Any) -> None:
+        nonlocal greeting
+        greeting += 1
+        try:
+            if greeting <= 4:
+                await asyncio.sleep(0.05)
+                writer.write(b"hello\n")
+                writers.append(writer)
+                return
+        finally:
+            greeting -= 1
+        writer.close()
+
+    async def stay_connected(times: int) -> None:
+        for _ in range(times):
+            pause = 0.1
+            for _ in range(6):
+                reader, writer = await asyncio.open_connection(HOST, PORT)
+                if await reader.readline() == b"hello\n":
+                    break
+                writer.close()
+                await asyncio.sleep(random.uniform(0, 2 * pause) if right else pause)
+                pause *= 3
+            else:
+                raise AssertionError("a client has given up")
+            greeted.release()
+            await reader.read()
+            writer.close()
+
+    async with await asyncio.start_server(serve, HOST, PORT):
+        async with asyncio.TaskGroup() as clients:
+            for _ in range(30):
+                clients.create_task(stay_connected(2))
+                await asyncio.sleep(0.5)
+            for _ in range(2):
+                for _ in range(30):
+                    await greeted.acquire()
+                for writer in writers:
+                    writer.close()
+                writers.clear()
+
+
+async def half_written_file(right: bool) -> None:
+    """The power goes while a program writes its state over the old one."""
+    old, new = "old " * 300, "new " * 300
+
+    async def save() -> None:
+        if right:
+            await hoop.write_text("/data/state", new, atomic=True)
+        else:
+            await hoop.write_text("/data/state", new)
+
+    await hoop.write_text("/data/state", old, atomic=True)
+    saved = await hoop.sim.until_power_loss(save())
+    text = await hoop.read_text("/data/state")
+    assert text == new or (text == old and not saved), "half of a state"
+
+
+def disk() -> hoop.sim.Disk:
+    """A disk with a folder for a state."""
+    made = hoop.sim.Disk()
+    made.write("/data/other", b"")
+    return made
+
+
+OPTIONS: dict[Any, dict[str, Any]] = {
+    missing_timeout: {"faults": hoop.sim.Faults(loss=0.05)},
+    reordered_datagrams: {},
+    retry_that_is_not_idempotent: {"faults": hoop.sim.Faults(reset=0.1)},
+    storm_of_reconnections: {},
+    half_written_file: {"disk": disk()},
+}

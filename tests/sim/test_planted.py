@@ -29,11 +29,12 @@ def name_of(value: object) -> str:
     return getattr(value, "__name__", str(value))
 
 
-def first_failing_seed(program, order):
+def first_failing_seed(program, order, disk=None, **options):
     """Of 200. The rest need not run for this, as explore() would have it."""
     for seed in range(200):
+        copy = None if disk is None else planted.disk()
         try:
-            hoop.sim.run(program, seed=seed, order=order)
+            hoop.sim.run(program, seed=seed, order=order, disk=copy, **options)
         except Exception:
             return seed
     raise AssertionError("no seed has failed")
@@ -60,3 +61,25 @@ def test_an_order_that_is_not_drawn_hides_it(program, order):
 @pytest.mark.parametrize("program", [program for program, _, _ in BUGS], ids=name_of)
 def test_the_corrected_twin_passes(program, order):
     hoop.sim.explore(functools.partial(program, True), seeds=50, order=order)
+
+
+# A program that fails leaves its connections open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("program", planted.OPTIONS, ids=name_of)
+def test_a_bug_that_shows_in_a_network_or_on_a_disk_is_found_and_runs_again(program):
+    options = planted.OPTIONS[program]
+    wrong = functools.partial(program, False)
+    seed = first_failing_seed(wrong, "mix", **options)
+    with pytest.raises(BaseException) as caught:  # noqa: PT011, each bug has its own
+        hoop.sim.explore(wrong, seeds=[seed], order="mix", shrink_seconds=0.5, **options)
+    assert not isinstance(caught.value, hoop.sim.NotDeterministic)
+    notes = "\n".join(caught.value.__notes__)
+    for part in (f"seed {seed} failed", "replayed: same trace", "shrunk: ", "again: "):
+        assert part in notes
+
+
+@pytest.mark.parametrize("program", planted.OPTIONS, ids=name_of)
+def test_its_corrected_twin_passes(program):
+    hoop.sim.explore(
+        functools.partial(program, True), seeds=8, order="mix", **planted.OPTIONS[program]
+    )
