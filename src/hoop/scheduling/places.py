@@ -51,3 +51,12 @@ def called_for(r: Ref) -> Ref:
         if args is not None and len(args) == 1:
             return ref(args[0])
     return cython.NULL
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def swap_places(loop: LoopBase, a: cython.ulong, b: cython.ulong) -> cython.int:
+    r: Ref = loop.ring[a & loop.mask]
+    loop.ring[a & loop.mask] = loop.ring[b & loop.mask]
+    loop.ring[b & loop.mask] = r
+    return 0

@@ -99,6 +99,7 @@ cdef class SimDriver(Driver):
     cdef int arrange(self, Loop loop) except -1
     cdef int look(self, Loop loop) except -1
     cdef int exchange(self, Loop loop, unsigned long first, unsigned long chosen) except -1
+    cdef list movable(self, Loop loop)
     cdef int shuffle(self, Loop loop) except -1
     cdef int pick(self, Loop loop) except -1
     cdef unsigned long preferred(self, Loop loop, list movable) except? 0

@@ -29,7 +29,7 @@ from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
 from cython.cimports.hoop.loop.turn import Loop
 from cython.cimports.hoop.net.receiver import RecvOp
 from cython.cimports.hoop.scheduling import task as task_module
-from cython.cimports.hoop.scheduling.places import first_places
+from cython.cimports.hoop.scheduling.places import first_places, swap_places
 from cython.cimports.hoop.scheduling.task import Task
 from cython.cimports.hoop.sim.net import failing
 from cython.cimports.hoop.sim.net.completions import Completions
@@ -47,9 +47,8 @@ NANOSECONDS = cython.declare(cython.double, 1e-9)
 ROUNDING = cython.declare(cython.double, 3e-9)
 FRACTIONS = cython.declare(cython.ulong, 1 << 30)
 NEVER = cython.declare(cython.uint, 0xFFFFFFFF)
-HIGH = cython.declare(
-    cython.ulonglong, 1 << 40
-)  # above the priorities of tasks that have lost theirs
+# Above the priorities of tasks that have lost theirs.
+HIGH = cython.declare(cython.ulonglong, 1 << 40)
 
 
 @cython.final
@@ -631,15 +630,19 @@ class SimDriver(Driver):
         return self.order == STARTS and cython.cast(Task, r)._polls == 0
 
     @cython.cfunc
+    def movable(self, loop: Loop) -> list:
+        """The places of the runnables that may change them."""
+        i: cython.ulong
+        last: cython.ulong = loop.head + loop.left
+        return [i for i in range(loop.head, last) if self.moves(loop.ring[i & loop.mask])]
+
+    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def shuffle(self, loop: Loop) -> cython.int:
         """Let the runnables that may do so change places."""
         i: cython.ulong
         k: cython.ulong
-        places: list = []
-        for i in range(loop.head, loop.head + loop.left):
-            if self.moves(loop.ring[i & loop.mask]):
-                places.append(i)
+        places: list = self.movable(loop)
         firsts: list = first_places(loop, places)
         count: cython.ulong = len(places)
         for i in range(count):
@@ -674,10 +677,7 @@ class SimDriver(Driver):
         if not self.moves(loop.ring[loop.head & loop.mask]):
             loop.left = 1
             return 0
-        movable: list = []
-        for i in range(loop.head, loop.head + loop.left):
-            if self.moves(loop.ring[i & loop.mask]):
-                movable.append(i)
+        movable: list = self.movable(loop)
         firsts: list = first_places(loop, movable)
         if firsts is not None:
             movable = [movable[n] for n in range(len(movable)) if firsts[n] == loop.head]
@@ -685,9 +685,7 @@ class SimDriver(Driver):
         if len(movable) == 1:
             return 0
         self.picks += 1
-        if (
-            self.picks % OLDEST_EACH == 0
-        ):  # or a task that waits for a callback could keep it from running
+        if self.picks % OLDEST_EACH == 0:  # or a task that waits for a callback could hold it up
             return 0
         if self.order == SINGLE:
             i = self.choices.below(len(movable))
@@ -723,16 +721,6 @@ class SimDriver(Driver):
         if found is None:
             found = self.priorities[task.serial] = HIGH + self.ranks.draw() % HIGH
         return found
-
-
-@cython.cfunc
-@cython.inline
-@cython.exceptval(check=False)
-def swap_places(loop: Loop | None, a: cython.ulong, b: cython.ulong) -> cython.int:
-    r: Ref = loop.ring[a & loop.mask]
-    loop.ring[a & loop.mask] = loop.ring[b & loop.mask]
-    loop.ring[b & loop.mask] = r
-    return 0
 
 
 @cython.cclass
