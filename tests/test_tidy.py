@@ -365,7 +365,10 @@ DOCUMENTS = [
     *("RELEASING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"),
     *("benchmarks", "examples", "tests", "tools"),
 ]
-GENERATED = {"docs/benchmarks.md", "docs/benchmarks-3.13.md"}  # lists of figures, written by benchmarks/
+GENERATED = {
+    "docs/benchmarks.md",
+    "docs/benchmarks-3.13.md",
+}  # lists of figures, written by benchmarks/
 
 
 def prose_files(place: str) -> list[Path]:

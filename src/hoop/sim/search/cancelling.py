@@ -20,6 +20,7 @@ from hoop.sim.errors import LeftOpen, SimError
 from hoop.sim.net.weather import Faults, Names
 from hoop.sim.running import Main, check_outside, simulate
 from hoop.sim.search.exploring import Summary
+from hoop.sim.search.heap import freezing
 from hoop.sim.settings import LIMIT, STUCK, Settings, check_count, check_main, check_seed
 from hoop.sim.storage.disks import Disk
 from hoop.sim.stuck import Watcher
@@ -86,22 +87,19 @@ class _Cancelling:
         """Cancel at each await. Raises LeftOpen if something was left open."""
         gc.collect(1)
         self.older = [o for o in gc.get_objects() if issubclass(type(o), LOCKS)]
-        gc.freeze()  # so that each look of the collector is at the objects of one run
         runs = 0
-        try:
-            with self.watcher:
-                self._first()
-                places = [
-                    (task, steps)
-                    for task, count in sorted(self.steps.items())
-                    for steps in range(1, count)
-                    if every_task or task == 1
-                ]
-                for task, steps in places[:max_runs]:
-                    self._cancelled(task, steps)
-                    runs += 1
-        finally:
-            gc.unfreeze()
+        with freezing(), self.watcher:
+            gc.freeze()  # so that each look of the collector is at the objects of one run
+            self._first()
+            places = [
+                (task, steps)
+                for task, count in sorted(self.steps.items())
+                for steps in range(1, count)
+                if every_task or task == 1
+            ]
+            for task, steps in places[:max_runs]:
+                self._cancelled(task, steps)
+                runs += 1
         if self.found:
             shown = self.found[:SHOWN]
             if len(self.found) > SHOWN:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import itertools
 import os
 import time
@@ -15,6 +14,7 @@ from hoop.sim.errors import NeverHappened, NotDeterministic, Stuck
 from hoop.sim.net.weather import Faults, Names
 from hoop.sim.running import Choice, Main, check_outside
 from hoop.sim.search import report
+from hoop.sim.search.heap import set_apart
 from hoop.sim.search.isolating import IsolatedSubject, in_parallel
 from hoop.sim.search.outcome import Outcome, Subject
 from hoop.sim.search.shrinking import SECONDS_MAX, shrink
@@ -184,9 +184,7 @@ class Exploration:
         first: Outcome | None = None
         runs = 0
         self.check(self.seeds[0])
-        gc.collect(1)  # a whole one takes as long as a hundred runs
-        gc.freeze()
-        try:
+        with set_apart():
             for seed in self._seeds():
                 self.failed = failed[0] if failed else seed
                 outcome = self.check(seed) if self.twice else self.subject.once(seed)
@@ -197,8 +195,6 @@ class Exploration:
                     if self.minutes is not None or isinstance(outcome.error, Stuck):
                         break
                 del outcome
-        finally:
-            gc.unfreeze()
         return runs, failed, first
 
     def _seeds(self) -> Iterator[int]:
