@@ -1,4 +1,4 @@
-"""Keeps what is older than the runs of a program from the garbage collector, which looks at all the rest often."""
+"""Keeps what is older than the runs of a program from the collector, which looks at all the rest often."""
 
 from __future__ import annotations
 
