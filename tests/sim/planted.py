@@ -1,7 +1,7 @@
 """Programs with a bug that only some orders of events, or faults, show. Each has its corrected twin.
 
-Each function is a program. Its argument `right` chooses the corrected twin. OPTIONS has what the programs need
-that use the network or a disk.
+Each function is a program. Its argument `right` chooses the corrected twin. OPTIONS has what the programs
+need that use the network or a disk.
 """
 
 from __future__ import annotations
@@ -371,17 +371,17 @@ async def storm_of_reconnections(right: bool) -> None:
             await reader.read()
             writer.close()
 
-    async with await asyncio.start_server(serve, HOST, PORT):
-        async with asyncio.TaskGroup() as clients:
+    server = await asyncio.start_server(serve, HOST, PORT)
+    async with server, asyncio.TaskGroup() as clients:
+        for _ in range(30):
+            clients.create_task(stay_connected(2))
+            await asyncio.sleep(0.5)
+        for _ in range(2):
             for _ in range(30):
-                clients.create_task(stay_connected(2))
-                await asyncio.sleep(0.5)
-            for _ in range(2):
-                for _ in range(30):
-                    await greeted.acquire()
-                for writer in writers:
-                    writer.close()
-                writers.clear()
+                await greeted.acquire()
+            for writer in writers:
+                writer.close()
+            writers.clear()
 
 
 async def half_written_file(right: bool) -> None:

@@ -1,8 +1,9 @@
 """Runs programs in very many simulated worlds: hoop's own streams, TLS, locks and groups, and libraries.
 
-The programs are those of own.py, libraries.py and raft.py. A seed that fails is reported as hoop.sim reports
-it, and fails again with `--programs NAME --first SEED --seeds 1`. The first failure ends it, with status 1.
-`--sums` prints the sum of each seed's trace instead, to be compared with those of another process or Python.
+The programs are those of own.py, endpoints.py, libraries.py and raft.py. A seed that fails is reported as
+hoop.sim reports it, and fails again with `--programs NAME --first SEED --seeds 1`. The first failure ends it,
+with status 1. `--sums` prints the sum of each seed's trace instead, to be compared with those of another
+process or Python.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import endpoints
 import libraries
 import own
 import raft
@@ -28,7 +30,7 @@ from hoop.sim.tracing import digest
 
 BATCH = 500
 MODULES: dict[str, Any] = {
-    name: module for module in (own, libraries, raft) for name in module.PROGRAMS
+    name: module for module in (own, endpoints, libraries, raft) for name in module.PROGRAMS
 }
 
 

@@ -1,9 +1,12 @@
-"""hoop's own streams, sockets, TLS, queues, locks and groups in simulated worlds: see own.py."""
+"""hoop's own streams, TLS, locks, endpoints and files in simulated worlds: see own.py and endpoints.py."""
 
 from __future__ import annotations
 
+import endpoints
 import own
 import pytest
+
+import hoop.sim
 
 
 @pytest.mark.parametrize("name", list(own.PROGRAMS))
@@ -15,3 +18,9 @@ def test_nothing_is_lost(name):
 @pytest.mark.parametrize("name", ["sharing", "families", "connections"])
 def test_nothing_is_lost_in_another_order(name, order):
     own.simulate(name, 10, order=order)
+
+
+@pytest.mark.parametrize("name", list(endpoints.PROGRAMS))
+def test_endpoints_lose_nothing(name):
+    main, settings = endpoints.prepare(name)
+    hoop.sim.explore(main, seeds=6, **settings)
