@@ -286,7 +286,7 @@ async def upgrades(faulty: bool) -> None:
 
 
 async def sendfile(faulty: bool, with_tls: bool) -> None:
-    """A client sends a part of a file, by a transport or a socket. The server gets that part, or the begin of it."""
+    """A client sends a part of a file, by a transport or a socket. The server gets that part, or less."""
     loop = asyncio.get_running_loop()
     serving, asking = contexts() if with_tls else (None, None)
     offset, count = random.randrange(20_000), random.choice((1, 4000, 25_000))

@@ -279,3 +279,31 @@ def test_the_path_of_a_unix_socket_looks_like_a_file(disk, tmp_path):
 
     hoop.sim.run(main, disk=disk)
     assert os.listdir(tmp_path) == []
+
+
+def test_happy_eyeballs_take_the_address_that_answers():
+    waited = set()
+
+    async def main():
+        async def serve(reader, writer):
+            writer.write(b"hello")
+            writer.close()
+
+        server = await asyncio.start_server(serve, port=80)
+        async with server:
+            began = hoop.sim.now()
+            try:
+                connecting = asyncio.open_connection("db", 80, happy_eyeballs_delay=10)
+                reader, writer = await connecting
+            except OSError:  # no address has answered
+                return
+            took = hoop.sim.now() - began
+            assert await reader.read() == b"hello"
+            writer.close()
+        waited.add((took // 10, writer.get_extra_info("peername")[0]))
+
+    names = {"db": ["fd00::2", "fd00::3", "10.0.0.2", "10.0.0.3"]}
+    faults = hoop.sim.Faults(timeout=0.4)
+    for seed in range(20):
+        hoop.sim.run(main, seed=seed, names=names, faults=faults)
+    assert {(0, "fd00::2"), (1, "10.0.0.2"), (2, "fd00::3")} <= waited
