@@ -310,9 +310,11 @@ class Session(Side):
         rows = found[: limit or None]
         del found[: limit or None]
         kinds = [oid for _, oid in portal.statement.gives]
+        messages = []
         for row in rows:
             values = (encode(v, kinds[i], portal.is_binary(i)) for i, v in enumerate(row))
-            self.send(b"D", struct.pack("!H", len(row)), *values)
+            messages.append(pack(b"D", struct.pack("!H", len(row)), *values))
+        self.transport.writelines(messages)
         if found:
             self.send(b"s")
         else:

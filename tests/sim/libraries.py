@@ -32,7 +32,9 @@ import hoop.sim
 HOST, PORT = "10.0.0.1", 80
 NAMES = {"web": HOST}
 URL = "http://web"
-FAULTS = hoop.sim.Faults(reset=0.005, refuse=0.05, timeout=0.02)
+FAULTS = hoop.sim.Faults(
+    reset=0.003, refuse=0.03, timeout=0.01, epipe=0.003, econnaborted=0.03, enobufs=0.002
+)
 SIZES = (0, 1, 5000, 40_000)
 PATIENCE = 100.0  # seconds for an answer
 TRIES = 100
