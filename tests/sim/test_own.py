@@ -23,4 +23,4 @@ def test_nothing_is_lost_in_another_order(name, order):
 @pytest.mark.parametrize("name", list(endpoints.PROGRAMS))
 def test_endpoints_lose_nothing(name):
     main, settings = endpoints.prepare(name)
-    hoop.sim.explore(main, seeds=6, **settings)
+    hoop.sim.explore(main, seeds=3, **settings)
