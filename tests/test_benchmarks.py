@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -243,6 +244,15 @@ def test_a_message_to_all_and_a_herd_are_measured(tmp_path):
 
 def test_instructions_of_work_can_be_counted():
     run_script("worker.py", "count", "hoop-epoll", "scheduling:socket_pair", '{"operations": 100}')
+
+
+def test_simulations_are_measured():
+    printed = run_script("simulation.py", "--quick", "--rows", "small,small-server")
+    rows = re.findall(
+        r"^\| a small test: .* \| .* ms \| [\d,]+ \| [\d,]+ \|", printed, re.MULTILINE
+    )
+    assert len(rows) == 2
+    assert "small-server: 12 operations a run" in printed
 
 
 def test_a_short_soak_finds_nothing():
