@@ -164,7 +164,7 @@ def _declaration(text: str, line: Line, into: Declarations) -> None:
 def _class(name: str, base: str | None, line: Line) -> Class:
     found = Class(name, base)
     for child in line.children:
-        text = child.text.removeprefix("cdef ")
+        text = re.sub(r"^cp?def ", "", child.text)
         if text.startswith("@"):
             continue
         if text == child.text:
