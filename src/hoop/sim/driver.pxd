@@ -37,10 +37,13 @@ cdef class Choices:
     cdef Script script                  # None if its choices are told to nobody
     cdef unsigned long long draw(self) noexcept
     cdef unsigned long below(self, unsigned long n) except? -1
+    cpdef bint rarely(self, double share) except -1
+    cpdef double fraction(self) except? -1
 
 # The time of a world.
 cdef class Clock:
     cdef long long ns                   # since the world began
+    cdef bint has_run                   # a program may have sent something since the network has looked
 
 cdef class SimDriver(Driver):
     cdef object why                     # function: the exception for why the loop cannot go on

@@ -142,14 +142,14 @@ class Choices:
         """Return a number from 0 to n - 1. 0 is to be the plain choice."""
         return self.below(n)
 
-    def rarely(self, share: float) -> bool:
+    def rarely(self, share: cython.double) -> cython.bint:
         """Return True for such a share of the draws, such as 0.01. To the script it is a choice of two."""
         value: cython.ulong = (self.draw() >> 11) * (1.0 / 9007199254740992.0) < share
         if self.script is not None and self.script.watched:
             value = self.script.settled(self.site, 2, value)
         return value != 0
 
-    def fraction(self) -> float:
+    def fraction(self) -> cython.double:
         """Return a number from 0 to 1, without 1. To the script it is a choice of a billion."""
         return self.below(FRACTIONS) * (1.0 / FRACTIONS)
 
@@ -261,9 +261,10 @@ class SimDriver(Driver):
             self.trace.append(f"{self.clock.ns} {what}")
 
     def attach(self, network) -> None:
-        """Have `network(now)` called before each look at the descriptors.
+        """Have `network(now, look)` called before each look at the descriptors.
 
-        It moves bytes, and returns the time in nanoseconds at which it has more to do, or -1.
+        It moves bytes, and returns when it has more to do, in nanoseconds, or -1. `look` means that a program
+        may have sent something.
         """
         self.network = network
 
@@ -332,12 +333,11 @@ class SimDriver(Driver):
         if self.leader is not None:
             self.sent += self.completions is not None and self.completions.send(ready)
             return self.gather(ready)
+        self.clock.has_run = True
         event = self.move(ready)
-        self.gather(ready)
         loop: Loop = cython.cast(Loop, ready)
         due: cython.longlong = -1
-        if timeout_ns != 0:
-            self.waits += 1
+        self.waits += timeout_ns != 0
         if timeout_ns == 0 or ready.tail != tail:
             if self.hosts is not None:
                 due = self.step_hosts(ready)
@@ -351,9 +351,9 @@ class SimDriver(Driver):
             if self.hosts is not None:
                 due = self.step_hosts(ready)
                 if due == HOSTS_RAN:
+                    self.clock.has_run = True
                     self.stand_still()
                     event = self.move(ready)
-                    self.gather(ready)
                     continue
                 if due < 0 or 0 <= event < due:
                     due = event
@@ -367,7 +367,6 @@ class SimDriver(Driver):
             if self.clock.ns > self.limit_ns:
                 raise self.why("limit")
             event = self.move(ready)
-            self.gather(ready)
         return 0
 
     @cython.cfunc
@@ -411,7 +410,6 @@ class SimDriver(Driver):
             if self.clock.ns > self.limit_ns:
                 raise self.why("limit")
             self.move(loop)
-            self.gather(loop)
         elif deadline > self.clock.ns:
             self.jump_to(loop, deadline)
         return 0
@@ -436,12 +434,15 @@ class SimDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-2, check=False)
     def move(self, ready: ReadyRing) -> cython.longlong:
-        """Have the network move bytes. Returns when it has more to do, or -1."""
-        event: cython.longlong = -1 if self.network is None else self.network(self.clock.ns)
-        while self.completions is not None and self.completions.send(ready):
+        """Have the network move bytes, and see what is ready. Returns when it has more to do, or -1."""
+        event: cython.longlong = -1
+        while True:
             if self.network is not None:
-                event = self.network(self.clock.ns)
-        return event
+                event = self.network(self.clock.ns, self.clock.has_run)
+            self.clock.has_run = self.completions is not None and self.completions.send(ready)
+            if not self.clock.has_run:
+                self.gather(ready)
+                return event
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -453,8 +454,8 @@ class SimDriver(Driver):
             if op.phase == ARMED:
                 op.enter_ready()
                 ready.push(op)
-        if self.completions is not None:
-            self.completions.receive(ready)
+        if self.completions is not None and self.completions.receive(ready):
+            self.clock.has_run = True
         return 0 if self.inner is None else self.inner.poll(ready, 0)
 
     @cython.cfunc

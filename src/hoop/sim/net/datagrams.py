@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hoop.sim.errors import Unsimulated
 from hoop.sim.net.links import Place
 from hoop.sim.net.weather import Faults, drawn, rarely
-from hoop.sim.net.wires import TAKE_BYTES, inode
+from hoop.sim.net.wires import inode
 
 if TYPE_CHECKING:
     from hoop.sim.driver import Choices
@@ -69,11 +69,11 @@ class Outlet:
         self.serial = mail.network.number()
         self.watched = 0
 
-    def take(self) -> None:
-        """Take what the program has sent."""
+    def take(self, ends: bool = True) -> None:
+        """Take what the program has sent, until there is no more."""
         while True:
             try:
-                data = self.sock.recv(TAKE_BYTES)
+                data = self.sock.recv(LONGEST + 1)
             except OSError:  # no more, or the program has closed it
                 return
             self.mail.post(self.box, data, self.box.peer)

@@ -9,25 +9,22 @@ from __future__ import annotations
 import _socket
 import errno
 import functools
-import heapq
 import os
-import select
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from hoop.sim.driver import Choices, Script, SimDriver
+from hoop.sim.driver import Choices, Script
 from hoop.sim.net import failing
-from hoop.sim.net.datagrams import Box, Mail, Outlet
+from hoop.sim.net.datagrams import Box, Mail
 from hoop.sim.net.failures import KINDS, Failures, fail_calls
 from hoop.sim.net.links import Place, Roads
 from hoop.sim.net.weather import LARGE_BUFFER, Faults, Names, Weather, rarely
-from hoop.sim.net.wires import End, fill, inode, new_pair
+from hoop.sim.net.wires import End, Flow, fill, inode, new_pair
 
 _dup2 = os.dup2
 _get_blocking = os.get_blocking
 _get_inheritable = os.get_inheritable
-_epoll = select.epoll
 
 FIRST_PORT = 40001
 LAST_PORT = 60999
@@ -66,11 +63,11 @@ class Bound:
         return inode(self.fd) == self.ino
 
 
-class Network:
+class Network(Flow):
     """Moves bytes between the sockets of a world."""
 
     def __init__(self, loop: Any, faults: Faults | None, names: Names | None) -> None:
-        self.driver: SimDriver = loop.sim_driver
+        super().__init__(loop.sim_driver)
         self.script: Script = loop.script
         self.loop = loop
         self.home = Place("", "", self.driver)  # that of the world's own program
@@ -99,13 +96,7 @@ class Network:
         self.callers: dict[bytes, Any] = {}
         self._names: dict[Any, Bound] = {}  # listening sockets by their real names
         self._port = FIRST_PORT
-        self._events: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._serial = 0
         self._links = 0
-        self._outlets: dict[int, Outlet] = {}  # of UDP sockets that are connected
-        self._ends: dict[int, End] = {}  # all that are open, by descriptor
-        self._poller: select.epoll | None = None
-        self._news = False
         self.is_attached = False
 
     # ---- time ----
@@ -119,66 +110,6 @@ class Network:
     def paths(self) -> dict[Any, tuple[int, int]]:
         """All Unix sockets that were bound here, by path."""
         return self.here.paths
-
-    @property
-    def now(self) -> int:
-        """The nanoseconds since the world began."""
-        return self.driver.now
-
-    def number(self) -> int:
-        """The next number: of an event, or of an end."""
-        self._serial += 1
-        return self._serial
-
-    def at(self, due: int, call: Callable[..., None], *args: Any) -> None:
-        """Have something done at a time."""
-        heapq.heappush(self._events, (due, self.number(), call, args))
-
-    def turn(self, now: int) -> int:
-        """Move bytes, and do what is due. Returns when there is more to do, or -1."""
-        events = self._events
-        self._news = True
-        while self._news:
-            self._news = False
-            self._look()
-            while events and events[0][0] <= now:
-                _, _, call, args = heapq.heappop(events)
-                call(*args)
-        return events[0][0] if events else -1
-
-    def _look(self) -> None:
-        """Take what the program has sent, and give it what waits for room."""
-        if self._poller is None:
-            return
-        ends: dict[int, Any] = {**self._ends, **self._outlets} if self._outlets else self._ends
-        found = [(ends[fd], events) for fd, events in self._poller.poll(0)]
-        if len(found) > 1:
-            found.sort(key=_serial_of)
-        for end, events in found:
-            if events & ~select.EPOLLOUT and not end.ended:
-                end.take()
-            if events & ~select.EPOLLIN and end.inbound:
-                end.push()
-
-    def watch(self, end: End | Outlet, wanted: int) -> None:
-        """Hear of events at an end, or of none."""
-        if isinstance(end, Outlet):
-            self._outlets[end.fd] = end
-        if self._poller is None:
-            self._poller = _epoll()
-        if not wanted:
-            self._poller.unregister(end.fd)
-        elif end.watched:
-            self._poller.modify(end.fd, wanted)
-        else:
-            self._poller.register(end.fd, wanted)
-        end.watched = wanted
-        self._news = True
-
-    def unwatch(self, outlet: Outlet) -> None:
-        """Hear of an outlet no more."""
-        if self._outlets.pop(outlet.fd, None) is not None and self._poller is not None:
-            self._poller.unregister(outlet.fd)
 
     def begin(self) -> None:
         """Something is connected: the driver asks from now on."""
@@ -376,7 +307,7 @@ class Network:
         choices = self.choices()
         end = End(self, ours, choices, local, address)
         end.place, end.far = self.here, far
-        self._ends[end.fd] = end
+        self.ends[end.fd] = end
         end.resize(theirs, self.weather.buffer(choices))
         fill(theirs)
         self.replace(fd, theirs, end)
@@ -442,7 +373,7 @@ class Network:
             return exc.errno or errno.ECONNREFUSED
         other = End(self, ours, self.choices(), local, peer)
         other.place, other.far = listening.place, end.place
-        self._ends[other.fd] = other
+        self.ends[other.fd] = other
         other.buffer = 2 * LARGE_BUFFER - 128
         other.other, end.other = end, other
         other.state = "connected"
@@ -472,7 +403,7 @@ class Network:
             theirs.close()
             ours.close()
             raise OSError(error, os.strerror(error))
-        self._ends[end.fd] = end
+        self.ends[end.fd] = end
         end.resize(theirs, self.weather.buffer(choices))
         self.replace(fd, theirs, end)
         end.connected()
@@ -523,7 +454,7 @@ class Network:
         """The process at a place has ended. The kernel closes its sockets, if the place is not down."""
         for bound in [bound for bound in self._bound if bound.place is place]:
             self._stop(bound)
-        for end in list(self._ends.values()):
+        for end in list(self.ends.values()):
             if end.place is place:
                 end.vanish()
         self.mail.vacate(place)
@@ -534,23 +465,19 @@ class Network:
         """Close all that the world holds. The program's sockets stay, and belong to it."""
         failing.begin(None)
         self.driver.attach(None)
-        self._events.clear()
-        for end in list(self._ends.values()):
+        for end in list(self.ends.values()):
             end.close()
         self.mail.close()
-        self._ends.clear()
+        self.clear()
         self.stuck.clear()
         self.unheard.clear()
         self.by_inode.clear()
         self._bound.clear()
         self._names.clear()
-        if self._poller is not None:
-            self._poller.close()
-            self._poller = None
 
     def gone(self, end: End) -> None:
         """An end is closed."""
-        self._ends.pop(end.fd, None)
+        self.ends.pop(end.fd, None)
 
 
 _LOCAL: dict[str, str | Sequence[str]] = {"localhost": ["127.0.0.1", "::1"]}
@@ -565,11 +492,6 @@ _PLURALS = {
     "cancel": "cancellations",
     **KINDS,
 }
-
-
-def _serial_of(found: tuple[Any, int]) -> int:
-    serial: int = found[0].serial
-    return serial
 
 
 def _shown(address: Any) -> str:

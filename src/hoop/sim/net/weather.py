@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hoop.sim.driver import Choices
+from hoop.sim.net.delays import Delays
 
-PIECES_MAX = 16  # a message is cut into no more, or large ones would take too long
 PIECE_BYTES = (900, 90, 9)
 Names = Mapping[str, str | Sequence[str]]
 WHOLE = 1 << 18  # the room for bytes in flight, in most seeds
@@ -52,7 +52,7 @@ class Faults:
                 raise ValueError(f"{name} must be from 0 to 1, not {chance!r}")
 
 
-class Weather:
+class Weather(Delays):
     """The parameters that one seed draws for its network."""
 
     def __init__(self, choices: Choices, faults: Faults) -> None:
@@ -71,27 +71,6 @@ class Weather:
         self.completes = choices.choose(2) == 1
         self.at_once = (16384, 4096, 1024, 512)[choices.choose(4)]
         self.window = (WHOLE, WHOLE, 65536, 4096)[choices.choose(4)]
-
-    def latency(self, choices: Choices, spike: bool) -> int:
-        """How many nanoseconds a message takes."""
-        seconds = self.low + (self.high - self.low) * choices.fraction()
-        return 1 + int(seconds * (self.spike if spike else 1.0) * 1e9)
-
-    def transfer(self, n: int) -> int:
-        """How many nanoseconds a link needs for so many bytes."""
-        return int(n * 1e9 / self.bandwidth) if self.bandwidth else 0
-
-    def cut(self, data: bytes, choices: Choices) -> list[bytes]:
-        """The pieces in which a message arrives."""
-        if len(data) < 2 or not rarely(choices, self.pieces):
-            return [data]
-        pieces: list[bytes] = []
-        at = 0
-        while at < len(data) and len(pieces) < PIECES_MAX - 1:
-            size = 1 + choices.choose(self.piece)
-            pieces.append(data[at : at + size])
-            at += size
-        return [*pieces, data[at:]] if at < len(data) else pieces
 
     def buffer(self, choices: Choices) -> int:
         """The size of a connection's buffer."""

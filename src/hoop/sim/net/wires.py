@@ -1,32 +1,60 @@
+# cython: nonecheck=True
 """Wires: each socket of the program is one end of a pair, and the world holds the other end.
+
+    Flow    the messages and other events of a world, by time. Network derives from it
+    End     the world's end of one pair
 
 A connection has two wires. The world takes what the program has sent on one, lets virtual time pass, and
 sends it on the other. So transports, `sock_*`, `add_reader` and direct calls use real descriptors.
 
 The pairs are Unix sockets: the kernel has delivered before send() returns. An end belongs to its Network,
-which closes all of them when the world ends.
+which closes all of them when the world ends. The module is compiled, because it runs for each message.
 """
 
 from __future__ import annotations
 
 import _socket
 import errno
+import heapq
 import os
 import select
 from collections import deque
-from typing import Any
 
-from hoop.sim.driver import Choices
-from hoop.sim.net.links import Place
-from hoop.sim.net.weather import rarely
+import cython
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING
+from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
+from cython.cimports.hoop._c.linux import (
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL,
+    EPOLL_CTL_MOD,
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    epoll_event,
+    hoop_close,
+    hoop_epoll_create,
+    hoop_epoll_ctl,
+    hoop_epoll_wait,
+    hoop_recv,
+    hoop_send,
+)
+from cython.cimports.hoop.drivers.errors import raise_errno
+from cython.cimports.hoop.sim.driver import Choices, SimDriver
+from cython.cimports.libc.stdint import uint32_t, uint64_t
 
 # The program may put others in the place of these, and so does a simulated disk.
 _fstat = os.fstat
 _dup = os.dup
-_EPOLLIN, _EPOLLOUT = select.EPOLLIN, select.EPOLLOUT
-_poll: Any = select.poll
+_poll = cython.declare(object, select.poll)
+_heappush = cython.declare(object, heapq.heappush)
+_heappop = cython.declare(object, heapq.heappop)
 
-TAKE_BYTES = 65536
+EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
+EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
+INPUT = cython.declare(uint32_t, EPOLLIN | EPOLLRDHUP)
+ENDS = cython.declare(uint32_t, EPOLLRDHUP | EPOLLHUP | EPOLLERR)  # the program sends nothing more
 GIVE_UP_NS = 900_000_000_000  # after this long TCP gives a connection up
 TRY_AGAIN_NS = 1_000_000_000
 CUTS_MAX = 100  # later messages of a connection come whole, or much data would take too long
@@ -51,7 +79,7 @@ def new_pair() -> tuple[_socket.socket, _socket.socket]:
 
 def fill(sock: _socket.socket) -> None:
     """Fill a socket's send buffer, so that it is not writable."""
-    nothing = bytes(TAKE_BYTES)
+    nothing = bytes(cython.cast(cython.int, TAKE_BYTES))
     try:
         while True:
             sock.send(nothing)
@@ -59,75 +87,156 @@ def fill(sock: _socket.socket) -> None:
         pass
 
 
+@cython.cclass
+class Flow:
+    """The messages and other events of a world, and the descriptors of its ends."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.epfd = -1
+        self.buffer = cython.cast(cython.p_char, PyMem_Malloc(TAKE_BYTES))
+        self.found = cython.cast(
+            cython.pointer[epoll_event], PyMem_Malloc(FOUND_MAX * cython.sizeof(epoll_event))
+        )
+        if self.buffer is cython.NULL or self.found is cython.NULL:
+            raise MemoryError
+
+    def __init__(self, driver: SimDriver):
+        self.driver = driver
+        self.events = []
+        self.ends = {}
+        self.outlets = {}
+
+    def __dealloc__(self):
+        self.stop()
+        PyMem_Free(self.buffer)
+        PyMem_Free(self.found)
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def stop(self) -> cython.int:
+        """Look at no descriptor any more."""
+        if self.epfd >= 0:
+            hoop_close(self.epfd)
+            self.epfd = -1
+        return 0
+
+    def clear(self) -> None:
+        """Forget what is under way, and all ends."""
+        self.events.clear()
+        self.ends.clear()
+        self.stop()
+
+    @property
+    def now(self) -> int:
+        """The nanoseconds since the world began."""
+        return self.driver.clock.ns
+
+    @cython.ccall
+    @cython.exceptval(check=False)
+    def number(self) -> cython.ulong:
+        """The next number: of an event, or of an end."""
+        self.serial += 1
+        return self.serial
+
+    def at(self, due: cython.longlong, call, *args) -> None:
+        """Have something done at a time."""
+        _heappush(self.events, (due, self.number(), call, args))
+
+    def turn(self, now: cython.longlong, look: cython.bint) -> int:
+        """Move bytes, and do what is due. Returns when there is more to do, or -1.
+
+        Without `look` no program has run since the last turn, so none has sent anything.
+        """
+        due: cython.longlong
+        while True:
+            if look:
+                self.news = False
+                self.look()
+            while self.events:
+                due = self.events[0][0]
+                if due > now:
+                    break
+                _, _, call, args = _heappop(self.events)
+                if isinstance(call, End):
+                    cython.cast(End, call).arrive(args)
+                else:
+                    call(*args)
+            if not self.news:
+                break
+            look = True
+        return self.events[0][0] if self.events else -1
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def look(self) -> cython.int:
+        """Take what the program has sent, and give it what waits for room."""
+        i: cython.int
+        seen: uint32_t
+        if self.epfd < 0:
+            return 0
+        n: cython.int = hoop_epoll_wait(self.epfd, self.found, FOUND_MAX, 0)
+        if n <= 0:
+            return 0
+        ready: list = []
+        for i in range(n):
+            end = self.ends.get(self.found[i].data) or self.outlets[self.found[i].data]
+            ready.append((end.serial, end, self.found[i].events))
+        if n > 1:
+            ready.sort()
+        for _, end, events in ready:
+            seen = events
+            if seen & ~cython.cast(uint32_t, EPOLLOUT) and not end.ended:
+                end.take((seen & ENDS) != 0)
+            if seen & ~INPUT and end.inbound:
+                end.push()
+        return 0
+
+    def watch(self, end, wanted: uint32_t) -> None:
+        """Hear of events at an end or an outlet, or of none."""
+        fd: cython.int = end.fd
+        if not isinstance(end, End):
+            self.outlets[fd] = end
+        if self.epfd < 0:
+            self.epfd = hoop_epoll_create()
+        action: cython.int = EPOLL_CTL_DEL if not wanted else EPOLL_CTL_ADD
+        if wanted and end.watched:
+            action = EPOLL_CTL_MOD
+        result: cython.int = hoop_epoll_ctl(
+            self.epfd, action, fd, wanted, cython.cast(uint64_t, fd)
+        )
+        if result < 0:
+            raise_errno(result, "epoll_ctl")
+        end.watched = wanted
+        self.news = True
+
+    def unwatch(self, outlet) -> None:
+        """Hear of an outlet no more."""
+        fd: cython.int = outlet.fd
+        if self.outlets.pop(fd, None) is not None:
+            hoop_epoll_ctl(self.epfd, EPOLL_CTL_DEL, fd, 0, 0)
+
+
+@cython.cclass
 class End:
     """The world's end of the wire of one socket."""
 
-    __slots__ = (
-        "buffer",
-        "choices",
-        "cuts",
-        "ended",
-        "error",
-        "far",
-        "fd",
-        "finished",
-        "flying",
-        "inbound",
-        "ino",
-        "last_due",
-        "local",
-        "lost",
-        "network",
-        "open",
-        "options",
-        "other",
-        "peer",
-        "place",
-        "serial",
-        "since",
-        "sock",
-        "state",
-        "unheard",
-        "unheard_since",
-        "user_fd",
-        "vanished",
-        "waiting",
-        "watched",
-    )
-
-    def __init__(
-        self, network: Any, sock: _socket.socket, choices: Choices, local: Any, peer: Any
-    ) -> None:
-        self.network = network
+    def __init__(self, network, sock, choices: Choices, local, peer):
+        self.network = self.flow = network
+        self.delays = network.weather
         self.sock = sock
         self.fd = sock.fileno()
         self.choices = choices
-        self.local = local  # addresses, as the program's socket has them
+        self.local = local
         self.peer = peer
-        self.other: End | None = None  # the end of the socket at the other side
-        self.place: Place = network.home  # where the program is, and the other side
-        self.far: Place = network.home
-        self.waiting: deque[bytes] = deque()  # messages of this end at a road that is blocked
-        self.since = 0  # when the first of them began to wait
-        self.vanished = False  # its process has ended
-        self.lost = False  # and so has its machine: nobody will hear of it
-        self.serial = network.number()
+        self.place = self.far = network.home
+        self.waiting = deque()
+        self.inbound = deque()
+        self.serial = self.flow.number()
         self.state = "connecting"
-        self.user_fd = -1  # the descriptor of the program's socket, and its file
-        self.ino = 0
-        self.buffer = 0  # how much the program can send before the world takes it
-        self.cuts = 0  # how many of its messages have come in pieces
-        self.flying = 0  # bytes taken here that have not arrived at the other side
-        self.last_due = 0  # when the last of these arrives
-        self.inbound: deque[bytes] = deque()  # what has arrived for the program; b"" is the end
-        self.ended = False  # the program has sent its end
-        self.finished = False  # the program was sent the end
+        self.user_fd = -1
         self.open = True
-        self.error = 0  # what SO_ERROR says next
-        self.watched = 0
-        self.unheard = 0  # bytes that have arrived, of which the other side could not tell
-        self.unheard_since = -1  # the time since when it could not; -1 if it could
-        self.options: dict[tuple[int, int], Any] = {}
+        self.unheard_since = -1
+        self.options = {}
 
     def belongs_to(self, fd: int) -> None:
         """Note the descriptor of the program's socket."""
@@ -142,121 +251,146 @@ class End:
 
     # ---- from the program ----
 
-    def take(self) -> None:
-        """Take what the program has sent, as far as there is room in flight."""
-        total = 0
+    @cython.ccall
+    @cython.exceptval(-1, check=False)
+    def take(self, ends: cython.bint = True) -> cython.int:
+        """Take what the program has sent, as far as there is room in flight.
+
+        Without `ends` the program has not closed its socket, nor sent its end. Then a short read has it all.
+        """
+        n: cython.Py_ssize_t
+        most: cython.Py_ssize_t
+        total: cython.Py_ssize_t = 0
         while self.open and not self.ended:
-            room = self.network.weather.window - self.flying
-            if room <= 0:
+            most = min(self.delays.window - self.flying, TAKE_BYTES)
+            if most <= 0:
                 break
-            try:
-                data = self.sock.recv(min(room, TAKE_BYTES))
-            except BlockingIOError:
+            n = hoop_recv(self.fd, self.flow.buffer, most)
+            if n == -EINTR:
+                continue
+            if n == -EAGAIN:
                 break
-            except OSError:  # the program has closed it, with something unread
+            if n < 0:  # the program has closed it, with something unread
                 self.ended = True
                 self.reset_later(self.other)
                 break
-            if not data:
+            if n == 0:
                 self.ended = True
-            total += len(data)
-            self.send(data)
+            total += n
+            self.send(self.flow.buffer[:n])
+            if n < most and not ends:
+                break
         if total >= self.buffer:
             self.network.count("full buffers")
-        self.watch()
+        return self.watch()
 
-    def send(self, data: bytes) -> None:
+    @cython.ccall
+    @cython.exceptval(-1, check=False)
+    def send(self, data: bytes) -> cython.int:
         """Send a message on its way to the other side."""
         network, other = self.network, self.other
-        weather = network.weather
         if other is None or not other.open:
             self.reset_later(self)
-            return
-        if data and rarely(self.choices, weather.faults.reset):
+            return 0
+        if data and rarely(self.choices, network.faults.reset):
             network.happened("resets", f"{network.name_of(self)} is reset")
             network.at(self.due(), self.reset)
-            return
-        if data and rarely(self.choices, weather.faults.epipe):
+            return 0
+        if data and rarely(self.choices, network.faults.epipe):
             network.happened("EPIPE", f"{network.name_of(self)} finds the other side gone")
             network.at(self.due(), self.break_off)
-            return
-        pieces = weather.cut(data, self.choices) if self.cuts < CUTS_MAX else [data]
+            return 0
+        pieces = self.delays.cut(data, self.choices) if self.cuts < CUTS_MAX else [data]
         if len(pieces) > 1:
             self.cuts += 1
             network.happened("short reads", f"{network.name_of(self)} {len(data)} bytes in pieces")
         for piece in pieces:
             self.flying += len(piece)
-            network.at(self.due(len(piece)), other.arrive, piece)
+            due = self.due(len(piece))
+            _heappush(self.flow.events, (due, self.flow.number(), other, piece))
+        return 0
 
-    def due(self, n: int = 0) -> int:
+    @cython.ccall
+    @cython.exceptval(-1, check=True)
+    def due(self, n: cython.Py_ssize_t = 0) -> cython.longlong:
         """When a message of n bytes arrives, if it begins its way now: after those before it."""
         network = self.network
-        weather = network.weather
-        spike = rarely(self.choices, weather.spikes)
+        now: cython.longlong = self.flow.driver.clock.ns
+        due: cython.longlong
+        spike: cython.bint = rarely(self.choices, self.delays.spikes)
         if spike:
             network.happened("spikes", f"{network.name_of(self)} is slow for a message")
-        road = network.roads.find(self.place, self.far)
-        by = weather if road is None else road.over(weather)
-        due: int = max(network.now + by.latency(self.choices, spike), self.last_due)
-        self.last_due = due + by.transfer(n)
+        road = None if self.place is self.far else network.roads.find(self.place, self.far)
+        if road is None:
+            due = now + self.delays.latency(self.choices, spike)
+            self.last_due = max(due, self.last_due) + self.delays.transfer(n)
+        else:
+            by = road.over(network.weather)
+            due = now + by.latency(self.choices, spike)
+            self.last_due = max(due, self.last_due) + by.transfer(n)
         return self.last_due
 
     # ---- to the program ----
 
-    def arrive(self, data: bytes) -> None:
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def arrive(self, data: bytes) -> cython.int:
         """A message has arrived: the program may receive it."""
         other = self.other
-        assert other is not None
         if other.lost:
-            return
-        if other.place is not self.place and (
-            other.waiting or self.network.blocks(other.place, self.place)
-        ):
+            return 0
+        if other.waiting or blocks(self.network, other.place, self.place):
             other.wait(data)
-            return
-        self._take_in(data)
+            return 0
+        return self.take_in(data)
 
-    def _take_in(self, data: bytes) -> None:
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def take_in(self, data: bytes) -> cython.int:
         other = self.other
-        assert other is not None
         if not self.open:
             other.flying -= len(data)
             if self.vanished:
                 self.reset_later(other)
-            return
-        self.network.note_wire(other, data)
+            return 0
+        if self.flow.driver.trace is not None:
+            self.network.note_wire(other, data)
         self.inbound.append(data)
-        if other.unheard_since >= 0 or self.network.blocks(self.place, other.place):
-            self._acknowledge(0)
-        self.push()
+        if other.unheard_since >= 0 or blocks(self.network, self.place, other.place):
+            self.acknowledge(0)
+        return self.push()
 
-    def push(self) -> None:
+    @cython.ccall
+    @cython.exceptval(-1, check=False)
+    def push(self) -> cython.int:
         """Give the program what has arrived, as far as its socket takes it."""
+        n: cython.Py_ssize_t
+        data: bytes
         other = self.other
-        assert other is not None
         while self.inbound:
             data = self.inbound[0]
             if not data:
                 self.inbound.clear()
                 self.finish()
                 break
-            try:
-                n = self.sock.send(data, AT_ONCE)
-            except BlockingIOError:
+            n = hoop_send(self.fd, PyBytes_AS_STRING(data), len(data))
+            if n == -EINTR:
+                continue
+            if n == -EAGAIN:
                 break
-            except OSError:  # the program has closed it, or receives no more
+            if n < 0:  # the program has closed it, or receives no more
                 self.inbound.clear()
                 other.flying = 0
                 if self.hung_up():
                     self.reset_later(other)
                 break
-            self._acknowledge(n)
+            self.acknowledge(n)
             if n == len(data):
                 self.inbound.popleft()
             else:
                 self.inbound[0] = data[n:]
         self.watch()
-        other.watch()
+        return other.watch()
 
     def finish(self) -> None:
         """The other side has sent its end."""
@@ -288,26 +422,28 @@ class End:
             return
         self.network.stuck.pop(self.serial, None)
         while self.waiting:
-            other._take_in(self.waiting.popleft())
+            other.take_in(self.waiting.popleft())
 
-    def _acknowledge(self, n: int) -> None:
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def acknowledge(self, n: cython.Py_ssize_t) -> cython.int:
         """Let the other side hear that so many bytes have been received, with those before.
 
         If the way back is blocked it hears nothing. After 15 minutes its TCP gives up.
         """
         other, network = self.other, self.network
-        assert other is not None
-        if not network.blocks(self.place, other.place):
+        if not blocks(network, self.place, other.place):
             other.flying -= n
             if other.unheard_since >= 0:
                 other.hear()
-            return
+            return 0
         other.unheard += n
         if other.unheard_since < 0:
             other.unheard_since = network.now
             network.unheard[other.serial] = other
             network.note(f"not acknowledged {network.name_of(other)}")
             network.at(network.now + GIVE_UP_NS, other.give_up_hearing, network.now)
+        return 0
 
     def hear(self) -> None:
         """The other side says that all has arrived, if it can."""
@@ -443,16 +579,19 @@ class End:
         poller.register(self.fd, 0)
         return any(events & select.POLLHUP for _, events in poller.poll(0))
 
-    def watch(self) -> None:
+    @cython.ccall
+    @cython.exceptval(-1, check=False)
+    def watch(self) -> cython.int:
         """Hear of what the program sends if there is room, and of room if something waits for it."""
-        wanted = 0
+        wanted: uint32_t = 0
         if self.open and self.state == "connected":
-            if not self.ended and self.flying <= self.network.weather.window // 2:
-                wanted |= _EPOLLIN
+            if not self.ended and self.flying <= self.delays.window // 2:
+                wanted |= INPUT
             if self.inbound:
-                wanted |= _EPOLLOUT
+                wanted |= EPOLLOUT
         if wanted != self.watched:
-            self.network.watch(self, wanted)
+            self.flow.watch(self, wanted)
+        return 0
 
     def drain(self) -> None:
         """Empty the send buffer of the program's socket: it is writable now."""
@@ -483,9 +622,25 @@ class End:
         if self.open:
             self.open = False
             if self.watched:
-                self.network.watch(self, 0)
+                self.flow.watch(self, 0)
             self.inbound.clear()
             self.network.unheard.pop(self.serial, None)
             self.unheard_since = -1
             self.network.gone(self)
             self.sock.close()
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(-1, check=False)
+def rarely(choices: Choices, chance: cython.double) -> cython.bint:
+    """Whether something happens that has this chance."""
+    return chance > 0 and choices.rarely(chance)
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(-1, check=False)
+def blocks(network, start, end) -> cython.bint:
+    """Whether messages from one place to another have to wait."""
+    return start is not end and network.blocks(start, end)
