@@ -26,7 +26,7 @@ from loops import describe_python
 from workloads import Unavailable, attribute, virtual
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "simulation.md"
-BEGIN, END = "<!-- benchmarks/simulation.py -->\n\n", "\n<!-- until here -->"
+BEGIN, END = "<!-- benchmarks/simulation.py -->\n\n", "<!-- until here -->"
 ROUNDS, LEAST_S = 7, 0.2
 LIMIT_S = 1e6
 
@@ -165,10 +165,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def put_into_docs(text: str) -> None:
     """Write the table in the place of the one before."""
-    document = DOCS.read_text()
-    before, _, rest = document.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCS.write_text(f"{before}{BEGIN}{text}{END}{after}")
+    before, rest = DOCS.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    DOCS.write_text(f"{before}{BEGIN}{text}\n{END}{after}")
 
 
 def main() -> None:

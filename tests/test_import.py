@@ -128,6 +128,14 @@ if policy is not None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_program_that_does_not_simulate_imports_nothing_of_the_simulator():
+    done = python(
+        "import asyncio, sys, hoop; hoop.run(asyncio.sleep(0));"
+        "print([name for name in sys.modules if name.startswith('hoop.sim')])"
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 def test_import_is_refused_where_the_gil_is_off():
     done = python("import sys; sys._is_gil_enabled = lambda: False; import hoop")
     assert done.returncode == 1
