@@ -433,7 +433,7 @@ async def use_asyncpg(faulty: bool, with_tls: bool = False) -> None:
             group.create_task(until_it_works(use, failures, faulty))
     try:
         await pool.close()
-    except failures:  # it could not say goodbye, and has aborted its connections
+    except failures:  # its last message could not be sent, and it has aborted its connections
         assert faulty
     await server.close()
     history.check()
