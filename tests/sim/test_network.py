@@ -472,6 +472,25 @@ def test_half_of_the_seeds_receive_and_send_in_the_driver():
     assert drivers == {"readiness", "completion"}
 
 
+def test_transports_have_hashes_of_the_seed():
+    kept = []  # so that no address comes again
+
+    async def main():
+        server = await asyncio.start_server(echo, "10.0.0.1", 80)
+        writers = [(await asyncio.open_connection("10.0.0.1", 80))[1] for _ in range(3)]
+        transports = [writer.transport for writer in writers]
+        kept.extend(transports)
+        for writer in writers:
+            writer.close()
+        await end(writers[0], server)
+        return [hash(transport) for transport in transports]
+
+    first = hoop.sim.run(main, seed=1)
+    assert len(set(first)) == 3
+    assert hoop.sim.run(main, seed=1) == first
+    assert hoop.sim.run(main, seed=2) != first
+
+
 def test_a_transport_that_reads_again_goes_on_sending():
     drivers = set()
 

@@ -4,8 +4,8 @@ The C functions are changed inside of the objects that Python calls. So a module
 `from time import time` long ago gets virtual time, too. Only the thread that runs the world does: for others
 the real functions go on. All are put back when the world ends.
 
-A set of tasks is ordered by their hashes, which are addresses. While a world runs its tasks, futures and
-protocols get hashes from the seed, in the order in which they are first hashed. The function for that stays
+A set of tasks is ordered by their hashes, which are addresses. While a world runs its tasks, futures,
+protocols and transports get hashes from the seed, in the order in which they are first hashed. The function for that stays
 in the classes afterwards, so that an object never changes its hash.
 """
 
@@ -34,6 +34,7 @@ from cython.cimports.hoop._c.swap import (
     hoop_set_hash,
     hoop_swap_function,
 )
+from cython.cimports.hoop.scheduling.attributes import Attributed
 from cython.cimports.hoop.scheduling.future import Future
 from cython.cimports.hoop.sim.driver import Choices, SimDriver
 
@@ -407,6 +408,7 @@ def begin(driver: SimDriver, for_octets: Choices, for_hashes: Choices | None) ->
     hash_class(FutureType)
     hash_class(_asyncio.Future)
     hash_class(_BaseProtocol)  # servers keep sets of these
+    hash_class(Attributed)  # and asyncio.Server one of transports
     hashed = 0
     octets = for_octets
     hashes = for_hashes
