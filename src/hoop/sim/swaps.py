@@ -5,8 +5,8 @@ The C functions are changed inside of the objects that Python calls. So a module
 the real functions go on. All are put back when the world ends.
 
 A set of tasks is ordered by their hashes, which are addresses. While a world runs its tasks, futures,
-protocols and transports get hashes from the seed, in the order in which they are first hashed. The function for that stays
-in the classes afterwards, so that an object never changes its hash.
+protocols and transports get hashes from the seed, in the order in which they are first hashed. The function
+for that stays in the classes afterwards, so that an object never changes its hash.
 """
 
 from __future__ import annotations
