@@ -67,7 +67,7 @@ async def until_it_works(ask: Callable[[], Awaitable[Any]], faulty: bool) -> Any
         except SqlError as error:
             if error.code != "40P01":
                 raise
-        except own.FAILURES:
+        except OSError:
             assert faulty
         await asyncio.sleep(random.random())
     raise AssertionError("200 tries have failed")

@@ -175,10 +175,7 @@ class Session(Side):
                     if kind == b"X":
                         break
                     await self.handle(kind, body)
-        except (
-            ConnectionError,
-            ssl.SSLError,
-        ):  # while TLS began: then connection_lost() is not called
+        except OSError:  # while TLS began: then connection_lost() is not called
             self.end()
         finally:
             self.roll_back()

@@ -394,8 +394,9 @@ async def use_asyncpg(faulty: bool, with_tls: bool = False) -> None:
         except asyncpg.UniqueViolationError:  # an earlier try has succeeded
             assert faulty
 
+    retried = failures if faulty else (asyncpg.DeadlockDetectedError,)
+
     async def transfer_at_last(id: str) -> None:
-        retried = failures if faulty else (asyncpg.DeadlockDetectedError,)
         await until_it_works(functools.partial(transfer, id), retried, True)
 
     async def move(n: int) -> None:
@@ -430,7 +431,7 @@ async def use_asyncpg(faulty: bool, with_tls: bool = False) -> None:
         for n in range(3):
             group.create_task(move(n))
         for use in (look, look, count, copy, wait_too_long):
-            group.create_task(until_it_works(use, failures, faulty))
+            group.create_task(until_it_works(use, retried, True))
     try:
         await pool.close()
     except failures:  # its last message could not be sent, and it has aborted its connections
