@@ -21,13 +21,48 @@ from cython.cimports.hoop.net.stream import StreamTransport
 from cython.cimports.hoop.scheduling.attributes import Attributed
 
 failures = cython.declare(object, None)  # those of the world that runs
+# Of each class an object while it runs. They hold the C methods that others get, and serve for nothing else.
+plain_stream = cython.declare(StreamTransport, None)
+failing_stream = cython.declare(StreamTransport, None)
+plain_datagrams = cython.declare(DatagramTransport, None)
+failing_datagrams = cython.declare(DatagramTransport, None)
+plain_accept = cython.declare(AcceptOp, None)
+failing_accept = cython.declare(AcceptOp, None)
 
 
 def begin(these) -> None:
-    """Have a Failures decide from now on which calls fail. None ends that."""
+    """Have a Failures decide from now on which calls fail."""
     global failures, some_fail
+    global \
+        plain_stream, \
+        failing_stream, \
+        plain_datagrams, \
+        failing_datagrams, \
+        plain_accept, \
+        failing_accept
+    plain_stream = StreamTransport.__new__(StreamTransport)
+    failing_stream = FailingStream.__new__(FailingStream)
+    plain_datagrams = DatagramTransport.__new__(DatagramTransport)
+    failing_datagrams = FailingDatagrams.__new__(FailingDatagrams)
+    plain_accept = AcceptOp.__new__(AcceptOp)
+    failing_accept = FailingAccept.__new__(FailingAccept)
     failures = these
-    some_fail = these is not None
+    some_fail = True
+
+
+def end() -> None:
+    """Let no more calls fail."""
+    global failures, some_fail
+    global \
+        plain_stream, \
+        failing_stream, \
+        plain_datagrams, \
+        failing_datagrams, \
+        plain_accept, \
+        failing_accept
+    some_fail = False
+    failures = plain_stream = failing_stream = plain_datagrams = failing_datagrams = None
+    plain_accept = failing_accept = None
 
 
 @cython.cfunc
@@ -91,14 +126,6 @@ class FailingAccept(AcceptOp):
 
 for _cls in (FailingStream, FailingDatagrams, FailingAccept):
     hoop_forbid_new(_cls)
-
-# Of each class an object. They hold the C methods that others get, and are used for nothing else.
-plain_stream = cython.declare(StreamTransport, StreamTransport.__new__(StreamTransport))
-failing_stream = cython.declare(FailingStream, FailingStream.__new__(FailingStream))
-plain_datagrams = cython.declare(DatagramTransport, DatagramTransport.__new__(DatagramTransport))
-failing_datagrams = cython.declare(FailingDatagrams, FailingDatagrams.__new__(FailingDatagrams))
-plain_accept = cython.declare(AcceptOp, AcceptOp.__new__(AcceptOp))
-failing_accept = cython.declare(FailingAccept, FailingAccept.__new__(FailingAccept))
 
 
 @cython.cfunc
