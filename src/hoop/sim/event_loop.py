@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
+import signal as signals
 import threading
 from asyncio import events
 from collections.abc import Callable
@@ -162,6 +164,11 @@ class SimEventLoop(EventLoop):
         """Call callback(*args) when Host.signal() sends a signal. Raises Unsimulated outside of hosts."""
         if not self.host:
             raise Unsimulated("loop.add_signal_handler()", ADVICE["signal"])
+        self._check_signal(sig)  # type: ignore[attr-defined]
+        if inspect.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
+            raise TypeError("add_signal_handler() needs a function, not a coroutine")
+        if sig in (signals.SIGKILL, signals.SIGSTOP):
+            raise RuntimeError(f"sig {sig} cannot be caught")
         self.handlers[sig] = (callback, args)
 
     def remove_signal_handler(self, sig: int) -> bool:

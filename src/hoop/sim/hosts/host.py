@@ -17,6 +17,11 @@ from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.mounting import DiskPool, use
 
 Program = Callable[[], Coroutine[Any, Any, Any]]
+# Signals that do not end a program without a handler. SIGSTOP and SIGCONT pause and resume it.
+HARMLESS = {
+    *(signals.SIGCHLD, signals.SIGURG, signals.SIGWINCH),
+    *(signals.SIGSTOP, signals.SIGCONT),
+}
 
 
 class Host:
@@ -37,7 +42,8 @@ class Host:
         self._world = world
         self._main = main
         self._state = "crashed"
-        self._waiter: asyncio.Future[Any] | None = None  # somebody waits for the end
+        # Each who waits for the end, of whichever program, has one on the loop of that program.
+        self._waiters: dict[asyncio.Future[None], SimEventLoop] = {}
         self._result: Any = None
         self._error: BaseException | None = None
         self._loop: SimEventLoop = self._new_loop()
@@ -99,6 +105,9 @@ class Host:
     def restart(self) -> None:
         """Start the program again, from its beginning. If it runs it crashes before."""
         self.crash(silent=False)
+        program = self._main()
+        if not asyncio.iscoroutine(program):
+            raise TypeError(f"main must be a coroutine function, and returned {program!r}")
         self._world.note(f"start {self.name}")
         if self._starts:
             self._loop = self._new_loop()
@@ -114,11 +123,17 @@ class Host:
         self._state = "running"
         before = swap_tasks_made(0)
         try:
-            self._task = self._loop.create_task(self._main())
+            self._task = self._loop.create_task(program)
         finally:
             self._loop.tasks_made = swap_tasks_made(before)
         self.main_tasks = (self._task,)
         self._task.add_done_callback(self._main_ended)
+
+    def give_up(self) -> None:
+        """Let go of the loop and of the disk: the program could not begin."""
+        self._loop.close()
+        if self.disk is not None:
+            self.disk.unmount()
 
     def pause(self) -> None:
         """Let the program stand still, as SIGSTOP does. Its kernel still accepts and receives."""
@@ -141,6 +156,8 @@ class Host:
         if not self.is_running:
             return
         self._world.note(f"signal {self.name} {number.name}")
+        if number in (signals.SIGSTOP, signals.SIGCONT):
+            self.pause() if number == signals.SIGSTOP else self.resume()
         handle = self._loop.handlers.get(number)
         if handle is not None and number != signals.SIGKILL:
             callback, args = handle
@@ -148,7 +165,7 @@ class Host:
         elif number == signals.SIGINT:
             assert self._task is not None
             self._loop.call_soon(self._task.cancel)
-        elif number not in (signals.SIGCHLD, signals.SIGURG, signals.SIGWINCH):
+        elif number not in HARMLESS:
             self.crash(silent=False)
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -157,9 +174,13 @@ class Host:
 
     async def _wait(self) -> Any:
         while self._state != "ended":
-            if self._waiter is None:
-                self._waiter = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._waiter)
+            loop: Any = asyncio.get_running_loop()
+            waiter = loop.create_future()
+            self._waiters[waiter] = loop
+            try:
+                await waiter
+            finally:
+                self._waiters.pop(waiter, None)
         if self._error is not None:
             raise self._error
         return self._result
@@ -201,12 +222,14 @@ class Host:
         self._error = asyncio.CancelledError() if main.cancelled() else main.exception()
         self._result = None if self._error is not None else main.result()
         self._stop("ended")
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
+        gone = self._world.gone  # a program that has crashed waits for nothing any more
+        waiters = [w for w, loop in self._waiters.items() if not w.done() and loop not in gone]
+        for waiter in waiters:
             waiter.set_result(None)
-        elif self._error is not None and not isinstance(self._error, asyncio.CancelledError):
-            self._error.add_note(f"in the program of the host {self.name}")
-            self._world.failed = self._error
+        if waiters or self._error is None or isinstance(self._error, asyncio.CancelledError):
+            return
+        self._error.add_note(f"in the program of the host {self.name}")
+        self._world.failed = self._world.failed or self._error
 
     def _stop(self, state: str) -> None:
         """The process is gone. Its loop, and all that its tasks hold, is kept until the world ends."""

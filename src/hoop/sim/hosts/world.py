@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import gc
 import inspect
@@ -153,6 +154,8 @@ class World:
             raise ValueError(
                 f"name must consist of letters, digits, '-', '.' and '_', not {name!r}"
             )
+        if _is_address(name):
+            raise ValueError(f"name must not be an address, such as {name!r}")
         if name in self.hosts or name.lower() in self.network.names:
             raise ValueError(f"there is a host {name!r} already")
         if disk is None:
@@ -162,12 +165,17 @@ class World:
         number = len(self.hosts)
         if number >= HOSTS_MAX:
             raise ValueError(f"a world has at most {HOSTS_MAX} hosts")
+        address = f"10.0.{number // 250}.{number % 250 + 1}"
+        host = Host(self, name, main, address, disk)
+        try:
+            host.restart()
+        except BaseException:
+            host.give_up()
+            raise
         if not self.hosts:
             self.loop.sim_driver.lead(self._step)
             self.loop.world = self
-        address = f"10.0.{number // 250}.{number % 250 + 1}"
-        host = self.hosts[name] = Host(self, name, main, address, disk)
-        host.restart()
+        self.hosts[name] = host
         return host
 
     async def run(self, name: str, main: Program, *, disk: Disk | None = None) -> Any:
@@ -190,7 +198,8 @@ class World:
     def link(self, a: Some, b: Some, *, one_way: bool = False) -> Link:
         """The way from `a` to `b`, and back unless it is to be one way. Both may be groups of hosts."""
         make = self.network.roads.make
-        return Link(self.network, [make(x, y) for x, y in self._pairs(a, b, one_way)])
+        pairs = _pairs(self._places(a), self._places(b), one_way)
+        return Link(self.network, [make(x, y) for x, y in pairs])
 
     def partition(self, a: Some, b: Some, *, one_way: bool = False) -> None:
         """Let no message pass from `a` to `b`, nor back unless it is one way. Both may be groups of hosts.
@@ -200,36 +209,36 @@ class World:
 
             world.partition(db, [api, cache])
         """
-        pairs = self._pairs(a, b, one_way)
+        starts, ends = self._places(a), self._places(b)
         self.network.count("partitions")
-        self.note(f"partition {self._text(a)} {'->' if one_way else '-'} {self._text(b)}")
-        for start, end in pairs:
+        self.note(f"partition {_text(starts)} {'->' if one_way else '-'} {_text(ends)}")
+        for start, end in _pairs(starts, ends, one_way):
             self.network.roads.make(start, end).cut = True
 
     def heal(self, a: Some | None = None, b: Some | None = None) -> None:
-        """End all partitions, or that between two hosts or groups."""
+        """End all partitions, or those of a host or group, or that between two of them."""
         roads = self.network.roads.between
-        if a is None or b is None:
+        if a is None and b is not None:
+            a, b = b, None
+        if a is None:
             self.note("heal")
             ended = list(roads.values())
+        elif b is None:
+            ones = self._places(a)
+            self.note(f"heal {_text(ones)}")
+            ended = [road for pair, road in roads.items() if any(x in ones for x in pair)]
         else:
-            self.note(f"heal {self._text(a)} - {self._text(b)}")
-            ended = [roads[pair] for pair in self._pairs(a, b, False) if pair in roads]
+            starts, ends = self._places(a), self._places(b)
+            self.note(f"heal {_text(starts)} - {_text(ends)}")
+            ended = [roads[pair] for pair in _pairs(starts, ends, False) if pair in roads]
         for road in ended:
             road.cut = False
         self.network.resume()
-
-    def _pairs(self, a: Some, b: Some, one_way: bool) -> list[tuple[Place, Place]]:
-        there = [(x, y) for x in self._places(a) for y in self._places(b) if x is not y]
-        return there if one_way else there + [(y, x) for x, y in there]
 
     def _places(self, some: Some) -> list[Place]:
         if isinstance(some, Host | str):
             some = [some]
         return [self.find(host)._place for host in some]
-
-    def _text(self, some: Some) -> str:
-        return ",".join(place.name for place in self._places(some))
 
     # ---- waiting ----
 
@@ -243,11 +252,11 @@ class World:
         check_positive("within", within)
         if condition():
             return
-        found = self.loop.create_future()
-        entry = (condition, found)
-        self._waiting.append(entry)
         if not self.hosts:
             raise SimError("until() needs a host, whose turns change something")
+        found = asyncio.get_running_loop().create_future()
+        entry = (condition, found)
+        self._waiting.append(entry)
         try:
             async with asyncio.timeout(within):
                 await found
@@ -348,6 +357,16 @@ def _close_coroutines(loop: SimEventLoop) -> None:
             continue
 
 
+def _pairs(starts: list[Place], ends: list[Place], one_way: bool) -> list[tuple[Place, Place]]:
+    """All ways from one group to another, and back unless they are one way."""
+    there = [(x, y) for x in starts for y in ends if x is not y]
+    return there if one_way else there + [(y, x) for x, y in there]
+
+
+def _text(places: list[Place]) -> str:
+    return ",".join(place.name for place in places)
+
+
 def _nothing_runs(now: int) -> int:
     return -1
 
@@ -366,6 +385,15 @@ def _look_at(condition: Callable[[], object], found: asyncio.Future[None]) -> bo
         found.set_result(None)
     except Exception as exc:
         found.set_exception(exc)
+    return True
+
+
+def _is_address(name: str) -> bool:
+    """Whether look-ups take a name for an address of IPv4, as they do with a number."""
+    try:
+        _socket.inet_aton(name)
+    except OSError:
+        return False
     return True
 
 
