@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import gc
@@ -223,3 +224,123 @@ def test_descriptors_are_closed():
     hoop.sim.run(main, seed=1)
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def use_sockets(pause):
+    """Return what sockets of UDP say, on loopback. `pause` waits until a datagram has arrived."""
+    said = {}
+
+    def note(name, call):
+        try:
+            said[name] = call()
+        except (OSError, OverflowError) as exc:
+            said[name] = getattr(exc, "errno", None) or type(exc)
+
+    with contextlib.ExitStack() as stack:
+
+        def new(host="127.0.0.1", *options, family=socket.AF_INET):
+            sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            sock.setblocking(False)
+            for option in options:
+                sock.setsockopt(socket.SOL_SOCKET, option, 1)
+            if host:
+                sock.bind((host, 0))
+            return sock
+
+        def receive_all(sock):
+            found = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    found.append(int(sock.recv(100)))
+            return found
+
+        one, two, both = new(), new(), new("::", family=socket.AF_INET6)
+        here, there = one.getsockname(), two.getsockname()
+        note("alone", lambda: new("").send(b"x"))
+        note("port 0", lambda: one.sendto(b"x", ("127.0.0.1", 0)))
+        note("no port", lambda: one.sendto(b"x", ("127.0.0.1", 70_000)))
+        for n in range(100):
+            one.sendto(b"%d" % n, there)
+        await pause()
+        note("burst", lambda: receive_all(two))
+        two.connect(here)
+        note("burst of one that is connected", lambda: [two.send(b"%d" % n) for n in range(100)])
+        await pause()
+        note("its datagrams", lambda: receive_all(one))
+        note("too long", lambda: two.send(b"x" * 65_509))
+        note("too long, by sendmsg()", lambda: two.sendmsg([b"x" * 40_000, b"x" * 40_000]))
+        one.sendto(b"four", ("127.0.0.1", both.getsockname()[1]))
+        await pause()
+        data, address = both.recvfrom(100)
+        note("to both families", lambda: (data, address[0], len(address)))
+        note("and back", lambda: both.sendto(b"back", address))
+        await pause()
+        note("what came back", lambda: one.recv(100))
+        for name in ("SO_DOMAIN", "SO_PROTOCOL", "SO_TYPE"):
+            note(name, lambda name=name: one.getsockopt(socket.SOL_SOCKET, getattr(socket, name)))
+        shared = new("127.0.0.1", socket.SO_REUSEPORT)
+        for name, options in {"one": [], "both": [socket.SO_REUSEPORT]}.items():
+            other = new("", *options)
+            note(f"shared by {name}", lambda other=other: other.bind(shared.getsockname()))
+        lone = new("", socket.SO_REUSEPORT)
+        note("shared by the other", lambda: lone.bind(here))
+        twin = stack.enter_context(one.dup())
+        one.close()
+        two.send(b"to the twin")
+        await pause()
+        note("duplicated", lambda: twin.recv(100))
+    return said
+
+
+def test_sockets_say_what_the_kernel_says():
+    real = asyncio.run(use_sockets(lambda: asyncio.sleep(0)))
+    for seed in range(4):
+        assert hoop.sim.run(lambda: use_sockets(lambda: asyncio.sleep(5)), seed=seed) == real
+
+
+def test_a_datagram_that_is_too_long_is_an_error_of_the_endpoint():
+    errors = []
+
+    class Tell(asyncio.DatagramProtocol):
+        def error_received(self, exc):
+            errors.append(exc.errno)
+
+    async def main():
+        transport, _ = await open_endpoint(Tell, remote_addr=("127.0.0.1", 9))
+        transport.sendto(b"x" * 65_509)
+        await asyncio.sleep(1)
+        transport.close()
+
+    hoop.sim.run(main)
+    assert errors == [errno.EMSGSIZE]
+
+
+def test_many_senders_and_a_slow_receiver():
+    async def main():
+        loop = asyncio.get_running_loop()
+        with socket.socket(type=socket.SOCK_DGRAM) as server:
+            server.setblocking(False)
+            server.bind(("127.0.0.1", 9000))
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(150):
+                with socket.socket(type=socket.SOCK_DGRAM) as sock:
+                    sock.setblocking(False)
+                    sock.bind(("127.0.0.1", 0))
+                    sock.sendto(b"%d" % sock.getsockname()[1], server.getsockname())
+            await asyncio.sleep(5)
+            assert len(os.listdir("/proc/self/fd")) < before + 80
+            for _ in range(150):
+                data, address = await loop.sock_recvfrom(server, 100)
+                assert int(data) == address[1]
+            with socket.socket(type=socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                for _ in range(1000):
+                    sock.sendto(bytes(1000), server.getsockname())
+            await asyncio.sleep(5)
+            received = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    received += len(server.recv(2000)) == 1000
+            assert 110 < received < 140
+
+    hoop.sim.run(main)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 _get_blocking = os.get_blocking
 LONGEST = 65507  # bytes of a datagram
+ROOM = 212_992  # bytes for datagrams that the program has not received, as on Linux
+OVERHEAD = 768  # bytes of this that each of them takes
+HALF_LONGEST = 32770  # of this size is a send buffer into which no longer one goes
+SENDERS_MAX = 64  # sockets that stand for senders and are open
 ANY = {_socket.AF_INET: ("0.0.0.0", 0), _socket.AF_INET6: ("::", 0, 0, 0)}
 SOCKETS = "send to each host instead"
 
@@ -39,6 +43,8 @@ class Box:
         self.place = place
         self.family = family
         self.local = local
+        self.is_dual = False  # takes datagrams of IPv4, too, though it is one of IPv6
+        self.reuse = False  # others that want the same may have its address, too
         self.peer: Any = None
         self.error = 0
         self.options: dict[tuple[int, int], Any] = {}
@@ -48,10 +54,22 @@ class Box:
         self.choices = choices
         self.last_due = 0  # on the way to the host itself, where none overtakes another
         self.outlet: Outlet | None = None  # takes what it sends, once it is connected
+        self.waiting: deque[tuple[Any, bytes]] = deque()  # has arrived: the sender, and the data
+        self.room = ROOM  # for further ones, in bytes
 
     def is_open(self) -> bool:
-        """Whether the program has not closed it."""
-        return inode(self.fd) == self.ino
+        """Whether the program has not closed it, or has duplicated it before."""
+        return inode(self.fd) == self.ino or self._is_there()
+
+    def _is_there(self) -> bool:
+        probe = _new_sender()
+        try:
+            probe.connect(self.name)
+        except OSError:
+            return False
+        finally:
+            probe.close()
+        return True
 
 
 class Outlet:
@@ -76,7 +94,8 @@ class Outlet:
                 data = self.sock.recv(LONGEST + 1)
             except OSError:  # no more, or the program has closed it
                 return
-            self.mail.post(self.box, data, self.box.peer)
+            if len(data) <= LONGEST:
+                self.mail.post(self.box, data, self.box.peer)
 
     def close(self) -> None:
         """Close the world's end."""
@@ -91,6 +110,9 @@ class Mail:
         self.network = network
         self.boxes: list[Box] = []
         self._senders: dict[Any, _socket.socket] = {}  # for each address one that stands for it
+        self._names: dict[Any, bytes] = {}  # the real names of senders, by their addresses
+        self._root: _socket.socket | None = None
+        self._crowded: dict[Box, None] = {}  # those for which datagrams wait
         self.addresses: dict[Any, Any] = {}  # of senders, by the real names of these
         self._held: list[tuple[Any, ...]] = []  # datagrams that Link.hold() keeps
 
@@ -116,11 +138,15 @@ class Mail:
         local = (address[0], address[1] or network.free_port(family), *address[2:])
         for box in self.boxes:
             alike = box.place is network.here and box.family == family and box.local[1] == local[1]
-            if alike and not reuse and (_is_any(box.local, local) or box.local[0] == local[0]):
+            if not alike or (reuse and box.reuse):
+                continue
+            if _is_any(box.local, local) or box.local[0] == local[0]:
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         network.begin()
         box = Box(network.here, family, local, network.script.stream(f"box {network.number()}"))
+        box.is_dual, box.reuse = takes_both(fd, family, local), reuse
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, HALF_LONGEST)
         sock.bind("")  # the kernel chooses a name that nobody has
         box.name = sock.getsockname()
         self.boxes.append(box)
@@ -176,11 +202,14 @@ class Mail:
         network = self.network
         if len(data) > LONGEST:
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+        if not address[1]:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        address = _unmapped(address)
         to = ipaddress.ip_address(address[0])
         if to.is_multicast or address[0] == "255.255.255.255":
             raise Unsimulated("a datagram to several hosts", SOCKETS)
         far = network.owner(address, box.place)
-        source = (self._source(box, address), *box.local[1:])
+        source = (self._source(box, address), *box.local[1 : len(address)])
         loss, twice = self.chances
         weather, choices = network.weather, box.choices
         way = f"{network.shown(source)} -> {network.shown(address)}"
@@ -221,36 +250,90 @@ class Mail:
         box = self._box_at(far, source, address)
         if box is None:
             return
-        sock = self._sender(source) if box.outlet is None else box.outlet.sock
-        try:
-            sock.sendto(data, box.name)
-        except OSError:  # its queue is full, or it is closed
+        if box.family == _socket.AF_INET6 and ":" not in source[0]:
+            source = ("::ffff:" + source[0], source[1], 0, 0)
+        if box.waiting and box.room < len(data) + OVERHEAD:
             network.count("datagrams without room")
             return
         network.note(f"datagram {network.shown(source)} -> {network.shown(box.local)} {len(data)}")
+        box.room -= len(data) + OVERHEAD
+        box.waiting.append((source, data))
+        self._push(box)
+
+    def push_to(self, box: Box) -> bool:
+        """Give a socket what waits for it. Returns whether something did."""
+        waited = bool(box.waiting)
+        if waited:
+            self._push(box)
+        return waited
+
+    def push(self) -> None:
+        """Give the sockets what waits for room: the queue of a Unix socket has ten datagrams."""
+        for box in list(self._crowded):
+            self._push(box)
+
+    def _push(self, box: Box) -> None:
+        while box.waiting:
+            source, data = box.waiting[0]
+            sock = self._sender(source) if box.outlet is None else box.outlet.sock
+            try:
+                sock.sendto(data, box.name)
+            except BlockingIOError:
+                if not self._crowded:
+                    self.network.push_mail(True)
+                self._crowded[box] = None
+                return
+            except OSError:  # it is closed
+                box.waiting.clear()
+                break
+            box.waiting.popleft()
+            box.room += len(data) + OVERHEAD
+        if box in self._crowded:
+            del self._crowded[box]
+            if not self._crowded:
+                self.network.push_mail(False)
 
     def _box_at(self, place: Place, source: Any, address: Any) -> Box | None:
         """The socket that receives at an address; first one that is connected to the sender."""
         best = None
+        family = _socket.AF_INET6 if ":" in address[0] else _socket.AF_INET
         for box in self.boxes:
             fits = box.place is place and box.local[1] == address[1] and box.is_open()
-            if not fits or not (box.local[0] == address[0] or _is_any(box.local)):
+            if not fits or not (box.family == family or box.is_dual):
+                continue
+            if not (_unmapped(box.local)[0] == address[0] or _is_any(box.local)):
                 continue
             if box.peer is None:
                 best = best or box
-            elif box.peer[:2] == source[:2]:
+            elif _unmapped(box.peer)[:2] == source[:2]:
                 return box
         return best
 
     def _sender(self, source: Any) -> _socket.socket:
         """The socket that stands for a sender."""
-        sock = self._senders.get(source)
+        sock = self._senders.pop(source, None)
         if sock is None:
-            sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK)
-            sock.bind("")
-            self._senders[source] = sock
-            self.addresses[sock.getsockname()] = source
+            if len(self._senders) == SENDERS_MAX:
+                self._senders.pop(next(iter(self._senders))).close()
+            sock = _new_sender()
+            name = self._names.get(source)
+            if name is None:
+                name = self._names[source] = b"%s %x" % (self._root_name(), len(self._names))
+                self.addresses[name] = source
+            sock.bind(name)
+        self._senders[source] = sock  # the last is the one that was used last
         return sock
+
+    def _root_name(self) -> bytes:
+        """A name that nobody else has. Those of the senders begin with it.
+
+        The program receives 14 bytes of a name, for that is the length of an address of IPv4.
+        """
+        if self._root is None:
+            self._root = _new_sender()
+            self._root.bind("")
+        name: bytes = self._root.getsockname()
+        return name
 
     def resume(self) -> None:
         """Roads may be free again."""
@@ -265,8 +348,35 @@ class Mail:
                 box.outlet.sock.close()
         for sock in self._senders.values():
             sock.close()
+        if self._root is not None:
+            self._root.close()
         self.boxes.clear()
+        self._crowded.clear()
         self._senders.clear()
+
+
+def takes_both(fd: int, family: int, local: Any) -> bool:
+    """Whether a socket of this address takes connections to all addresses of IPv4, too."""
+    if family != _socket.AF_INET6 or local[0] != ANY[family][0]:
+        return False
+    twin = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
+    try:
+        return not twin.getsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY)
+    except OSError:
+        return False
+    finally:
+        twin.detach()
+
+
+def _new_sender() -> _socket.socket:
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK)
+
+
+def _unmapped(address: Any) -> Any:
+    """An address of IPv4 that was written as one of IPv6, as it is on the way."""
+    if not address[0].startswith("::ffff:"):
+        return address
+    return (address[0].removeprefix("::ffff:"), address[1])
 
 
 def _is_any(*addresses: Any) -> bool:
@@ -274,4 +384,4 @@ def _is_any(*addresses: Any) -> bool:
     return any(address[0] in ("0.0.0.0", "::") for address in addresses)
 
 
-__all__ = ["Box", "Mail", "Outlet"]
+__all__ = ["Box", "Mail", "Outlet", "takes_both"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from hoop.sim.driver import Choices, Script
 from hoop.sim.net import failing
-from hoop.sim.net.datagrams import Box, Mail
+from hoop.sim.net.datagrams import Box, Mail, takes_both
 from hoop.sim.net.failures import KINDS, Failures, fail_calls
 from hoop.sim.net.links import Place, Roads
 from hoop.sim.net.weather import LARGE_BUFFER, Faults, Names, Weather, rarely
@@ -54,6 +54,7 @@ class Bound:
         self.fd = fd
         self.ino = inode(fd)
         self.is_dual = takes_both(fd, family, local)
+        self.reuse = False  # others that want the same may have its address, too
         self.has_path = True  # nobody has unlinked the path of a Unix socket
         self.name: Any = None  # the real name at which it listens
         self.pending: deque[End] = deque()  # ends of connections that the program has not accepted
@@ -126,6 +127,14 @@ class Network(Flow):
         """Have a driver receive and send, if those of this world do."""
         if self.weather.completes:
             place.driver.complete(self.weather.at_once, 8 * self.weather.at_once)
+
+    def push_mail(self, wanted: bool) -> None:
+        """Have each turn begin with datagrams that wait for room, or not."""
+        self.driver.attach(self._turn_with_mail if wanted else self.turn)
+
+    def _turn_with_mail(self, now: int, look: bool) -> int:
+        self.mail.push()
+        return self.turn(now, look)
 
     # ---- what a trace says ----
 
@@ -234,11 +243,13 @@ class Network(Flow):
         self._bound = [bound for bound in self._bound if bound.is_open()]
         is_dual = takes_both(fd, family, local)
         here = [bound for bound in self._bound if bound.place is self.here]
-        if not reuse and any(_clash(bound, family, local, is_dual) for bound in here):
+        others = [bound for bound in here if not (reuse and bound.reuse)]
+        if any(_clash(bound, family, local, is_dual) for bound in others):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         if family == _socket.AF_UNIX:
             self.paths[address] = (0o755, self.number())
         bound = Bound(family, local, fd, self.here)
+        bound.reuse = reuse
         self._bound.append(bound)
         self.by_inode[bound.ino] = bound
         return bound
@@ -501,19 +512,6 @@ def _shown(address: Any) -> str:
         return repr(address) if address else "unix"
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     return f"{host}:{address[1]}"
-
-
-def takes_both(fd: int, family: int, local: Any) -> bool:
-    """Whether a socket of this address takes connections to all addresses of IPv4, too."""
-    if family != _socket.AF_INET6 or local[0] != ANY[family]:
-        return False
-    twin = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
-    try:
-        return not twin.getsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY)
-    except OSError:
-        return False
-    finally:
-        twin.detach()
 
 
 def _clash(bound: Bound, family: int, local: Any, is_dual: bool) -> bool:

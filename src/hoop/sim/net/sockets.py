@@ -45,6 +45,8 @@ class Sockets:
         if self.network.known(sock.fileno()) is not None:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         reuse = bool(_real.getsockopt(sock, _socket.SOL_SOCKET, _socket.SO_REUSEPORT))
+        if sock.type == _socket.SOCK_DGRAM:
+            reuse |= bool(_real.getsockopt(sock, _socket.SOL_SOCKET, _socket.SO_REUSEADDR))
         address = self._address(sock, address)
         if sock.type == _socket.SOCK_DGRAM:
             self.network.mail.open(sock.fileno(), int(sock.family), address, reuse)
@@ -148,6 +150,11 @@ class Sockets:
             if not size:
                 return value
             return value if isinstance(value, bytes) else int(value).to_bytes(size[0], "little")
+        if (level, option) == (_socket.SOL_SOCKET, _socket.SO_DOMAIN):
+            return int(sock.family)
+        if (level, option) == (_socket.SOL_SOCKET, _socket.SO_PROTOCOL):
+            internet = _socket.IPPROTO_UDP if isinstance(found, Box) else _socket.IPPROTO_TCP
+            return internet if sock.family in INTERNET else 0
         if level == _socket.SOL_SOCKET:
             return _real.getsockopt(sock, level, option, *size)
         return bytes(size[0]) if size else 0
@@ -178,26 +185,43 @@ class Sockets:
                 raise Unsimulated("socket.socket.sendmsg() with an address", STREAMS)
         elif address is not None:
             args = (*args, address)
-        sent: int = _real.sendmsg(sock, *args)
-        return sent
+        return self._send(sock, _real.sendmsg, *args)
 
     def recvfrom(self, sock: socket.socket, *args: Any) -> tuple[bytes, Any]:
         if sock.gettimeout() != 0 and isinstance(self.network.known(sock.fileno()), Box):
             raise Unsimulated("a recvfrom() that blocks", BLOCKING)
-        data, address = _real.recvfrom(sock, *args)
+        data, address = self._receive(sock, _real.recvfrom, *args)
         return data, self._sender(sock, address)
 
     def recvfrom_into(self, sock: socket.socket, *args: Any) -> tuple[int, Any]:
-        n, address = _real.recvfrom_into(sock, *args)
+        n, address = self._receive(sock, _real.recvfrom_into, *args)
         return n, self._sender(sock, address)
 
     def recvmsg(self, sock: socket.socket, *args: Any) -> tuple[bytes, Any, int, Any]:
-        *found, address = _real.recvmsg(sock, *args)
+        *found, address = self._receive(sock, _real.recvmsg, *args)
         return (*found, self._sender(sock, address))
 
     def recvmsg_into(self, sock: socket.socket, *args: Any) -> tuple[int, Any, int, Any]:
-        *found, address = _real.recvmsg_into(sock, *args)
+        *found, address = self._receive(sock, _real.recvmsg_into, *args)
         return (*found, self._sender(sock, address))
+
+    def recv(self, sock: socket.socket, *args: Any) -> bytes:
+        data: bytes = self._receive(sock, _real.recv, *args)
+        return data
+
+    def recv_into(self, sock: socket.socket, *args: Any) -> int:
+        n: int = self._receive(sock, _real.recv_into, *args)
+        return n
+
+    def _receive(self, sock: socket.socket, receive: Any, *args: Any) -> Any:
+        """Receive. Datagrams may wait for room in the socket of the kernel."""
+        try:
+            return receive(sock, *args)
+        except BlockingIOError:
+            found = self.network.known(sock.fileno())
+            if not isinstance(found, Box) or not self.network.mail.push_to(found):
+                raise
+            return receive(sock, *args)
 
     def _sender(self, sock: socket.socket, address: Any) -> Any:
         """The address that a message shows: none on a connection of TCP."""
@@ -207,6 +231,27 @@ class Sockets:
         if not isinstance(found, End):
             return address
         return None if sock.family in INTERNET else self.network.callers.get(address, address)
+
+    def send(self, sock: socket.socket, *args: Any) -> int:
+        self._may_fail(lambda failures: failures.of_send(sock.fileno()))
+        return self._send(sock, _real.send, *args)
+
+    def _send(self, sock: socket.socket, send: Any, *args: Any) -> int:
+        """Send without an address. A UDP socket has room at once, and another errno if nobody is there."""
+        sent: int
+        try:
+            sent = send(sock, *args)
+        except OSError as exc:
+            found = self.network.known(sock.fileno())
+            if not isinstance(found, Box):
+                raise
+            if found.outlet is None and exc.errno == errno.ENOTCONN:
+                raise os_error(errno.EDESTADDRREQ) from None
+            if found.outlet is None or exc.errno != errno.EAGAIN:
+                raise
+            found.outlet.take()
+            sent = send(sock, *args)
+        return sent
 
     # ---- calls that only fail here: see changes() ----
 
@@ -221,11 +266,6 @@ class Sockets:
         if fileno is None and (family == -1 or family in SIMULATED):
             self._may_fail(lambda failures: failures.of_descriptor("socket()"))
         _python_init(sock, family, type, proto, fileno)
-
-    def send(self, sock: socket.socket, *args: Any) -> int:
-        self._may_fail(lambda failures: failures.of_send(sock.fileno()))
-        sent: int = _real.send(sock, *args)
-        return sent
 
     # ---- shared ----
 
@@ -254,6 +294,8 @@ class Sockets:
                 f"{sock.family.name} address must be tuple, not {type(address).__name__}"
             )
         host, port, *rest = address
+        if isinstance(port, int) and not 0 <= port <= 65535:
+            raise OverflowError("port must be 0-65535.")
         flags = _socket.AI_PASSIVE if not host else 0
         found = self.getaddrinfo(host or None, port, sock.family, sock.type, 0, flags)
         literal = found[0][4]
@@ -365,8 +407,8 @@ def _accepted_value(family: int, level: int, option: int, *value: Any) -> Any:
 
 METHODS = (
     *("bind", "listen", "getsockname", "getpeername", "connect", "connect_ex", "accept"),
-    *("setsockopt", "getsockopt", "sendto", "sendmsg"),
-    *("recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into"),
+    *("setsockopt", "getsockopt", "send", "sendto", "sendmsg"),
+    *("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into"),
 )
 
 
@@ -384,7 +426,7 @@ def changes(network: Network) -> Iterator[tuple[Any, str, Any]]:
     sockets = Sockets(network)
     methods = {name: getattr(sockets, name) for name in METHODS}
     if network.failures is not None:
-        methods |= {"__init__": sockets.make, "send": sockets.send}
+        methods["__init__"] = sockets.make
     for name, ours in methods.items():
         yield socket.socket, name, _inside(ours, getattr(socket.socket, name))
     real: Any = socket.socket.family
