@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -88,6 +89,25 @@ def test_devices_and_what_is_in_proc_are_real():
         assert stat.S_ISFIFO(os.fstat(reader).st_mode)
         os.close(reader)
         os.close(writer)
+
+    in_world(look)
+
+
+def test_a_folder_is_looked_through_and_removed_by_its_descriptor():
+    def look():
+        os.makedirs("/data/top/below/deep")
+        with open("/data/top/below/file", "w") as file:
+            file.write("four")
+        folder = os.open("/data/top/below", os.O_RDONLY)
+        try:
+            found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            sizes = [entry.stat().st_size for entry in found if entry.is_file()]
+            assert [entry.path for entry in found] == ["deep", "file"]
+            assert sizes == [4]
+        finally:
+            os.close(folder)
+        shutil.rmtree("/data/top")
+        assert os.listdir("/data") == []
 
     in_world(look)
 

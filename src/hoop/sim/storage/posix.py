@@ -76,9 +76,10 @@ def encoded(path: Any) -> bytes:
 class Entry:
     """A find of scandir(). See os.DirEntry."""
 
-    def __init__(self, functions: Functions, path: Any, name: Any, node: Node) -> None:
+    def __init__(self, functions: Functions, folder: Any, name: Any, node: Node) -> None:
         self.name = name
-        self.path = os.path.join(path, name)
+        self._fd = folder if isinstance(folder, int) else None
+        self.path = name if isinstance(folder, int) else os.path.join(folder, name)
         self._functions = functions
         self._node = node
 
@@ -118,7 +119,9 @@ class Entry:
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return the status."""
-        found: os.stat_result = self._functions.stat(self.path, follow_symlinks=follow_symlinks)
+        found: os.stat_result = self._functions.stat(
+            self.path, dir_fd=self._fd, follow_symlinks=follow_symlinks
+        )
         return found
 
 
@@ -299,8 +302,7 @@ class Functions:
         found = self._nodes(path)
         if found is None:
             return self._real(os.scandir, self._find(path), path)
-        shown = "" if isinstance(path, int) else path
-        return Entries([Entry(self, shown, name, node) for name, node in found])
+        return Entries([Entry(self, path, name, node) for name, node in found])
 
     @_in_place_of("getcwd")
     def getcwd(self) -> str:
