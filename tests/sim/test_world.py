@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import datetime
 import functools
@@ -401,6 +402,23 @@ async def use_spawn():
     multiprocessing.get_context("spawn").Process(target=print).start()
 
 
+async def use_kill():
+    os.kill(os.getpid(), 0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def use_alarm():
+    signal.alarm(1)
+
+
+async def use_other_loop(kind):
+    def run_other():
+        with contextlib.closing(kind()) as loop:
+            loop.run_forever()
+
+    await asyncio.to_thread(run_other)
+
+
 async def use_datagrams():
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(
@@ -428,6 +446,10 @@ async def use_datagrams():
         (use_exec, "os.execv()", "process"),
         (use_low_thread, "_thread.start_new_thread()", "run_in_executor"),
         (use_spawn, "the start of a process", "process"),
+        (use_kill, "os.kill()", "handler"),
+        (use_alarm, "signal.alarm()", "handler"),
+        (lambda: use_other_loop(asyncio.SelectorEventLoop), "another event loop", "await"),
+        (lambda: use_other_loop(hoop.EventLoop), "another event loop", "await"),
     ],
 )
 def test_what_is_not_simulated_is_refused_by_its_name(program, call, advice):

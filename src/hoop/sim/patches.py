@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import _posixsubprocess
 import _thread
+import asyncio
 import concurrent.futures
 import contextlib
 import os
 import random
 import select
+import signal
 import subprocess
 import tempfile
 import threading
@@ -17,8 +19,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from hoop.loop.event_loop import EventLoop
 from hoop.sim.driver import Choices
 from hoop.sim.errors import Unsimulated
+from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.net import paths, sockets
 from hoop.sim.net.network import Network
 from hoop.sim.swaps import is_inside
@@ -27,6 +31,14 @@ _ABSENT: Any = object()
 
 EXECUTOR = "await loop.run_in_executor() or asyncio.to_thread() instead"
 PROCESS = "replace the process in the test"
+SIGNAL = "call the handler in the test, or Host.signal()"
+
+
+# Functions that send a real signal, now or later. uvicorn calls raise_signal() at its end.
+_SENDING_SIGNALS: dict[Any, tuple[str, ...]] = {
+    os: ("killpg", "abort"),
+    signal: ("alarm", "setitimer", "pthread_kill"),
+}
 
 
 def _refusing(owner: Any, name: str, call: str, advice: str) -> Any:
@@ -98,6 +110,30 @@ def _select() -> Any:
     return simulated
 
 
+def _kill() -> Any:
+    """os.kill(), which only asks whether a process is there."""
+    real: Any = os.kill
+
+    def kill(pid: int, number: int) -> None:
+        if number and is_inside():
+            raise Unsimulated("os.kill()", SIGNAL)
+        real(pid, number)
+
+    return kill
+
+
+def _run_forever(owner: Any) -> Any:
+    """run_forever() of the world's own loops. Others would wait in the kernel for virtual time."""
+    real: Any = owner.run_forever
+
+    def run_forever(self: Any) -> None:
+        if is_inside() and not isinstance(self, SimEventLoop):
+            raise Unsimulated("another event loop", "await in the loop of the simulation")
+        real(self)
+
+    return run_forever
+
+
 def _seeded_seed(choices: Choices) -> Callable[..., None]:
     """Random.seed(), which takes a number of the world's where it would ask the kernel for one."""
     real: Any = random.Random.seed
@@ -124,6 +160,12 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     yield subprocess.Popen, "__init__", popen
     for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "execv", "execve"):
         yield os, name, _refusing(os, name, f"os.{name}()", PROCESS)
+    for loop in (asyncio.BaseEventLoop, EventLoop):
+        yield loop, "run_forever", _run_forever(loop)
+    yield os, "kill", _kill()
+    for owner, names in _SENDING_SIGNALS.items():
+        for name in names:
+            yield owner, name, _refusing(owner, name, f"{owner.__name__}.{name}()", SIGNAL)
     # The processes of multiprocessing begin with it.
     starting = _refusing(_posixsubprocess, "fork_exec", "the start of a process", PROCESS)
     yield _posixsubprocess, "fork_exec", starting
