@@ -520,6 +520,48 @@ def test_a_transport_that_reads_again_goes_on_sending():
     assert drivers == {"readiness", "completion"}
 
 
+@pytest.mark.parametrize("hosts", [False, True])
+def test_a_stream_that_takes_bytes_without_a_turn_gets_the_rest(hosts):
+    """A reader of hoop's wants all of it, so no task wakes when its wire is emptied, and then takes more."""
+    data = bytes(100_000)
+
+    async def serve():
+        async def send(reader, writer):
+            writer.write(await reader.readexactly(len(data)))
+            await writer.drain()
+            writer.close()
+
+        return await hoop.start_server(send, "web", 80)
+
+    async def serve_for_ever():
+        async with await serve() as server:
+            await server.serve_forever()
+
+    async def ask():
+        reader, writer = await hoop.open_connection("web", 80)
+        writer.write(data)
+        await writer.drain()
+        assert await reader.readexactly(len(data)) == data
+        writer.close()
+
+    async def alone():
+        async with await serve():
+            await ask()
+
+    async def with_hosts(world):
+        world.host("web", serve_for_ever)
+        await asyncio.sleep(1)
+        await world.run("client", ask)
+
+    hoop.sim.explore(
+        with_hosts if hosts else alone,
+        seeds=range(20, 40),
+        order="single",
+        names=None if hosts else {"web": "10.0.0.1"},
+        faults=hoop.sim.Faults(pieces=1, partial=1),
+    )
+
+
 def test_the_report_names_what_was_injected_and_how_to_do_it_again():
     async def main():
         server = await asyncio.start_server(echo, "web", 80)

@@ -61,7 +61,7 @@ cdef class SimDriver(Driver):
     cdef SimDriver leader               # the driver that moves the clock, if this is a host's; else None
     cdef object hosts                   # of the leader: function that has the hosts take turns, or None
     cdef unsigned long rounds           # of the leader: how often they did
-    cdef unsigned long sent             # of a host: looks at which the driver has sent something
+    cdef unsigned long moved            # looks at which the driver has sent or received something
     cdef long long idled_at             # of a host that idles: when it took its last turn
     cdef list failing                   # ops that the network has failed, and that are not on the ring yet
     cdef long long limit_ns             # later is a TimeLimit

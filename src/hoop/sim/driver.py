@@ -10,8 +10,7 @@
 order is promised between tasks that futures wake in the same turn. In the order `wakes` those change places.
 But a task runs after the callbacks that its future had before it.
 
-A loop gets the methods of SimLoop by adopt(). A class that derives from EventLoop and from SimLoop cannot be
-made, since both change the fields of Loop's objects.
+A loop gets the methods of SimLoop by adopt(). No class can derive from both, which change the fields of Loop.
 """
 
 from __future__ import annotations
@@ -331,7 +330,7 @@ class SimDriver(Driver):
             if ready.head != ready.tail:
                 timeout_ns = 0
         if self.leader is not None:
-            self.sent += self.completions is not None and self.completions.send(ready)
+            self.moved += self.completions is not None and self.completions.send(ready)
             return self.gather(ready)
         self.clock.has_run = True
         event = self.move(ready)
@@ -442,20 +441,22 @@ class SimDriver(Driver):
             self.clock.has_run = self.completions is not None and self.completions.send(ready)
             if not self.clock.has_run:
                 self.gather(ready)
-                return event
+                # A stream may have taken bytes without a turn. Then its wire has room for more.
+                if not self.clock.has_run or ready.head != ready.tail:
+                    return event
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def gather(self, ready: ReadyRing) -> cython.int:
         """Ask the kernel which descriptors are ready now."""
-        op: Op
-        while self.failing:
-            op = self.failing.pop(0)
-            if op.phase == ARMED:
-                op.enter_ready()
-                ready.push(op)
+        for op in self.failing:
+            if cython.cast(Op, op).phase == ARMED:
+                cython.cast(Op, op).enter_ready()
+                ready.push(cython.cast(Op, op))
+        self.failing.clear()
         if self.completions is not None and self.completions.receive(ready):
             self.clock.has_run = True
+            self.moved += 1
         return 0 if self.inner is None else self.inner.poll(ready, 0)
 
     @cython.cfunc
@@ -761,14 +762,13 @@ def seconds_of(loop: Loop) -> float:
 def has_work(loop: Loop) -> bool:
     """Ask the driver of a host, and say whether its loop has something to do now."""
     driver: SimDriver = cython.cast(SimDriver, loop.driver)
-    sent: cython.ulong = driver.sent
+    moved: cython.ulong = driver.moved
     driver.poll(loop, 0)
     if driver.idles(loop):  # it takes one turn at each moment
-        if driver.idled_at == driver.clock.ns:
-            return False
+        has_idled: bool = driver.idled_at == driver.clock.ns
         driver.idled_at = driver.clock.ns
-        return True
-    if loop.head != loop.tail or loop.dirty or driver.sent != sent:
+        return not has_idled
+    if loop.head != loop.tail or loop.dirty or driver.moved != moved:
         return True
     loop.timers.drop_cancelled()
     return loop.timers.count != 0 and loop.timers.heap[0].deadline <= driver.seconds()
