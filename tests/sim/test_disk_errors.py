@@ -291,6 +291,9 @@ def test_data_written_again_after_a_failed_sync_is_safe():
     ("make", "error", "text"),
     [
         (lambda: hoop.sim.Disk(eio=2), ValueError, "eio must be from 0 to 1"),
+        (lambda: hoop.sim.Disk(eio="x"), TypeError, "eio must be a number"),
+        (lambda: hoop.sim.Disk(capacity="1"), TypeError, "capacity must be a whole number"),
+        (lambda: hoop.sim.Disk(power_loss_after=-1), ValueError, "must be 0 or greater"),
         (lambda: hoop.sim.Disk(short_reads=-1), ValueError, "short_reads must be"),
         (lambda: hoop.sim.Disk().fail("fsyn", EIO), ValueError, "call must be one of open"),
         (lambda: hoop.sim.Disk().fail("fsync", EIO.errno), TypeError, "error must be an OSError"),

@@ -442,6 +442,10 @@ def test_messages_come_in_pieces():
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.5])
 def test_chances_are_from_0_to_1(wrong):
+    with pytest.raises(TypeError, match="cancel_main must be True or False"):
+        hoop.sim.Faults(cancel_main=3)
+    with pytest.raises(TypeError, match="loss must be a number"):
+        hoop.sim.Faults(loss="x")
     with pytest.raises(ValueError, match="reset must be from 0 to 1"):
         hoop.sim.Faults(reset=wrong)
 

@@ -428,3 +428,15 @@ def test_the_report_says_where_the_power_went():
     assert "disk hoop.sim.Disk(short_reads=0.5)   power lost before " in note
     assert "1 power losses" in note
     assert "short reads" in note
+
+
+def test_what_until_power_loss_refuses_leaves_the_disk_alone():
+    async def main():
+        with pytest.raises(TypeError, match="a coroutine is needed"):
+            await hoop.sim.until_power_loss(3)
+        with pytest.raises(ValueError, match="after must be 0 or greater"):
+            await hoop.sim.until_power_loss(hoop.write_text("/data/f", "x"), after=-3)
+        for n in range(9):
+            await hoop.write_text(f"/data/{n}", "x")
+
+    hoop.sim.run(main, disk=disk_with())

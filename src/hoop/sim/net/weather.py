@@ -19,6 +19,14 @@ SPIKE_SECONDS_MAX = 0.5
 CALLS = ("emfile", "enobufs", "econnaborted", "epipe")  # faults of calls
 
 
+def check_chance(name: str, chance: Any) -> None:
+    """Raise TypeError or ValueError unless it is a chance, from 0 to 1."""
+    if isinstance(chance, bool) or not isinstance(chance, int | float):
+        raise TypeError(f"{name} must be a number, not {type(chance).__name__}")
+    if not 0 <= chance <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, not {chance!r}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Faults:
     """How often things fail: chances from 0 to 1. For those that are None each seed draws one.
@@ -48,8 +56,11 @@ class Faults:
 
     def __post_init__(self) -> None:
         for name, chance in vars(self).items():
-            if chance is not None and not 0 <= chance <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, not {chance!r}")
+            if name == "cancel_main":
+                if not isinstance(chance, bool):
+                    raise TypeError(f"{name} must be True or False, not {chance!r}")
+            elif chance is not None:
+                check_chance(name, chance)
 
 
 class Weather(Delays):

@@ -18,6 +18,7 @@ from hoop.files.whole import process_umask
 from hoop.sim.calls import real
 from hoop.sim.driver import Choices, Script
 from hoop.sim.errors import PowerLoss
+from hoop.sim.net.weather import check_chance
 from hoop.sim.storage.tree import File, Folder, Node, Place, Tree, refused
 
 OF_DISK = 40  # the stream of numbers
@@ -32,6 +33,14 @@ CALLS = (
     *("open", "read", "write", "fsync", "truncate", "stat", "listdir"),
     *("rename", "unlink", "mkdir", "rmdir", "link", "symlink"),
 )
+
+
+def check_number(name: str, number: Any) -> None:
+    """Raise TypeError or ValueError unless it is a whole number, 0 or greater."""
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{name} must be a whole number, not {type(number).__name__}")
+    if number < 0:
+        raise ValueError(f"{name} must be 0 or greater, not {number}")
 
 
 class Disk:
@@ -59,8 +68,10 @@ class Disk:
             ("short_writes", short_writes),
             ("eio", eio),
         ):
-            if not 0 <= part <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, not {part!r}")
+            check_chance(name, part)
+        for name, number in (("capacity", capacity), ("power_loss_after", power_loss_after)):
+            if number is not None:
+                check_number(name, number)
         self.capacity = capacity
         self.short_reads = short_reads
         self.short_writes = short_writes

@@ -25,7 +25,7 @@ from hoop.sim.driver import Script
 from hoop.sim.errors import PowerLoss, SimError, Unsimulated
 from hoop.sim.event_loop import SimEventLoop, SimFilePool
 from hoop.sim.net.failures import Failures
-from hoop.sim.storage.disks import Disk
+from hoop.sim.storage.disks import Disk, check_number
 from hoop.sim.storage.posix import Functions
 from hoop.sim.storage.tree import File
 
@@ -247,9 +247,13 @@ async def until_power_loss(
         saved = await hoop.sim.until_power_loss(save(state))
         assert await load() in ((state,) if saved else (before, state))
     """
+    if not asyncio.iscoroutine(program):
+        raise TypeError(f"a coroutine is needed, not {type(program).__name__}")
     try:
         used = disk()
-    except RuntimeError:
+        if after is not None:
+            check_number("after", after)
+    except (RuntimeError, TypeError, ValueError):
         program.close()
         raise
     loop = asyncio.get_running_loop()
