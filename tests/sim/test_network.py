@@ -631,3 +631,25 @@ def test_a_number_that_belongs_to_another_file_is_left_alone():
                     right.recv(1)
 
     hoop.sim.explore(main, seeds=5)
+
+
+def test_a_listening_socket_lives_on_in_its_duplicate():
+    async def serve(reader, writer):
+        writer.write(b"hello")
+        writer.close()
+
+    async def main():
+        first = socket.create_server(("127.0.0.1", 80))
+        second = first.dup()
+        first.close()
+        async with await asyncio.start_server(serve, sock=second):
+            other = socket.create_server(("127.0.0.1", 81))
+            reader, writer = await asyncio.open_connection("127.0.0.1", 80)
+            assert await reader.read() == b"hello"
+            writer.close()
+            with pytest.raises(OSError, match="in use"):
+                socket.create_server(("127.0.0.1", 80)).close()
+        other.close()
+        socket.create_server(("127.0.0.1", 80)).close()
+
+    hoop.sim.explore(main, seeds=4)

@@ -60,8 +60,21 @@ class Bound:
         self.pending: deque[End] = deque()  # ends of connections that the program has not accepted
 
     def is_open(self) -> bool:
-        """Whether the program has not closed it."""
-        return inode(self.fd) == self.ino
+        """Whether the program has not closed it, or has duplicated it before."""
+        return inode(self.fd) == self.ino or self._is_there()
+
+    def _is_there(self) -> bool:
+        """Whether its real name is taken still."""
+        if self.name is None:
+            return False
+        probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            probe.bind(self.name)
+        except OSError:
+            return True
+        finally:
+            probe.close()
+        return False
 
 
 class Network(Flow):
