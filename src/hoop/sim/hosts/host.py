@@ -279,7 +279,7 @@ class Host:
 
 
 def _say_nothing(loop: object, context: object) -> None:
-    """What happens to the tasks of a process that is gone is no news."""
+    """Drop the news of the tasks of a process that is gone."""
 
 
 __all__ = ["Host", "Program"]

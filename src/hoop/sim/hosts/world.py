@@ -372,7 +372,7 @@ def _nothing_runs(now: int) -> int:
 
 
 def _ignore(unraisable: Any) -> None:
-    """What code of a dead process does when it is freed is no news."""
+    """Drop the news of code of a dead process that runs when it is freed."""
 
 
 def _look_at(condition: Callable[[], object], found: asyncio.Future[None]) -> bool:

@@ -155,7 +155,7 @@ class Mail:
         return box
 
     def of(self, sock: Any) -> Box:
-        """What the world knows of a UDP socket. It gets an address if it has none."""
+        """Return the Box of a UDP socket. It gets an address if it has none."""
         found = self.network.known(sock.fileno())
         if not isinstance(found, Box):
             family = int(sock.family)

@@ -463,7 +463,7 @@ class Network(Flow):
         return start is not end and self.roads.block(start, end)
 
     def resume(self) -> None:
-        """Roads may be free again. What waits there is sent again after a while, as TCP does."""
+        """Roads may be free again. TCP sends what waits there again, after a while."""
         for end in list(self.stuck.values()):
             if not self.blocks(end.place, end.far):
                 waited = min(self.now - end.since, LONGEST_RESEND_NS)
