@@ -35,7 +35,7 @@ import hoop.sim
 BLOCK = 64  # bytes of a block of a file
 # A file that is sent.
 TEXT = bytes(i * i % 251 for i in range(50_000))
-FILE = tempfile.TemporaryFile()  # noqa: SIM115, it stays open
+FILE = tempfile.NamedTemporaryFile()  # noqa: SIM115, it stays there
 FILE.write(TEXT)
 FILE.flush()
 
@@ -311,6 +311,7 @@ async def sendfile(faulty: bool, with_tls: bool) -> None:
                 self.transport.resume_reading()
 
     server = await start(lambda: loop.create_server(Keeping, HOST, PORT, ssl=serving))
+    file = open(FILE.name, "rb")  # noqa: SIM115, ASYNC230, not FILE: processes would share its offset
     done = False
     try:
         if random.random() < 0.5 or with_tls:
@@ -319,7 +320,7 @@ async def sendfile(faulty: bool, with_tls: bool) -> None:
                 transport.write(b"head")
                 if transport.is_closing():  # sendfile() would raise RuntimeError
                     raise ConnectionError
-                assert await loop.sendfile(transport, FILE, offset, count) == count
+                assert await loop.sendfile(transport, file, offset, count) == count
                 transport.write(b"tail")
             finally:
                 transport.close()
@@ -329,11 +330,13 @@ async def sendfile(faulty: bool, with_tls: bool) -> None:
                 sock.setblocking(False)
                 await loop.sock_connect(sock, (HOST, PORT))
                 await loop.sock_sendall(sock, b"head")
-                assert await loop.sock_sendfile(sock, FILE, offset, count) == count
+                assert await loop.sock_sendfile(sock, file, offset, count) == count
                 await loop.sock_sendall(sock, b"tail")
             done = True
     except FAILURES:
         assert faulty
+    finally:
+        file.close()
     await asyncio.sleep(2000)
     assert done or faulty
     for got in came:
