@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
+import time
 
 import pytest
 
@@ -76,6 +78,22 @@ def test_workers_tell_each_other_what_has_happened():
     assert hoop.sim.explore(lambda: main(0.2), seeds=40, workers=2).runs == 40
     with pytest.raises(hoop.sim.NeverHappened, match="in 40 runs: a small number"):
         hoop.sim.explore(lambda: main(-1), seeds=40, workers=2)
+
+
+def test_a_wait_that_is_interrupted_leaves_no_process():
+    class Interrupted(io.BytesIO):
+        def read(self, size=-1):
+            raise KeyboardInterrupt
+
+    child = Child(lambda: time.sleep(1000))
+    child.pipe.close()
+    child.pipe = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        child.result()
+    child.end()
+    child.end()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child.pid, os.WNOHANG)
 
 
 def test_an_exception_that_cannot_be_sent_is_told_in_words():

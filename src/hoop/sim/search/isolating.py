@@ -31,14 +31,15 @@ class Child:
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.has_ended = False
-        self.read_end, write_end = os.pipe()
+        read_end, write_end = os.pipe()
+        self.pipe = open(read_end, "rb")  # noqa: SIM115, closed by result() or end()
         _flush()
         with warnings.catch_warnings():
             # Other threads may run, and Python warns of that. The child leaves alone all that is theirs.
             warnings.simplefilter("ignore", DeprecationWarning)
             self.pid = os.fork()
         if self.pid == 0:
-            os.close(self.read_end)
+            self.pipe.close()
             _work(work, write_end)
         os.close(write_end)
 
@@ -47,8 +48,8 @@ class Child:
 
         Raises SimError if the process ended without a result.
         """
-        with open(self.read_end, "rb") as pipe:
-            sent = pipe.read()
+        with self.pipe:
+            sent = self.pipe.read()
         _, status = os.waitpid(self.pid, 0)
         self.has_ended = True
         if sent:
@@ -64,7 +65,7 @@ class Child:
     def end(self) -> None:
         """Kill the process if nobody has waited for its end."""
         if not self.has_ended:
-            os.close(self.read_end)
+            self.pipe.close()
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
             self.has_ended = True
