@@ -239,6 +239,25 @@ def test_the_last_steps_are_shown_if_the_plain_order_fails_too():
     ]
 
 
+def test_the_last_steps_are_shown_if_only_the_speed_of_the_network_matters():
+    async def serve(reader, writer):
+        writer.close()
+
+    async def main():
+        async with await asyncio.start_server(serve, "10.0.0.1", 80):
+            reader, writer = await asyncio.open_connection("10.0.0.1", 80)
+            await reader.read()
+            writer.close()
+            assert hoop.sim.now() < 0.05
+
+    with pytest.raises(AssertionError) as caught:
+        hoop.sim.explore(main, seeds=50)
+    lines = caught.value.__notes__[0].splitlines()
+    at = lines.index("  the last steps:")
+    assert any(line.startswith("    with ") for line in lines[:at])
+    assert all(" s  Task-" in line for line in lines[at + 1 : -1])
+
+
 async def update_over_the_network():
     """Two clients read a number of a server, and write it back one higher."""
     numbers = {"x": 0}

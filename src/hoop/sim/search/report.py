@@ -88,6 +88,8 @@ def story(outcome: Outcome, shrunk: Shrunk, explained: Outcome) -> list[str]:
         lines.append(line if times == 1 else f"{line}  ({times} times)")
     if len(grouped) > CHOICES_SHOWN:
         lines.append(f"  and {sum(times for _, times in grouped[CHOICES_SHOWN:])} more")
+    if whole and not any(at in explained.said for at in matter):
+        lines += ["the last steps:", *last_steps(outcome)]
     return lines
 
 
