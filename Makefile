@@ -1,6 +1,6 @@
 # Everything here sets up what it needs: a virtual environment per Python and build mode, in .venv/.
 # `make test PYTHON=python3.13` does the same on another Python. ARGS is handed to what is run, and TESTS
-# are the files or folders for pytest, WITHOUT those to leave out, BENCH is the script of benchmarks/ to run.
+# are the files or folders for pytest, WITHOUT those to leave out (a:b), BENCH is the script of benchmarks/ to run.
 
 PYTHON ?= python3
 ARGS ?=
@@ -52,7 +52,7 @@ demo: $(ENV)/.built $(ENV)/.with-demo ## serve, drive and observe a chat room on
 	$(RUN) -m hoop.demo $(if $(ONCE),--once) $(if $(BLOCK),--block) $(ARGS)
 
 test: $(ENV)/.built $(ENV)/.with-test ## all tests, and CPython's own for tasks, locks, queues (TESTS=tests/net: only those)
-	@status=0; $(RUN) -m pytest $(TESTS) $(WITHOUT:%=--ignore=%) $(ARGS) || status=1; \
+	@status=0; $(RUN) -m pytest $(TESTS) $(patsubst %,--ignore=%,$(subst :, ,$(WITHOUT))) $(ARGS) || status=1; \
 	$(if $(RUN_CONFORMANCE),$(RUN) $(RUN_CONFORMANCE) || status=1;) \
 	exit $$status
 
