@@ -21,48 +21,13 @@ from cython.cimports.hoop.net.stream import StreamTransport
 from cython.cimports.hoop.scheduling.attributes import Attributed
 
 failures = cython.declare(object, None)  # those of the world that runs
-# Of each class an object while it runs. They hold the C methods that others get, and serve for nothing else.
-plain_stream = cython.declare(StreamTransport, None)
-failing_stream = cython.declare(StreamTransport, None)
-plain_datagrams = cython.declare(DatagramTransport, None)
-failing_datagrams = cython.declare(DatagramTransport, None)
-plain_accept = cython.declare(AcceptOp, None)
-failing_accept = cython.declare(AcceptOp, None)
 
 
 def begin(these) -> None:
-    """Have a Failures decide from now on which calls fail."""
+    """Have a Failures decide from now on which calls fail. None ends that."""
     global failures, some_fail
-    global \
-        plain_stream, \
-        failing_stream, \
-        plain_datagrams, \
-        failing_datagrams, \
-        plain_accept, \
-        failing_accept
-    plain_stream = StreamTransport.__new__(StreamTransport)
-    failing_stream = FailingStream.__new__(FailingStream)
-    plain_datagrams = DatagramTransport.__new__(DatagramTransport)
-    failing_datagrams = FailingDatagrams.__new__(FailingDatagrams)
-    plain_accept = AcceptOp.__new__(AcceptOp)
-    failing_accept = FailingAccept.__new__(FailingAccept)
     failures = these
-    some_fail = True
-
-
-def end() -> None:
-    """Let no more calls fail."""
-    global failures, some_fail
-    global \
-        plain_stream, \
-        failing_stream, \
-        plain_datagrams, \
-        failing_datagrams, \
-        plain_accept, \
-        failing_accept
-    some_fail = False
-    failures = plain_stream = failing_stream = plain_datagrams = failing_datagrams = None
-    plain_accept = failing_accept = None
+    some_fail = these is not None
 
 
 @cython.cfunc
@@ -133,15 +98,25 @@ for _cls in (FailingStream, FailingDatagrams, FailingAccept):
 def adopt(op: Op) -> cython.int:
     """Let the calls of an op fail, or those of its transport."""
     if type(op) is AcceptOp:
-        return give(op, plain_accept, failing_accept, object)
+        return give(op, AcceptOp.__new__(AcceptOp), FailingAccept.__new__(FailingAccept), object)
     if type(op) is RecvOp:
         stream = cython.cast(RecvOp, op).receiver
         if type(stream) is StreamTransport:
-            return give(stream, plain_stream, failing_stream, Attributed)
+            return give(
+                stream,
+                StreamTransport.__new__(StreamTransport),
+                FailingStream.__new__(FailingStream),
+                Attributed,
+            )
     if type(op) is ReceiveOp:
         datagrams = cython.cast(ReceiveOp, op).transport
         if type(datagrams) is DatagramTransport:
-            return give(datagrams, plain_datagrams, failing_datagrams, Attributed)
+            return give(
+                datagrams,
+                DatagramTransport.__new__(DatagramTransport),
+                FailingDatagrams.__new__(FailingDatagrams),
+                Attributed,
+            )
     return 0
 
 

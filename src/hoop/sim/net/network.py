@@ -102,8 +102,7 @@ class Network(Flow):
             if getattr(self.faults, fault):
                 loop.injected.setdefault(kind, 0)  # a fault that never happens is to be seen
         self.failures = Failures(self) if fail_calls(self.faults) else None
-        if self.failures is not None:
-            failing.begin(self.failures)
+        failing.begin(self.failures)
         self.by_inode: dict[int, End | Bound | Box] = {}
         self._forget_at = FORGET_AT
         self._bound: list[Bound] = []
@@ -488,7 +487,7 @@ class Network(Flow):
 
     def close(self) -> None:
         """Close all that the world holds. The program's sockets stay, and belong to it."""
-        failing.end()
+        failing.begin(None)
         self.driver.attach(None)
         for end in list(self.ends.values()):
             end.close()
