@@ -46,6 +46,7 @@ FLAGS = {
     ),
 }
 CFLAGS, LDFLAGS = FLAGS[MODE]
+CFLAGS += os.environ.get("HOOP_CFLAGS", "").split()  # gcc takes the last of two that differ
 C_FILES = Path(f"build/cython-{MODE}")
 
 
