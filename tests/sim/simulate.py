@@ -9,6 +9,7 @@ process or Python.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -28,14 +29,18 @@ import raft
 import hoop.sim
 from hoop.sim.tracing import digest
 
-BATCH = 500
+BATCH, SHOWN = 100, 5_000  # seeds that a process runs at a time, and runs between two lines of output
 MODULES: dict[str, Any] = {
     name: module for module in (own, endpoints, libraries, raft) for name in module.PROGRAMS
 }
 
 
 def run_batch(name: str, first: int, count: int) -> str:
-    """Run so many seeds of a program. Returns the report of the first that failed, or nothing."""
+    """Run so many seeds of a program. Returns the report of the first that failed, or nothing.
+
+    What programs log about faults is shown if one seed runs alone.
+    """
+    logging.disable(logging.CRITICAL if count > 1 else logging.NOTSET)
     try:
         main, settings = MODULES[name].prepare(name)
         hoop.sim.explore(main, seeds=range(first, first + count), **settings)
@@ -88,7 +93,7 @@ def main() -> int:
     began = time.monotonic()
     until = began + 60 * arguments.minutes
     todo = batches(arguments.programs, arguments.first, arguments.seeds, until)
-    done = dict.fromkeys(arguments.programs, 0)
+    done, shown = dict.fromkeys(arguments.programs, 0), 0
     with ProcessPoolExecutor(arguments.processes) as pool:
         while wave := [batch for _, batch in zip(range(arguments.processes), todo)]:
             for (name, first, count), failure in zip(wave, pool.map(run_batch, *zip(*wave))):
@@ -96,7 +101,10 @@ def main() -> int:
                     print(f"{failure}\n{name}, of seeds {first} to {first + count - 1}")
                     return 1
                 done[name] += count
-            print(f"{time.monotonic() - began:7.0f} s  {sum(done.values()):9,d} runs", flush=True)
+            runs = sum(done.values())
+            if runs - shown >= SHOWN:
+                print(f"{time.monotonic() - began:7.0f} s  {runs:9,d} runs", flush=True)
+                shown = runs
     print(", ".join(f"{name}: {count:,d} seeds" for name, count in done.items()))
     return 0
 
