@@ -29,7 +29,8 @@ import raft
 import hoop.sim
 from hoop.sim.tracing import digest
 
-BATCH, SHOWN = 100, 5_000  # seeds that a process runs at a time, and runs between two lines of output
+BATCH = 100  # seeds that a process runs at a time
+SHOWN = 5_000  # runs between two lines of output
 MODULES: dict[str, Any] = {
     name: module for module in (own, endpoints, libraries, raft) for name in module.PROGRAMS
 }
