@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorOrPath, OpenBinaryMode, OpenTextMode
 
 Opener = Callable[[Any, int], int]
+FileBuffer = core.FileBuffer  # a simulation keeps a list of those that are made
 
 # The folders from which a file was opened, and the device (see core.look_at) that it was on. Only local
 # devices are in it. On those no server is asked when a cached name is opened, or a file closed after reading.
@@ -225,7 +226,7 @@ async def _open(
         if not isinstance(file, int):
             engine.drop(fd)
         raise
-    buffer = core.FileBuffer(
+    buffer = FileBuffer(
         loop,
         loop._file_pool,
         fd,

@@ -14,7 +14,7 @@ from cython.cimports.hoop._c.swap import (
     hoop_turn_back,
     hoop_turn_calls,
 )
-from cython.cimports.hoop.disk.call import CloseCall, SystemCall
+from cython.cimports.hoop.disk.call import CloseCall, OpenCall, SystemCall
 
 from hoop.sim.swaps import is_inside
 
@@ -86,6 +86,11 @@ def straight(function, *args, **kwargs):
 def closes(op: SystemCall) -> bool:
     """Return whether a call closes a descriptor."""
     return isinstance(op, CloseCall)
+
+
+def holds(op: SystemCall) -> bool:
+    """Return whether a call has opened a descriptor, and its caller has not taken it yet."""
+    return isinstance(op, OpenCall) and op.result >= 0
 
 
 def facts(op: SystemCall) -> tuple:

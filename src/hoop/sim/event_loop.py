@@ -7,6 +7,7 @@ thread raises Unsimulated.
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import contextvars
 import inspect
@@ -16,10 +17,11 @@ from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
+from hoop.disk.call import SystemCall
 from hoop.disk.pool import FilePool, Job
 from hoop.drivers.driver import Driver
 from hoop.loop.event_loop import EventLoop
-from hoop.sim import graph
+from hoop.sim import calls, graph
 from hoop.sim.driver import ORDERS, Script, SimDriver, adopt, seconds_of
 from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit, Unsimulated
 from hoop.sim.net.datagrams import ANY
@@ -150,6 +152,12 @@ class SimEventLoop(EventLoop):
         return cls("\n".join([heading, *filter(None, graphs)]))
 
     # ---- signals: none comes, and Ctrl-C raises KeyboardInterrupt in Python's own way ----
+
+    def _make_self_pipe(self) -> None:
+        self._ssock = self._csock = _socket.socket.__new__(_socket.socket)  # it is closed
+
+    def _close_self_pipe(self) -> None:
+        pass
 
     def _get_ready_for_signals(self) -> None:
         pass
@@ -286,20 +294,49 @@ def _deliver(future: asyncio.Future[Any], deliver: Callable[[Any], None], outcom
 class SimFilePool(FilePool):
     """Makes the calls of files on the loop's thread, at a virtual time. The disk is the real one."""
 
+    def __init__(self, loop: SimEventLoop, threads_max: int) -> None:
+        super().__init__(loop, threads_max)
+        self._opens: list[Any] = []  # that may hold a descriptor which nobody has taken yet
+        self._is_gone = False
+
     def submit(self, job: Job) -> None:
         """Have a job done at a virtual time."""
+        if self._is_gone:
+            job.forgo()
+            return
         self.jobs += 1
         self._unfinished[job] = 0
         loop: Any = self._loop()
-        loop.call_later(loop._delay(), self._do, job)
+        loop.call_later(self._delay(job), self._do, job)
+
+    def _delay(self, job: Job) -> float:
+        loop: Any = self._loop()
+        delay: float = loop._delay()
+        return delay
 
     def _submit_alone(self, job: Job, stop: Callable[[], bool] | None) -> None:
         self.submit(job)
 
     def _do(self, job: Job) -> None:
-        job.perform()
+        if job in self._unfinished:
+            job.perform()
+            self._finish(job)
+
+    def _finish(self, job: Job) -> None:
         del self._unfinished[job]
         job.finish()
+        if isinstance(job, SystemCall) and calls.holds(job):
+            self._opens = [*filter(calls.holds, self._opens), job]
+
+    def give_back(self) -> None:
+        """The process has ended: make no calls any more, and close the descriptors that belong to calls."""
+        self._is_gone = True
+        for op in self._opens:
+            op.drop()
+        for job in self._unfinished:
+            if isinstance(job, SystemCall) and calls.closes(job):
+                job.forgo()
+        self._unfinished.clear()
 
     def close(self, *_: Any) -> None:
         """Forgo the jobs whose time has not come."""

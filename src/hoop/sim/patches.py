@@ -25,6 +25,7 @@ from hoop.sim.errors import Unsimulated
 from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.net import paths, sockets
 from hoop.sim.net.network import Network
+from hoop.sim.storage import openings
 from hoop.sim.swaps import is_inside
 
 _ABSENT: Any = object()
@@ -178,6 +179,7 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     yield select, "select", _select()
     yield from sockets.changes(network)
     yield from paths.changes(network)
+    yield from openings.changes(network)
 
 
 @contextlib.contextmanager

@@ -133,7 +133,7 @@ def simulate(
         try:
             with (
                 patched(Choices(seed, OF_RANDOM), network),
-                mounted(settings.disk, loop, script),
+                mounted(settings.disk, loop, script, network),
             ):
                 try:
                     return _drive(main, world, end)

@@ -12,6 +12,7 @@ from typing import Any
 
 from hoop.sim.driver import due_of, has_work, swap_tasks_made, take_turn
 from hoop.sim.event_loop import SimEventLoop
+from hoop.sim.hosts.holdings import Holdings
 from hoop.sim.net.links import Place
 from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.mounting import DiskPool, use
@@ -112,6 +113,7 @@ class Host:
         if self._starts:
             self._loop = self._new_loop()
             self._place.driver = self._loop.sim_driver
+        self._place.holdings = Holdings()
         self._starts += 1
         self._result = self._error = None
         self._place.down = False
@@ -191,7 +193,7 @@ class Host:
         loop: SimEventLoop = self._world.loop.of_host(self.name)
         loop.network = self._world.network
         if self.disk is not None:
-            loop._file_pool = DiskPool(loop, self.disk)
+            loop._file_pool = DiskPool(loop, self.disk, loop.network)
         return loop
 
     def _main_ended(self, main: asyncio.Task[Any]) -> None:
@@ -231,14 +233,19 @@ class Host:
         self._error.add_note(f"in the program of the host {self.name}")
         self._world.failed = self._world.failed or self._error
 
-    def _stop(self, state: str) -> None:
-        """The process is gone. Its loop, and all that its tasks hold, is kept until the world ends."""
+    def _stop(self, state: str, *, world_goes_on: bool = True) -> None:
+        """The process is gone. Its loop and its tasks are kept until the world ends."""
         was_there, self._state = self.is_running, state
         if not was_there:
             return
+        loop, holdings = self._loop, self._place.holdings
         self._world.network.vacate(self._place)
-        self._loop.set_exception_handler(_say_nothing)
-        self._world.gone.append(self._loop)
+        loop.set_exception_handler(_say_nothing)
+        self._world.gone[loop] = holdings
+        if (
+            world_goes_on and loop._thread_id is None
+        ):  # else the code that runs now goes on until its next await
+            holdings.give_back(loop)
 
     # ---- turns ----
 
@@ -273,6 +280,8 @@ class Host:
         finally:
             loop.tasks_made = swap_tasks_made(before)
             loop._thread_id = None
+            if loop in self._world.gone:
+                self._world.gone[loop].give_back(loop)
 
     def _due(self) -> int:
         return due_of(self._loop)

@@ -17,6 +17,7 @@ from hoop.sim import graph
 from hoop.sim.driver import RAN, Choices, Script, take_turn
 from hoop.sim.errors import SimError
 from hoop.sim.event_loop import SimEventLoop
+from hoop.sim.hosts.holdings import Holdings
 from hoop.sim.hosts.host import Host, Program
 from hoop.sim.net.links import Place, Road, checked
 from hoop.sim.net.network import Network
@@ -92,7 +93,8 @@ class World:
         self.failed: BaseException | None = (
             None  # the exception of a program for which nobody waits
         )
-        self.gone: list[SimEventLoop] = []  # loops of processes that have ended
+        # The loops of processes that have ended, and what these have held.
+        self.gone: dict[SimEventLoop, Holdings] = {}
         self._waiting: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
         self.program: object = None  # the coroutine of the main task
         faults = network.faults
@@ -303,7 +305,7 @@ class World:
         if self.hosts:
             self.loop.sim_driver.lead(_nothing_runs)
             for host in self.hosts.values():
-                host._stop("ended")
+                host._stop("ended", world_goes_on=False)
 
     def close(self) -> None:
         """Close the loops of all processes, and their coroutines, so that `finally` runs here and unseen."""
@@ -322,8 +324,15 @@ class World:
 
     def _release(self) -> None:
         """Let go of all hosts. No variable may keep one."""
+        of_dead = self.network.here = Place("", "", self.loop.sim_driver)
+        given_back: set[int] = set()
         while self.gone:
-            _end(self.gone.pop())
+            loop, of_dead.holdings = self.gone.popitem()
+            given_back |= of_dead.holdings.given_back
+            _end(loop)
+            del loop
+        of_dead.holdings = Holdings()
+        of_dead.holdings.given_back.update(given_back)  # what is freed later may close these, too
         for host in self.hosts.values():
             if host.disk is not None:
                 host.disk.unmount()
@@ -349,7 +358,10 @@ def _end(loop: SimEventLoop) -> None:
 
 
 def _close_coroutines(loop: SimEventLoop) -> None:
-    for task in asyncio.all_tasks(loop):
+    tasks: Iterable[asyncio.Task[Any]] = loop._unfinished_tasks()
+    if loop.get_task_factory() is not None:
+        tasks = asyncio.all_tasks(loop)  # this looks at those of all loops
+    for task in tasks:
         coroutine: Any = task.get_coro()
         try:
             coroutine.close()

@@ -11,7 +11,7 @@ from hoop.sim.net.weather import Weather
 class Place:
     """Where sockets are: a host of the world, or the world's own program."""
 
-    __slots__ = ("address", "down", "driver", "name", "paths")
+    __slots__ = ("address", "down", "driver", "holdings", "name", "paths")
 
     def __init__(self, name: str, address: str, driver: SimDriver) -> None:
         self.name = name
@@ -20,6 +20,7 @@ class Place:
         self.down = False  # no message comes or goes
         # Unix sockets that were bound, by path: the mode and the number of the file that it would be.
         self.paths: dict[Any, tuple[int, int]] = {}
+        self.holdings: Any = None  # of the process here; None for the world's own program
 
 
 class Road:

@@ -253,7 +253,7 @@ class Sockets:
             sent = send(sock, *args)
         return sent
 
-    # ---- calls that only fail here: see changes() ----
+    # ---- making ----
 
     def make(
         self,
@@ -266,6 +266,8 @@ class Sockets:
         if fileno is None and (family == -1 or family in SIMULATED):
             self._may_fail(lambda failures: failures.of_descriptor("socket()"))
         _python_init(sock, family, type, proto, fileno)
+        if self.network.here.holdings is not None:
+            self.network.here.holdings.add_socket(sock)
 
     # ---- shared ----
 
@@ -425,8 +427,7 @@ def changes(network: Network) -> Iterator[tuple[Any, str, Any]]:
     """All that is changed for a network: an object, the name of its attribute, and the new value."""
     sockets = Sockets(network)
     methods = {name: getattr(sockets, name) for name in METHODS}
-    if network.failures is not None:
-        methods["__init__"] = sockets.make
+    methods["__init__"] = sockets.make
     for name, ours in methods.items():
         yield socket.socket, name, _inside(ours, getattr(socket.socket, name))
     real: Any = socket.socket.family

@@ -24,8 +24,9 @@ from hoop.sim.calls import real
 from hoop.sim.driver import Script
 from hoop.sim.errors import PowerLoss, SimError, Unsimulated
 from hoop.sim.event_loop import SimEventLoop, SimFilePool
-from hoop.sim.net.failures import Failures
+from hoop.sim.net.network import Network
 from hoop.sim.storage.disks import Disk, check_number
+from hoop.sim.storage.openings import Openings
 from hoop.sim.storage.posix import Functions
 from hoop.sim.storage.tree import File
 
@@ -42,18 +43,13 @@ NO_FOLLOW, REMOVE_FOLDER, EMPTY_PATH = 0x100, 0x200, 0x1000
 class DiskPool(SimFilePool):
     """Makes the calls of files on a simulated disk."""
 
-    def __init__(self, loop: SimEventLoop, disk: Disk) -> None:
+    def __init__(self, loop: SimEventLoop, disk: Disk, network: Network) -> None:
         super().__init__(loop, 1)
         self.disk = disk
-        self.functions = Functions(disk, failures_of(loop))
+        self.functions = Functions(disk, network)
 
-    def submit(self, job: Job) -> None:
-        """Have a job done at a virtual time."""
-        self.jobs += 1
-        self._unfinished[job] = 0
-        loop: Any = self._loop()
-        syncs = isinstance(job, SystemCall) and calls.facts(job)[0] == FSYNC
-        loop.call_later(self.disk.delay(syncs), self._do, job)
+    def _delay(self, job: Job) -> float:
+        return self.disk.delay(isinstance(job, SystemCall) and calls.facts(job)[0] == FSYNC)
 
     def _submit_alone(self, job: Job, stop: Callable[[], bool] | None) -> None:
         """Have a job done that may wait for ever on a real pipe: then it would wait here."""
@@ -79,8 +75,7 @@ class DiskPool(SimFilePool):
                 calls.answer(job, -(exc.errno or errno.EIO))
             except PowerLoss:
                 calls.answer(job, -errno.EIO)
-        del self._unfinished[job]
-        job.finish()
+        self._finish(job)
 
     def _perform(self, op: SystemCall) -> None:
         code, fd, flags, keep, length, offset, address = calls.facts(op)
@@ -136,11 +131,6 @@ class DiskPool(SimFilePool):
             node.wrote(node.size(), None)
 
 
-def failures_of(loop: SimEventLoop) -> Failures | None:
-    """The failures of the world of a loop, if there are any."""
-    return None if loop.network is None else loop.network.failures
-
-
 def _never_waits(fd: int) -> bool:
     mode = real(os.fstat, fd).st_mode
     return stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and not os.isatty(fd))
@@ -168,19 +158,25 @@ _turned: Functions | None = None  # in the place of those of os
 
 
 @contextlib.contextmanager
-def mounted(disk: Disk | None, loop: SimEventLoop, script: Script) -> Iterator[None]:
-    """Let a world use a disk. Raises PowerLoss if its power was lost."""
+def mounted(
+    disk: Disk | None, loop: SimEventLoop, script: Script, network: Network
+) -> Iterator[None]:
+    """Let a world use a disk, or the real one. Raises PowerLoss if its power was lost."""
     global _mounted, _turned
     if disk is None:
-        yield
+        calls.turn(Openings(network).table())
+        try:
+            yield
+        finally:
+            calls.turn_back()
         return
     disk.mount(functools.partial(_stop, loop), script, loop.injected)
     loop.parameters["disk"] = repr(disk)
     before = opening.folders, disk_call.open_waiting
     devices = disk_call.devices()
     known = dict(devices)
-    loop._file_pool = DiskPool(loop, disk)
-    _turned = functions = Functions(disk, failures_of(loop))
+    loop._file_pool = DiskPool(loop, disk, network)
+    _turned = functions = Functions(disk, network)
     calls.turn(functions.table())
     opening.folders = _NoFolders()
     devices.clear()

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import errno
 import functools
-import io
 import os
 import stat
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from hoop.sim.calls import real, straight
+from hoop.sim.calls import real
 from hoop.sim.errors import PowerLoss, Unsimulated
-from hoop.sim.net.failures import Failures
+from hoop.sim.net.network import Network
 from hoop.sim.storage.disks import Disk
+from hoop.sim.storage.openings import Openings
 from hoop.sim.storage.tree import (
     DEVICE,
     SECTOR,
@@ -154,16 +154,17 @@ def _builtin(name: str) -> Any:
     return getattr(found, "__wrapped__", found)
 
 
-class Functions:
+class Functions(Openings):
     """The functions of os on one disk."""
 
-    def __init__(self, disk: Disk, failures: Failures | None) -> None:
+    def __init__(self, disk: Disk, network: Network) -> None:
+        super().__init__(network)
         self.disk = disk
-        self.failures = failures
 
     def may_fail(self, call: str) -> None:
         """Raise OSError if a call of hoop's that opens a file finds no descriptor."""
-        error = 0 if self.failures is None else self.failures.of_descriptor(call)
+        failures = self.network.failures
+        error = 0 if failures is None else failures.of_descriptor(call)
         if error:
             raise refused(error)
 
@@ -174,7 +175,7 @@ class Functions:
             for name, method in _functions.items()
             if hasattr(os, name)
         }
-        return {**found, io.open: self.open_file}
+        return {**super().table(), **found}
 
     # ---- finding ----
 
@@ -338,8 +339,7 @@ class Functions:
 
     # ---- opening ----
 
-    @_in_place_of("open")
-    def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    def _open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         exclusive = flags & (os.O_CREAT | os.O_EXCL) == os.O_CREAT | os.O_EXCL
         place = self.disk.find(encoded(path), dir_fd, not exclusive and not flags & os.O_NOFOLLOW)
         if isinstance(place.node, Special):
@@ -347,33 +347,21 @@ class Functions:
             return fd
         return self.disk.open(path, flags | os.O_CLOEXEC, mode, dir_fd)
 
-    def open_file(
-        self,
-        file: Any,
-        mode: str = "r",
-        buffering: int = -1,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-        closefd: bool = True,
-        opener: Any = None,
-    ) -> Any:
-        """In the place of the builtin open()."""
-        if not isinstance(file, int) and opener is None:
-            opener = self._opener
-        args = file, mode, buffering, encoding, errors, newline, closefd, opener
-        return straight(io.open, *args)
+    @_in_place_of("open")
+    def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        return super().open(path, flags, mode, dir_fd=dir_fd)
 
     def _opener(self, path: Any, flags: int) -> int:
-        fd: int = self.open(path, flags, 0o666)
-        return fd
+        try:
+            return self._open(path, flags, 0o666)
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, path) from None
 
     def open_waiting(self, path: bytes, flags: int) -> int:
         """In the place of hoop's own open in a thread, which returns a negative number for an error."""
         try:
             self.may_fail("open()")
-            fd: int = self.open(path, flags, 0o666)
-            return fd
+            return self._open(path, flags, 0o666)
         except OSError as exc:
             return -(exc.errno or errno.EIO)
 
