@@ -218,6 +218,25 @@ def test_a_status_that_somebody_else_took(run, logged):
     assert logged.messages == [words]
 
 
+def test_a_handler_of_sigchld_that_takes_every_status_comes_later(run):
+    """asyncio's FastChildWatcher is such a handler. The signal often comes before the pidfd is ready."""
+
+    def take_all():
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass  # there is no child left
+
+    async def main():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, take_all)
+        for _ in range(60):
+            process = await asyncio.create_subprocess_exec("true")
+            assert await process.wait() == 0
+
+    run(main())
+
+
 @pytest.mark.usefixtures("waiting_by")
 def test_the_kernel_throws_every_status_away(run, logged):
     """With SIGCHLD ignored it does."""

@@ -39,7 +39,7 @@ MODULES: dict[str, Any] = {
 def run_batch(name: str, first: int, count: int) -> str:
     """Run so many seeds of a program. Returns the report of the first that failed, or nothing.
 
-    What programs log about faults is shown if one seed runs alone.
+    The logs of programs are shown if one seed runs alone.
     """
     logging.disable(logging.CRITICAL if count > 1 else logging.NOTSET)
     try:

@@ -61,6 +61,7 @@ class SignalWatch(asyncio.SelectorEventLoop):
     if TYPE_CHECKING:  # asyncio's, which typeshed does not know
         _add_reader: Any
         _check_closed: Any
+        _children: Any  # EventLoop's
         _handle_signal: Any
         _internal_fds: int
 
@@ -135,6 +136,9 @@ class SignalWatch(asyncio.SelectorEventLoop):
             _marked.difference_update(told, marked)
             told += marked.difference(told)
             marked.clear()
+            if signal.SIGCHLD in told:
+                for watch in list(self._children):
+                    watch.take_if_ended()  # the handler may take the status of every child
             while told:
                 self._handle_signal(told[0])
                 del told[0]

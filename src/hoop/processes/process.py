@@ -308,21 +308,33 @@ class ChildWatch:
         except ProcessLookupError:
             pass  # the child has ended
 
+    def take_if_ended(self) -> None:
+        """Keep the status for _on_exit() if the child has ended, before somebody else takes it."""
+        if self._has_ended():
+            self._take_status()
+
     def _on_exit(self) -> None:
         returncode = self._take_status()
         self.close()
         if not self.ended.done():
             self.ended.set_result(returncode)
 
+    def _has_ended(self) -> bool:
+        try:
+            return os.waitid(*self._which(), os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return False  # somebody else took the status
+
+    def _which(self) -> tuple[int, int]:
+        """The child, as waitid() takes it."""
+        return (os.P_PIDFD, self._pidfd) if self._pidfd >= 0 else (os.P_PID, self.process.pid)
+
     def _take_status(self) -> int:
         process: Any = self.process
-        kind, number = os.P_PIDFD, self._pidfd
-        if number < 0:
-            kind, number = os.P_PID, process.pid
         with process._waitpid_lock:  # another thread of the program may be waiting, too
             if process.returncode is None:
                 try:
-                    info: Any = os.waitid(kind, number, os.WEXITED)
+                    info: Any = os.waitid(*self._which(), os.WEXITED)
                 except ChildProcessError:
                     process.returncode = 255
                     logger.warning(TAKEN, process.pid)
