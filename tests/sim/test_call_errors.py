@@ -6,7 +6,10 @@ import asyncio
 import errno
 import gc
 import os
+import pathlib
+import shutil
 import socket
+import traceback
 
 import pytest
 
@@ -302,28 +305,58 @@ def test_a_transport_whose_peer_is_gone_is_lost():
     of_both_drivers(main, epipe=1.0)
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["open", "read_bytes"])
-def test_the_opening_of_a_file_finds_no_descriptor(whole):
+async def read_by_hoop(path):
+    async with hoop.open(path, "rb") as file:
+        return await file.read()
+
+
+async def read_by_open(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+async def read_by_os(path):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, 100)
+    finally:
+        os.close(fd)
+
+
+async def read_a_copy(path):
+    shutil.copyfile(path, path + "2")
+    return pathlib.Path(path + "2").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "read", [read_by_hoop, hoop.read_bytes, read_by_open, read_by_os, read_a_copy]
+)
+def test_the_opening_of_a_file_finds_no_descriptor(read):
     disk = hoop.sim.Disk()
     disk.write("/data/file", b"text")
     failed = []
 
-    async def read():
-        if whole:
-            return await hoop.read_bytes("/data/file")
-        async with hoop.open("/data/file", "rb") as file:
-            return await file.read()
-
     async def main():
         while True:
             try:
-                assert await read() == b"text"
+                assert await read("/data/file") == b"text"
                 return
             except OSError as exc:
-                failed.append(exc.errno)
+                failed.append((exc.errno, exc.filename.rstrip("2")))
 
     hoop.sim.explore(main, seeds=20, faults=hoop.sim.Faults(emfile=0.3), disk=disk)
-    assert set(failed) == set(FULL)
+    assert set(failed) == {(error, "/data/file") for error in FULL}
+
+
+def test_a_source_opens_though_no_descriptor_is_left():
+    async def main():
+        assert pathlib.Path(__file__).read_text()
+        try:
+            raise ValueError
+        except ValueError:
+            assert "raise ValueError" in traceback.format_exc()
+
+    hoop.sim.run(main, faults=hoop.sim.Faults(emfile=1.0), disk=hoop.sim.Disk())
 
 
 # ---- tasks that are cancelled ------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class DiskPool(SimFilePool):
         code, fd, flags, keep, length, offset, address = calls.facts(op)
         disk, functions = self.disk, self.functions
         if code == OPENAT:
-            self.functions.may_fail("open()")
+            self.functions.may_fail("open()", keep)
             calls.answer(op, disk.open(keep, flags, length, fd))
         elif code == STATX:
             calls.answer_status(
