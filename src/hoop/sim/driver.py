@@ -23,7 +23,7 @@ from cython.cimports.hoop._c.swap import hoop_adopt_methods, hoop_queued
 from cython.cimports.hoop._c.uring import OP_SEND
 from cython.cimports.hoop.drivers.driver import Driver
 from cython.cimports.hoop.drivers.epoll import EpollDriver
-from cython.cimports.hoop.drivers.op import ARMED, CALL, READABLE, RECEIVE, WRITABLE, Op
+from cython.cimports.hoop.drivers.op import ARMED, CALL, RECEIVE, WRITABLE, Op
 from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
 from cython.cimports.hoop.loop.turn import Loop
 from cython.cimports.hoop.net.receiver import RecvOp
@@ -273,20 +273,6 @@ class SimDriver(Driver):
         It returns RAN if one had something to do, or else the time at which one will, or -1.
         """
         self.hosts = hosts
-
-    def fail_receiving(self, fd: cython.int, error: cython.int) -> bool:
-        """End the connection of a transport that receives, with an error that no wire has."""
-        op: Op = self.armed(fd, RECEIVE)
-        if op is None and self.completions is not None:
-            op = self.completions.receiver(fd)
-        if op is None:
-            op = self.armed(fd, READABLE)
-        if not isinstance(op, RecvOp) or op.phase != ARMED:
-            return False
-        op.delivers = True
-        if op.complete(-error, cython.NULL):
-            self.failing.append(op)
-        return True
 
     def complete(self, receive_max: cython.int, send_max: cython.int) -> None:
         """Receive and send for the transports from now on, at most so many bytes at once."""

@@ -27,7 +27,7 @@ from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit, Unsimulated
 from hoop.sim.net.datagrams import ANY
 from hoop.sim.net.failures import os_error
 from hoop.sim.net.network import Network
-from hoop.sim.net.sockets import is_simulated
+from hoop.sim.net.sockets import is_empty, is_simulated
 from hoop.sim.settings import DEPTH, LIMIT
 
 NETWORK = "replace the connection in the test, for example by two queues"
@@ -257,6 +257,16 @@ class SimEventLoop(EventLoop):
         self._check_descriptor("loop.add_writer()", fd, "descriptor")
         super().add_writer(fd, callback, *args)
 
+    def _error_of(self, network: Network, sock: Any, call: str) -> int:
+        """The errno with which a call on a socket fails at once; 0 if it does not."""
+        if call == "sock_sendall" and network.failures is not None:
+            error = network.failures.of_send(sock.fileno())
+            if error:
+                return error
+        if not network.has_errors or (call != "sock_sendall" and not is_empty(sock)):
+            return 0
+        return network.take_error(sock.fileno())
+
     def _make_socket_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
         self._check_descriptor("a connection from outside of the simulation", sock)
         return super()._make_socket_transport(sock, *args, **kwargs)
@@ -367,12 +377,8 @@ def _check_socket(name: str) -> Any:
 
     def checked(self: SimEventLoop, sock: Any, *args: Any) -> Any:
         self._check_descriptor(f"loop.{name}()", sock)
-        failures = None if self.network is None else self.network.failures
-        if failures is not None and name == "sock_sendall":
-            error = failures.of_send(sock.fileno())
-            if error:
-                return _fail(os_error(error))
-        return stock(self, sock, *args)
+        error = 0 if self.network is None else self._error_of(self.network, sock, name)
+        return _fail(os_error(error)) if error else stock(self, sock, *args)
 
     checked.__name__ = checked.__qualname__ = name
     checked.__doc__ = f"Raise Unsimulated for a real connection. See asyncio.loop.{name}."

@@ -48,7 +48,7 @@ class Host:
         self._result: Any = None
         self._error: BaseException | None = None
         self._loop: SimEventLoop = self._new_loop()
-        self._place = Place(name, address, self._loop.sim_driver)
+        self._place = Place(name, address, self._loop)
         self._task: asyncio.Task[Any] | None = None  # the main one
         self.main_tasks: tuple[asyncio.Task[Any], ...] = ()  # this, and one that ends the program
         self._starts = 0
@@ -112,7 +112,7 @@ class Host:
         self._world.note(f"start {self.name}")
         if self._starts:
             self._loop = self._new_loop()
-            self._place.driver = self._loop.sim_driver
+            self._place.has_loop(self._loop)
         self._place.holdings = Holdings()
         self._starts += 1
         self._result = self._error = None

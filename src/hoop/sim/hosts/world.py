@@ -324,7 +324,7 @@ class World:
 
     def _release(self) -> None:
         """Let go of all hosts. No variable may keep one."""
-        of_dead = self.network.here = Place("", "", self.loop.sim_driver)
+        of_dead = self.network.here = Place("", "", self.loop)
         given_back: set[int] = set()
         while self.gone:
             loop, of_dead.holdings = self.gone.popitem()

@@ -11,16 +11,21 @@ from hoop.sim.net.weather import Weather
 class Place:
     """Where sockets are: a host of the world, or the world's own program."""
 
-    __slots__ = ("address", "down", "driver", "holdings", "name", "paths")
+    __slots__ = ("address", "down", "driver", "holdings", "loop", "name", "paths")
 
-    def __init__(self, name: str, address: str, driver: SimDriver) -> None:
+    def __init__(self, name: str, address: str, loop: Any) -> None:
         self.name = name
         self.address = address  # "" is any that no other place has
-        self.driver = driver
+        self.has_loop(loop)
         self.down = False  # no message comes or goes
         # Unix sockets that were bound, by path: the mode and the number of the file that it would be.
         self.paths: dict[Any, tuple[int, int]] = {}
         self.holdings: Any = None  # of the process here; None for the world's own program
+
+    def has_loop(self, loop: Any) -> None:
+        """The process here has this loop."""
+        self.loop = loop
+        self.driver: SimDriver = loop.sim_driver
 
 
 class Road:

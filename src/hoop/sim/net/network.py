@@ -84,7 +84,7 @@ class Network(Flow):
         super().__init__(loop.sim_driver)
         self.script: Script = loop.script
         self.loop = loop
-        self.home = Place("", "", self.driver)  # that of the world's own program
+        self.home = Place("", "", loop)  # that of the world's own program
         self.here = self.home  # where the code is that runs now
         self.places: dict[str, Place] = {}  # the others, by address
         self.roads = Roads()
@@ -112,6 +112,7 @@ class Network(Flow):
         self._port = FIRST_PORT
         self._links = 0
         self.is_attached = False
+        self.has_errors = False  # a connection has failed, and sockets may have to say so
 
     # ---- time ----
 
@@ -231,6 +232,18 @@ class Network(Flow):
         else:
             found.fd, found.ino = fd, inode(fd)
             self.by_inode[found.ino] = found
+
+    def take_error(self, fd: int) -> int:
+        """The errno with which a connection has failed, if the program does not know it yet; 0 otherwise."""
+        found = self.known(fd) if self.has_errors else None
+        if not isinstance(found, End) or not found.error:
+            return 0
+        error: int = found.error
+        found.error = 0
+        twin = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
+        twin.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)  # the kernel has another one
+        twin.detach()
+        return error
 
     def choices(self) -> Choices:
         """The numbers that decide the fate of one connection. Each has its own."""

@@ -143,8 +143,7 @@ class Sockets:
         if found is None:
             return _real.getsockopt(sock, level, option, *size)
         if (level, option) == (_socket.SOL_SOCKET, _socket.SO_ERROR) and found.error:
-            error, found.error = found.error, 0
-            return error
+            return self.network.take_error(sock.fileno())
         if (level, option) in found.options:
             value = found.options[level, option]
             if not size:
@@ -216,12 +215,18 @@ class Sockets:
     def _receive(self, sock: socket.socket, receive: Any, *args: Any) -> Any:
         """Receive. Datagrams may wait for room in the socket of the kernel."""
         try:
-            return receive(sock, *args)
+            received = receive(sock, *args)
         except BlockingIOError:
             found = self.network.known(sock.fileno())
             if not isinstance(found, Box) or not self.network.mail.push_to(found):
                 raise
             return receive(sock, *args)
+        except ConnectionError:
+            self._raise_error(sock)
+            raise
+        if not (received[0] if isinstance(received, tuple) else received):
+            self._raise_error(sock)
+        return received
 
     def _sender(self, sock: socket.socket, address: Any) -> Any:
         """The address that a message shows: none on a connection of TCP."""
@@ -244,6 +249,7 @@ class Sockets:
         except OSError as exc:
             found = self.network.known(sock.fileno())
             if not isinstance(found, Box):
+                self._raise_error(sock)
                 raise
             if found.outlet is None and exc.errno == errno.ENOTCONN:
                 raise os_error(errno.EDESTADDRREQ) from None
@@ -275,6 +281,12 @@ class Sockets:
         """Raise OSError if a call is to fail."""
         failures = self.network.failures
         error = 0 if failures is None else ask(failures)
+        if error:
+            raise os_error(error)
+
+    def _raise_error(self, sock: socket.socket) -> None:
+        """Raise the error with which TCP has given a connection up, unless the program was told already."""
+        error = self.network.take_error(sock.fileno())
         if error:
             raise os_error(error)
 
@@ -390,6 +402,14 @@ def is_simulated(network: Network | None, fd: Any) -> bool:
     return False
 
 
+def is_empty(sock: socket.socket) -> bool:
+    """Whether a stream socket has nothing to receive."""
+    try:
+        return not _real.recv(sock, 1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+    except OSError:
+        return True
+
+
 def _check_open(sock: socket.socket) -> None:
     if sock.fileno() < 0:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -438,4 +458,4 @@ def changes(network: Network) -> Iterator[tuple[Any, str, Any]]:
     yield asyncio.BaseTransport, "get_extra_info", extra
 
 
-__all__ = ["Sockets", "changes", "is_simulated"]
+__all__ = ["Sockets", "changes", "is_empty", "is_simulated"]

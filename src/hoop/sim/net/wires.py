@@ -44,6 +44,8 @@ from cython.cimports.hoop.drivers.errors import raise_errno
 from cython.cimports.hoop.sim.driver import Choices, SimDriver
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 
+from hoop.sim.net.timeouts import tell_tasks, tell_transport
+
 # The program may put others in the place of these, and so does a simulated disk.
 _fstat = os.fstat
 _dup = os.dup
@@ -473,11 +475,15 @@ class End:
             return
         self.network.note(f"failed {self.network.name_of(self)} {os.strerror(errno.ETIMEDOUT)}")
         self.error = errno.ETIMEDOUT
-        self.vanished = True
-        if self.place.driver.fail_receiving(self.user_fd, errno.ETIMEDOUT):
+        self.network.has_errors = self.vanished = True
+        fd, loop = self.user_fd, self.place.loop
+        is_held: cython.bint = fd >= 0 and inode(fd) == self.ino
+        if is_held and tell_transport(loop, fd, errno.ETIMEDOUT):
             self.close()
-        else:
-            self.abort()
+            return
+        self.abort()
+        if is_held and tell_tasks(loop, fd, errno.ETIMEDOUT):
+            self.network.take_error(fd)
 
     def vanish(self) -> None:
         """The process of the program's socket has ended, and the kernel closes it.
@@ -613,6 +619,7 @@ class End:
         """The connection cannot be made."""
         if self.open:
             self.error = error
+            self.network.has_errors = True
             self.network.note(f"failed {self.network.name_of(self)} {os.strerror(error)}")
             self.drain()
             self.close()
