@@ -136,9 +136,8 @@ class SignalWatch(asyncio.SelectorEventLoop):
             _marked.difference_update(told, marked)
             told += marked.difference(told)
             marked.clear()
-            if signal.SIGCHLD in told:
-                for watch in list(self._children):
-                    watch.take_if_ended()  # the handler may take the status of every child
+            if signal.SIGCHLD in told and self._children:
+                self.call_soon(self._keep_statuses)
             while told:
                 self._handle_signal(told[0])
                 del told[0]
@@ -150,6 +149,11 @@ class SignalWatch(asyncio.SelectorEventLoop):
                 # If the socket is full, this method is called in any case.
                 with contextlib.suppress(BlockingIOError):
                     self._csock.send(b"\0")
+
+    def _keep_statuses(self) -> None:
+        """Take the statuses of our children just before a handler of SIGCHLD, which may take all."""
+        for watch in list(self._children):
+            watch.take_if_ended()
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Remove the handler of a signal, which gets its default action back. Returns True if there was
