@@ -33,10 +33,11 @@ class Host:
     """
 
     def __init__(
-        self, world: Any, name: str, main: Program, address: str, disk: Disk | None
+        self, world: Any, name: str, main: Program, number: int, disk: Disk | None
     ) -> None:
         self.name = name
-        self.address = address
+        self.address = f"10.0.{number // 250}.{number % 250 + 1}"
+        self.address6 = f"fd00::{number + 1:x}"
         self.disk = disk  # None is the real one
         if disk is not None:
             disk.mount(self._lose_power, world.script, world.loop.injected, name)
@@ -48,7 +49,7 @@ class Host:
         self._result: Any = None
         self._error: BaseException | None = None
         self._loop: SimEventLoop = self._new_loop()
-        self._place = Place(name, address, self._loop)
+        self._place = Place(name, self.address, self.address6, self._loop)
         self._task: asyncio.Task[Any] | None = None  # the main one
         self.main_tasks: tuple[asyncio.Task[Any], ...] = ()  # this, and one that ends the program
         self._starts = 0

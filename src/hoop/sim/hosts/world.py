@@ -143,11 +143,13 @@ class World:
 
     # ---- hosts ----
 
-    def host(self, name: str, main: Program, *, disk: Disk | None = None) -> Host:
+    def host(
+        self, name: str, main: Program, *, disk: Disk | None = None, ipv6: bool = False
+    ) -> Host:
         """Make a host, and start its program: a coroutine function without arguments.
 
-        Its name leads to its address, for all hosts. If the run has a disk, the host has `disk`, or else a
-        copy of what the run's disk was at the beginning.
+        Its name leads to its address of IPv4, for all hosts; with `ipv6` first to that of IPv6. If the run has
+        a disk, the host has `disk`, or else a copy of what the run's disk was at the beginning.
         """
         check_main(main)
         if not isinstance(name, str):
@@ -167,11 +169,12 @@ class World:
         number = len(self.hosts)
         if number >= HOSTS_MAX:
             raise ValueError(f"a world has at most {HOSTS_MAX} hosts")
-        address = f"10.0.{number // 250}.{number % 250 + 1}"
-        host = Host(self, name, main, address, disk)
+        host = Host(self, name, main, number, disk)
+        self.network.names[name.lower()] = [host.address6] * ipv6 + [host.address]
         try:
             host.restart()
         except BaseException:
+            del self.network.names[name.lower()]
             host.give_up()
             raise
         if not self.hosts:
@@ -180,9 +183,11 @@ class World:
         self.hosts[name] = host
         return host
 
-    async def run(self, name: str, main: Program, *, disk: Disk | None = None) -> Any:
+    async def run(
+        self, name: str, main: Program, *, disk: Disk | None = None, ipv6: bool = False
+    ) -> Any:
         """Make a host, and wait for the end of its program. Returns its result."""
-        return await self.host(name, main, disk=disk)
+        return await self.host(name, main, disk=disk, ipv6=ipv6)
 
     def find(self, host: Host | str) -> Host:
         """The host of a name."""
@@ -324,7 +329,7 @@ class World:
 
     def _release(self) -> None:
         """Let go of all hosts. No variable may keep one."""
-        of_dead = self.network.here = Place("", "", self.loop)
+        of_dead = self.network.here = Place("", "", "", self.loop)
         given_back: set[int] = set()
         while self.gone:
             loop, of_dead.holdings = self.gone.popitem()

@@ -237,7 +237,7 @@ class Mail:
             return str(box.local[0])
         if self.network.owner(address, box.place) is box.place:
             return str(address[0])
-        return str(self.network.address_of(box.place))
+        return box.place.address6 if ":" in address[0] else box.place.address
 
     def _arrive(self, start: Place, far: Place, source: Any, address: Any, data: bytes) -> None:
         """A datagram has come to its host, unless the road is blocked."""

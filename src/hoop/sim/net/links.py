@@ -11,11 +11,12 @@ from hoop.sim.net.weather import Weather
 class Place:
     """Where sockets are: a host of the world, or the world's own program."""
 
-    __slots__ = ("address", "down", "driver", "holdings", "loop", "name", "paths")
+    __slots__ = ("address", "address6", "down", "driver", "holdings", "loop", "name", "paths")
 
-    def __init__(self, name: str, address: str, loop: Any) -> None:
+    def __init__(self, name: str, address: str, address6: str, loop: Any) -> None:
         self.name = name
-        self.address = address  # "" is any that no other place has
+        self.address = address  # the world's own program has all others, too
+        self.address6 = address6
         self.has_loop(loop)
         self.down = False  # no message comes or goes
         # Unix sockets that were bound, by path: the mode and the number of the file that it would be.

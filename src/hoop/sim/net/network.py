@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hoop.sim.driver import Choices, Script
+from hoop.sim.errors import Unsimulated
 from hoop.sim.net import failing
 from hoop.sim.net.datagrams import Box, Mail, takes_both
 from hoop.sim.net.failures import KINDS, Failures, fail_calls
@@ -33,7 +34,7 @@ ANSWER_NS = (
 )
 TRY_AGAIN_NS = 1_000_000_000
 LONGEST_RESEND_NS = 120_000_000_000  # between two attempts of TCP, as on Linux
-HOME = "10.0.255.1"  # the address from which the world's own program connects to hosts
+HOME = "10.0.255.1", "fd00::ff:1"  # from these the world's own program connects to hosts
 FORGET_AT = (
     256  # look for sockets that are closed when the table is twice as large as after the last time
 )
@@ -84,7 +85,7 @@ class Network(Flow):
         super().__init__(loop.sim_driver)
         self.script: Script = loop.script
         self.loop = loop
-        self.home = Place("", "", loop)  # that of the world's own program
+        self.home = Place("", *HOME, loop)  # that of the world's own program
         self.here = self.home  # where the code is that runs now
         self.places: dict[str, Place] = {}  # the others, by address
         self.roads = Roads()
@@ -133,7 +134,7 @@ class Network(Flow):
         self.is_attached = True
         self.driver.attach(self.turn)
         self.loop.parameters.update(self.weather.parameters())
-        for place in (self.home, *self.places.values()):
+        for place in dict.fromkeys((self.home, *self.places.values())):
             self._set_style(place)
 
     def _set_style(self, place: Place) -> None:
@@ -333,10 +334,13 @@ class Network(Flow):
         """Begin to connect a socket. It becomes writable when that is done."""
         if address[0] == ANY[family]:
             address = (LOCALHOST[family], *address[1:])
+        if address[0].startswith("::ffff:"):
+            raise Unsimulated(f"a connection to {address[0]}", "use the address of IPv4")
         far = self.owner(address)
         local = bound.local if bound is not None else (address[0], 0, *address[2:])
         if far is not self.here and local[0] in (address[0], ANY[family]):
-            local = (self.address_of(self.here), *local[1:])
+            source = self.here.address if family == _socket.AF_INET else self.here.address6
+            local = (source, *local[1:])
         if local[1] == 0:
             local = (local[0], self.free_port(family), *local[2:])
         self.begin()
@@ -448,9 +452,8 @@ class Network(Flow):
     # ---- places ----
 
     def add(self, place: Place) -> None:
-        """A host is there, and has a name."""
-        self.places[place.address] = place
-        self.names[place.name.lower()] = [place.address]
+        """A host is there, with its addresses."""
+        self.places[place.address] = self.places[place.address6] = place
         if self.is_attached:
             self._set_style(place)
 
@@ -465,10 +468,6 @@ class Network(Flow):
         """Raise OSError unless a socket here can have an address."""
         if self.places and address[0] != ANY[family] and self.owner(address) is not self.here:
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-
-    def address_of(self, place: Place) -> str:
-        """The address from which a place sends to others."""
-        return place.address or HOME
 
     def blocks(self, start: Place, end: Place) -> bool:
         """Whether messages of connections have to wait."""
