@@ -148,8 +148,8 @@ class World:
     ) -> Host:
         """Make a host, and start its program: a coroutine function without arguments.
 
-        Its name leads to its address of IPv4, for all hosts; with `ipv6` first to that of IPv6. If the run has
-        a disk, the host has `disk`, or else a copy of what the run's disk was at the beginning.
+        Its name leads to its address of IPv4, for all hosts; with `ipv6` first to that of IPv6. If the run
+        has a disk, the host has `disk`, or else a copy of what the run's disk was at the beginning.
         """
         check_main(main)
         if not isinstance(name, str):
