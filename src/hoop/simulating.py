@@ -12,7 +12,7 @@ their plugins do not run a test with this mark. Fixtures are made once for all s
     --sim-seeds=1000    run this many seeds in place of what the marks say
     --sim-order=mix     run them in this order
     --sim-minutes=5     run further seeds of each test for so long, or until one fails
-    --sim-workers=4     run the seeds of each test in so many processes
+    --sim-workers=4     run the seeds of each test in so many processes; those of pytest-xdist share them
     --sim-twice         run each seed twice, and compare
     --sim-trace=FILE    write what the shrunk run of the last test that failed has done
 """
@@ -23,6 +23,7 @@ import copyreg
 import functools
 import inspect
 import os
+import re
 import shlex
 import sys
 from typing import Any
@@ -95,6 +96,11 @@ class SimRunner:
         if self.has_failed and (os.environ.get("PYTHONHASHSEED") or "random") == "random":
             terminalreporter.write_line(HASHES)
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note whether a seed has failed, perhaps in another process."""
+        if report.failed and re.search(r"sim: seed -?\d+ (failed|ended)", report.longreprtext):
+            self.has_failed = True
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> object | None:
         """Run an async test with each seed."""
@@ -140,8 +146,9 @@ class SimRunner:
             options.sim_trace,
             given.get("isolate", False),
         )
-        if options.sim_workers is not None and len(exploration.seeds) > 1:
-            exploration.workers = options.sim_workers
+        workers = workers_of_one(item.config)
+        if workers is not None and len(exploration.seeds) > 1:
+            exploration.workers = workers
         exploration.twice = options.sim_twice
         exploration.subject.forget = functools.partial(forget_output, item.config)
         if options.sim_minutes is not None:
@@ -164,6 +171,15 @@ class SimRunner:
                 if not exploration.is_reported and not isinstance(exc, Exception):
                     exc.add_note(f"again: {exploration.again(exploration.failed)}")
             raise
+
+
+def workers_of_one(config: pytest.Config) -> int | None:
+    """The number of processes for a test. Those of pytest-xdist share the ones that were asked for."""
+    asked: int | None = config.option.sim_workers
+    if asked is None or not hasattr(config, "workerinput"):
+        return asked
+    share = asked // int(config.workerinput["workercount"])
+    return share if share > 1 or asked < 1 else None
 
 
 def forget_output(config: pytest.Config) -> None:

@@ -7,8 +7,11 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import pytest
+
+from hoop import simulating
 
 TESTS = """
 import asyncio
@@ -130,6 +133,50 @@ def test_the_command_repeats_a_failure_from_a_folder_below(tmp_path):
     found = re.search(r"again: .*pytest (\S+) (--sim-seed=0)", output)
     assert found
     assert "sim: seed 0 failed\n" in pytest_run(tmp_path, *found.groups(), cwd="below")
+
+
+def test_processes_of_xdist_share_those_that_were_asked_for(tmp_path):
+    pytest.importorskip("xdist")
+    (tmp_path / "test_more.py").write_text(XDIST)
+    words = ["test_more.py", "test_shop.py", "-k", "test_fails or test_more", "--sim-workers=6"]
+    words += ["-n2", "--dist=loadfile"]
+    output = pytest_run(tmp_path, *words, plugins=["xdist"], PYTHONHASHSEED="random")
+    assert "3 failed, 1 passed" in output
+    assert re.search(r"again: pytest 'test_shop.py::test_fails\[a\]' --sim-seed=\d+", output)
+    assert output.count("hoop.sim: PYTHONHASHSEED is random") == 1
+    assert "in 3 processes" in output
+
+
+@pytest.mark.parametrize(
+    ("asked", "processes"), [(None, None), (2, None), (3, None), (9, 4), (0, 0)]
+)
+def test_one_process_is_the_least(asked, processes):
+    config = types.SimpleNamespace(
+        option=types.SimpleNamespace(sim_workers=asked), workerinput={"workercount": 2}
+    )
+    assert simulating.workers_of_one(config) == processes
+    del config.workerinput
+    assert simulating.workers_of_one(config) == asked
+
+
+XDIST = """
+import os
+import pytest
+
+@pytest.fixture
+def folder(tmp_path_factory):
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.mark.sim(seeds=60)
+async def test_more_seeds(folder):
+    (folder / f"process-{os.getpid()}").touch()
+
+
+def test_more_processes(folder):
+    '''xdist runs it in the process of the test before.'''
+    pytest.fail(f"in {len(list(folder.glob('process-*')))} processes")
+"""
 
 
 MORE = """
