@@ -235,6 +235,31 @@ def test_sockets_of_the_program_s_own():
     hoop.sim.explore(main, seeds=6)
 
 
+def test_a_connection_that_was_reset_is_accepted_under_its_own_name():
+    async def main():
+        loop = asyncio.get_running_loop()
+        with socket.socket() as listening, socket.socket() as first, socket.socket() as second:
+            for sock in (listening, first, second):
+                sock.setblocking(False)
+            listening.bind(("10.0.0.1", 80))
+            listening.listen()
+            await loop.sock_connect(first, ("10.0.0.1", 80))
+            names = [first.getsockname()]
+            first.send(b"a message resets it")
+            await asyncio.sleep(10)
+            await loop.sock_connect(second, ("10.0.0.1", 80))
+            names.append(second.getsockname())
+            found = []
+            for _ in names:
+                accepted, address = await loop.sock_accept(listening)
+                with accepted:
+                    found.append(accepted.getpeername())
+                    assert address == found[-1]
+            assert found == names
+
+    hoop.sim.run(main, faults=hoop.sim.Faults(reset=1.0))
+
+
 def test_an_address_is_taken_once():
     async def main():
         with listening(), socket.socket() as other:

@@ -10,7 +10,6 @@ import _socket
 import errno
 import functools
 import os
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,7 +57,6 @@ class Bound:
         self.reuse = False  # others that want the same may have its address, too
         self.has_path = True  # nobody has unlinked the path of a Unix socket
         self.name: Any = None  # the real name at which it listens
-        self.pending: deque[End] = deque()  # ends of connections that the program has not accepted
 
     def is_open(self) -> bool:
         """Whether the program has not closed it, or has duplicated it before."""
@@ -109,7 +107,7 @@ class Network(Flow):
         self._bound: list[Bound] = []
         # The addresses of clients by the real names of their connections, which accept() has told the server.
         self.callers: dict[bytes, Any] = {}
-        self._names: dict[Any, Bound] = {}  # listening sockets by their real names
+        self._offered: dict[Any, End] = {}  # ends at listening sockets, by the same names
         self._port = FIRST_PORT
         self._links = 0
         self.is_attached = False
@@ -190,23 +188,20 @@ class Network(Flow):
         return found
 
     def _identify(self, fd: int) -> End | None:
-        """Find the end of a socket that the program has just accepted. It has its listening socket's name."""
-        if not self._names:
+        """Find the end of a socket that the program has just accepted. Its peer has a name that no other has."""
+        if not self._offered:
             return None
         twin = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
         try:
-            listening = self._names.get(twin.getsockname())
+            end = self._offered.pop(twin.getpeername(), None)
         except OSError:
             return None
         finally:
             twin.detach()
-        while listening is not None and listening.pending:
-            end = listening.pending.popleft()
-            if end.open and not end.hung_up():  # otherwise the program has closed it already
-                self._forget()
-                end.belongs_to(fd)
-                return end
-        return None
+        if end is not None:
+            self._forget()
+            end.belongs_to(fd)
+        return end
 
     def _forget(self) -> None:
         """Forget sockets that the program has closed, if there may be many."""
@@ -302,7 +297,6 @@ class Network(Flow):
         sock.bind("")  # the kernel chooses a name that nobody has
         sock.listen(backlog)
         bound.name = sock.getsockname()
-        self._names[bound.name] = bound
         self.replace(fd, sock, bound)
         self.note(
             f"listening {_shown(bound.local)}{' at ' if self.here.name else ''}{self.here.name}"
@@ -418,13 +412,12 @@ class Network(Flow):
         other.buffer = 2 * LARGE_BUFFER - 128
         other.other, end.other = end, other
         other.state = "connected"
-        listening.pending.append(other)
+        self._offered[caller] = other
         other.watch()
         return 0
 
     def _stop(self, listening: Bound) -> None:
         """Forget a listening socket that the program has closed."""
-        self._names.pop(listening.name, None)
         self.by_inode.pop(listening.ino, None)
         self._bound.remove(listening)
 
@@ -509,7 +502,7 @@ class Network(Flow):
         self.unheard.clear()
         self.by_inode.clear()
         self._bound.clear()
-        self._names.clear()
+        self._offered.clear()
 
     def gone(self, end: End) -> None:
         """An end is closed."""
