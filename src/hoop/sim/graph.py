@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _asyncio
 import os
 from typing import Any
 
@@ -18,12 +19,15 @@ from hoop.observe.waits import (
     stack_of,
     title_of,
 )
+from hoop.scheduling.future import Future
 from hoop.scheduling.handle import Handle
 from hoop.scheduling.task import Task
 from hoop.scheduling.timers import TimerHandle
 
 TASKS_MAX = 50  # lines of a report
 _callback: Any = Handle.__dict__["_callback"].__get__
+_coro: Any = Task.__dict__["_coro"].__get__
+_wait_types: Any = (Future, _asyncio.Future)
 _libraries = tuple(
     os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep
     for module in (__import__("asyncio"), __import__("hoop"))
@@ -33,8 +37,9 @@ _libraries = tuple(
 def describe(what: Any) -> str:
     """A runnable in words that are the same each time: no addresses, and no contents."""
     if isinstance(what, Task):
-        coroutines = coroutines_of(what)
-        return f"step {task_name(what)} {title_of(coroutines[0]) if coroutines else ''}"
+        coro = _coro(what)
+        has_title = coro is not None and not issubclass(type(coro), _wait_types)
+        return f"step {task_name(what)} {title_of(coro) if has_title else ''}"
     if isinstance(what, Handle):
         callback = _callback(what)
         kind = "timer" if isinstance(what, TimerHandle) else "call"
