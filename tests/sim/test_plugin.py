@@ -257,6 +257,7 @@ OUTCOMES = """
 import signal
 import pytest
 import hoop.sim
+from hoop.sim.calls import real
 
 
 @pytest.mark.sim(seeds=20)
@@ -284,10 +285,12 @@ def over(*_):
     pytest.fail("the time is over")
 
 
+signal.signal(signal.SIGALRM, over)
+
+
 @pytest.mark.sim(seeds=20)
 async def test_takes_too_long():
-    signal.signal(signal.SIGALRM, over)
-    signal.raise_signal(signal.SIGALRM)
+    real(signal.raise_signal, signal.SIGALRM)
 """
 
 

@@ -344,10 +344,6 @@ async def use_add_reader():
     asyncio.get_running_loop().add_reader(0, print)
 
 
-async def use_signal():
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, print)
-
-
 async def use_wait_on_executor():
     concurrent.futures.Future().result()
 
@@ -403,8 +399,11 @@ async def use_spawn():
 
 
 async def use_kill():
-    os.kill(os.getpid(), 0)
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getppid(), signal.SIGTERM)
+
+
+async def use_sigwait():
+    signal.sigwait([signal.SIGTERM])
 
 
 async def use_alarm():
@@ -435,7 +434,6 @@ async def use_datagrams():
         (use_datagrams, "socket.socket.bind() of this kind of socket", "stream socket"),
         (use_blocking_datagrams, "a recvfrom() that blocks", "sock_recvfrom"),
         (use_datagram_socket, "socket.socket.bind() of this kind of socket", "stream socket"),
-        (use_signal, "loop.add_signal_handler()", "handler"),
         (use_thread, "threading.Thread.start()", "run_in_executor"),
         (use_pool, "threading.Thread.start()", "run_in_executor"),
         (use_wait_on_executor, "concurrent.futures.Future.result()", "run_in_executor"),
@@ -446,7 +444,8 @@ async def use_datagrams():
         (use_exec, "os.execv()", "process"),
         (use_low_thread, "_thread.start_new_thread()", "run_in_executor"),
         (use_spawn, "the start of a process", "process"),
-        (use_kill, "os.kill()", "handler"),
+        (use_kill, "os.kill() of another process", "handler"),
+        (use_sigwait, "signal.sigwait()", "handler"),
         (use_alarm, "signal.alarm()", "handler"),
         (lambda: use_other_loop(asyncio.SelectorEventLoop), "another event loop", "await"),
         (lambda: use_other_loop(hoop.EventLoop), "another event loop", "await"),

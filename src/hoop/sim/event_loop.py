@@ -35,7 +35,6 @@ ADVICE = {
     "connection": NETWORK,
     "process": "replace the child process in the test",
     "descriptor": "replace the descriptor in the test, for example by a queue",
-    "signal": "call the handler in the test",
     "name": "use an address instead of the name",
 }
 
@@ -64,9 +63,8 @@ class SimEventLoop(EventLoop):
         self.host = host  # the name of the host that has this loop
         self.world: Any = None  # the world with hosts that this loop leads
         self._made_with = (order, limit, depth, step_us)
-        self.handlers: dict[
-            int, tuple[Any, tuple[Any, ...]]
-        ] = {}  # of signals, if this is a host's
+        self.handlers: dict[int, tuple[Any, tuple[Any, ...]]] = {}  # of signals
+        self.actions: dict[int, Any] = {}  # those of signal.signal(), if they are not the default
         self.tasks_made = 0  # of a host, which has names of its own
         words = graph.Words(host) if host else graph
         driver = None if leader is None else leader.sim_driver
@@ -151,7 +149,7 @@ class SimEventLoop(EventLoop):
         graphs = [graph.await_graph(loop, self.time(), name) for name, loop in loops.items()]
         return cls("\n".join([heading, *filter(None, graphs)]))
 
-    # ---- signals: none comes, and Ctrl-C raises KeyboardInterrupt in Python's own way ----
+    # ---- signals: no real one comes, and Ctrl-C raises KeyboardInterrupt in Python's own way ----
 
     def _make_self_pipe(self) -> None:
         self._ssock = self._csock = _socket.socket.__new__(_socket.socket)  # it is closed
@@ -169,19 +167,22 @@ class SimEventLoop(EventLoop):
         pass
 
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
-        """Call callback(*args) when Host.signal() sends a signal. Raises Unsimulated outside of hosts."""
-        if not self.host:
-            raise Unsimulated("loop.add_signal_handler()", ADVICE["signal"])
+        """Call callback(*args) when the program, or Host.signal(), sends a signal."""
         self._check_signal(sig)  # type: ignore[attr-defined]
         if inspect.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
             raise TypeError("add_signal_handler() needs a function, not a coroutine")
         if sig in (signals.SIGKILL, signals.SIGSTOP):
             raise RuntimeError(f"sig {sig} cannot be caught")
         self.handlers[sig] = (callback, args)
+        self.actions[sig] = handled_by_loop
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Take a handler away. Returns whether there was one."""
-        return self.handlers.pop(sig, None) is not None
+        self._check_signal(sig)  # type: ignore[attr-defined]
+        if self.handlers.pop(sig, None) is None:
+            return False
+        self.actions.pop(sig, None)
+        return True
 
     # ---- executors and threads ----
 
@@ -280,6 +281,10 @@ class SimEventLoop(EventLoop):
     def _make_ssl_transport(self, rawsock: Any, *args: Any, **kwargs: Any) -> Any:
         self._check_descriptor("a connection from outside of the simulation", rawsock)
         return super()._make_ssl_transport(rawsock, *args, **kwargs)
+
+
+def handled_by_loop(number: int, frame: object) -> None:
+    """Do nothing: the action of a signal for which a loop has a handler."""
 
 
 async def _fail(error: OSError) -> None:

@@ -35,10 +35,10 @@ PROCESS = "replace the process in the test"
 SIGNAL = "call the handler in the test, or Host.signal()"
 
 
-# Functions that send a real signal, now or later. uvicorn calls raise_signal() at its end.
-_SENDING_SIGNALS: dict[Any, tuple[str, ...]] = {
+# Functions that send a real signal, now or later, or wait for one.
+_WITH_SIGNALS: dict[Any, tuple[str, ...]] = {
     os: ("killpg", "abort"),
-    signal: ("alarm", "setitimer", "pthread_kill"),
+    signal: ("alarm", "setitimer", "pause", "sigwait", "sigwaitinfo", "sigtimedwait"),
 }
 
 
@@ -111,18 +111,6 @@ def _select() -> Any:
     return simulated
 
 
-def _kill() -> Any:
-    """os.kill(), which only asks whether a process is there."""
-    real: Any = os.kill
-
-    def kill(pid: int, number: int) -> None:
-        if number and is_inside():
-            raise Unsimulated("os.kill()", SIGNAL)
-        real(pid, number)
-
-    return kill
-
-
 def _run_forever(owner: Any) -> Any:
     """run_forever() of the world's own loops. Others would wait in the kernel for virtual time."""
     real: Any = owner.run_forever
@@ -163,8 +151,7 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
         yield os, name, _refusing(os, name, f"os.{name}()", PROCESS)
     for loop in (asyncio.BaseEventLoop, EventLoop):
         yield loop, "run_forever", _run_forever(loop)
-    yield os, "kill", _kill()
-    for owner, names in _SENDING_SIGNALS.items():
+    for owner, names in _WITH_SIGNALS.items():
         for name in names:
             yield owner, name, _refusing(owner, name, f"{owner.__name__}.{name}()", SIGNAL)
     # The processes of multiprocessing begin with it.

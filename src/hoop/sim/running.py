@@ -13,6 +13,7 @@ from hoop.sim import points, swaps
 from hoop.sim.driver import Choices, Script, swap_tasks_made
 from hoop.sim.errors import Deadlock, Livelock, SimError, TimeLimit
 from hoop.sim.event_loop import SimEventLoop
+from hoop.sim.hosts import signals
 from hoop.sim.hosts.world import World, takes_world
 from hoop.sim.net.network import Network
 from hoop.sim.net.weather import Faults, Names
@@ -133,7 +134,7 @@ def simulate(
         try:
             with (
                 patched(Choices(seed, OF_RANDOM), network),
-                mounted(settings.disk, loop, script, network),
+                mounted(disk, loop, script, network, signals.Functions(world).table()),
             ):
                 try:
                     return _drive(main, world, end)

@@ -13,16 +13,12 @@ from typing import Any
 from hoop.sim.driver import due_of, has_work, swap_tasks_made, take_turn
 from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.hosts.holdings import Holdings
+from hoop.sim.hosts.signals import HARMLESS, deliver, name_of
 from hoop.sim.net.links import Place
 from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.mounting import DiskPool, use
 
 Program = Callable[[], Coroutine[Any, Any, Any]]
-# Signals that do not end a program without a handler. SIGSTOP and SIGCONT pause and resume it.
-HARMLESS = {
-    *(signals.SIGCHLD, signals.SIGURG, signals.SIGWINCH),
-    *(signals.SIGSTOP, signals.SIGCONT),
-}
 
 
 class Host:
@@ -155,17 +151,18 @@ class Host:
 
         db.signal(signal.SIGTERM)
         """
-        number = signals.Signals(number)
+        self._receive(signals.Signals(number))
+
+    def _receive(self, number: int, *, at_once: bool = False) -> None:
+        """A signal reaches the program. With `at_once` the program sends it to itself."""
         if not self.is_running:
             return
-        self._world.note(f"signal {self.name} {number.name}")
+        self._world.note(f"signal {self.name} {name_of(number)}")
         if number in (signals.SIGSTOP, signals.SIGCONT):
             self.pause() if number == signals.SIGSTOP else self.resume()
-        handle = self._loop.handlers.get(number)
-        if handle is not None and number != signals.SIGKILL:
-            callback, args = handle
-            self._loop.call_soon(callback, *args)
-        elif number == signals.SIGINT:
+        if deliver(self._loop, number, at_once=at_once):
+            return
+        if number == signals.SIGINT:
             assert self._task is not None
             self._loop.call_soon(self._task.cancel)
         elif number not in HARMLESS:

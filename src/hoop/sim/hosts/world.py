@@ -97,6 +97,7 @@ class World:
         self.gone: dict[SimEventLoop, Holdings] = {}
         self._waiting: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
         self.program: object = None  # the coroutine of the main task
+        self.has_ended = False
         faults = network.faults
         if faults.cancel:
             loop.parameters["cancel"] = f"{faults.cancel:.2g}"
@@ -314,6 +315,7 @@ class World:
 
     def close(self) -> None:
         """Close the loops of all processes, and their coroutines, so that `finally` runs here and unseen."""
+        self.has_ended = True
         if not self.hosts:
             return
         self.loop.sim_driver.lead(None)

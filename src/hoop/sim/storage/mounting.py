@@ -159,12 +159,19 @@ _turned: Functions | None = None  # in the place of those of os
 
 @contextlib.contextmanager
 def mounted(
-    disk: Disk | None, loop: SimEventLoop, script: Script, network: Network
+    disk: Disk | None,
+    loop: SimEventLoop,
+    script: Script,
+    network: Network,
+    others: dict[Any, Callable[..., Any]],
 ) -> Iterator[None]:
-    """Let a world use a disk, or the real one. Raises PowerLoss if its power was lost."""
+    """Let a world use a disk, or the real one. Raises PowerLoss if its power was lost.
+
+    `others` are functions to be called in the place of further builtin functions.
+    """
     global _mounted, _turned
     if disk is None:
-        calls.turn(Openings(network).table())
+        calls.turn({**Openings(network).table(), **others})
         try:
             yield
         finally:
@@ -177,7 +184,7 @@ def mounted(
     known = dict(devices)
     loop._file_pool = DiskPool(loop, disk, network)
     _turned = functions = Functions(disk, network)
-    calls.turn(functions.table())
+    calls.turn({**functions.table(), **others})
     opening.folders = _NoFolders()
     devices.clear()
     devices[_device_of_files()] = True
