@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,3 +181,134 @@ def test_a_set_of_protocols_is_ordered_by_the_seed(seed):
 
     first, again, other = (hoop.sim.run(main, seed=number) for number in (seed, seed, seed + 2))
     assert first == again != other
+
+
+# ---- sets of a program's own objects -------------------------------------------------------------------
+
+
+class Scope:
+    """Has no weak references, as the scopes of anyio."""
+
+    __slots__ = ("name",)
+
+
+class Itself(type):
+    """Makes classes that are their own class, as h11 does."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], members: dict[str, Any]) -> Any:
+        made = super().__new__(cls, name, bases, members)
+        if bases:
+            made.__class__ = made
+        return made
+
+
+async def sets_of_objects() -> list[list[str]]:
+    """The names of objects in the order of sets that have them."""
+
+    class Job:
+        name: str
+
+    class Task:
+        name: str
+
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+        __hash__ = object.__hash__
+
+    orders = []
+    for cls in (Scope, Job, Task, asyncio.DatagramProtocol):
+        objects: list[Any] = [cls() for _ in range(10)]
+        names = {id(one): f"{n}" for n, one in enumerate(objects)}
+        orders.append([names[id(one)] for one in set(objects)])
+    return orders
+
+
+@pytest.mark.parametrize("order", ["fifo", "wakes"])
+def test_sets_of_objects_have_the_same_order_each_time(order):
+    kept = []
+    for seed in range(5):
+        first = hoop.sim.run(sets_of_objects, seed=seed, order=order)
+        kept.append([Scope() for _ in range(seed * 7 + 1)])  # other addresses for the objects
+        assert hoop.sim.run(sets_of_objects, seed=seed, order=order) == first
+
+
+def test_sets_of_objects_have_another_order_in_each_seed():
+    assert len({str(hoop.sim.run(sets_of_objects, seed=seed)) for seed in range(5)}) == 5
+
+
+class Early:
+    """Has an object before the first run."""
+
+
+class Late:
+    """Has none."""
+
+
+HASHES = """
+import asyncio, gc, sys
+sys.path.insert(0, sys.argv[1])
+from test_replay import Early, Itself, Late, Scope
+
+early, late, slotted = Early(), [], []
+found = {early: 1}
+if sys.argv[2] == "frozen":
+    gc.freeze()
+
+import hoop.sim
+
+async def main():
+    class Local(Early):
+        pass
+
+    itself = Itself("Me", (Itself,), {})
+    made = [Early(), Scope(), Local(), Late(), object(), itself, asyncio.Task, asyncio.Future()]
+    numbers = [hash(one) for one in made]
+    assert found[early] == 1
+    for one in late + slotted:
+        assert found[one] == 2
+    late.append(made[2])
+    slotted.append(made[1])
+    found.update({made[1]: 2, made[2]: 2, itself: 3})
+    await asyncio.sleep(1)
+    assert [hash(one) for one in made] == numbers
+    assert found[itself] == 3
+    assert object.__hash__(early) == hash(early)
+
+for seed in range(3):
+    hoop.sim.run(main, seed=seed)
+    one, other = Scope(), Late()  # these get their hashes outside of a run
+    late.append(other)
+    slotted.append(one)
+    found.update({one: 2, other: 2})
+    for one in late + slotted:
+        assert found[one] == 2
+assert found[early] == 1
+print("done")
+"""
+
+
+@pytest.mark.parametrize("heap", ["usual", "frozen"])
+def test_an_object_keeps_its_hash_in_and_outside_of_runs(heap):
+    command = [sys.executable, "-c", HASHES, str(Path(__file__).parent), heap]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("done\n", "")
+
+
+def test_an_object_gets_a_hash_of_its_own_where_another_one_has_died():
+    addresses, numbers = set(), []
+
+    def made() -> Scope:
+        one = Scope()
+        addresses.add(id(one))
+        numbers.append(hash(one))
+        return one
+
+    async def main() -> None:
+        for _ in range(50):
+            with pytest.raises(TypeError, match="int"):
+                int(made())  # it dies when this exception is on its way
+
+    hoop.sim.run(main)
+    assert len(set(numbers)) == 50
+    assert len(addresses) < 50

@@ -64,6 +64,47 @@ static inline void hoop_turn_back(PyObject *o, const hoop_calls *former) {
 static inline hashfunc hoop_hash_of(PyObject *type) { return ((PyTypeObject *)type)->tp_hash; }
 static inline void hoop_set_hash(PyObject *type, hashfunc f) { ((PyTypeObject *)type)->tp_hash = f; }
 
+/* Have the classes that Python code makes from now on hash by `f`, where they would inherit object.__hash__.
+ * TypeError if that is no longer the method of object. */
+static inline int hoop_set_hash_of_new(PyObject *method, hashfunc f) {
+    if (!Py_IS_TYPE(method, &PyWrapperDescr_Type)) {
+        PyErr_Format(PyExc_TypeError, "%R is another method", method);
+        return -1;
+    }
+    ((PyWrapperDescrObject *)method)->d_wrapped = (void *)f;
+    return 0;
+}
+
+/* Have `f` called when an object of a class dies. Return 0 if the class has a finalizer, or is none that Python
+ * code made, as `model` is. */
+static inline int hoop_finalize_with(PyObject *type, PyObject *model, destructor f) {
+    PyTypeObject *cls = (PyTypeObject *)type;
+    if (cls->tp_finalize == f) return 1;
+    if (cls->tp_finalize != NULL || cls->tp_dealloc != ((PyTypeObject *)model)->tp_dealloc) return 0;
+    cls->tp_finalize = f;
+    return 1;
+}
+
+/* Take the address of an object that dies out of a dict, if it is there. An exception may be on its way. */
+static inline void hoop_forget(PyObject *addresses, PyObject *o) {
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *raised = PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+#endif
+    PyObject *address = PyLong_FromUnsignedLongLong((unsigned long long)(uintptr_t)o);
+    int found = address == NULL ? -1 : PyDict_Contains(addresses, address);
+    if (found > 0) found = PyDict_DelItem(addresses, address);
+    if (found < 0) PyErr_WriteUnraisable(o);
+    Py_XDECREF(address);
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(raised);
+#else
+    PyErr_Restore(type, value, traceback);
+#endif
+}
+
 /* Cython keeps the table of an object's C methods in the first field of the class that began it. `before` is the
  * base of that class. */
 static inline void **hoop_methods(PyObject *o, PyObject *before) {

@@ -18,6 +18,7 @@ from hoop.sim.hosts.world import World, takes_world
 from hoop.sim.net.network import Network
 from hoop.sim.net.weather import Faults, Names
 from hoop.sim.patches import patched
+from hoop.sim.search.heap import all_objects
 from hoop.sim.settings import DEPTH, LIMIT, STUCK, Settings, check_choices, check_main, check_seed
 from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.mounting import mounted
@@ -104,6 +105,7 @@ def simulate(
 ) -> _T:
     """Run once. `settings.order` is no mix here. `begin` is called before, and `end` before the cleaning."""
     seed = script.seed
+    swaps.hash_classes(all_objects)
     with _collecting():
         loop = SimEventLoop(
             seed,

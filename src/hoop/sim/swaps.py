@@ -4,9 +4,10 @@ The C functions are changed inside of the objects that Python calls. So a module
 `from time import time` long ago gets virtual time, too. Only the thread that runs the world does: for others
 the real functions go on. All are put back when the world ends.
 
-A set of tasks is ordered by their hashes, which are addresses. While a world runs its tasks, futures,
-protocols and transports get hashes from the seed, in the order in which they are first hashed. The function
-for that stays in the classes afterwards, so that an object never changes its hash.
+A set of objects is ordered by their hashes, which are addresses. While a world runs, tasks and futures get
+hashes from the seed, in the order in which they are first hashed. So do objects of Python classes. The
+function for that stays in the classes afterwards, so that an object never changes its hash. Nobody knows
+which objects had been hashed before the first world. So their classes stay as they are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import datetime
 import os
 import time
 import weakref
+import zlib
+from collections.abc import Callable
 
 import cython
 from cython.cimports.hoop._c.python import PyThread_get_thread_ident, Ref, ref
@@ -29,9 +32,12 @@ from cython.cimports.hoop._c.swap import (
     METH_VARARGS,
     hashfunc,
     hoop_fast_function,
+    hoop_finalize_with,
+    hoop_forget,
     hoop_function,
     hoop_hash_of,
     hoop_set_hash,
+    hoop_set_hash_of_new,
     hoop_swap_function,
 )
 from cython.cimports.hoop.scheduling.attributes import Attributed
@@ -51,8 +57,10 @@ _localtime = cython.declare(object, time.localtime)
 _KeyedRef = cython.declare(object, weakref.KeyedRef)
 _BaseProtocol = cython.declare(object, asyncio.BaseProtocol)
 octets = cython.declare(Choices, None)  # the bytes of os.urandom()
-hashes = cython.declare(Choices, None)  # of futures; None if these count up
+hashes = cython.declare(Choices, None)  # for hashes of objects; None if these count up
 hashed = cython.declare(cython.Py_ssize_t, 0)
+hash_seed = cython.declare(cython.ulonglong, 0)
+by_class = cython.declare(dict, {})  # the same for other classes: a stream of each, or a count
 
 
 @cython.cfunc
@@ -339,9 +347,21 @@ def put_ours() -> cython.int:
 
 # ---- hashes ----------------------------------------------------------------------------------------
 
-# By the address of a future: its hash, and a weak reference that takes the entry away.
+# By the address of an object: its hash, and a weak reference that takes the entry away.
 numbered = cython.declare(dict, {})
 _by_address = cython.declare(hashfunc, hoop_hash_of(object))
+_by_number = cython.declare(hashfunc, cython.NULL)
+# Flags of classes. Those that Python code makes are heap types.
+HEAPTYPE = cython.declare(object, 1 << 9)
+IMMUTABLETYPE = cython.declare(object, 1 << 8)
+classes_hash = cython.declare(cython.bint, False)  # by number
+
+
+class Plain:
+    """A class that Python code makes."""
+
+
+_plain = cython.declare(object, Plain)
 
 
 def _forget(reference) -> None:
@@ -350,8 +370,14 @@ def _forget(reference) -> None:
 
 @cython.cfunc
 @cython.exceptval(check=False)
+def forget_dead(o: Ref) -> cython.void:
+    hoop_forget(numbered, o)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
 def of_world(o: object) -> cython.bint:
-    """Whether a future belongs to the world that runs."""
+    """Whether the world that runs decides an object's hash. A future has to be one of its own."""
     if not in_world():
         return False
     if isinstance(o, Future):
@@ -359,31 +385,58 @@ def of_world(o: object) -> cython.bint:
         if loop is None or type(loop.driver) is not SimDriver:
             return False
         return cython.cast(SimDriver, loop.driver).clock is ruling.clock  # also for a host's loop
-    return True  # asyncio's own, which programs of a world seldom make
+    return True
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=True)
 def hash_by_number(o: Ref) -> cython.Py_ssize_t:
-    global hashed
     address: cython.ulonglong = cython.cast(cython.ulonglong, o)
     found = numbered.get(address)
     if found is not None:
         return found[0]
-    future = cython.cast(object, o)
-    if not of_world(future):
-        return _by_address(o)
-    number: cython.Py_ssize_t
-    if hashes is None:
-        hashed += 1
-        number = hashed
-    else:
-        number = cython.cast(cython.Py_ssize_t, hashes.draw() >> 2)
+    hashed_one = cython.cast(object, o)
+    kind = type(hashed_one)
+    if isinstance(hashed_one, type):
+        return _by_address(o)  # it may be its own class
+    if hoop_hash_of(kind) != _by_number:
+        return _by_address(o)  # object.__hash__() was called, and this class has another way
+    decided: cython.bint = of_world(hashed_one)
+    if not decided and isinstance(hashed_one, Future):
+        return _by_address(o)  # in each world
     try:
-        numbered[address] = (number, _KeyedRef(future, _forget, address))
-    except TypeError:  # a protocol with __slots__, of which nobody could say when it dies
-        return _by_address(o)
+        reference = _KeyedRef(hashed_one, _forget, address)
+    except TypeError:  # it has __slots__
+        reference = None
+        if not hoop_finalize_with(kind, _plain, forget_dead):
+            return _by_address(o)  # nobody could say when it dies
+    number = next_number(kind) if decided else _by_address(o)
+    numbered[address] = (number, reference)
     return number
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=True)
+def next_number(kind) -> cython.Py_ssize_t:
+    """The hash for a new object of a class. Each class counts for itself, and futures do together.
+
+    A library may make an object in the first run only, and keep it. That changes no hash of another class.
+    """
+    global hashed
+    drawn: Choices = hashes
+    if not issubclass(kind, Future):
+        found = by_class.get(kind)
+        if hashes is None:
+            found = by_class[kind] = 1 if found is None else found + 1
+            return found
+        if found is None:
+            name = f"{kind.__module__}.{kind.__qualname__}"
+            found = by_class[kind] = Choices(hash_seed, zlib.crc32(name.encode()))
+        drawn = found
+    elif hashes is None:
+        hashed += 1
+        return hashed
+    return cython.cast(cython.Py_ssize_t, drawn.draw() >> 2)
 
 
 @cython.cfunc
@@ -391,10 +444,44 @@ def hash_by_number(o: Ref) -> cython.Py_ssize_t:
 def hash_class(cls) -> cython.int:
     """Have a class and its subclasses hash their objects by number, unless they have a way of their own."""
     if hoop_hash_of(cls) == _by_address:
-        hoop_set_hash(cls, cython.cast(hashfunc, hash_by_number))
+        hoop_set_hash(cls, _by_number)
     for below in type.__subclasses__(cls):
         hash_class(below)
     return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def hash_unused_classes(above, used: set, seen: set) -> cython.int:
+    """Have the Python classes below a class hash by number, unless objects of them may have been hashed."""
+    changeable: cython.bint
+    for cls in type.__subclasses__(above):
+        if id(cls) in seen:
+            continue
+        seen.add(id(cls))
+        changeable = cls.__flags__ & (HEAPTYPE | IMMUTABLETYPE) == HEAPTYPE
+        if changeable and id(cls) not in used and hoop_hash_of(cls) == _by_address:
+            hoop_set_hash(cls, _by_number)
+        hash_unused_classes(cls, used, seen)
+    return 0
+
+
+def hash_classes(all_objects: Callable[[], list[object]]) -> None:
+    """Have classes hash by number: those of which no object is there yet, and those that are made later.
+
+    Only the first call does something. One of typing's classes warns if it is compared, hence the addresses.
+    """
+    global classes_hash, _by_number
+    if classes_hash:
+        return
+    _by_number = cython.cast(hashfunc, hash_by_number)
+    used = {id(type(one)) for one in all_objects()}
+    hash_unused_classes(object, used, {id(type)})
+    # Servers keep sets of protocols, and of transports.
+    for cls in (FutureType, _asyncio.Future, _BaseProtocol, Attributed):
+        hash_class(cls)
+    hoop_set_hash_of_new(object.__hash__, _by_number)
+    classes_hash = True
 
 
 # ---- the world -------------------------------------------------------------------------------------
@@ -402,16 +489,14 @@ def hash_class(cls) -> cython.int:
 
 def begin(driver: SimDriver, for_octets: Choices, for_hashes: Choices | None) -> None:
     """A world begins to run on this thread, with this driver. Without a stream for them, hashes count up."""
-    global ruling, ruled, octets, hashes, hashed
+    global ruling, ruled, octets, hashes, hashed, hash_seed
     if ruling is not None:
         raise RuntimeError("another simulation runs in this process")
-    hash_class(FutureType)
-    hash_class(_asyncio.Future)
-    hash_class(_BaseProtocol)  # servers keep sets of these
-    hash_class(Attributed)  # and asyncio.Server one of transports
     hashed = 0
     octets = for_octets
     hashes = for_hashes
+    if for_hashes is not None:
+        hash_seed = for_hashes.state
     put_ours()
     ruled = PyThread_get_thread_ident()
     ruling = driver
@@ -422,4 +507,5 @@ def end() -> None:
     global ruling, ruled, octets, hashes
     ruling = octets = hashes = None
     ruled = 0
+    by_class.clear()
     put_back()

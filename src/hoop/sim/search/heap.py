@@ -6,6 +6,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hoop.sim import swaps
+
 # A program that has called gc.freeze() has more frozen objects. CPython 3.12 freezes 375 of its own.
 FROZEN_MIN = 1000
 
@@ -15,12 +17,24 @@ def is_frozen() -> bool:
     return gc.get_freeze_count() >= FROZEN_MIN
 
 
+def all_objects() -> list[object]:
+    """All objects that the collector knows. Those that the program has frozen stay frozen."""
+    frozen = is_frozen()
+    if frozen:
+        gc.unfreeze()
+    found = gc.get_objects()
+    if frozen:
+        gc.freeze()
+    return found
+
+
 @contextmanager
 def set_apart() -> Iterator[None]:
     """Freeze all objects while the block runs. They stay as they are if the program has frozen its own.
 
     gc.unfreeze() knows only all objects. So the program's own would be collected again from then on.
     """
+    swaps.hash_classes(all_objects)
     if is_frozen():
         yield
         return
@@ -35,6 +49,7 @@ def set_apart() -> Iterator[None]:
 @contextmanager
 def freezing() -> Iterator[None]:
     """Let the block call gc.freeze(). Afterwards all is frozen that was before, or nothing."""
+    swaps.hash_classes(all_objects)
     frozen = is_frozen()
     try:
         yield
