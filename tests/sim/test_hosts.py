@@ -259,6 +259,7 @@ def test_a_deadlock_names_hosts():
 def test_wrong_names_and_arguments():
     async def main(world):
         world.host("db", forever)
+        world.host("web", forever)
         for name, error in (
             ("db", ValueError),
             ("DB", ValueError),
@@ -272,9 +273,9 @@ def test_wrong_names_and_arguments():
         with pytest.raises(ValueError, match="no host of this world"):
             world.partition("db", "other")
         with pytest.raises(ValueError, match="low"):
-            world.link("db", "db").latency(-1)
+            world.link("db", "web").latency(-1)
         with pytest.raises(ValueError, match="high"):
-            world.link("db", "db").latency(1, 0.5)
+            world.link("db", "web").latency(1, 0.5)
 
     hoop.sim.run(main)
 

@@ -28,7 +28,7 @@ from hoop.sim.net.datagrams import ANY
 from hoop.sim.net.failures import os_error
 from hoop.sim.net.network import Network
 from hoop.sim.net.sockets import is_empty, is_simulated
-from hoop.sim.settings import DEPTH, LIMIT
+from hoop.sim.settings import DEPTH, LIMIT, check_positive, check_seed
 
 NETWORK = "replace the connection in the test, for example by two queues"
 ADVICE = {
@@ -58,6 +58,13 @@ class SimEventLoop(EventLoop):
         if order not in ORDERS:
             self._closed = True  # nothing is open yet: no warning
             raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
+        if script is None:
+            try:
+                check_seed(seed)
+                check_positive("limit", limit)
+            except (TypeError, ValueError):
+                self._closed = True
+                raise
         # All choices of this world come from here.
         self.script = script = Script(seed) if script is None else script
         self.host = host  # the name of the host that has this loop

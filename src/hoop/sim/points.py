@@ -8,6 +8,7 @@ from typing import Any
 from hoop.sim import swaps
 from hoop.sim.driver import Choices
 from hoop.sim.event_loop import SimEventLoop
+from hoop.sim.net.weather import check_chance
 
 SHARES = (0.01, 0.05, 0.2, 0.5)  # of a fault: each seed draws one
 
@@ -68,6 +69,7 @@ def sometimes(condition: object, message: str) -> None:
 
         hoop.sim.sometimes(attempt > 1, "a request was tried again")
     """
+    check_text("message", message)
     world = _here()
     if world is not None:
         add_happened(world.happened, {message: bool(condition)})
@@ -97,8 +99,9 @@ def fault(name: str, share: float | None = None) -> bool:
         if hoop.sim.fault("cache is cold"):
             cache.clear()
     """
-    if share is not None and not 0 <= share <= 1:
-        raise ValueError(f"share must be from 0 to 1, not {share!r}")
+    check_text("name", name)
+    if share is not None:
+        check_chance("share", share)
     world = _here()
     if world is None:
         return False
@@ -113,9 +116,13 @@ def fault(name: str, share: float | None = None) -> bool:
     return comes
 
 
+def check_text(name: str, text: object) -> None:
+    """Raise TypeError unless an argument is a string."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a string, not {type(text).__name__}")
+
+
 def _fault(world: World, name: str) -> tuple[Choices, float]:
-    if not isinstance(name, str):
-        raise TypeError(f"name must be a string, not {type(name).__name__}")
     script = world.loop.script
     world.loop.injected.setdefault(name, 0)
     share = SHARES[Choices(script.seed, sum(name.encode())).choose(len(SHARES))]

@@ -19,7 +19,16 @@ from hoop.sim.net.network import Network
 from hoop.sim.net.weather import Faults, Names
 from hoop.sim.patches import patched
 from hoop.sim.search.heap import all_objects
-from hoop.sim.settings import DEPTH, LIMIT, STUCK, Settings, check_choices, check_main, check_seed
+from hoop.sim.settings import (
+    DEPTH,
+    LIMIT,
+    STUCK,
+    Settings,
+    check_choices,
+    check_main,
+    check_seed,
+    check_trace,
+)
 from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.mounting import mounted
 from hoop.sim.stuck import Interruption, Watcher
@@ -73,6 +82,8 @@ def run(
     check_outside()
     check_main(main)
     check_seed(seed)
+    if not hasattr(trace, "append"):
+        check_trace(trace)
     settings = Settings(order, limit, depth, step_us, stuck, disk, faults, names).of_seed(seed)
     if isinstance(choices, str | os.PathLike):
         choices = read_choices(choices, seed, settings)

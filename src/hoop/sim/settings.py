@@ -39,18 +39,19 @@ class Settings:
         check_positive("limit", self.limit)
         if self.stuck is not None:
             check_positive("stuck", self.stuck)
-        if not isinstance(self.depth, int) or not 1 <= self.depth <= 1000:
+        if type(self.depth) is not int or not 1 <= self.depth <= 1000:
             raise ValueError(f"depth must be a number from 1 to 1000, not {self.depth!r}")
         if self.disk is not None and not isinstance(self.disk, Disk):
             raise TypeError(f"disk must be a hoop.sim.Disk, not {type(self.disk).__name__}")
         if self.faults is not None and not isinstance(self.faults, Faults):
             raise TypeError(f"faults must be hoop.sim.Faults, not {type(self.faults).__name__}")
-        check_names(self.names or {})
+        if self.names is not None:
+            check_names(self.names)
         pair = self.step_us
         if (
             not isinstance(pair, tuple)
             or len(pair) != 2
-            or not all(isinstance(us, int) for us in pair)
+            or not all(type(us) is int for us in pair)
             or not 0 <= pair[0] <= pair[1] <= 10**9
         ):
             raise ValueError(
@@ -104,6 +105,12 @@ def check_choices(choices: Any) -> None:
         raise TypeError(
             f"choices must be (site, n, value), such as ('order', 3, 1), not {choice!r}"
         )
+
+
+def check_trace(trace: Any) -> None:
+    """Raise TypeError unless a trace can be written to the path of a file, or is not wanted."""
+    if trace is not None and not isinstance(trace, str | os.PathLike):
+        raise TypeError(f"trace must be a path, not {type(trace).__name__}")
 
 
 def check_main(main: Any) -> None:

@@ -163,6 +163,10 @@ class World:
             raise ValueError(f"name must not be an address, such as {name!r}")
         if name in self.hosts or name.lower() in self.network.names:
             raise ValueError(f"there is a host {name!r} already")
+        if disk is not None and not isinstance(disk, Disk):
+            raise TypeError(f"disk must be a hoop.sim.Disk, not {type(disk).__name__}")
+        if not isinstance(ipv6, bool):
+            raise TypeError(f"ipv6 must be True or False, not {type(ipv6).__name__}")
         if disk is None:
             disk = None if self._pattern is None else self._pattern.copy()
         elif self._disk is None:
@@ -258,6 +262,8 @@ class World:
             await world.until(lambda: leader() is not None, within=60)
         """
         check_positive("within", within)
+        if not callable(condition) or inspect.iscoroutinefunction(condition):
+            raise TypeError("condition must be a function, and no coroutine function")
         if condition():
             return
         if not self.hosts:
@@ -379,6 +385,8 @@ def _close_coroutines(loop: SimEventLoop) -> None:
 def _pairs(starts: list[Place], ends: list[Place], one_way: bool) -> list[tuple[Place, Place]]:
     """All ways from one group to another, and back unless they are one way."""
     there = [(x, y) for x in starts for y in ends if x is not y]
+    if starts and ends and not there:
+        raise ValueError("there is no way from a host to itself: name two hosts, or groups")
     return there if one_way else there + [(y, x) for x, y in there]
 
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from hoop.sim.calls import real
 from hoop.sim.driver import Choices, Script
 from hoop.sim.errors import Unsimulated
 from hoop.sim.net import failing
@@ -207,10 +208,9 @@ class Network(Flow):
         """Forget sockets that the program has closed, if there may be many."""
         if len(self.by_inode) < self._forget_at:
             return
-        for ino, found in list(self.by_inode.items()):
-            fd = found.user_fd if isinstance(found, End) else found.fd
-            if inode(fd) != ino:
-                del self.by_inode[ino]
+        # A duplicate has another number than the socket that the program has closed.
+        in_use = {inode(int(fd)) for fd in real(os.listdir, "/proc/self/fd")}
+        self.by_inode = {ino: found for ino, found in self.by_inode.items() if ino in in_use}
         self._forget_at = FORGET_AT + 2 * len(self.by_inode)
 
     def replace(self, fd: int, sock: _socket.socket, found: End | Bound | Box) -> None:

@@ -108,6 +108,8 @@ class Weather(Delays):
 
 def check_names(names: Names) -> None:
     """Raise TypeError or ValueError unless names are names with addresses."""
+    if not isinstance(names, Mapping):
+        raise TypeError(f"names must have addresses for names, not {type(names).__name__}")
     for name, found in names.items():
         several = isinstance(found, Sequence) and not isinstance(found, str)
         addresses: Any = found if several else [found]

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from hoop.sim.errors import NeverHappened, NotDeterministic, Stuck
@@ -26,6 +26,7 @@ from hoop.sim.settings import (
     check_count,
     check_main,
     check_seed,
+    check_trace,
     seed_of_environment,
 )
 from hoop.sim.storage.disks import Disk
@@ -132,11 +133,15 @@ class Exploration:
             seeds = range(seeds)
         if isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
             raise TypeError(f"seeds must be a whole number, or several, not {type(seeds).__name__}")
-        self.seeds = list(seeds)
-        for seed in self.seeds:
-            check_seed(seed)
+        self.seeds: Sequence[int] = seeds if isinstance(seeds, range) else list(seeds)
+        if not isinstance(seeds, range):
+            for seed in self.seeds:
+                check_seed(seed)
         if not self.seeds:
             raise ValueError("seeds must have at least one seed")
+        if isinstance(shrink_seconds, bool) or not isinstance(shrink_seconds, int | float):
+            raise TypeError(f"shrink_seconds must be a number, not {type(shrink_seconds).__name__}")
+        check_trace(trace)
         if not 0 <= shrink_seconds <= 1e9:
             raise ValueError(f"shrink_seconds must be from 0 to 1e9, not {shrink_seconds!r}")
         self.subject = IsolatedSubject(main, settings) if isolate else Subject(main, settings)

@@ -144,7 +144,7 @@ class IsolatedSubject(Subject):
         return outcome  # type: ignore[no-any-return]
 
 
-def in_parallel(subject: Subject, seeds: list[int], workers: int) -> list[int]:
+def in_parallel(subject: Subject, seeds: Sequence[int], workers: int) -> list[int]:
     """Run seeds in so many processes. Returns those that failed, in their order."""
 
     def share_of(first: int) -> tuple[list[int], dict[str, bool]]:

@@ -114,6 +114,8 @@ class Disk:
 
     def write(self, path: Any, data: bytes) -> None:
         """Put a file on the disk, with its folders, safe from power losses."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"data must be bytes, not {type(data).__name__}")
         where = os.fsencode(os.path.abspath(path))
         parts = where.strip(b"/").split(b"/")
         for n in range(1, len(parts)):
@@ -145,6 +147,7 @@ class Disk:
             raise ValueError(f"call must be one of {', '.join(CALLS)}, not {call!r}")
         if not isinstance(error, OSError) or not error.errno:
             raise TypeError("error must be an OSError with a number")
+        check_number("times", times)
         self._failures += [(call, error)] * times
 
     def power_loss(self) -> None:
