@@ -189,7 +189,7 @@ class Network(Flow):
         return found
 
     def _identify(self, fd: int) -> End | None:
-        """Find the end of a socket that the program has just accepted. Its peer has a name that no other has."""
+        """Find the end of a socket that the program has just accepted, by the name of its peer."""
         if not self._offered:
             return None
         twin = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
