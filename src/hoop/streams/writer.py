@@ -359,7 +359,8 @@ class StreamWriter(Primitive):
     """
 
     def __init__(self, transport, protocol, reader, loop):
-        if reader is not None and not isinstance(reader, _asyncio_reader):
+        # A class that derives from hoop's shows itself to isinstance(), not asyncio's.
+        if reader is not None and not isinstance(reader, (StreamReader, _asyncio_reader)):
             raise AssertionError(f"a StreamReader is expected, not {reader!r}")
         self.bind_transport(transport)
         self.protocol = protocol
