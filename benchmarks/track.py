@@ -155,7 +155,7 @@ def main() -> None:
             entry = observed(contestant) if way == "observed" else contestant
             now = count(here, row, entry)
             percent = (now / base - 1) * 100 if now is not None and base is not None else None
-            change = "-" if percent is None else f"{percent:+.1f} %"
+            change = "-" if percent is None else f"{percent:+.2f} %"
             print(f" {shown(now)} | {change} |", end="", flush=True)
             if arguments.limit is not None and percent is not None and percent > arguments.limit:
                 longer.append(f"{name} ({way})")
