@@ -5,6 +5,7 @@
 
 #include <Python.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 typedef void *hoop_code; /* a C function of any kind */
 typedef PyObject *(*hoop_function)(PyObject *, PyObject *);
@@ -31,6 +32,18 @@ static inline long long hoop_queued(int fd) {
     if (ioctl(fd, FIONREAD, &unread) < 0) unread = 0;
     if (ioctl(fd, TIOCOUTQ, &unsent) < 0) unsent = 0;
     return 3LL * unread + unsent;
+}
+
+/* How many bytes that were sent on a Unix socket nobody has received. -1 if that cannot be said. */
+static inline int hoop_unsent(int fd) {
+    int n = 0;
+    return ioctl(fd, TIOCOUTQ, &n) < 0 ? -1 : n;
+}
+
+/* The number of the file behind a descriptor; 0 if it is closed. */
+static inline unsigned long hoop_inode(int fd) {
+    struct stat s;
+    return fstat(fd, &s) < 0 ? 0 : (unsigned long)s.st_ino;
 }
 
 typedef PyObject *(*hoop_way)(PyObject *, PyObject **, size_t, PyObject *); /* a vectorcallfunc */

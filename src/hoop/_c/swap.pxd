@@ -20,6 +20,8 @@ cdef extern from "swap.h":
     int hoop_turn_calls(object function, hoop_way way, hoop_calls *former) except -1
     void hoop_turn_back(object function, const hoop_calls *former) noexcept
     long long hoop_queued(int fd) noexcept      # changes when bytes enter or leave the buffers
+    int hoop_unsent(int fd) noexcept            # bytes of a Unix socket that the other end has not received
+    unsigned long hoop_inode(int fd) noexcept   # the number of its file; 0 if it is closed
     bint hoop_has_methods(object o, object model, object before) noexcept
     int hoop_adopt_methods(object o, object plain, object model, object before) except -1
 

@@ -44,6 +44,7 @@ cdef class Choices:
 cdef class Clock:
     cdef long long ns                   # since the world began
     cdef bint has_run                   # a program may have sent something since the network has looked
+    cdef bint stirred                   # the kernel may have something new for a program
 
 cdef class SimDriver(Driver):
     cdef object why                     # function: the exception for why the loop cannot go on
@@ -95,7 +96,6 @@ cdef class SimDriver(Driver):
     cdef long long move(self, ReadyRing ready) except -2
     cdef int gather(self, ReadyRing ready) except -1
     cdef int jump_to(self, Loop loop, long long deadline) except -1
-    cdef int rearm(self, int fd) except -1
     cdef int make_way(self, Op op) except -1
     cdef bint completes(self, Op op) noexcept
     cdef int hold_nothing_back(self, Op op) except -1

@@ -30,8 +30,8 @@ from cython.cimports.hoop.net.receiver import RecvOp
 from cython.cimports.hoop.scheduling import task as task_module
 from cython.cimports.hoop.scheduling.places import first_places, swap_places
 from cython.cimports.hoop.scheduling.task import Task
-from cython.cimports.hoop.sim.net import failing
 from cython.cimports.hoop.sim.net.completions import Completions
+from cython.cimports.hoop.sim.net.transports import adopt_op
 from cython.cimports.hoop.watching.watch import WatchOp
 
 ORIGIN = cython.declare(cython.double, 1000.0)  # the loop's clock when a world begins
@@ -279,8 +279,12 @@ class SimDriver(Driver):
         self.completions = Completions(receive_max, send_max)
 
     def replaced(self, fd: cython.int) -> None:
-        """Another file has taken the number of a descriptor, which the loop may be watching."""
-        self.rearm(fd)
+        """Another file has taken the number of a descriptor with dup2(). Watch that from now on."""
+        if self.inner is None or fd >= self.inner.n_slots:
+            return
+        if self.inner.slots[fd].mask:
+            self.inner.slots[fd].mask = 0
+            self.inner.update(fd, True)
 
     def pass_time(self, ns: cython.longlong) -> None:
         """Let time pass, as a call that blocks the loop does."""
@@ -318,7 +322,7 @@ class SimDriver(Driver):
         if self.leader is not None:
             self.moved += self.completions is not None and self.completions.send(ready)
             return self.gather(ready)
-        self.clock.has_run = True
+        self.clock.has_run = self.clock.stirred = True
         event = self.move(ready)
         loop: Loop = cython.cast(Loop, ready)
         due: cython.longlong = -1
@@ -435,15 +439,18 @@ class SimDriver(Driver):
     @cython.exceptval(-1, check=False)
     def gather(self, ready: ReadyRing) -> cython.int:
         """Ask the kernel which descriptors are ready now."""
-        for op in self.failing:
-            if cython.cast(Op, op).phase == ARMED:
-                cython.cast(Op, op).enter_ready()
-                ready.push(cython.cast(Op, op))
-        self.failing.clear()
-        if self.completions is not None and self.completions.receive(ready):
+        while self.failing:
+            op: Op = self.failing.pop(0)
+            if op.phase == ARMED:
+                op.enter_ready()
+                ready.push(op)
+        # In a world with hosts each driver asks for itself.
+        asks: cython.bint = self.clock.stirred or self.leader is not None or self.hosts is not None
+        self.clock.stirred = False
+        if self.completions is not None and self.completions.receive(ready, asks):
             self.clock.has_run = True
             self.moved += 1
-        return 0 if self.inner is None else self.inner.poll(ready, 0)
+        return 0 if self.inner is None or not asks else self.inner.poll(ready, 0)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -467,8 +474,7 @@ class SimDriver(Driver):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def submit(self, op: Op) -> cython.int:
-        if failing.some_fail:
-            failing.adopt(op)
+        adopt_op(op)
         if self.completes(op):
             if op.interest != CALL:
                 self.make_way(op)
@@ -526,17 +532,6 @@ class SimDriver(Driver):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def rearm(self, fd: cython.int) -> cython.int:
-        """Watch a descriptor anew, because another file has taken its number with dup2()."""
-        if self.inner is None or fd >= self.inner.n_slots:
-            return 0
-        if self.inner.slots[fd].mask:
-            self.inner.slots[fd].mask = 0
-            self.inner.update(fd, True)
-        return 0
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
     def wake(self) -> cython.int:
         return 0
 
@@ -565,7 +560,6 @@ class SimDriver(Driver):
     @cython.exceptval(-1, check=False)
     def arrange(self, loop: Loop) -> cython.int:
         """Put the runnables of a turn in the order in which they will run."""
-        i: cython.ulong
         if self.arranged == loop.turns:  # the rest of a turn that an exception has cut short
             return 0
         self.arranged = loop.turns

@@ -1,4 +1,10 @@
+from typing import final
+
 from hoop.sim.driver import Choices
+
+@final
+class Agenda:
+    def clear(self) -> None: ...
 
 class Delays:
     high: float
@@ -9,6 +15,7 @@ class Delays:
     pieces: float
     piece: int
     window: int
+    reset: float
+    epipe: float
     def latency(self, choices: Choices, spike: bool) -> int: ...
     def transfer(self, n: int) -> int: ...
-    def cut(self, data: bytes, choices: Choices) -> list[bytes]: ...

@@ -16,17 +16,18 @@ from typing import Any
 from hoop.sim.calls import real
 from hoop.sim.driver import Choices, Script
 from hoop.sim.errors import Unsimulated
-from hoop.sim.net import failing
+from hoop.sim.net import transports
 from hoop.sim.net.datagrams import Box, Mail, takes_both
 from hoop.sim.net.failures import KINDS, Failures, fail_calls
 from hoop.sim.net.links import Place, Roads
 from hoop.sim.net.weather import LARGE_BUFFER, Faults, Names, Weather, rarely
-from hoop.sim.net.wires import End, Flow, fill, inode, new_pair
+from hoop.sim.net.wires import End, Flow, inode
 
 _dup2 = os.dup2
 _get_blocking = os.get_blocking
 _get_inheritable = os.get_inheritable
 
+_NOTHING = bytes(2048)  # as much as the smallest buffer of a socket takes
 FIRST_PORT = 40001
 LAST_PORT = 60999
 ANSWER_NS = (
@@ -102,7 +103,7 @@ class Network(Flow):
             if getattr(self.faults, fault):
                 loop.injected.setdefault(kind, 0)  # a fault that never happens is to be seen
         self.failures = Failures(self) if fail_calls(self.faults) else None
-        failing.begin(self.failures)
+        transports.begin(self.failures)
         self.by_inode: dict[int, End | Bound | Box] = {}
         self._forget_at = FORGET_AT
         self._bound: list[Bound] = []
@@ -147,6 +148,7 @@ class Network(Flow):
 
     def _turn_with_mail(self, now: int, look: bool) -> int:
         self.mail.push()
+        self.stir()
         return self.turn(now, look)
 
     # ---- what a trace says ----
@@ -164,10 +166,6 @@ class Network(Flow):
     def note(self, what: str) -> None:
         """Write a line into the trace."""
         self.driver.note(what)
-
-    def note_wire(self, end: End, data: bytes) -> None:
-        """Write into the trace that bytes have arrived."""
-        self.driver.note(f"wire {self.name_of(end)} {len(data) if data else 'end'}")
 
     def shown(self, address: Any) -> str:
         """An address in a word."""
@@ -338,13 +336,13 @@ class Network(Flow):
         if local[1] == 0:
             local = (local[0], self.free_port(family), *local[2:])
         self.begin()
-        theirs, ours = new_pair()
+        theirs, ours = _new_pair()
         choices = self.choices()
         end = End(self, ours, choices, local, address)
         end.place, end.far = self.here, far
         self.ends[end.fd] = end
-        end.resize(theirs, self.weather.buffer(choices))
-        fill(theirs)
+        end.resize(self.weather.buffer(choices))
+        _fill(theirs)
         self.replace(fd, theirs, end)
         self.note(f"connecting {self.name_of(end)}")
         if self._happens("timeout", choices, f"{self.name_of(end)} gets no answer"):
@@ -428,7 +426,7 @@ class Network(Flow):
             missing = errno.ECONNREFUSED if path in self.paths else errno.ENOENT
             raise OSError(missing, os.strerror(missing))
         self.begin()
-        theirs, ours = new_pair()
+        theirs, ours = _new_pair()
         choices = self.choices()
         end = End(self, ours, choices, bound.local if bound is not None else "", path)
         end.place = end.far = self.here
@@ -438,7 +436,7 @@ class Network(Flow):
             ours.close()
             raise OSError(error, os.strerror(error))
         self.ends[end.fd] = end
-        end.resize(theirs, self.weather.buffer(choices))
+        end.resize(self.weather.buffer(choices))
         self.replace(fd, theirs, end)
         end.connected()
 
@@ -492,7 +490,7 @@ class Network(Flow):
 
     def close(self) -> None:
         """Close all that the world holds. The program's sockets stay, and belong to it."""
-        failing.begin(None)
+        transports.begin(None)
         self.driver.attach(None)
         for end in list(self.ends.values()):
             end.close()
@@ -521,6 +519,21 @@ _PLURALS = {
     "cancel": "cancellations",
     **KINDS,
 }
+
+
+def _new_pair() -> tuple[_socket.socket, _socket.socket]:
+    """Two sockets that are connected and do not block: one for the program, one for the world."""
+    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
+
+
+def _fill(sock: _socket.socket) -> None:
+    """Make a socket's send buffer the smallest, and fill it, so that it is not writable."""
+    sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, 0)
+    try:
+        while True:
+            sock.send(_NOTHING)
+    except BlockingIOError:
+        pass
 
 
 def _shown(address: Any) -> str:

@@ -259,6 +259,12 @@ class Sockets:
             sent = send(sock, *args)
         return sent
 
+    def shutdown(self, sock: socket.socket, how: int) -> None:
+        _real.shutdown(sock, how)
+        found = self.network.known(sock.fileno())
+        if isinstance(found, End) and how != _socket.SHUT_RD:
+            found.shut = True
+
     # ---- making ----
 
     def make(
@@ -310,6 +316,8 @@ class Sockets:
         host, port, *rest = address
         if isinstance(port, int) and not 0 <= port <= 65535:
             raise OverflowError("port must be 0-65535.")
+        if sock.family == _socket.AF_INET and not rest and type(port) is int and _is_literal(host):
+            return host, port  # a look-up says the same, and takes long
         flags = _socket.AI_PASSIVE if not host else 0
         found = self.getaddrinfo(host or None, port, sock.family, sock.type, 0, flags)
         literal = found[0][4]
@@ -429,9 +437,18 @@ def _accepted_value(family: int, level: int, option: int, *value: Any) -> Any:
 
 METHODS = (
     *("bind", "listen", "getsockname", "getpeername", "connect", "connect_ex", "accept"),
-    *("setsockopt", "getsockopt", "send", "sendto", "sendmsg"),
+    *("setsockopt", "getsockopt", "send", "sendto", "sendmsg", "shutdown"),
     *("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into"),
 )
+
+
+def _is_literal(host: Any) -> bool:
+    """Whether this is an IPv4 address in numbers."""
+    try:
+        _socket.inet_pton(_socket.AF_INET, host)
+    except (OSError, TypeError, ValueError):
+        return False
+    return type(host) is str
 
 
 def _inside(ours: Callable[..., Any], real: Callable[..., Any]) -> Any:

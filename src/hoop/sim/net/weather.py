@@ -68,6 +68,7 @@ class Weather(Delays):
 
     def __init__(self, choices: Choices, faults: Faults) -> None:
         self.faults = faults
+        self.reset, self.epipe = faults.reset, faults.epipe
         # Seconds. One range for all seeds would hide bugs: most need delays that are alike, or far apart.
         self.high = 10.0 ** (choices.choose(4) - 4) * (0.1 + 0.9 * choices.fraction())
         self.low = self.high * (0.01, 0.3, 1.0)[choices.choose(3)]

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import _socket
 import errno
-import heapq
 import os
 import select
 from collections import deque
 
 import cython
-from cython.cimports.cpython.bytes import PyBytes_AS_STRING
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.hoop._c.linux import (
     EPOLL_CTL_ADD,
@@ -40,22 +39,26 @@ from cython.cimports.hoop._c.linux import (
     hoop_recv,
     hoop_send,
 )
+from cython.cimports.hoop._c.swap import hoop_inode, hoop_unsent
 from cython.cimports.hoop.drivers.errors import raise_errno
 from cython.cimports.hoop.sim.driver import Choices, SimDriver
+from cython.cimports.hoop.sim.net.delays import Agenda
+from cython.cimports.hoop.sim.net.transports import KEPT_MAX, Wire, note_wire, wire_at
 from cython.cimports.libc.stdint import uint32_t, uint64_t
+from cython.cimports.libc.string import memcpy
 
 from hoop.sim.net.timeouts import tell_tasks, tell_transport
 
 # The program may put others in the place of these, and so does a simulated disk.
-_fstat = os.fstat
 _dup = os.dup
 _poll = cython.declare(object, select.poll)
-_heappush = cython.declare(object, heapq.heappush)
-_heappop = cython.declare(object, heapq.heappop)
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
 INPUT = cython.declare(uint32_t, EPOLLIN | EPOLLRDHUP)
+KEPT = cython.declare(
+    uint32_t, 1 << 31
+)  # the program has sent something that the kernel does not have
 ENDS = cython.declare(uint32_t, EPOLLRDHUP | EPOLLHUP | EPOLLERR)  # the program sends nothing more
 GIVE_UP_NS = 900_000_000_000  # after this long TCP gives a connection up
 TRY_AGAIN_NS = 1_000_000_000
@@ -65,28 +68,7 @@ AT_ONCE = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
 
 def inode(fd: int) -> int:
     """The number of the file behind a descriptor; 0 if it is closed."""
-    try:
-        return _fstat(fd).st_ino
-    except OSError:
-        return 0
-
-
-def new_pair() -> tuple[_socket.socket, _socket.socket]:
-    """Two sockets that are connected and do not block: one for the program, one for the world."""
-    theirs, ours = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    theirs.setblocking(False)
-    ours.setblocking(False)
-    return theirs, ours
-
-
-def fill(sock: _socket.socket) -> None:
-    """Fill a socket's send buffer, so that it is not writable."""
-    nothing = bytes(cython.cast(cython.int, TAKE_BYTES))
-    try:
-        while True:
-            sock.send(nothing)
-    except BlockingIOError:
-        pass
+    return hoop_inode(fd)
 
 
 @cython.cclass
@@ -104,7 +86,8 @@ class Flow:
 
     def __init__(self, driver: SimDriver):
         self.driver = driver
-        self.events = []
+        self.events = Agenda()
+        self.kept = []
         self.ends = {}
         self.outlets = {}
 
@@ -125,6 +108,7 @@ class Flow:
     def clear(self) -> None:
         """Forget what is under way, and all ends."""
         self.events.clear()
+        self.kept.clear()
         self.ends.clear()
         self.stop()
 
@@ -133,65 +117,98 @@ class Flow:
         """The nanoseconds since the world began."""
         return self.driver.clock.ns
 
-    @cython.ccall
-    @cython.exceptval(check=False)
-    def number(self) -> cython.ulong:
+    def stir(self) -> None:
+        """The kernel may have something new for a program."""
+        self.driver.clock.stirred = True
+
+    def number(self) -> int:
         """The next number: of an event, or of an end."""
+        return self.next_number()
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def next_number(self) -> cython.ulong:
         self.serial += 1
         return self.serial
 
     def at(self, due: cython.longlong, call, *args) -> None:
         """Have something done at a time."""
-        _heappush(self.events, (due, self.number(), call, args))
+        self.events.put(due, self.next_number(), call, args)
 
     def turn(self, now: cython.longlong, look: cython.bint) -> int:
         """Move bytes, and do what is due. Returns when there is more to do, or -1.
 
         Without `look` no program has run since the last turn, so none has sent anything.
         """
-        due: cython.longlong
+        slot: cython.Py_ssize_t
+        events: Agenda = self.events
         while True:
             if look:
                 self.news = False
                 self.look()
-            while self.events:
-                due = self.events[0][0]
-                if due > now:
-                    break
-                _, _, call, args = _heappop(self.events)
-                if isinstance(call, End):
+            while events.count and events.heap[0].due <= now:
+                slot = events.take_first()
+                call = events.calls[slot]
+                args = events.arguments[slot]
+                events.calls[slot] = events.arguments[slot] = None
+                if type(call) is End:
                     cython.cast(End, call).arrive(args)
                 else:
+                    self.driver.clock.stirred = True
                     call(*args)
             if not self.news:
                 break
             look = True
-        return self.events[0][0] if self.events else -1
+        return events.heap[0].due if events.count else -1
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def look(self) -> cython.int:
         """Take what the program has sent, and give it what waits for room."""
-        i: cython.int
         seen: uint32_t
-        if self.epfd < 0:
-            return 0
-        n: cython.int = hoop_epoll_wait(self.epfd, self.found, FOUND_MAX, 0)
-        if n <= 0:
-            return 0
-        ready: list = []
-        for i in range(n):
-            end = self.ends.get(self.found[i].data) or self.outlets[self.found[i].data]
-            ready.append((end.serial, end, self.found[i].events))
-        if n > 1:
-            ready.sort()
-        for _, end, events in ready:
+        end: End
+        for _, one, events in self.found_ends():
             seen = events
+            if not isinstance(one, End):
+                if seen & ~cython.cast(uint32_t, EPOLLOUT) and not one.ended:
+                    one.take((seen & ENDS) != 0)
+                if seen & ~INPUT and one.inbound:
+                    one.push()
+                continue
+            end = one
             if seen & ~cython.cast(uint32_t, EPOLLOUT) and not end.ended:
-                end.take((seen & ENDS) != 0)
-            if seen & ~INPUT and end.inbound:
+                end.take_from((seen & ENDS) != 0, seen != KEPT)
+            if seen & ~(INPUT | KEPT) and end.inbound:
                 end.push()
         return 0
+
+    @cython.cfunc
+    def found_ends(self) -> list:
+        """The ends and outlets at which there is something, each with its number and with events."""
+        i: cython.int
+        end: End
+        ready: list = []
+        n: cython.int = 0
+        if self.epfd >= 0:
+            n = hoop_epoll_wait(self.epfd, self.found, FOUND_MAX, 0)
+        for i in range(n):
+            one = self.ends.get(self.found[i].data) or self.outlets[self.found[i].data]
+            ready.append((one.serial, one, self.found[i].events))
+            self.driver.clock.stirred = True
+        if self.kept:
+            heard: set = {one for _, one, _ in ready} if ready else None
+            for one in self.kept:
+                end = one
+                if end.kept is None or (heard is not None and end in heard):
+                    continue
+                if end.watched & INPUT:
+                    ready.append((end.serial, end, KEPT))
+                else:
+                    end.spill_kept()
+            self.kept.clear()
+        if len(ready) > 1:
+            ready.sort()
+        return ready
 
     def watch(self, end, wanted: uint32_t) -> None:
         """Hear of events at an end or an outlet, or of none."""
@@ -219,7 +236,7 @@ class Flow:
 
 
 @cython.cclass
-class End:
+class End(Wire):
     """The world's end of the wire of one socket."""
 
     def __init__(self, network, sock, choices: Choices, local, peer):
@@ -245,10 +262,11 @@ class End:
         self.user_fd = fd
         self.ino = inode(fd)
         self.network.by_inode[self.ino] = self
+        note_wire(fd, self)
 
-    def resize(self, sock: _socket.socket, size: int) -> None:
-        """Give a socket a buffer of the size that the seed has drawn."""
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, size)
+    def resize(self, size: int) -> None:
+        """Note the size of the buffer that the program's socket gets when it is connected."""
+        self.size = size
         self.buffer = 2 * size - 128
 
     # ---- from the program ----
@@ -260,14 +278,37 @@ class End:
 
         Without `ends` the program has not closed its socket, nor sent its end. Then a short read has it all.
         """
+        return self.take_from(ends, True)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def take_from(self, ends: cython.bint, of_kernel: cython.bint) -> cython.int:
+        """Take what was kept and, unless it is all, what the kernel has."""
         n: cython.Py_ssize_t
         most: cython.Py_ssize_t
+        first: cython.Py_ssize_t
         total: cython.Py_ssize_t = 0
+        kept: bytes
         while self.open and not self.ended:
             most = min(self.delays.window - self.flying, TAKE_BYTES)
             if most <= 0:
                 break
-            n = hoop_recv(self.fd, self.flow.buffer, most)
+            first = 0
+            kept = self.kept
+            if kept is not None:
+                self.kept = None
+                first = PyBytes_GET_SIZE(kept)
+                if not of_kernel or first == most:
+                    total = first
+                    self.send(kept)
+                    break
+                memcpy(self.flow.buffer, PyBytes_AS_STRING(kept), first)
+            n = hoop_recv(self.fd, self.flow.buffer + first, most - first)
+            if first and n > 0:
+                n += first
+            elif first:
+                total = first
+                self.send(kept)
             if n == -EINTR:
                 continue
             if n == -EAGAIN:
@@ -294,22 +335,63 @@ class End:
         if other is None or not other.open:
             self.reset_later(self)
             return 0
-        if data and rarely(self.choices, network.faults.reset):
-            network.happened("resets", f"{network.name_of(self)} is reset")
+        if data and rarely(self.choices, self.delays.reset):
+            self.tell("resets", "is reset")
             network.at(self.due(), self.reset)
             return 0
-        if data and rarely(self.choices, network.faults.epipe):
-            network.happened("EPIPE", f"{network.name_of(self)} finds the other side gone")
+        if data and rarely(self.choices, self.delays.epipe):
+            self.tell("EPIPE", "finds the other side gone")
             network.at(self.due(), self.break_off)
             return 0
-        pieces = self.delays.cut(data, self.choices) if self.cuts < CUTS_MAX else [data]
+        due: cython.longlong
+        piece: bytes
+        pieces: list = self.delays.cut(data, self.choices) if self.cuts < CUTS_MAX else [data]
         if len(pieces) > 1:
             self.cuts += 1
-            network.happened("short reads", f"{network.name_of(self)} {len(data)} bytes in pieces")
+            self.tell("short reads", f"{len(data)} bytes in pieces")
         for piece in pieces:
             self.flying += len(piece)
             due = self.due(len(piece))
-            _heappush(self.flow.events, (due, self.flow.number(), other, piece))
+            self.flow.events.put(due, self.flow.next_number(), other, piece)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def tell(self, kind: str, what: str) -> cython.int:
+        """Count what the last choice has brought about, and say it if somebody wants to know."""
+        self.network.count(kind)
+        if self.choices.script.said is not None:
+            self.choices.script.say(f"{self.words()} {what}")
+        return 0
+
+    @cython.cfunc
+    def words(self) -> str:
+        """The two addresses."""
+        if self.name is None:
+            self.name = self.network.name_of(self)
+        return self.name
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def keep(self, chunk: bytes) -> cython.bint:
+        n: cython.Py_ssize_t = PyBytes_GET_SIZE(chunk)
+        if self.kept is not None or n > KEPT_MAX or self.flying + n > self.delays.window:
+            return False
+        if not self.open or self.ended or self.shut or not self.watched & INPUT:
+            return False
+        if hoop_unsent(self.user_fd) != 0:
+            return False
+        self.kept = chunk
+        self.flow.kept.append(self)
+        return True
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def spill_kept(self) -> cython.int:
+        kept: bytes = self.kept
+        if kept is not None:
+            self.kept = None
+            hoop_send(self.user_fd, PyBytes_AS_STRING(kept), PyBytes_GET_SIZE(kept))
         return 0
 
     @cython.ccall
@@ -321,11 +403,11 @@ class End:
         due: cython.longlong
         spike: cython.bint = rarely(self.choices, self.delays.spikes)
         if spike:
-            network.happened("spikes", f"{network.name_of(self)} is slow for a message")
+            self.tell("spikes", "is slow for a message")
         road = None if self.place is self.far else network.roads.find(self.place, self.far)
         if road is None:
-            due = now + self.delays.latency(self.choices, spike)
-            self.last_due = max(due, self.last_due) + self.delays.transfer(n)
+            due = now + self.delays.time_of_way(self.choices, spike)
+            self.last_due = max(due, self.last_due) + self.delays.time_on_link(n)
         else:
             by = road.over(network.weather)
             due = now + by.latency(self.choices, spike)
@@ -356,11 +438,33 @@ class End:
                 self.reset_later(other)
             return 0
         if self.flow.driver.trace is not None:
-            self.network.note_wire(other, data)
-        self.inbound.append(data)
+            self.flow.driver.note(f"wire {other.words()} {len(data) if data else 'end'}")
         if other.unheard_since >= 0 or blocks(self.network, self.place, other.place):
             self.acknowledge(0)
-        return self.push()
+        if self.inbound or not self.push_at_once(data):
+            self.inbound.append(data)
+            self.push()
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def push_at_once(self, data: bytes) -> cython.bint:
+        """Give the program a message before which none waits. False if it takes nothing of it now."""
+        n: cython.Py_ssize_t = PyBytes_GET_SIZE(data)
+        sent: cython.Py_ssize_t = n
+        if n == 0:
+            return False
+        if not self.hand(data):
+            self.in_kernel = self.flow.driver.clock.stirred = True
+            sent = hoop_send(self.fd, PyBytes_AS_STRING(data), n)
+            if sent < 0:
+                return False
+        self.acknowledge(sent)
+        if sent < n:
+            self.inbound.append(data[sent:])
+        self.watch()
+        self.other.watch()
+        return True
 
     @cython.ccall
     @cython.exceptval(-1, check=False)
@@ -375,6 +479,11 @@ class End:
                 self.inbound.clear()
                 self.finish()
                 break
+            if self.hand(data):
+                self.acknowledge(len(data))
+                self.inbound.popleft()
+                continue
+            self.in_kernel = self.flow.driver.clock.stirred = True
             n = hoop_send(self.fd, PyBytes_AS_STRING(data), len(data))
             if n == -EINTR:
                 continue
@@ -394,9 +503,29 @@ class End:
         self.watch()
         return other.watch()
 
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def hand(self, data: bytes) -> cython.bint:
+        """Hand bytes over for an op of the program's, if its driver receives and the kernel has none."""
+        driver: SimDriver
+        if self.in_kernel or wire_at(self.user_fd) is not self:
+            return False
+        driver = self.place.driver
+        return driver.completions is not None and driver.completions.hand(self, self.user_fd, data)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def spill_handed(self) -> cython.int:
+        handed: bytes = self.handed
+        if handed is not None:
+            self.handed = None
+            self.in_kernel = self.flow.driver.clock.stirred = True
+            hoop_send(self.fd, PyBytes_AS_STRING(handed), PyBytes_GET_SIZE(handed))
+        return 0
+
     def finish(self) -> None:
         """The other side has sent its end."""
-        self.finished = True
+        self.finished = self.flow.driver.clock.stirred = True
         try:
             self.sock.shutdown(_socket.SHUT_WR)
         except OSError:  # the program has closed it
@@ -497,7 +626,7 @@ class End:
         if other is None or not other.open or self.lost:
             self.waiting.clear()
             self.network.stuck.pop(self.serial, None)
-        elif self.inbound or self._is_unread():
+        elif self.inbound or self.handed is not None or self._is_unread():
             self.take()
             self.reset_later(other)
         else:
@@ -599,10 +728,17 @@ class End:
             self.flow.watch(self, wanted)
         return 0
 
+    def widen(self) -> None:
+        """Give the program's socket, if it is still there, the buffer that the seed has drawn."""
+        if self.user_fd >= 0 and inode(self.user_fd) == self.ino:
+            twin = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, self.user_fd)
+            twin.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, self.size)
+            twin.detach()
+
     def drain(self) -> None:
         """Empty the send buffer of the program's socket: it is writable now."""
         try:
-            while self.sock.recv(1 << 20):
+            while self.sock.recv(TAKE_BYTES):
                 pass
         except OSError:
             pass
@@ -612,6 +748,7 @@ class End:
         if self.open and self.state == "connecting":
             self.state = "connected"
             self.network.note(f"connected {self.network.name_of(self)}")
+            self.widen()
             self.drain()
             self.watch()
 
