@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -305,10 +306,9 @@ def test_an_object_gets_a_hash_of_its_own_where_another_one_has_died():
         return one
 
     async def main() -> None:
-        for _ in range(50):
-            with pytest.raises(TypeError, match="int"):
+        while len(addresses) == len(numbers) < 10_000:
+            with contextlib.suppress(TypeError):
                 int(made())  # it dies when this exception is on its way
 
     hoop.sim.run(main)
-    assert len(set(numbers)) == 50
-    assert len(addresses) < 50
+    assert len(addresses) < len(numbers) == len(set(numbers))
