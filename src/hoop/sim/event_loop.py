@@ -29,6 +29,7 @@ from hoop.sim.net.failures import os_error
 from hoop.sim.net.network import Network
 from hoop.sim.net.sockets import is_empty, is_simulated
 from hoop.sim.settings import DEPTH, LIMIT, check_positive, check_seed
+from hoop.sim.stuck import Interruption
 
 NETWORK = "replace the connection in the test, for example by two queues"
 ADVICE = {
@@ -222,6 +223,8 @@ class SimEventLoop(EventLoop):
             deliver = future.set_exception
             outcome = RuntimeError("a function in an executor raised StopIteration")
             outcome.__cause__ = exc
+        except Interruption:
+            raise
         except BaseException as exc:
             deliver, outcome = future.set_exception, exc
         finally:

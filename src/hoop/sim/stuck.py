@@ -36,6 +36,7 @@ class Watcher:
         self.driver: Any = None  # of the world that runs
         self.ident = 0  # its thread
         self.text = ""  # where it was stuck
+        self.woken = False  # from a call in C that does not end
         self.thread: threading.Thread | None = None
 
     def __enter__(self) -> Watcher:
@@ -54,6 +55,7 @@ class Watcher:
         with self.lock:
             self.ident = threading.get_ident()
             self.text = ""
+            self.woken = False
             self.driver = driver
 
     def end(self) -> None:
@@ -69,7 +71,7 @@ class Watcher:
     def _look(self) -> None:
         assert self.seconds is not None
         seen: tuple[Any, int] = (None, 0)
-        for_seconds = 0.0
+        for_seconds = asked_at = 0.0
         while not self.left.wait(min(LOOK, self.seconds)):
             with self.lock:
                 driver = self.driver
@@ -81,12 +83,18 @@ class Watcher:
                 if not self.text:
                     self.text = self._say(driver)
                     _interrupt(self.ident, Interruption)
+                    asked_at = for_seconds
+                elif not self.woken and for_seconds > asked_at:
+                    self.woken = True
+                    _wake(self.ident)
                 elif for_seconds >= self.seconds + PATIENCE:
                     for_seconds = self.seconds
                     faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
                     if self.fatal:
                         os.kill(os.getpid(), signal.SIGKILL)
                     self.seconds = self.seconds * 2
+                    self.woken = False
+                    _interrupt(self.ident, Interruption)  # the code may have caught the first
 
     def _say(self, driver: Any) -> str:
         frame = sys._current_frames().get(self.ident)
@@ -101,6 +109,15 @@ class Watcher:
 def _interrupt(ident: int, kind: type[BaseException]) -> None:
     """Have a thread raise an exception before its next step in Python."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(kind))
+
+
+def _wake(ident: int) -> None:
+    """End a call in which the main thread waits, such as that of a lock, by the signal of Ctrl-C.
+
+    Its handler is the next step in Python, so it raises the interruption. Other threads get no signal.
+    """
+    if ident == threading.main_thread().ident and callable(signal.getsignal(signal.SIGINT)):
+        signal.pthread_kill(ident, signal.SIGINT)
 
 
 def _take_interruption(ident: int) -> None:
