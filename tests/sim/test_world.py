@@ -363,7 +363,9 @@ async def use_popen():
 
 async def use_blocking_socket():
     with socket.socket() as sock:
-        sock.connect(("127.0.0.1", 1))
+        sock.bind(("127.0.0.1", 1))
+        sock.listen()
+        sock.accept()
 
 
 async def use_datagram_socket():
@@ -438,7 +440,11 @@ async def use_datagrams():
         (use_pool, "threading.Thread.start()", "run_in_executor"),
         (use_wait_on_executor, "concurrent.futures.Future.result()", "run_in_executor"),
         (use_popen, "subprocess.Popen()", "process"),
-        (use_blocking_socket, "a connect() that blocks", "sock_connect"),
+        (
+            use_blocking_socket,
+            "accept() that blocks, and that only a task could end",
+            "sock_connect",
+        ),
         (use_sendmsg, "socket.socket.sendmsg() with an address", "stream socket"),
         (use_system, "os.system()", "process"),
         (use_exec, "os.execv()", "process"),

@@ -93,7 +93,7 @@ def _condition_wait() -> Any:
     return wait
 
 
-def _select() -> Any:
+def _select(network: Network) -> Any:
     """select.select(), which takes virtual time, and never blocks."""
     real: Any = select.select
 
@@ -103,9 +103,9 @@ def _select() -> Any:
         found = real(r, w, x, 0)
         if any(found) or timeout == 0:
             return found
-        if timeout is None:
+        is_ready = sockets.let_time_pass(network, lambda: any(real(r, w, x, 0)), timeout)
+        if timeout is None and not is_ready:
             raise Unsimulated("a select.select() that blocks", "await loop.sock_recv() instead")
-        time.sleep(timeout)
         return real(r, w, x, 0)
 
     return simulated
@@ -163,7 +163,7 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     yield time, "clock_gettime", _clock("clock_gettime", time.time, time.monotonic)
     yield time, "clock_gettime_ns", _clock("clock_gettime_ns", time.time_ns, time.monotonic_ns)
     yield threading.Condition, "wait", _condition_wait()
-    yield select, "select", _select()
+    yield select, "select", _select(network)
     yield from sockets.changes(network)
     yield from paths.changes(network)
     yield from openings.changes(network)

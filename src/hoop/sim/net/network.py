@@ -255,7 +255,7 @@ class Network(Flow):
     def bind(self, family: int, fd: int, address: Any, reuse: bool) -> Bound:
         """Give a socket an address."""
         if family == _socket.AF_UNIX:
-            local = address
+            local = address or b"\0%05x" % self.number()  # of those that have no name
         else:
             self.check_owner(family, address)
             local = (address[0], address[1] or self.free_port(family), *address[2:])
@@ -266,7 +266,7 @@ class Network(Flow):
         if any(_clash(bound, family, local, is_dual) for bound in others):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         if family == _socket.AF_UNIX:
-            self.paths[address] = (0o755, self.number())
+            self.paths[local] = (0o755, self.number())
         bound = Bound(family, local, fd, self.here)
         bound.reuse = reuse
         self._bound.append(bound)

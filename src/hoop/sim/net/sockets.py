@@ -10,6 +10,7 @@ import _socket
 import asyncio
 import errno
 import os
+import select
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ BLOCKING = "set the socket non-blocking, and await loop.sock_connect(), sock_rec
 STREAMS = "use a stream socket or UDP, or replace the connection in the test"
 _real: Any = _socket.socket
 _fstat = os.fstat
+_poll = select.poll
 _python_getaddrinfo = socket.getaddrinfo
 _python_init = socket.socket.__init__
 
@@ -92,8 +94,6 @@ class Sockets:
         if sock.type == _socket.SOCK_DGRAM:
             self.network.mail.connect(self.network.mail.of(sock), self._address(sock, address))
             return 0
-        if sock.gettimeout() != 0 and sock.family != _socket.AF_UNIX:
-            raise Unsimulated("a connect() that blocks", BLOCKING)
         found = self.network.known(sock.fileno())
         assert not isinstance(found, Box)
         if isinstance(found, End):
@@ -109,15 +109,20 @@ class Sockets:
                 return exc.errno or errno.ECONNREFUSED
             return 0
         self.network.connect(int(sock.family), sock.fileno(), address, found)
-        return errno.EINPROGRESS
+        if sock.gettimeout() == 0:
+            return errno.EINPROGRESS
+        end = self.network.known(sock.fileno())
+        assert isinstance(end, End)
+        self._wait(sock, lambda: end.state == "connected" or bool(end.error), "connect")
+        error, end.error = end.error, 0
+        return error
 
     def accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         _check_open(sock)
         bound = self.network.known(sock.fileno())
         if bound is None and sock.family in INTERNET:
             raise Unsimulated("accept() on a socket from outside of the simulation", STREAMS)
-        if sock.gettimeout() != 0:
-            raise Unsimulated("an accept() that blocks", BLOCKING)
+        self._wait(sock, lambda: is_readable(sock), "accept")
         self._may_fail(lambda failures: failures.of_accept(sock.fileno()))
         fd, address = _real._accept(sock)
         accepted = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
@@ -213,7 +218,12 @@ class Sockets:
         return n
 
     def _receive(self, sock: socket.socket, receive: Any, *args: Any) -> Any:
-        """Receive. Datagrams may wait for room in the socket of the kernel."""
+        """Receive. Datagrams may wait for room in the socket of the kernel.
+
+        A connection that blocks lets time pass.
+        """
+        if sock.gettimeout() != 0 and isinstance(self.network.known(sock.fileno()), End):
+            self._wait(sock, lambda: is_readable(sock), receive.__name__)
         try:
             received = receive(sock, *args)
         except BlockingIOError:
@@ -282,6 +292,15 @@ class Sockets:
             self.network.here.holdings.add_socket(sock)
 
     # ---- shared ----
+
+    def _wait(self, sock: socket.socket, is_ready: Callable[[], bool], call: str) -> None:
+        """Let time pass until a call of a socket that blocks can go on."""
+        timeout = sock.gettimeout()
+        if timeout == 0 or let_time_pass(self.network, is_ready, timeout):
+            return
+        if timeout is None:
+            raise Unsimulated(f"{call}() that blocks, and that only a task could end", BLOCKING)
+        raise TimeoutError("timed out")
 
     def _may_fail(self, ask: Callable[[Failures], int]) -> None:
         """Raise OSError if a call is to fail."""
@@ -416,6 +435,32 @@ def is_empty(sock: socket.socket) -> bool:
         return not _real.recv(sock, 1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
     except OSError:
         return True
+
+
+def let_time_pass(network: Network, is_ready: Callable[[], Any], timeout: float | None) -> bool:
+    """Let time pass, and messages arrive, while a call blocks: no task runs.
+
+    Returns False if the timeout is over, or if there is none and nothing is on its way.
+    """
+    driver = network.driver
+    deadline = None if timeout is None else driver.now + int(timeout * 1e9)
+    due = network.turn(driver.now, True)
+    while not is_ready():
+        if deadline is not None and (due < 0 or due > deadline):
+            driver.pass_time(max(0, deadline - driver.now))
+            return False
+        if due < 0:
+            return False
+        driver.pass_time(max(0, due - driver.now))
+        due = network.turn(driver.now, True)
+    return True
+
+
+def is_readable(sock: socket.socket) -> bool:
+    """Whether a call that receives or accepts would not wait."""
+    poller = _poll()
+    poller.register(sock.fileno(), select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _check_open(sock: socket.socket) -> None:

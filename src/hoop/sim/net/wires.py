@@ -17,6 +17,7 @@ import _socket
 import errno
 import os
 import select
+import struct
 from collections import deque
 
 import cython
@@ -62,6 +63,7 @@ KEPT = cython.declare(
 ENDS = cython.declare(uint32_t, EPOLLRDHUP | EPOLLHUP | EPOLLERR)  # the program sends nothing more
 GIVE_UP_NS = 900_000_000_000  # after this long TCP gives a connection up
 TRY_AGAIN_NS = 1_000_000_000
+LINGER = struct.Struct("@ii")  # of SO_LINGER: whether it is on, and the seconds
 CUTS_MAX = 100  # later messages of a connection come whole, or much data would take too long
 AT_ONCE = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
 
@@ -319,6 +321,9 @@ class End(Wire):
                 break
             if n == 0:
                 self.ended = True
+                if self.options and self.lingers_not() and self.hung_up():
+                    self.reset_later(self.other)
+                    break
             total += n
             self.send(self.flow.buffer[:n])
             if n < most and not ends:
@@ -707,6 +712,11 @@ class End(Wire):
         other = self.other
         if other is not None and other.ended:  # it has told the program's other socket already
             other.close()
+
+    def lingers_not(self) -> bool:
+        """Whether a close() resets the connection: SO_LINGER is set, with no time."""
+        given = self.options.get((_socket.SOL_SOCKET, _socket.SO_LINGER))
+        return isinstance(given, bytes) and LINGER.unpack(given[: LINGER.size]) == (1, 0)
 
     def hung_up(self) -> bool:
         """Whether the program has closed its socket."""
