@@ -43,7 +43,7 @@ def receive_from_nobody():
     "wait", [lambda: threading.Event().wait(), take_twice, receive_from_nobody]
 )
 def test_a_call_in_c_that_waits_for_ever_is_stuck(wait):
-    with pytest.raises(hoop.sim.Stuck, match=r"test_blocking\.py"):
+    with pytest.raises(hoop.sim.Stuck, match=r"test_blocking_sockets\.py"):
         run(wait, stuck=0.05)
 
 
@@ -52,7 +52,7 @@ def test_functions_of_an_executor_that_wait_for_ever_are_stuck():
         event = threading.Event()
         await asyncio.gather(*(asyncio.to_thread(event.wait) for _ in range(3)))
 
-    with pytest.raises(hoop.sim.Stuck, match=r"test_blocking\.py"):
+    with pytest.raises(hoop.sim.Stuck, match=r"test_blocking_sockets\.py"):
         hoop.sim.run(main, stuck=0.05)
 
 
