@@ -219,13 +219,8 @@ async def use_websockets(faulty: bool) -> None:
 
     async def talk(n: int) -> None:
         async with connect("ws://web/", **patient) as connection:
-            for size in (
-                2,
-                124,
-                126,
-                5000,
-                70_000,
-            ):  # around the limits of its three kinds of lengths
+            # These are around the limits of its three kinds of lengths.
+            for size in (2, 124, 126, 5000, 70_000):
                 text = random.randbytes(size // 2).hex()
                 third = size // 3
                 pieces = [text[:third], text[third : 2 * third], text[2 * third :]]

@@ -240,9 +240,8 @@ class Host:
         self._world.network.vacate(self._place)
         loop.set_exception_handler(_say_nothing)
         self._world.gone[loop] = holdings
-        if (
-            world_goes_on and loop._thread_id is None
-        ):  # else the code that runs now goes on until its next await
+        # The code that runs now goes on until its next await: see _turn().
+        if world_goes_on and loop._thread_id is None:
             holdings.give_back(loop)
 
     # ---- turns ----

@@ -90,9 +90,8 @@ class World:
         self._pattern = pattern  # of which each host gets a copy
         self.hosts: dict[str, Host] = {}
         self._choices: Choices | None = None
-        self.failed: BaseException | None = (
-            None  # the exception of a program for which nobody waits
-        )
+        # The exception of a program for which nobody waits.
+        self.failed: BaseException | None = None
         # The loops of processes that have ended, and what these have held.
         self.gone: dict[SimEventLoop, Holdings] = {}
         self._waiting: list[tuple[Callable[[], object], asyncio.Future[None]]] = []

@@ -57,9 +57,7 @@ _poll = cython.declare(object, select.poll)
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
 INPUT = cython.declare(uint32_t, EPOLLIN | EPOLLRDHUP)
-KEPT = cython.declare(
-    uint32_t, 1 << 31
-)  # the program has sent something that the kernel does not have
+KEPT = cython.declare(uint32_t, 1 << 31)  # the program has sent, and the kernel does not know
 ENDS = cython.declare(uint32_t, EPOLLRDHUP | EPOLLHUP | EPOLLERR)  # the program sends nothing more
 GIVE_UP_NS = 900_000_000_000  # after this long TCP gives a connection up
 TRY_AGAIN_NS = 1_000_000_000

@@ -295,9 +295,8 @@ class Exploration:
 
         shrunk = shrink(outcome.log, fails, seconds=self.shrink_seconds)
         self.shrunk = shrunk.choices
-        self.subject.quiet = (
-            self.subject.forget is None
-        )  # else the last run is the one that is heard
+        # If output is forgotten after each run, the last run is the one that is heard.
+        self.subject.quiet = self.subject.forget is None
         if self.trace is None:
             explained = self.subject.once(seed, given=shrunk.choices, explain=True)
         else:
