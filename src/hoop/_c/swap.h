@@ -4,6 +4,7 @@
 #define HOOP_SWAP_H
 
 #include <Python.h>
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -40,10 +41,10 @@ static inline int hoop_unsent(int fd) {
     return ioctl(fd, TIOCOUTQ, &n) < 0 ? -1 : n;
 }
 
-/* The number of the file behind a descriptor; 0 if it is closed. */
+/* The number of the file behind a descriptor; 0 if it is closed. An older libc has no symbol for fstat(). */
 static inline unsigned long hoop_inode(int fd) {
-    struct stat s;
-    return fstat(fd, &s) < 0 ? 0 : (unsigned long)s.st_ino;
+    struct statx s;
+    return statx(fd, "", AT_EMPTY_PATH, STATX_INO, &s) < 0 ? 0 : (unsigned long)s.stx_ino;
 }
 
 typedef PyObject *(*hoop_way)(PyObject *, PyObject **, size_t, PyObject *); /* a vectorcallfunc */
