@@ -399,19 +399,26 @@ def test_c_code_that_computes_on_is_dumped(run, tmp_path):
 
 @pytest.mark.parametrize("timeout", [0.002, 0.02])
 def test_a_wait_that_ends_in_the_middle_of_a_stall_loses_nothing(run, timeout):
-    """The watcher then asks for the GIL, and gets it when the C code is done."""
-    found = []
+    """The watcher then asks for the GIL, and gets it when the C code is done.
+
+    It says nothing of a loop that hardly gets a processor. So a stall must be reported only if the loop had
+    one for two thirds of the time.
+    """
+    found, sure = [], []
     thread = watched.start(0.05, found.append, timeout)
 
     async def main():
-        for _ in range(5):
+        while sum(sure) < 3 and len(sure) < 20:
             await asyncio.sleep(0.01)
+            began = time.monotonic()
             any(map(after(0.3), iter(time.thread_time, None)))
+            sure.append(time.monotonic() - began < 0.45)
 
     run(main())
     thread.stop()
     lines = [stall.line for stall in found if stall.over]
-    assert lines == [line_of(main, "any(")] * 5
+    assert set(lines) == {line_of(main, "any(")}
+    assert sum(sure) <= len(lines) <= len(sure)
 
 
 @pytest.mark.parametrize("dump", [io.StringIO(), 7_000_000])
