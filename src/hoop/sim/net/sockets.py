@@ -29,7 +29,7 @@ BLOCKING = "set the socket non-blocking, and await loop.sock_connect(), sock_rec
 STREAMS = "use a stream socket or UDP, or replace the connection in the test"
 _real: Any = _socket.socket
 _fstat = os.fstat
-_poll = select.poll
+_poll: Any = select.poll
 _python_getaddrinfo = socket.getaddrinfo
 _python_init = socket.socket.__init__
 
