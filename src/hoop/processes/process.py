@@ -320,6 +320,7 @@ class ChildWatch:
             self.ended.set_result(returncode)
 
     def _has_ended(self) -> bool:
+        # Without the lock, which a thread in Popen.wait() holds until the child has ended.
         try:
             return os.waitid(*self._which(), os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
