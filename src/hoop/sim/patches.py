@@ -23,6 +23,7 @@ from hoop.loop.event_loop import EventLoop
 from hoop.sim.driver import Choices
 from hoop.sim.errors import Unsimulated
 from hoop.sim.event_loop import SimEventLoop
+from hoop.sim.hosts import signals
 from hoop.sim.net import paths, sockets
 from hoop.sim.net.network import Network
 from hoop.sim.storage import openings
@@ -32,7 +33,6 @@ _ABSENT: Any = object()
 
 EXECUTOR = "await loop.run_in_executor() or asyncio.to_thread() instead"
 PROCESS = "replace the process in the test"
-SIGNAL = "call the handler in the test, or Host.signal()"
 
 
 # Functions that send a real signal, now or later, or wait for one.
@@ -153,7 +153,7 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
         yield loop, "run_forever", _run_forever(loop)
     for owner, names in _WITH_SIGNALS.items():
         for name in names:
-            yield owner, name, _refusing(owner, name, f"{owner.__name__}.{name}()", SIGNAL)
+            yield owner, name, _refusing(owner, name, f"{owner.__name__}.{name}()", signals.ADVICE)
     # The processes of multiprocessing begin with it.
     starting = _refusing(_posixsubprocess, "fork_exec", "the start of a process", PROCESS)
     yield _posixsubprocess, "fork_exec", starting
