@@ -195,12 +195,11 @@ class Completions:
         op: Op
         received: cython.bint = False
         found: list = self.handed
-        if found:
-            self.handed = []
+        if not found and not asks:
+            return False
+        self.handed = []
         if asks:
             n = hoop_epoll_wait(self.epfd, self.events, EVENTS_MAX, 0)
-            if n > 0 and not found:
-                found = []
             for i in range(n):
                 entry = self.receiving.get(self.events[i].data)
                 if entry is not None and entry not in found:
