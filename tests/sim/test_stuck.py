@@ -96,8 +96,13 @@ def test_a_loop_in_which_time_stands_still_is_a_livelock():
         while True:
             await asyncio.sleep(0)
 
-    with pytest.raises(hoop.sim.Livelock, match="100,000 turns"):
+    with pytest.raises(
+        hoop.sim.Livelock, match=r"at 0.000 s: 100,000 turns, and time did not move"
+    ):
         hoop.sim.run(main)
+    moved = r"at 0.[1-9]\d+ s: 100,000 turns of 1 to 3 µs, and the loop never waited"
+    with pytest.raises(hoop.sim.Livelock, match=moved):
+        hoop.sim.run(main, step_us=(1, 3))
 
 
 def test_a_loop_that_waits_for_the_clock_needs_turns_that_take_time():

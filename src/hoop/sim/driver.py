@@ -33,6 +33,7 @@ from cython.cimports.hoop.scheduling.task import Task
 from cython.cimports.hoop.sim.net.completions import Completions
 from cython.cimports.hoop.sim.net.transports import adopt_op
 from cython.cimports.hoop.watching.watch import WatchOp
+from cython.cimports.libc.stdint import uint32_t
 
 ORIGIN = cython.declare(cython.double, 1000.0)  # the loop's clock when a world begins
 # The constants of SplitMix64. As literals in an expression they would be objects of Python's.
@@ -278,13 +279,22 @@ class SimDriver(Driver):
         """Receive and send for the transports from now on, at most so many bytes at once."""
         self.completions = Completions(receive_max, send_max)
 
-    def replaced(self, fd: cython.int) -> None:
-        """Another file has taken the number of a descriptor with dup2(). Watch that from now on."""
-        if self.inner is None or fd >= self.inner.n_slots:
-            return
-        if self.inner.slots[fd].mask:
-            self.inner.slots[fd].mask = 0
-            self.inner.update(fd, True)
+    def exchange_file(self, fd: cython.int, exchange) -> None:
+        """Call exchange(), which gives the number of a descriptor to another file. Watch that like the first.
+
+        If the file that was watched was closed before, the kernel has stopped watching this number. The next
+        op for it finds that out.
+        """
+        inner: EpollDriver = self.inner
+        mask: uint32_t = 0
+        if inner is not None and 0 <= fd < inner.n_slots:
+            mask = inner.slots[fd].mask
+        goes_on: cython.bint = mask != 0 and inner.update(fd, True) >= 0
+        exchange()
+        if mask:
+            inner.slots[fd].mask = 0 if goes_on else mask
+        if goes_on:
+            inner.update(fd, True)
 
     def pass_time(self, ns: cython.longlong) -> None:
         """Let time pass, as a call that blocks the loop does."""

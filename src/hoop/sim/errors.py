@@ -12,7 +12,7 @@ class Deadlock(SimError):
 
 
 class Livelock(SimError):
-    """The loop took 100,000 turns, and time did not move. The text shows what each task waits for."""
+    """The loop took 100,000 turns, and never waited. The text shows what each task waits for."""
 
 
 class TimeLimit(SimError):

@@ -143,10 +143,7 @@ class SimEventLoop(EventLoop):
             return Unsimulated("a system call", ADVICE["descriptor"])
         cls, about = {
             "deadlock": (Deadlock, "nothing is ready, and no timer is set"),
-            "livelock": (
-                Livelock,
-                "100,000 turns, and time did not move (with step_us=(1, 50) each turn takes some)",
-            ),
+            "livelock": (Livelock, self._why_livelock()),
             "limit": (TimeLimit, "`limit` seconds have passed"),
         }[kind]
         loops = {"": self}
@@ -156,6 +153,14 @@ class SimEventLoop(EventLoop):
         heading = f"at {self.now():.3f} s: {about}; {graph.summary(*loops.values())}"
         graphs = [graph.await_graph(loop, self.time(), name) for name, loop in loops.items()]
         return cls("\n".join([heading, *filter(None, graphs)]))
+
+    def _why_livelock(self) -> str:
+        low, high = self._made_with[-1]
+        if high:
+            return (
+                f"100,000 turns of {low} to {high} µs, and the loop never waited for time to pass"
+            )
+        return "100,000 turns, and time did not move (with step_us=(1, 50) each turn takes some)"
 
     # ---- signals: no real one comes, and Ctrl-C raises KeyboardInterrupt in Python's own way ----
 

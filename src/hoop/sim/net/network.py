@@ -217,9 +217,9 @@ class Network(Flow):
         if former is not None:
             found.options.update(former.options)
         sock.setblocking(_get_blocking(fd))
-        _dup2(sock.fileno(), fd, _get_inheritable(fd))
+        exchange = functools.partial(_dup2, sock.fileno(), fd, _get_inheritable(fd))
+        self.here.driver.exchange_file(fd, exchange)
         sock.close()
-        self.here.driver.replaced(fd)
         self._forget()
         if isinstance(found, End):
             found.belongs_to(fd)
