@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
+import warnings
 
 import pytest
 
@@ -78,3 +80,57 @@ def test_a_watch_of_a_socket_that_connects_goes_on(same):
         return True
 
     assert same(main)
+
+
+# ---- methods of the loop ----------------------------------------------------------------------------
+
+
+def parameters(function):
+    found = inspect.signature(function).parameters.values()
+    return [(one.name, one.kind, one.default) for one in found]
+
+
+def test_methods_of_the_loop_have_the_same_parameters():
+    simulated = hoop.sim.SimEventLoop()
+    simulated.close()
+    real = hoop.EventLoop()
+    real.close()
+    names = [name for name in dir(real) if name[0] != "_" and callable(getattr(real, name))]
+    assert len(names) > 50
+    for name in names:
+        ours, theirs = getattr(simulated, name), getattr(real, name)
+        assert parameters(ours) == parameters(theirs), name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            is_function = asyncio.iscoroutinefunction(theirs)
+            assert asyncio.iscoroutinefunction(ours) == is_function, name
+        assert inspect.iscoroutinefunction(ours) >= inspect.iscoroutinefunction(theirs), name
+
+
+async def answer(reader, writer):
+    await reader.read(1)
+    writer.write(b"1234")
+    writer.close()
+
+
+def test_methods_for_sockets_take_arguments_by_name_and_begin_when_they_are_awaited(same):
+    async def main():
+        loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock=sock, address=server.sockets[0].getsockname())
+            await loop.sock_sendall(sock=sock, data=b"x")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                loop.sock_recv(sock=sock, n=4).close()
+            buffer = bytearray(4)
+            n = await loop.sock_recv_into(sock=sock, buf=buffer)
+            rest = await loop.sock_recv(sock=sock, n=4) if n < 4 else b""
+            with pytest.raises(TypeError):
+                await loop.sock_recv(sock)
+        server.close()
+        await server.wait_closed()
+        return bytes(buffer[:n]) + rest
+
+    assert same(main) == b"1234"

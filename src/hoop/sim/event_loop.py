@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import asyncio
 import contextvars
+import functools
 import inspect
 import signal as signals
 import threading
@@ -302,10 +303,6 @@ def handled_by_loop(number: int, frame: object) -> None:
     """Do nothing: the action of a signal for which a loop has a handler."""
 
 
-async def _fail(error: OSError) -> None:
-    raise error
-
-
 def _answer(future: asyncio.Future[Any], call: Callable[..., Any], args: tuple[Any, ...]) -> None:
     """Look a name up, if somebody still wants to know."""
     if future.done():
@@ -376,31 +373,28 @@ class SimFilePool(FilePool):
 
 
 def _refuse(name: str, about: str) -> Any:
-    """A method that refuses to do what the loop's method of that name does."""
-    refused: Any
+    """A coroutine function that refuses to do what the loop's method of that name does."""
 
-    def refused_now(self: Any, *args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(getattr(EventLoop, name))
+    async def refused(self: Any, *args: Any, **kwargs: Any) -> Any:
         raise Unsimulated(f"loop.{name}()", ADVICE[about])
 
-    async def refused_later(self: Any, *args: Any, **kwargs: Any) -> Any:
-        raise Unsimulated(f"loop.{name}()", ADVICE[about])
-
-    refused = refused_now if name.startswith("add_") else refused_later
-    refused.__name__ = refused.__qualname__ = name
     refused.__doc__ = f"Raise Unsimulated. See asyncio.loop.{name}."
     return refused
 
 
 def _check_socket(name: str) -> Any:
-    """A method that refuses a socket whose other end is outside of the world."""
+    """A coroutine function that refuses a socket whose other end is outside of the world."""
     stock = getattr(EventLoop, name)
 
-    def checked(self: SimEventLoop, sock: Any, *args: Any) -> Any:
+    @functools.wraps(stock)
+    async def checked(self: SimEventLoop, sock: Any, *args: Any, **kwargs: Any) -> Any:
         self._check_descriptor(f"loop.{name}()", sock)
         error = 0 if self.network is None else self._error_of(self.network, sock, name)
-        return _fail(os_error(error)) if error else stock(self, sock, *args)
+        if error:
+            raise os_error(error)
+        return await stock(self, sock, *args, **kwargs)
 
-    checked.__name__ = checked.__qualname__ = name
     checked.__doc__ = f"Raise Unsimulated for a real connection. See asyncio.loop.{name}."
     return checked
 
