@@ -115,11 +115,10 @@ def simulate(
     end: Callable[[SimEventLoop, BaseException | None], object] | None = None,
 ) -> _T:
     """Run once. `settings.order` is no mix here. `begin` is called before, and `end` before the cleaning."""
-    seed = script.seed
     swaps.hash_classes(all_objects)
-    with _collecting():
+    with collecting_nothing():
         loop = SimEventLoop(
-            seed,
+            script.seed,
             settings.order,
             limit=settings.limit,
             depth=settings.depth,
@@ -130,38 +129,75 @@ def simulate(
         try:
             if begin is not None:
                 begin(loop)
-            # Sets of tasks have another order in each seed; that of creation is the plain choice.
-            mixed = settings.order != "fifo" and script.stream("sets").rarely(1.0)
-            hashes = Choices(seed, OF_HASHES) if mixed else None
-            swaps.begin(loop.sim_driver, Choices(seed, OF_OCTETS), hashes)
         except BaseException:
             loop.close()
             raise
-        tasks_made = swap_tasks_made(0)
-        points.enter(points.World(loop, {} if happened is None else happened))
-        watcher.begin(loop.sim_driver)
-        loop.network = network = Network(loop, settings.faults, settings.names)
         disk = settings.disk
         pattern = None if disk is None or takes_world(main) is None else disk.copy()
-        world = World(loop, network, script, disk, pattern)
-        try:
-            with (
-                patched(Choices(seed, OF_RANDOM), network),
-                mounted(disk, loop, script, network, signals.Functions(world).table()),
-            ):
-                try:
-                    return _drive(main, world, end)
-                finally:
-                    world.close()
-        except Interruption:
-            watcher.end()
-            raise
-        finally:
-            points.enter(None)
-            network.close()
-            swap_tasks_made(max(tasks_made, swap_tasks_made(0)))
-            swaps.end()
-            watcher.end()
+        with (
+            ruling(loop, settings, script),
+            made(loop, settings, script, pattern) as world,
+            entered(world, settings, watcher, happened),
+        ):
+            try:
+                return _drive(main, world, end)
+            finally:
+                world.close()
+
+
+@contextlib.contextmanager
+def ruling(loop: SimEventLoop, settings: Settings, script: Script) -> Iterator[None]:
+    """Have a loop's world decide about this process until the block ends. No other world may do so."""
+    try:
+        # Sets of tasks have another order in each seed; that of creation is the plain choice.
+        mixed = settings.order != "fifo" and script.stream("sets").rarely(1.0)
+        hashes = Choices(script.seed, OF_HASHES) if mixed else None
+        swaps.begin(loop.sim_driver, Choices(script.seed, OF_OCTETS), hashes)
+    except BaseException:
+        loop.close()
+        raise
+    tasks_made = swap_tasks_made(0)
+    try:
+        yield
+    finally:
+        swap_tasks_made(max(tasks_made, swap_tasks_made(0)))
+        swaps.end()
+
+
+@contextlib.contextmanager
+def made(
+    loop: SimEventLoop, settings: Settings, script: Script, pattern: Disk | None = None
+) -> Iterator[World]:
+    """A world around a loop, with a network until the block ends."""
+    network = Network(loop, settings.faults, settings.names)
+    try:
+        loop.network = network
+        yield World(loop, network, script, settings.disk, pattern)
+    finally:
+        network.close()
+
+
+@contextlib.contextmanager
+def entered(
+    world: World, settings: Settings, watcher: Watcher, happened: dict[str, bool] | None = None
+) -> Iterator[None]:
+    """Have the code of this thread run in a world until the block ends."""
+    loop, script = world.loop, world.script
+    points.enter(points.World(loop, {} if happened is None else happened))
+    watcher.begin(loop.sim_driver)
+    functions = signals.Functions(world).table()
+    try:
+        with (
+            patched(Choices(script.seed, OF_RANDOM), world.network),
+            mounted(settings.disk, loop, script, world.network, functions),
+        ):
+            yield
+    except Interruption:
+        watcher.end()
+        raise
+    finally:
+        points.enter(None)
+        watcher.end()
 
 
 def _begin(main: Main[_T], world: World) -> Coroutine[Any, Any, _T]:
@@ -205,7 +241,7 @@ def _drive(
 
 
 @contextlib.contextmanager
-def _collecting() -> Iterator[None]:
+def collecting_nothing() -> Iterator[None]:
     """Keep the garbage collector out of a run: it would run finalisers at any moment."""
     enabled = gc.isenabled()
     gc.disable()
