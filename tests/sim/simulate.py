@@ -1,9 +1,9 @@
 """Runs programs in very many simulated worlds: hoop's own streams, TLS, locks and groups, and libraries.
 
-The programs are those of own.py, endpoints.py, libraries.py and raft.py. A seed that fails is reported as
-hoop.sim reports it, and fails again with `--programs NAME --first SEED --seeds 1`. The first failure ends it,
-with status 1. `--sums` prints the sum of each seed's trace instead, to be compared with those of another
-process or Python.
+The programs are those of own.py, endpoints.py, libraries.py and raft.py, and hoop's own tests: see suites.py.
+A seed that fails is reported as hoop.sim or pytest reports it, and fails again with `--programs NAME --first
+SEED --seeds 1`. The first failure ends it, with status 1. `--sums` prints the sum of each seed's trace
+instead, but not of tests, to be compared with those of another process or Python.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ import endpoints
 import libraries
 import own
 import raft
+import suites
 
 import hoop.sim
 from hoop.sim.tracing import digest
 
 BATCH = 100  # seeds that a process runs at a time
+BATCH_OF_TESTS = 5  # one for each order
 SHOWN = 5_000  # runs between two lines of output
 MODULES: dict[str, Any] = {
     name: module for module in (own, endpoints, libraries, raft) for name in module.PROGRAMS
@@ -41,6 +43,8 @@ def run_batch(name: str, first: int, count: int) -> str:
 
     The logs of programs are shown if one seed runs alone.
     """
+    if name in suites.PROGRAMS:
+        return suites.run_batch(name, first, count)
     logging.disable(logging.CRITICAL if count > 1 else logging.NOTSET)
     try:
         main, settings = MODULES[name].prepare(name)
@@ -67,11 +71,16 @@ def batches(
     names: list[str], first: int, seeds: int, until: float
 ) -> Iterator[tuple[str, int, int]]:
     """The batches to run: a program, its first seed, and how many. They end early when the time is over."""
-    for start in range(first, first + seeds, BATCH):
-        for name in names:
+    left = dict.fromkeys(names, seeds)
+    while left:
+        for name in list(left):
             if time.monotonic() > until:
                 return
-            yield name, start, min(BATCH, first + seeds - start)
+            count = min(BATCH_OF_TESTS if name in suites.PROGRAMS else BATCH, left[name])
+            yield name, first + seeds - left[name], count
+            left[name] -= count
+            if not left[name]:
+                del left[name]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -79,7 +88,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=100_000, help="of each program")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--minutes", type=float, default=1e6, help="end after so many")
-    parser.add_argument("--programs", nargs="+", default=list(MODULES), choices=MODULES)
+    names = [*MODULES, *suites.PROGRAMS]
+    parser.add_argument("--programs", nargs="+", default=names, choices=names)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--sums", action="store_true", help="print the sums of traces")
     return parser.parse_args()
@@ -88,7 +98,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = parse_arguments()
     if arguments.sums:
-        for name in arguments.programs:
+        for name in [name for name in arguments.programs if name in MODULES]:
             print_sums(name, range(arguments.first, arguments.first + arguments.seeds))
         return 0
     began = time.monotonic()

@@ -6,10 +6,8 @@ import asyncio
 import errno
 import os
 import random
-import re
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import time
@@ -352,23 +350,6 @@ def test_calls_end_as_on_the_real_disk(tmp_path, seed):
             assert walked(ours) == real(walked, theirs)
 
     in_world(main)
-
-
-# ---- hoop's own tests ------------------------------------------------------------------------------
-
-
-def test_the_tests_of_hoop_s_files_pass_in_a_world():
-    command = [sys.executable, "-m", "pytest", "-p", "files_in_world", "-p", "no:cacheprovider"]
-    folder = HERE.parent / "files"
-    result = subprocess.run(  # by hand: the other files of that folder, and other seeds
-        [*command, "-q", "-q", "-ra", str(folder / "test_files.py")],
-        capture_output=True,
-        text=True,
-        cwd=HERE,
-        env={**os.environ, "HOOP_SIM_FILES": "7"},
-    )
-    assert result.returncode == 0, result.stdout
-    assert not re.findall("^FAILED.*", result.stdout, re.M), result.stdout
 
 
 # ---- nothing left ----------------------------------------------------------------------------------
