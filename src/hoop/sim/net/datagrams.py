@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hoop.sim.errors import Unsimulated
 from hoop.sim.net.links import Place
+from hoop.sim.net.options import Options
 from hoop.sim.net.weather import Faults, drawn, rarely
 from hoop.sim.net.wires import inode
 
@@ -38,6 +39,7 @@ class Box:
     """A UDP socket of the program."""
 
     state = "datagrams"
+    is_wire = True  # the kernel has a Unix socket in its place
 
     def __init__(self, place: Place, family: int, local: Any, choices: Choices) -> None:
         self.place = place
@@ -47,7 +49,7 @@ class Box:
         self.reuse = False  # others that want the same may have its address, too
         self.peer: Any = None
         self.error = 0
-        self.options: dict[tuple[int, int], Any] = {}
+        self.options: Options = {}
         self.fd = -1
         self.ino = 0
         self.name: Any = None  # the real name of its Unix socket; it never listens

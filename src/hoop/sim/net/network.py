@@ -20,6 +20,7 @@ from hoop.sim.net import transports
 from hoop.sim.net.datagrams import Box, Mail, takes_both
 from hoop.sim.net.failures import KINDS, Failures, fail_calls
 from hoop.sim.net.links import Place, Roads
+from hoop.sim.net.options import Options
 from hoop.sim.net.weather import LARGE_BUFFER, Faults, Names, Weather, rarely
 from hoop.sim.net.wires import End, Flow, inode
 
@@ -52,13 +53,18 @@ class Bound:
         self.local = local
         self.peer = None
         self.error = 0
-        self.options: dict[tuple[int, int], Any] = {}
+        self.options: Options = {}
         self.fd = fd
         self.ino = inode(fd)
         self.is_dual = takes_both(fd, family, local)
         self.reuse = False  # others that want the same may have its address, too
         self.has_path = True  # nobody has unlinked the path of a Unix socket
         self.name: Any = None  # the real name at which it listens
+
+    @property
+    def is_wire(self) -> bool:
+        """Whether the kernel has a Unix socket in its place: it listens."""
+        return self.name is not None
 
     def is_open(self) -> bool:
         """Whether the program has not closed it, or has duplicated it before."""
@@ -105,6 +111,8 @@ class Network(Flow):
         self.failures = Failures(self) if fail_calls(self.faults) else None
         transports.begin(self.failures)
         self.by_inode: dict[int, End | Bound | Box] = {}
+        # Options that were set before a socket had an address or was connected, by its inode.
+        self._early: dict[int, Options] = {}
         self._forget_at = FORGET_AT
         self._bound: list[Bound] = []
         # The addresses of clients by the real names of their connections, which accept() has told the server.
@@ -202,6 +210,10 @@ class Network(Flow):
             end.belongs_to(fd)
         return end
 
+    def options_of(self, fd: int, found: End | Bound | Box | None) -> Options:
+        """The options that the program has set at a socket. `found` is what the world knows of it."""
+        return self._early.setdefault(inode(fd), {}) if found is None else found.options
+
     def _forget(self) -> None:
         """Forget sockets that the program has closed, if there may be many."""
         if len(self.by_inode) < self._forget_at:
@@ -209,13 +221,14 @@ class Network(Flow):
         # A duplicate has another number than the socket that the program has closed.
         in_use = {inode(int(fd)) for fd in real(os.listdir, "/proc/self/fd")}
         self.by_inode = {ino: found for ino, found in self.by_inode.items() if ino in in_use}
+        self._early = {ino: found for ino, found in self._early.items() if ino in in_use}
         self._forget_at = FORGET_AT + 2 * len(self.by_inode)
 
     def replace(self, fd: int, sock: _socket.socket, found: End | Bound | Box) -> None:
         """Put a socket in the place of the program's."""
         former = self.by_inode.pop(inode(fd), None)
-        if former is not None:
-            found.options.update(former.options)
+        found.options.update(self.options_of(fd, former))
+        self._early.pop(inode(fd), None)
         sock.setblocking(_get_blocking(fd))
         exchange = functools.partial(_dup2, sock.fileno(), fd, _get_inheritable(fd))
         self.here.driver.exchange_file(fd, exchange)
@@ -269,6 +282,7 @@ class Network(Flow):
             self.paths[local] = (0o755, self.number())
         bound = Bound(family, local, fd, self.here)
         bound.reuse = reuse
+        bound.options.update(self._early.pop(bound.ino, {}))
         self._bound.append(bound)
         self.by_inode[bound.ino] = bound
         return bound
@@ -407,6 +421,8 @@ class Network(Flow):
         other = End(self, ours, self.choices(), local, peer)
         other.place, other.far = listening.place, end.place
         self.ends[other.fd] = other
+        other.options.update(listening.options)
+        other.told = True
         other.buffer = 2 * LARGE_BUFFER - 128
         other.other, end.other = end, other
         other.state = "connected"
@@ -437,6 +453,7 @@ class Network(Flow):
             raise OSError(error, os.strerror(error))
         self.ends[end.fd] = end
         end.resize(self.weather.buffer(choices))
+        end.told = True
         self.replace(fd, theirs, end)
         end.connected()
 

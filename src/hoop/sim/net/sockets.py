@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hoop.sim.errors import Unsimulated
+from hoop.sim.net import options
 from hoop.sim.net.datagrams import Box
 from hoop.sim.net.failures import Failures, os_error
 from hoop.sim.net.network import Bound, Network
@@ -26,6 +27,7 @@ from hoop.sim.swaps import is_inside
 INTERNET = (_socket.AF_INET, _socket.AF_INET6)
 SIMULATED = (*INTERNET, _socket.AF_UNIX)
 BLOCKING = "set the socket non-blocking, and await loop.sock_connect(), sock_recvfrom() and so on"
+RIGHTS = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
 STREAMS = "use a stream socket or UDP, or replace the connection in the test"
 _real: Any = _socket.socket
 _fstat = os.fstat
@@ -57,6 +59,8 @@ class Sockets:
 
     def listen(self, sock: socket.socket, backlog: int = _socket.SOMAXCONN) -> None:
         self._check(sock, "listen")
+        if sock.type == _socket.SOCK_DGRAM:
+            raise os_error(errno.EOPNOTSUPP)
         bound = self.network.known(sock.fileno())
         if not isinstance(bound, Bound | None):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -76,7 +80,7 @@ class Sockets:
         found = self.network.known(sock.fileno())
         if found is None:
             return _real.getpeername(sock)
-        if isinstance(found, Bound) or found.state == "connecting" or found.peer is None:
+        if found.peer is None or _is_over(found) or not found.is_wire:
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
         return found.peer
 
@@ -100,7 +104,12 @@ class Sockets:
             if found.error:
                 error, found.error = found.error, 0
                 return error
-            return errno.EALREADY if found.state == "connecting" else errno.EISCONN
+            if found.state == "connecting":
+                return errno.EALREADY
+            told, found.told = found.told, True
+            return errno.EISCONN if told else 0
+        if found is not None and found.is_wire:  # it listens
+            return errno.EINVAL if sock.family == _socket.AF_UNIX else errno.EISCONN
         address = self._address(sock, address)
         if sock.family == _socket.AF_UNIX:
             try:
@@ -115,6 +124,7 @@ class Sockets:
         assert isinstance(end, End)
         self._wait(sock, lambda: end.state == "connected" or bool(end.error), "connect")
         error, end.error = end.error, 0
+        end.told = True
         return error
 
     def accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
@@ -133,43 +143,33 @@ class Sockets:
 
     def setsockopt(self, sock: socket.socket, level: int, option: int, *value: Any) -> None:
         found = self.network.known(sock.fileno())
-        if found is None:
-            _real.setsockopt(sock, level, option, *value)
+        noted = self.network.options_of(sock.fileno(), found)
+        if found is not None and found.is_wire:
+            options.put(sock, noted, level, option, *value)
             return
-        found.options[level, option] = _accepted_value(sock.family, level, option, *value)
-        if level == _socket.SOL_SOCKET:
-            try:
-                _real.setsockopt(sock, level, option, *value)
-            except OSError:  # a Unix socket has no such option
-                pass
+        _real.setsockopt(sock, level, option, *value)
+        noted[level, option] = value
 
     def getsockopt(self, sock: socket.socket, level: int, option: int, *size: int) -> Any:
         found = self.network.known(sock.fileno())
-        if found is None:
+        if found is None or not found.is_wire:
             return _real.getsockopt(sock, level, option, *size)
         if (level, option) == (_socket.SOL_SOCKET, _socket.SO_ERROR) and found.error:
             return self.network.take_error(sock.fileno())
-        if (level, option) in found.options:
-            value = found.options[level, option]
-            if not size:
-                return value
-            return value if isinstance(value, bytes) else int(value).to_bytes(size[0], "little")
-        if (level, option) == (_socket.SOL_SOCKET, _socket.SO_DOMAIN):
-            return int(sock.family)
-        if (level, option) == (_socket.SOL_SOCKET, _socket.SO_PROTOCOL):
-            internet = _socket.IPPROTO_UDP if isinstance(found, Box) else _socket.IPPROTO_TCP
-            return internet if sock.family in INTERNET else 0
-        if level == _socket.SOL_SOCKET:
-            return _real.getsockopt(sock, level, option, *size)
-        return bytes(size[0]) if size else 0
+        state = options.LISTENING
+        if isinstance(found, End):
+            state = options.ESTABLISHED if found.open else options.CLOSED
+            if sock.family in INTERNET and self.network.here.loop._transport_of(sock.fileno()):
+                found.options.setdefault(options.NODELAY, (1,))  # each transport sets it
+        return options.take(sock, found.options, state, level, option, *size)
 
     def sendto(self, sock: socket.socket, *args: Any) -> int:
         if sock.family not in INTERNET:
             sent: int = _real.sendto(sock, *args)
             return sent
         self._check(sock, "sendto")
-        if sock.type != _socket.SOCK_DGRAM:
-            raise OSError(errno.EISCONN, os.strerror(errno.EISCONN))
+        if sock.type != _socket.SOCK_DGRAM:  # TCP takes no notice of the address
+            return self._send(sock, _real.send, *args[:-1])
         data = bytes(args[0])
         self._may_fail(lambda failures: failures.of_send(sock.fileno()))
         self.network.mail.post(self.network.mail.of(sock), data, self._address(sock, args[-1]))
@@ -189,6 +189,9 @@ class Sockets:
                 raise Unsimulated("socket.socket.sendmsg() with an address", STREAMS)
         elif address is not None:
             args = (*args, address)
+        if any(tuple(one[:2]) == RIGHTS for one in ancdata) and sock.family == _socket.AF_UNIX:
+            if self.network.known(sock.fileno()) is not None:
+                raise Unsimulated("the sending of descriptors", "use a socket.socketpair()")
         return self._send(sock, _real.sendmsg, *args)
 
     def recvfrom(self, sock: socket.socket, *args: Any) -> tuple[bytes, Any]:
@@ -231,8 +234,9 @@ class Sockets:
             if not isinstance(found, Box) or not self.network.mail.push_to(found):
                 raise
             return receive(sock, *args)
-        except ConnectionError:
+        except OSError as exc:
             self._raise_error(sock)
+            self._raise_of_listening(sock, exc, errno.ENOTCONN)
             raise
         if not (received[0] if isinstance(received, tuple) else received):
             self._raise_error(sock)
@@ -245,7 +249,7 @@ class Sockets:
             return found.peer or self.network.mail.addresses.get(address, address)
         if not isinstance(found, End):
             return address
-        return None if sock.family in INTERNET else self.network.callers.get(address, address)
+        return None if sock.family in INTERNET else found.peer or None
 
     def send(self, sock: socket.socket, *args: Any) -> int:
         self._may_fail(lambda failures: failures.of_send(sock.fileno()))
@@ -254,12 +258,16 @@ class Sockets:
     def _send(self, sock: socket.socket, send: Any, *args: Any) -> int:
         """Send without an address. A UDP socket has room at once, and another errno if nobody is there."""
         sent: int
+        if any(isinstance(one, int) and one & _socket.MSG_OOB for one in args[1:]):
+            if self.network.known(sock.fileno()) is not None:
+                raise Unsimulated("the sending of urgent data", "send it as other data")
         try:
             sent = send(sock, *args)
         except OSError as exc:
             found = self.network.known(sock.fileno())
             if not isinstance(found, Box):
                 self._raise_error(sock)
+                self._raise_of_listening(sock, exc, errno.EPIPE)
                 raise
             if found.outlet is None and exc.errno == errno.ENOTCONN:
                 raise os_error(errno.EDESTADDRREQ) from None
@@ -274,6 +282,8 @@ class Sockets:
         found = self.network.known(sock.fileno())
         if isinstance(found, End) and how != _socket.SHUT_RD:
             found.shut = True
+        if _is_over(found) or (isinstance(found, Box) and found.outlet is None):
+            raise os_error(errno.ENOTCONN)
 
     # ---- making ----
 
@@ -287,6 +297,9 @@ class Sockets:
     ) -> None:
         if fileno is None and (family == -1 or family in SIMULATED):
             self._may_fail(lambda failures: failures.of_descriptor("socket()"))
+        found = None if fileno is None else self.network.known(fileno)
+        if found is not None and proto == -1 and isinstance(found.local, tuple):
+            proto = _socket.IPPROTO_UDP if isinstance(found, Box) else _socket.IPPROTO_TCP
         _python_init(sock, family, type, proto, fileno)
         if self.network.here.holdings is not None:
             self.network.here.holdings.add_socket(sock)
@@ -314,6 +327,12 @@ class Sockets:
         error = self.network.take_error(sock.fileno())
         if error:
             raise os_error(error)
+
+    def _raise_of_listening(self, sock: socket.socket, exc: OSError, error: int) -> None:
+        """Raise what TCP says if a listening socket is to send or receive. Unix sockets say otherwise."""
+        found = self.network.known(sock.fileno())
+        if isinstance(found, Bound) and found.is_wire and sock.family in INTERNET:
+            raise os_error(error) from exc
 
     def _check(self, sock: socket.socket, name: str) -> None:
         """Refuse what is no stream socket of a simulated family, and no UDP socket."""
@@ -463,21 +482,16 @@ def is_readable(sock: socket.socket) -> bool:
     return bool(poller.poll(0))
 
 
+def _is_over(found: End | Bound | Box | None) -> bool:
+    """Whether this is a connection of TCP that was not made yet, was reset, or that both sides have ended."""
+    if not isinstance(found, End) or not isinstance(found.local, tuple):
+        return False
+    return found.state == "connecting" or not found.open
+
+
 def _check_open(sock: socket.socket) -> None:
     if sock.fileno() < 0:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-
-
-def _accepted_value(family: int, level: int, option: int, *value: Any) -> Any:
-    """The value that the kernel makes of an option's. Raises its OSError for an option that it refuses."""
-    probe = _socket.socket(family, _socket.SOCK_STREAM)
-    try:
-        _real.setsockopt(probe, level, option, *value)
-        if isinstance(value[0], int):
-            return _real.getsockopt(probe, level, option)
-    finally:
-        probe.close()
-    return value[0]
 
 
 METHODS = (

@@ -37,6 +37,7 @@ cdef class End(Wire):
     cdef public End other               # the end of the socket at the other side
     cdef public object place, far       # where the program is, and the other side
     cdef public str state
+    cdef public bint told               # connect() has said that it is connected
     cdef public int user_fd             # the descriptor of the program's socket
     cdef str name                       # the two addresses; None before somebody asks
     cdef int size                       # what SO_SNDBUF is to be

@@ -239,6 +239,8 @@ class Flow:
 class End(Wire):
     """The world's end of the wire of one socket."""
 
+    is_wire = True  # the kernel has a Unix socket in its place
+
     def __init__(self, network, sock, choices: Choices, local, peer):
         self.network = self.flow = network
         self.delays = network.weather
@@ -713,7 +715,7 @@ class End(Wire):
 
     def lingers_not(self) -> bool:
         """Whether a close() resets the connection: SO_LINGER is set, with no time."""
-        given = self.options.get((_socket.SOL_SOCKET, _socket.SO_LINGER))
+        given = self.options.get((_socket.SOL_SOCKET, _socket.SO_LINGER), (None,))[0]
         return isinstance(given, bytes) and LINGER.unpack(given[: LINGER.size]) == (1, 0)
 
     def hung_up(self) -> bool:

@@ -44,6 +44,7 @@ class End(Wire):
     place: Place
     far: Place
     state: str
+    told: bool
     user_fd: int
     buffer: int
     flying: int
@@ -59,6 +60,7 @@ class End(Wire):
     error: int
     watched: int
     options: dict[tuple[int, int], Any]
+    is_wire: bool
     def __init__(
         self, network: Any, sock: Any, choices: Choices, local: Any, peer: Any
     ) -> None: ...
