@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from hoop.sim.errors import Unsimulated
 from hoop.sim.net.links import Place
-from hoop.sim.net.options import Options
 from hoop.sim.net.weather import Faults, drawn, rarely
 from hoop.sim.net.wires import inode
 
@@ -49,7 +48,7 @@ class Box:
         self.reuse = False  # others that want the same may have its address, too
         self.peer: Any = None
         self.error = 0
-        self.options: Options = {}
+        self.options: dict[tuple[int, int], Any] = {}
         self.fd = -1
         self.ino = 0
         self.name: Any = None  # the real name of its Unix socket; it never listens

@@ -20,7 +20,6 @@ from hoop.sim.net import transports
 from hoop.sim.net.datagrams import Box, Mail, takes_both
 from hoop.sim.net.failures import KINDS, Failures, fail_calls
 from hoop.sim.net.links import Place, Roads
-from hoop.sim.net.options import Options
 from hoop.sim.net.weather import LARGE_BUFFER, Faults, Names, Weather, rarely
 from hoop.sim.net.wires import End, Flow, inode
 
@@ -53,7 +52,7 @@ class Bound:
         self.local = local
         self.peer = None
         self.error = 0
-        self.options: Options = {}
+        self.options: dict[tuple[int, int], Any] = {}
         self.fd = fd
         self.ino = inode(fd)
         self.is_dual = takes_both(fd, family, local)
@@ -112,7 +111,7 @@ class Network(Flow):
         transports.begin(self.failures)
         self.by_inode: dict[int, End | Bound | Box] = {}
         # Options that were set before a socket had an address or was connected, by its inode.
-        self._early: dict[int, Options] = {}
+        self._early: dict[int, dict[tuple[int, int], Any]] = {}
         self._forget_at = FORGET_AT
         self._bound: list[Bound] = []
         # The addresses of clients by the real names of their connections, which accept() has told the server.
@@ -210,7 +209,7 @@ class Network(Flow):
             end.belongs_to(fd)
         return end
 
-    def options_of(self, fd: int, found: End | Bound | Box | None) -> Options:
+    def options_of(self, fd: int, found: End | Bound | Box | None) -> dict[tuple[int, int], Any]:
         """The options that the program has set at a socket. `found` is what the world knows of it."""
         return self._early.setdefault(inode(fd), {}) if found is None else found.options
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import asyncio
+import contextlib
 import errno
 import os
 import select
@@ -17,7 +18,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hoop.sim.errors import Unsimulated
-from hoop.sim.net import options
 from hoop.sim.net.datagrams import Box
 from hoop.sim.net.failures import Failures, os_error
 from hoop.sim.net.network import Bound, Network
@@ -27,6 +27,14 @@ from hoop.sim.swaps import is_inside
 INTERNET = (_socket.AF_INET, _socket.AF_INET6)
 SIMULATED = (*INTERNET, _socket.AF_UNIX)
 BLOCKING = "set the socket non-blocking, and await loop.sock_connect(), sock_recvfrom() and so on"
+NODELAY = _socket.IPPROTO_TCP, _socket.TCP_NODELAY
+INFO = _socket.IPPROTO_TCP, _socket.TCP_INFO
+ESTABLISHED, CLOSED, LISTENING = 1, 7, 10  # with these TCP_INFO begins
+# Options which only the socket itself knows.
+OF_SOCKET = {
+    (_socket.SOL_SOCKET, option)
+    for option in (_socket.SO_ACCEPTCONN, _socket.SO_ERROR, _socket.SO_RCVBUF, _socket.SO_SNDBUF)
+}
 RIGHTS = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
 STREAMS = "use a stream socket or UDP, or replace the connection in the test"
 _real: Any = _socket.socket
@@ -145,7 +153,7 @@ class Sockets:
         found = self.network.known(sock.fileno())
         noted = self.network.options_of(sock.fileno(), found)
         if found is not None and found.is_wire:
-            options.put(sock, noted, level, option, *value)
+            _put_option(sock, noted, level, option, *value)
             return
         _real.setsockopt(sock, level, option, *value)
         noted[level, option] = value
@@ -156,12 +164,12 @@ class Sockets:
             return _real.getsockopt(sock, level, option, *size)
         if (level, option) == (_socket.SOL_SOCKET, _socket.SO_ERROR) and found.error:
             return self.network.take_error(sock.fileno())
-        state = options.LISTENING
+        state = LISTENING
         if isinstance(found, End):
-            state = options.ESTABLISHED if found.open else options.CLOSED
+            state = ESTABLISHED if found.open else CLOSED
             if sock.family in INTERNET and self.network.here.loop._transport_of(sock.fileno()):
-                found.options.setdefault(options.NODELAY, (1,))  # each transport sets it
-        return options.take(sock, found.options, state, level, option, *size)
+                found.options.setdefault(NODELAY, (1,))  # each transport sets it
+        return _take_option(sock, found.options, state, level, option, *size)
 
     def sendto(self, sock: socket.socket, *args: Any) -> int:
         if sock.family not in INTERNET:
@@ -492,6 +500,38 @@ def _is_over(found: End | Bound | Box | None) -> bool:
 def _check_open(sock: socket.socket) -> None:
     if sock.fileno() < 0:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+# A socket that is connected in a world is a Unix socket, which has no options of TCP or IP. So a new socket
+# of the right kind gets the value that the program has set, and is asked.
+
+
+def _put_option(sock: Any, options: dict[Any, Any], level: int, option: int, *value: Any) -> None:
+    """Set an option. Raises what the kernel raises for such a socket."""
+    with contextlib.closing(_socket.socket(sock.family, sock.type)) as probe:
+        _real.setsockopt(probe, level, option, *value)
+    options[level, option] = value
+    if level == _socket.SOL_SOCKET:
+        try:
+            _real.setsockopt(sock, level, option, *value)
+        except OSError:  # a Unix socket has no such option
+            pass
+
+
+def _take_option(
+    sock: Any, options: dict[Any, Any], state: int, level: int, option: int, *size: int
+) -> Any:
+    """Ask for the value of an option. `state` is that of a TCP connection."""
+    key = level, option
+    if key not in options and (key in OF_SOCKET or sock.family == _socket.AF_UNIX):
+        return _real.getsockopt(sock, level, option, *size)
+    with contextlib.closing(_socket.socket(sock.family, sock.type)) as probe:
+        if key in options:
+            _real.setsockopt(probe, level, option, *options[key])
+        value = _real.getsockopt(probe, level, option, *size)
+    if key == INFO and value:
+        return bytes([state]) + value[1:] if size else state
+    return value
 
 
 METHODS = (
