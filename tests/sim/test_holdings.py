@@ -10,6 +10,8 @@ import pytest
 
 import hoop
 import hoop.sim
+from hoop.disk.call import devices
+from hoop.files import opening
 
 
 async def hold_one_of_each(folder, looked=None):
@@ -99,6 +101,35 @@ def test_what_dead_tasks_close_at_the_end_is_nobody_elses(tmp_path, on_disk):
         for fd in opened:
             assert os.stat(fd).st_rdev == os.stat(os.devnull).st_rdev
             os.close(fd)
+
+
+def test_a_file_that_is_being_opened_is_closed_by_a_crash(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+
+    def is_open():
+        links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+        return str(path) in {os.readlink(link) for link in links if os.path.islink(link)}
+
+    async def program():
+        async with hoop.open(path, "rb"):
+            await asyncio.Event().wait()
+
+    async def main(world):
+        host = world.host("db", program)
+        for moment in range(1, 12):
+            await asyncio.sleep(moment * 0.0003)
+            devices().clear()  # so that the next open takes all steps
+            opening.folders.clear()
+            host.restart()
+            assert not is_open()
+        await asyncio.sleep(100)
+        assert is_open()
+        host.crash()
+        assert not is_open()
+
+    for seed in range(8):
+        hoop.sim.run(main, seed=seed)
 
 
 def test_a_program_that_makes_its_own_host_crash_goes_on_until_its_next_await(tmp_path):

@@ -184,6 +184,31 @@ def test_a_set_of_protocols_is_ordered_by_the_seed(seed):
     assert first == again != other
 
 
+def test_files_of_the_real_disk_are_read_alike_whether_they_are_cached_or_not(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(100_000))
+
+    async def read():
+        assert len(await hoop.read_bytes(path)) == 100_000
+        async with hoop.open(path, "rb") as file:
+            assert await hoop.pread(file.fileno(), 1, 5) == b"\0"
+            assert len(await file.read(10)) == 10
+            assert len(await file.read()) == 99_990
+
+    async def main():
+        await asyncio.gather(read(), read())
+
+    traces: list[list[str]] = [[], [], []]
+    for trace in traces:
+        hoop.sim.run(main, seed=1, trace=trace)
+        hoop.run(read())  # a real loop takes what is cached
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            if trace is traces[1]:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert traces[0] == traces[1] == traces[2]
+
+
 # ---- sets of a program's own objects -------------------------------------------------------------------
 
 

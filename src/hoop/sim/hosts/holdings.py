@@ -45,7 +45,9 @@ class Holdings:
             self.opened.pop(file.fileno(), None)
 
     def add_buffer(self, buffer) -> None:
-        """The program has opened a file by hoop.open()."""
+        """The program has opened a file by hoop.open(), perhaps with a descriptor of its own."""
+        if buffer.owns:
+            self.opened.pop(buffer.fileno(), None)
         if len(self.buffers) >= self.prune_at:
             self.buffers = [one for one in self.buffers if not one.closed]
             self.prune_at = PRUNE_AT + 2 * len(self.buffers)

@@ -29,6 +29,7 @@ from hoop.sim.storage.disks import Disk, check_number
 from hoop.sim.storage.openings import Openings
 from hoop.sim.storage.posix import Functions
 from hoop.sim.storage.tree import File
+from hoop.sim.swaps import is_inside
 
 ENDING = 60.0  # virtual seconds that tasks may take to end without power
 
@@ -146,6 +147,49 @@ def _device_of_files() -> int:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def _past_caches() -> Iterator[None]:
+    """Have each call on the real disk take its virtual time.
+
+    Otherwise the seed would draw that time only for what the kernel has not cached, and for folders that no
+    world before has used.
+    """
+    new_buffer: Any = opening.FileBuffer
+    learn, read_at_once = opening._learn, disk_call.read_at_once
+
+    def uncached_buffer(*args: Any) -> Any:
+        buffer = new_buffer(*args)
+        buffer.asks_cache = buffer.asks_cache and not is_inside()
+        return buffer
+
+    async def learn_nothing(name: bytes, fd: int) -> None:
+        if not is_inside():
+            await learn(name, fd)
+
+    def read_later(fd: int, size: int, offset: int) -> Any:
+        return None if is_inside() else read_at_once(fd, size, offset)
+
+    changes: list[tuple[Any, str, Any]] = [
+        (opening, "folders", _NoFolders()),
+        (opening, "FileBuffer", uncached_buffer),
+        (opening, "_learn", learn_nothing),
+        (disk_call, "read_at_once", read_later),
+    ]
+    before = [getattr(module, name) for module, name, _ in changes]
+    devices = disk_call.devices()
+    known = dict(devices)
+    devices.clear()
+    for module, name, value in changes:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for (module, name, _), value in zip(changes, before, strict=True):
+            setattr(module, name, value)
+        devices.clear()
+        devices.update(known)
+
+
 class _NoFolders(dict[bytes, int]):
     """Keeps no folder, so that no file is opened past the disk."""
 
@@ -173,7 +217,8 @@ def mounted(
     if disk is None:
         calls.turn({**Openings(network).table(), **others})
         try:
-            yield
+            with _past_caches():
+                yield
         finally:
             calls.turn_back()
         return
