@@ -8,6 +8,8 @@ import itertools
 import json
 import random
 import re
+import threading
+import traceback
 
 import planted
 import pytest
@@ -110,6 +112,22 @@ def test_faults_are_among_the_schedules():
     assert sorted(seen) == [(False, False), (False, True), (True, False), (True, True)]
 
 
+def test_addresses_in_the_names_of_tasks_are_no_difference():
+    kept = []
+
+    async def main():
+        kept.append(object())
+        task = asyncio.create_task(asyncio.sleep(1), name=f"the task of {kept[-1]!r}")
+        await asyncio.wait([task])
+
+    trace = []
+    hoop.sim.explore(main, seeds=1, faults=hoop.sim.Faults(cancel=1.0))
+    hoop.sim.run(main, seed=0, trace=trace, faults=hoop.sim.Faults(cancel=1.0))
+    named = [line for line in trace if "the task of" in line]
+    assert {line.split()[1] for line in named} == {"step", "cancel"}
+    assert all("0x..." in line for line in named)
+
+
 def test_schedules_that_do_not_repeat_are_told():
     runs = []
 
@@ -132,6 +150,31 @@ def test_runs_that_differ_show_the_exception_of_the_second():
     with pytest.raises(hoop.sim.NotDeterministic) as caught:
         hoop.sim.explore(main)
     assert repr(caught.value.__cause__) == "KeyError('left behind')"
+
+
+@pytest.mark.parametrize("in_group", [False, True])
+def test_a_thread_that_is_asked_for_once_is_told_by_its_name(in_group):
+    begun = []
+
+    async def begin_thread():
+        if not begun:
+            begun.append(threading.Thread(target=print))
+            begun[0].start()
+
+    async def main():
+        if in_group:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(begin_thread())
+        else:
+            await begin_thread()
+
+    kind = ExceptionGroup if in_group else hoop.sim.Unsimulated
+    with pytest.raises(kind) as caught:
+        hoop.sim.explore(main)
+    assert "threading.Thread.start()" in "".join(traceback.format_exception(caught.value))
+    assert "not repeated" in caught.value.__notes__[0]
+    assert "same trace" not in caught.value.__notes__[0]
+    assert "seed 0" in caught.value.__notes__[0]
 
 
 def test_addresses_in_the_text_of_an_exception_are_no_difference():

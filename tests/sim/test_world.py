@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 import uuid
 from random import random as draw
 from time import monotonic
@@ -464,6 +465,33 @@ def test_what_is_not_simulated_is_refused_by_its_name(program, call, advice):
     with pytest.raises(hoop.sim.Unsimulated, match=advice) as caught:
         hoop.sim.run(main)
     assert caught.value.call == call
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("aiodns", "DNSResolver"),
+        ("grpc.aio._channel", "Channel"),
+        ("grpc.aio._server", "Server"),
+    ],
+)
+def test_libraries_that_use_the_network_in_c_are_refused(module, name, monkeypatch):
+    made = []
+
+    class Library:
+        def __init__(self, *args):
+            made.append(args)
+
+    monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**{name: Library}))
+
+    async def main():
+        Library("db")
+
+    with pytest.raises(hoop.sim.Unsimulated, match=r"instead|replace|resolve"):
+        hoop.sim.run(main)
+    assert made == []
+    Library("db")
+    assert made == [("db",)]
 
 
 def test_everything_works_again_afterwards():

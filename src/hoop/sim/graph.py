@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _asyncio
 import os
+import re
 from typing import Any
 
 from hoop.observe.reading import raw, task_name, type_name
@@ -24,6 +25,7 @@ from hoop.scheduling.handle import Handle
 from hoop.scheduling.task import Task
 from hoop.scheduling.timers import TimerHandle
 
+ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 TASKS_MAX = 50  # lines of a report
 _callback: Any = Handle.__dict__["_callback"].__get__
 _coro: Any = Task.__dict__["_coro"].__get__
@@ -34,12 +36,18 @@ _libraries = tuple(
 )
 
 
+def without_addresses(text: str) -> str:
+    """A text without the addresses of objects, which no seed decides. Some libraries name tasks by repr()."""
+    return ADDRESS.sub("0x...", text) if "0x" in text else text
+
+
 def describe(what: Any) -> str:
     """A runnable in words that are the same each time: no addresses, and no contents."""
     if isinstance(what, Task):
         coro = _coro(what)
         has_title = coro is not None and not issubclass(type(coro), _wait_types)
-        return f"step {task_name(what)} {title_of(coro) if has_title else ''}"
+        name = without_addresses(task_name(what))
+        return f"step {name} {title_of(coro) if has_title else ''}"
     if isinstance(what, Handle):
         callback = _callback(what)
         kind = "timer" if isinstance(what, TimerHandle) else "call"

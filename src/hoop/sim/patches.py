@@ -12,6 +12,7 @@ import random
 import select
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -40,6 +41,19 @@ _WITH_SIGNALS: dict[Any, tuple[str, ...]] = {
     os: ("killpg", "abort"),
     signal: ("alarm", "setitimer", "pause", "sigwait", "sigwaitinfo", "sigtimedwait"),
 }
+
+# Classes of other libraries that reach the real network in C, with threads of their own. Nothing else sees
+# what they do. Each has its module, its name, what the user calls, and what to do instead.
+_IN_C = (
+    (
+        "aiodns",
+        "DNSResolver",
+        "aiodns.DNSResolver()",
+        "resolve names by loop.getaddrinfo(), with aiohttp by TCPConnector(resolver=ThreadedResolver())",
+    ),
+    ("grpc.aio._channel", "Channel", "a channel of grpc.aio", "replace the channel in the test"),
+    ("grpc.aio._server", "Server", "grpc.aio.server()", "replace the server in the test"),
+)
 
 
 def _refusing(owner: Any, name: str, call: str, advice: str) -> Any:
@@ -160,6 +174,10 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     for name in ("start_new_thread", "start_new", "start_joinable_thread"):
         if hasattr(_thread, name):
             yield _thread, name, _refusing(_thread, name, f"_thread.{name}()", EXECUTOR)
+    for module, name, call, advice in _IN_C:
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is not None:
+            yield kind, "__init__", _refusing(kind, "__init__", call, advice)
     yield time, "clock_gettime", _clock("clock_gettime", time.time, time.monotonic)
     yield time, "clock_gettime_ns", _clock("clock_gettime_ns", time.time_ns, time.monotonic_ns)
     yield threading.Condition, "wait", _condition_wait()

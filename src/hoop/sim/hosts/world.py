@@ -132,7 +132,7 @@ class World:
         self.network.count("cancellations")
         if self.script.explains:
             self.script.say(f"{name} is cancelled [{graph.awaiting(task)}]", place)
-        self.network.note(f"cancel {name}")
+        self.network.note(f"cancel {graph.without_addresses(name)}")
         task.cancel()
 
     def _is_main(self, task: asyncio.Task[Any]) -> bool:

@@ -8,9 +8,9 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from hoop.sim.errors import NeverHappened, NotDeterministic, Stuck
+from hoop.sim.errors import NeverHappened, NotDeterministic, Stuck, Unsimulated
 from hoop.sim.net.weather import Faults, Names
 from hoop.sim.running import Choice, Main, check_outside
 from hoop.sim.search import report
@@ -37,6 +37,7 @@ __tracebackhide__ = True  # pytest leaves the frames of this module out
 SEEDS = 200
 MAX_RUNS = 10_000
 SCHEDULED = ("order", "hosts", "fault ")  # the sites whose choices make a schedule
+UNSIMULATED = f"{Unsimulated.__module__}.{Unsimulated.__qualname__}"  # in the kinds of an Outcome
 EXHAUSTIVE_ORDERS = ("single", "wakes", "starts")
 
 
@@ -213,13 +214,19 @@ class Exploration:
                 yield seed
 
     def check(self, seed: int) -> Outcome:
-        """Run one seed twice. Raises NotDeterministic if the runs differ."""
+        """Run one seed twice. Raises NotDeterministic if the runs differ.
+
+        If they differ, and the first has asked for something that is not simulated, raises that. A library
+        may ask for a thread once in a process, for example.
+        """
         first = self.subject.once(seed, record=True, trace=[])
         if isinstance(first.error, Stuck):
             return first
         second = self.subject.once(seed, trace=[])
         if first.trace == second.trace and first.end == second.end:
             return first
+        if UNSIMULATED in first.kind:
+            self._raise_once(seed, first)
         how = report.difference(first, second)
         raise NotDeterministic(f"seed {seed} ran in two ways{how}") from second.error or first.error
 
@@ -252,6 +259,18 @@ class Exploration:
         return self._passed(Summary(runs, given is None, text))
 
     # ---- both ----
+
+    def _raise_once(self, seed: int, outcome: Outcome) -> NoReturn:
+        """Raise the exception of a run that the next one did not repeat."""
+        error = outcome.error
+        assert error is not None
+        self.failed = seed
+        again = self._again(seed) if self.again is None else self.again(seed)
+        lines = ["not repeated: the next run of the process went another way"]
+        untraced = dataclasses.replace(outcome, trace=[])
+        error.add_note(report.note(f"sim: seed {seed} failed", untraced, lines, again))
+        self.is_reported = True
+        raise error
 
     def _passed(self, summary: Summary) -> Summary:
         never = [message for message, held in self.subject.happened.items() if not held]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
-import re
 import signal
 import sys
 import traceback
@@ -13,13 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hoop.sim.driver import Script
+from hoop.sim.graph import without_addresses
 from hoop.sim.running import Choice, Main, simulate
 from hoop.sim.settings import Settings
 from hoop.sim.stuck import Watcher
 
 __tracebackhide__ = True  # pytest leaves the frames of this module out
-
-ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
 @dataclasses.dataclass
@@ -46,8 +44,8 @@ def kinds_of(error: BaseException) -> tuple[str, ...]:
 
 
 def end_of(error: BaseException) -> str:
-    """An exception in words. They have no addresses, which no seed decides."""
-    return ADDRESS.sub("0x...", f"{type(error).__name__}: {error}")
+    """An exception in words, without addresses."""
+    return without_addresses(f"{type(error).__name__}: {error}")
 
 
 def is_failure(error: BaseException) -> bool:
