@@ -6,12 +6,14 @@ import asyncio
 import errno
 import gc
 import os
+import select
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from peers import reset, tcp_pair
 
 import hoop
 import hoop.sim
@@ -360,6 +362,60 @@ def test_a_reset_reaches_both_sides():
         server.close()
 
     hoop.sim.explore(main, seeds=10, faults=hoop.sim.Faults(reset=0.2))
+
+
+@pytest.mark.parametrize("calls", ["send send recv", "recv send recv", "send recv", "error send"])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_a_reset_is_told_once_and_then_a_send_finds_nobody(tmp_path, family, calls):
+    """TCP tells who sends or who receives. A Unix socket tells only who receives."""
+
+    def call(sock, name):
+        if name == "error":
+            return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        try:
+            return sock.send(b"x") if name == "send" else sock.recv(1)
+        except OSError as exc:
+            return type(exc)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with socket.socket(family) as listening, socket.socket(family) as client:
+            client.setblocking(False)
+            listening.setblocking(False)
+            listening.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "it"))
+            listening.listen()
+            accepting = asyncio.create_task(loop.sock_accept(listening))
+            await loop.sock_connect(client, listening.getsockname())
+            server, _ = await accepting
+            await loop.sock_sendall(client, b"never received")
+            while not select.select([server], [], [], 0)[0]:
+                await asyncio.sleep(0.01)
+            server.close()  # which resets the connection
+            while not select.select([client], [], [], 0)[0]:
+                await asyncio.sleep(0.01)
+            return [call(client, name) for name in calls.split()]
+
+    expected = asyncio.run(main())
+    (tmp_path / "it").unlink(missing_ok=True)
+    assert hoop.sim.run(main) == expected
+
+
+@pytest.mark.parametrize("order", ["fifo", "single"])
+def test_a_transport_is_told_of_a_reset_also_if_it_sends_first(order):
+    async def main():
+        near, far = tcp_pair()
+        _, writer = await asyncio.open_connection(sock=near)
+        writer.write(b"x" * 2_000_000)
+        draining = asyncio.create_task(writer.drain())
+        await asyncio.sleep(0)
+        reset(far)
+        with pytest.raises(ConnectionResetError):
+            await draining
+        writer.transport.abort()
+        await asyncio.sleep(0)
+
+    for seed in range(10):
+        hoop.sim.run(main, seed=seed, order=order, step_us=(1, 500))
 
 
 def test_closing_with_something_unread_resets():

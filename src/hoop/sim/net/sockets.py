@@ -276,6 +276,8 @@ class Sockets:
             if not isinstance(found, Box):
                 self._raise_error(sock)
                 self._raise_of_listening(sock, exc, errno.EPIPE)
+                if exc.errno == errno.EPIPE and sock.family in INTERNET:
+                    self._raise_reset(sock)
                 raise
             if found.outlet is None and exc.errno == errno.ENOTCONN:
                 raise os_error(errno.EDESTADDRREQ) from None
@@ -306,7 +308,8 @@ class Sockets:
         if fileno is None and (family == -1 or family in SIMULATED):
             self._may_fail(lambda failures: failures.of_descriptor("socket()"))
         found = None if fileno is None else self.network.known(fileno)
-        if found is not None and proto == -1 and isinstance(found.local, tuple):
+        # The kernel says 0 of the Unix sockets below.
+        if found is not None and proto <= 0 and isinstance(found.local, tuple):
             proto = _socket.IPPROTO_UDP if isinstance(found, Box) else _socket.IPPROTO_TCP
         _python_init(sock, family, type, proto, fileno)
         if self.network.here.holdings is not None:
@@ -335,6 +338,12 @@ class Sockets:
         error = self.network.take_error(sock.fileno())
         if error:
             raise os_error(error)
+
+    def _raise_reset(self, sock: socket.socket) -> None:
+        """Raise the error of a connection that was reset, if it is news. TCP tells who sends of it, too."""
+        error = _real.getsockopt(sock, _socket.SOL_SOCKET, _socket.SO_ERROR)
+        if error:
+            raise os_error(error) from None
 
     def _raise_of_listening(self, sock: socket.socket, exc: OSError, error: int) -> None:
         """Raise what TCP says if a listening socket is to send or receive. Unix sockets say otherwise."""

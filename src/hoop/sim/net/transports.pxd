@@ -31,6 +31,7 @@ cdef bint some_fail                     # whether the world that runs has such f
 cdef class SimStream(StreamTransport):
     cdef int send_now(self, bytes chunk) except -1
     cdef Py_ssize_t send_some(self) noexcept
+    cdef int send_failed(self, Py_ssize_t n) except -1
 
 cdef class FailingDatagrams(DatagramTransport):
     cdef int send(self, bytes data, object address) except -1

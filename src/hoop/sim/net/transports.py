@@ -15,8 +15,12 @@ is hoop's own.
 
 from __future__ import annotations
 
+import _socket
+import errno
+
 import cython
 from cython.cimports.cpython.bytes import PyBytes_GET_SIZE
+from cython.cimports.hoop._c.linux import hoop_sockopt
 from cython.cimports.hoop._c.python import hoop_forbid_new
 from cython.cimports.hoop._c.swap import hoop_adopt_methods, hoop_has_methods, hoop_inode
 from cython.cimports.hoop.drivers.errors import os_error
@@ -28,6 +32,10 @@ from cython.cimports.hoop.net.receiver import RecvOp
 from cython.cimports.hoop.net.sender import DatagramSender
 from cython.cimports.hoop.net.stream import StreamTransport
 from cython.cimports.hoop.scheduling.attributes import Attributed
+
+AF_UNIX = cython.declare(cython.int, _socket.AF_UNIX)
+EPIPE = cython.declare(cython.Py_ssize_t, errno.EPIPE)
+SO_ERROR = cython.declare(cython.int, _socket.SO_ERROR)
 
 # Wires of the world that runs, by the descriptor of the program's socket.
 wires = cython.declare(dict, {})
@@ -153,6 +161,15 @@ class SimStream(StreamTransport):
             self.loop.look_at = 0
             return PyBytes_GET_SIZE(self.head)
         return Outbox.send_some(self)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def send_failed(self, n: cython.Py_ssize_t) -> cython.int:
+        """A socket of AF_UNIX, which this is below, tells only who receives that it was reset."""
+        error: cython.int = 0
+        if n == -EPIPE and self.sock.family != AF_UNIX:
+            error = hoop_sockopt(self.fd, SO_ERROR)
+        return StreamTransport.send_failed(self, -error if error > 0 else n)
 
 
 @cython.cclass
