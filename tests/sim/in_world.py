@@ -102,7 +102,8 @@ def run_in_world(item: Any, folder: str | None) -> Callable[..., Any]:
     """The fixture `run`: a function that runs a coroutine in a world, with files if they have a folder."""
 
     def run(coro: Any, *, debug: bool | None = None, limit: float | None = None) -> Any:
-        disk = None if folder is None else hoop.sim.Disk(short_reads=0.1, short_writes=0.1)
+        shorts = 0.0 if is_listed(item, left_out.WHOLE) else 0.1
+        disk = None if folder is None else hoop.sim.Disk(short_reads=shorts, short_writes=shorts)
 
         async def main() -> Any:
             make_fast(asyncio.get_running_loop())

@@ -63,6 +63,7 @@ REAL = {
     test_handles_know_where_they_were_made
     test_has_no_dict_until_one_is_needed
     test_names_its_driver
+    test_nothing_happens_before_it_is_awaited
     test_operations_tell_what_they_are
     test_repr
     test_the_driver_counts_what_it_watches
@@ -71,6 +72,7 @@ REAL = {
     "is about the files, sockets and errors of the kernel": """
     _full_backlog_
     _its_backlog_is_full
+    test_a_connection_that_gets_the_number_works
     test_a_full_kernel_queues_pauses_and_resumes
     test_a_host_name_is_resolved_by_the_socket
     test_a_host_with_a_nul_is_refused
@@ -82,6 +84,7 @@ REAL = {
     test_a_regular_file_cannot_be_watched
     test_a_signal_that_comes_with_one_whose_handler_raises
     test_a_socket_that_meddles_with_its_transport
+    test_a_transport_on_a_given_socket_gives_way
     test_add_reader_of_a_regular_file
     test_an_address_whose_finaliser_sends
     test_bad_arguments_raise_what_asyncio_raises
@@ -93,11 +96,13 @@ REAL = {
     test_the_largest_datagram_and_one_too_large
     test_what_error_received_raises
     test_what_is_no_descriptor_is_refused
+    test_what_the_kernel_holds_back_is_had_by_trying
     test_who_waits_for_a_closed_socket_learns_of_it
     test_wrong_arguments_are_refused_as_by_asyncio
     """,
     "states that something has left, or has arrived, before any time passes": """
     test_a_buffer_belongs_to_the_caller_again
+    test_a_handshake_that_succeeds_ends_its_task
     test_a_large_write_waits_for_nothing
     test_a_lost_connection
     test_a_new_connection_of_a_server_does
@@ -121,6 +126,7 @@ REAL = {
     test_what_an_exception_cuts_short_has_left
     test_what_is_sent_before_blocking_has_left
     test_what_is_sent_has_left_when_sendto
+    test_what_is_written_meanwhile_goes_nowhere
     test_what_many_servers_of_streams_drained
     test_what_tasks_answer_is_there_before_a_task_that
     test_what_waits_as_an_answer_is_sent
@@ -145,27 +151,26 @@ REAL = {
 
 # Tests of files about the real disk, its cache and its limits, and about pipes, which are not simulated.
 REAL_FILES = """
-of_another_machine
-test_a_call_of_a_closing_file_never_meets_another_file
-test_a_cancelled_open_leaves_no_descriptor
-test_a_cancelled_read_moves_nothing
-test_a_cancelled_write_is_written_by_what_is_done_next
-test_a_cancelled_close_closes
-test_a_forgotten_file_with_a_read_under_way
 audit
 cached
 fifo
+of_another_machine
 past_the_cache
 pipe
 position_that_no_file_can_have
 standard
+test_a_call_of_a_closing_file_never_meets_another_file
+test_a_cancelled_close_closes
+test_a_cancelled_open_leaves_no_descriptor
+test_a_cancelled_read_moves_nothing
+test_a_cancelled_write_is_written_by_what_is_done_next
+test_a_forgotten_file_with_a_read_under_way
 test_calls_by_descriptor[
 turn
 """
 
 # Tests that say in which order tasks go on, or begin. They have the order of asyncio.
 IN_ORDER = """
-test_operations_begun_in_order_are_done_in_order
 test_a_condition_wakes_as_many_as_it_is_told_to
 test_a_lock_is_taken_in_order
 test_a_loop_that_takes_its_turns_by_hand
@@ -183,6 +188,7 @@ test_gather_raises_the_first_exception
 test_getters_are_served_in_order
 test_lock_is_fair
 test_nobody_passes_those_a_semaphore_has_woken
+test_operations_begun_in_order_are_done_in_order
 test_putters_are_served_in_order
 test_sleep_yields_as_often_as_asyncios
 test_sleepers_wake_in_the_order_of_their_deadlines
@@ -208,7 +214,6 @@ test_a_cycle_through_one_that_waits_is_collected
 test_a_drain_whose_writer_changes_its_protocol_ends
 test_a_free_lock_is_not_taken_past_those_who_wait
 test_a_future_that_somebody_keeps_is_not_used_again
-test_a_handshake_that_succeeds_ends_its_task
 test_a_hundred_tasks_drain
 test_a_line_longer_than_the_buffer_pauses_once_it_was_refused
 test_a_notice_that_a_cancelled_wait_got_goes_to_the_next
@@ -228,21 +233,26 @@ test_cancelled_at_any_turn_of_the_handshake
 test_cancelled_it_stops_where_it_is
 test_cancelled_while_it_takes_the_lock_again_a_wait_goes_on_taking_it
 test_does_not_begin_before_the_next_turn
+test_dropped_generator_is_closed
 test_due_timers_come_after_what_is_ready
 test_ended_task_is_let_go
 test_equal_deadlines_run_in_the_order_they_were_made
+test_exactly
 test_in_debug_mode_a_waiter_knows_where_it_was_made
 test_is_due_at_once
 test_it_is_copied_with_its_items
 test_its_cancel_ends_the_block_without_an_error
 test_nan_does_not_spoil_the_order_of_others
 test_negative_delays_keep_their_order
+test_one_that_was_woken_does_not_disturb_the_next
 test_order_after_a_sweep
 test_order_by_deadline
 test_order_of_deadlines_that_differ_by_one_bit
 test_pending_eager_task_is_kept_by_the_loop
 test_return_instead_of_the_cancellation
+test_semaphore
 test_serve_forever_cancelled
+test_serve_forever_ends
 test_sites_count_what_they_made_and_what_ended
 test_task_without_another_reference_ends
 test_tasks_that_a_cancelled_task_starts_are_cancelled
@@ -255,9 +265,11 @@ test_two_cannot_wait
 test_wait_for_asks_after_each_notice
 test_waiting_tasks_and_callbacks_are_told_in_the_order_they_came
 test_what_the_handler_raises_in_a_finaliser_goes_to_the_unraisable_hook
+test_when_wait_closed_returns_is_as_in_this_python
 """
 
-# Tests that expect messages as they were sent, and soon. They have no pieces, small buffers, nor spikes.
+# Tests that expect messages as they were sent, and soon, or files that are read whole. They have no pieces,
+# small buffers, spikes, nor short reads.
 WHOLE = """
 test_a_burst_of_500_connections_is_accepted_whole
 test_a_callback_may_use_another_connection
@@ -265,7 +277,9 @@ test_a_cancelled_receiver_takes_nothing_from_the_next
 test_a_handshake_has_a_time_limit
 test_a_server_that_was_trusted_and_goes_on_for_long
 test_a_server_whose_callbacks_go_on_for_long
+test_a_transport_has_the_descriptor_for_itself
 test_pause_reading_stops_the_transport_below_too
 test_settings_of_the_context_are_honoured
+test_text_files_do_what_the_builtins_do
 test_what_arrives_while_a_receiver_is_cancelled
 """
