@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from peers import reset, tcp_pair
 
 import hoop
 import hoop.sim
@@ -401,17 +400,26 @@ def test_a_reset_is_told_once_and_then_a_send_finds_nobody(tmp_path, family, cal
 
 
 @pytest.mark.parametrize("order", ["fifo", "single"])
-def test_a_transport_is_told_of_a_reset_also_if_it_sends_first(order):
-    async def main():
-        near, far = tcp_pair()
-        _, writer = await asyncio.open_connection(sock=near)
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_transport_is_told_of_a_reset_also_if_it_sends_first(order, side):
+    async def drain(writer):
         writer.write(b"x" * 2_000_000)
-        draining = asyncio.create_task(writer.drain())
-        await asyncio.sleep(0)
-        reset(far)
         with pytest.raises(ConnectionResetError):
-            await draining
+            await writer.drain()
         writer.transport.abort()
+
+    async def main():
+        writers = asyncio.Queue()
+        server = await asyncio.start_server(lambda _, w: writers.put_nowait(w), "127.0.0.1", 0)
+        _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
+        accepted = await writers.get()
+        ours, theirs = (client, accepted) if side == "client" else (accepted, client)
+        theirs.transport.pause_reading()
+        draining = asyncio.create_task(drain(ours))
+        await asyncio.sleep(0.1)
+        theirs.transport.abort()  # with something unread
+        await draining
+        server.close()
         await asyncio.sleep(0)
 
     for seed in range(10):

@@ -33,7 +33,6 @@ from cython.cimports.hoop.net.sender import DatagramSender
 from cython.cimports.hoop.net.stream import StreamTransport
 from cython.cimports.hoop.scheduling.attributes import Attributed
 
-AF_UNIX = cython.declare(cython.int, _socket.AF_UNIX)
 EPIPE = cython.declare(cython.Py_ssize_t, errno.EPIPE)
 SO_ERROR = cython.declare(cython.int, _socket.SO_ERROR)
 
@@ -167,7 +166,8 @@ class SimStream(StreamTransport):
     def send_failed(self, n: cython.Py_ssize_t) -> cython.int:
         """A socket of AF_UNIX, which this is below, tells only who receives that it was reset."""
         error: cython.int = 0
-        if n == -EPIPE and self.sock.family != AF_UNIX:
+        wire = wires.get(self.fd)
+        if n == -EPIPE and wire is not None and isinstance(wire.local, tuple):  # it is TCP
             error = hoop_sockopt(self.fd, SO_ERROR)
         return StreamTransport.send_failed(self, -error if error > 0 else n)
 
