@@ -495,3 +495,45 @@ def test_a_protocol_may_give_way_to_another_when_it_is_asked_for_its_buffer(run,
         assert bytes(then.received) == b"x" * size
 
     run(main())
+
+
+# ---- memory ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["stream", "datagram"])
+def test_a_transport_that_gets_no_memory_closes_its_socket(python, driver, kind):
+    """One allocation after the other fails, until the transport can be made."""
+    pytest.importorskip("_testcapi")
+    code = f"""
+        import _testcapi, asyncio, os, socket, hoop
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            kind = {kind!r}
+            make = getattr(loop, "_make_socket_transport" if kind == "stream" else "_make_datagram_transport")
+            type = socket.SOCK_STREAM if kind == "stream" else socket.SOCK_DGRAM
+            protocol = asyncio.Protocol() if kind == "stream" else asyncio.DatagramProtocol()
+            for spared in range(100):
+                sock = socket.socket(socket.AF_INET, type)
+                sock.setblocking(False)
+                transport = None
+                _testcapi.set_nomemory(spared, spared + 1)
+                try:
+                    transport = make(sock, protocol)
+                except MemoryError:
+                    pass
+                finally:
+                    _testcapi.remove_mem_hooks()
+                if transport is not None:
+                    break
+                sock.close()
+                await asyncio.sleep(0)
+            transport.abort()
+            await asyncio.sleep(0)
+            print(spared > 3, sock.fileno())
+
+        before = len(os.listdir("/proc/self/fd"))
+        hoop.run(main(), loop_factory=lambda: hoop.new_event_loop(driver={driver!r}))
+        print(len(os.listdir("/proc/self/fd")) - before)
+        """
+    assert python(code, "-W", "ignore") == "True -1\n0\n"

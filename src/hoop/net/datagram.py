@@ -488,6 +488,8 @@ class DatagramTransport(DatagramSender):
         fd: cython.int = self.fd
         if fd < 0:
             return 0
+        if self.delivery is None:  # attach() got no memory for it
+            return self.disown()
         self.stop_reading()
         self.end_waiting()
         if not self.loop.closed:
@@ -572,12 +574,12 @@ def open_datagram(
     transport: DatagramTransport = DatagramTransport.__new__(DatagramTransport)
     try:
         transport.attach(loop, sock, protocol, address, extra)
+        transport.lent = transport.receive_op.foreign = transport.send_op.foreign = lent
+        # _begin() enters the endpoint's context itself.
+        loop.soon(transport._begin, (waiter,), loop.wake_context)
     except BaseException:
         transport.release()  # it is the owner of the socket already
         raise
-    transport.lent = transport.receive_op.foreign = transport.send_op.foreign = lent
-    # _begin() enters the endpoint's context itself.
-    loop.soon(transport._begin, (waiter,), loop.wake_context)
     return transport
 
 

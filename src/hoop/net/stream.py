@@ -630,6 +630,8 @@ class StreamTransport(Receiver):
         fd: cython.int = self.fd
         if fd < 0:
             return 0
+        if self.send_op is None:  # attach() got no memory for it
+            return self.disown()
         if not self.loop.closed:
             self.loop.driver.cancel(self.recv_op)
             self.loop.driver.cancel(self.send_op)
@@ -779,8 +781,12 @@ def open_stream(
     """
     stream = new_stream(loop, sock.fileno(), sock, protocol, context, extra, server, cython.NULL)
     stream.lent = stream.recv_op.foreign = stream.send_op.foreign = lent
-    # begin() enters the connection's context itself.
-    loop.soon(stream._begin, (waiter,), loop.wake_context)
+    try:
+        # begin() enters the connection's context itself.
+        loop.soon(stream._begin, (waiter,), loop.wake_context)
+    except BaseException:
+        stream.release()
+        raise
     return stream
 
 
