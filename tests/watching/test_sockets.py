@@ -148,6 +148,31 @@ def test_bad_arguments_raise_what_asyncio_raises(loop, bad):
     assert isinstance(same_as_asyncio(loop, script), tuple)
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+@pytest.mark.parametrize(
+    "method", ["sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into"]
+)
+def test_a_listener_has_no_data(loop, method, family):
+    async def script(loop):
+        with socket.socket(family) as sock:
+            sock.bind(("127.0.0.1", 0) if family == socket.AF_INET else "")
+            sock.listen()
+            sock.setblocking(False)
+            return await ending(getattr(loop, method)(sock, *ARGUMENTS[method]))
+
+    assert same_as_asyncio(loop, script)[0] == "OSError"
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_connected_socket_accepts_nothing(loop, kind):
+    async def script(loop):
+        a, b = pair(kind)
+        with a, b:
+            return await ending(loop.sock_accept(a))
+
+    assert same_as_asyncio(loop, script)[0] == "OSError"
+
+
 @pytest.mark.parametrize("method", ["sock_recv", "sock_recv_into", "sock_recvfrom"])
 def test_the_descriptor_of_a_transport_is_refused(loop, method):
     async def script(loop):

@@ -18,6 +18,7 @@ cdef class SocketMethod(Method):
 
 # A method that receives by calling a method of the socket.
 cdef class ByName(SocketMethod):
+    cdef int of_listener                # 1 if only a listening socket has what it receives, else 0
     cdef bint may_wait(self, object arguments) except -1    # virtual
 
 cdef class SendAll(SocketMethod):

@@ -35,6 +35,7 @@ from cython.cimports.hoop._c.linux import (
     EPOLLIN,
     EPOLLOUT,
     hoop_is_readable,
+    hoop_sockopt,
     hoop_try_recv,
     hoop_try_send,
 )
@@ -53,6 +54,7 @@ from cython.cimports.hoop.watching.readiness import SocketSlot, SocketTable
 from cython.cimports.libc.stdint import uint32_t
 
 Socket = cython.declare(object, socket.socket)
+SO_ACCEPTCONN = cython.declare(cython.int, socket.SO_ACCEPTCONN)
 SO_ERROR = cython.declare(object, socket.SO_ERROR)
 SOL_SOCKET = cython.declare(object, socket.SOL_SOCKET)
 # Address families whose addresses may contain host names.
@@ -369,8 +371,11 @@ class ByName(SocketMethod):
         if type(c.value) is Socket and self.may_wait(c.extra):
             fd: cython.int = descriptor_of(c.value)
             slot: SocketSlot = slot_of(c, fd)
-            # Asking first is cheaper than catching a BlockingIOError.
-            if (slot is not None and slot.drained) or not hoop_is_readable(fd):
+            # Asking first is cheaper than catching a BlockingIOError. A listener has connections only, and
+            # no other socket has any: there the socket's method says what is wrong.
+            if ((slot is not None and slot.drained) or not hoop_is_readable(fd)) and hoop_sockopt(
+                fd, SO_ACCEPTCONN
+            ) == self.of_listener:
                 return wait_ready(c, fd, slot, EPOLLIN, False)
         try:
             c.value = self.call(c.value, c.extra)
@@ -424,6 +429,9 @@ class ReceiveFromInto(ByName):
 @cython.cclass
 class Accept(ByName):
     """loop.sock_accept()."""
+
+    def __cinit__(self):
+        self.of_listener = True
 
     def call(self, sock, arguments):
         conn, address = sock.accept()
