@@ -26,6 +26,9 @@ async def small_pair(loop, protocol):
         {"high": -1},
         {"low": -1},
         {"high": 1 << 40, "low": 5},
+        {"high": 1e6},
+        {"low": 8000.0},
+        {"high": float("inf")},
     ],
 )
 def test_limits_are_set_and_refused_as_by_asyncio(loop, limits):
@@ -44,7 +47,17 @@ def test_limits_are_set_and_refused_as_by_asyncio(loop, limits):
 
 
 @pytest.mark.parametrize(
-    "limits", [(None, None), (0, 0), (1, 1), (50_000, 0), (50_000, 50_000), (200_000, 1)]
+    "limits",
+    [
+        (None, None),
+        (0, 0),
+        (1, 1),
+        (50_000, 0),
+        (50_000, 50_000),
+        (200_000, 1),
+        (59_999.5, 0.5),
+        (60_000.5, 0.5),
+    ],
 )
 def test_pause_and_resume_come_in_the_order_of_asyncio(loop, limits):
     async def script(loop):
@@ -75,6 +88,22 @@ def test_pause_and_resume_come_in_the_order_of_asyncio(loop, limits):
     events, sizes_fit, _ = same_as_asyncio(loop, script)
     assert events.count("pause_writing") == events.count("resume_writing") == 3
     assert all(sizes_fit)
+
+
+@pytest.mark.parametrize("high", [float("inf"), 1 << 100])
+def test_a_high_mark_beyond_all_sizes_never_pauses(loop, high):
+    async def script(loop):
+        protocol = Recorder()
+        transport, peer = await small_pair(loop, protocol)
+        transport.set_write_buffer_limits(high=high, low=0)
+        with peer:
+            for _ in range(10):
+                transport.write(b"x" * 100_000)
+            transport.abort()
+            await until(lambda: protocol.is_lost)
+        return protocol.events
+
+    assert "pause_writing" not in same_as_asyncio(loop, script)
 
 
 def test_with_a_high_mark_of_zero_pause_comes_with_the_first_write_that_does_not_fit(loop):

@@ -35,6 +35,26 @@ def test_a_slow_reader_pauses_the_writer_and_resumes_it(loop):
     loop.run_until_complete(main())
 
 
+def test_water_marks_may_be_fractions_and_infinite(loop):
+    async def main():
+        protocol = Recorder()
+        async with wired(loop, protocol) as (transport, _):
+            transport.set_write_buffer_limits(high=float("inf"), low=0)
+            while not transport.get_write_buffer_size():
+                transport.write(b"x" * 65536)
+            assert "pause_writing" not in protocol.events
+            size = transport.get_write_buffer_size()
+            transport.set_write_buffer_limits(high=size + 0.5, low=0.5)
+            assert (
+                "pause_writing" not in protocol.events
+            )  # asyncio pauses at a size of `high`, or more
+            transport.set_write_buffer_limits(high=size - 0.5, low=0.5)
+            assert protocol.events[-1] == "pause_writing"
+            await drop(protocol)
+
+    loop.run_until_complete(main())
+
+
 def test_what_is_written_while_paused_is_kept_in_order(loop):
     async def main():
         protocol = Recorder()

@@ -35,7 +35,7 @@ from cython.cimports.hoop._c.python import (
     ref,
 )
 from cython.cimports.hoop.net.endpoint import Endpoint
-from cython.cimports.hoop.net.outbox import water_marks
+from cython.cimports.hoop.net.outbox import water_marks, whole_mark
 from cython.cimports.libc.string import memmove, memset
 
 HIGH_WATER = cython.declare(cython.Py_ssize_t, 64 * 1024)
@@ -178,8 +178,8 @@ class Letters(Endpoint):
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the sizes, in bytes, at which the protocol is told to pause and to resume writing."""
         low, high = water_marks(low, high)
-        self.high_water = high
-        self.low_water = low
+        self.high_water = whole_mark(high)
+        self.low_water = whole_mark(low)
         self.maybe_pause()
 
     def get_write_buffer_limits(self):

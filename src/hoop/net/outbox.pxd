@@ -69,3 +69,4 @@ cdef class Outbox(Endpoint):
 cdef int served(LoopBase loop) except -1
 cdef bytes as_bytes(object data, str wanted)
 cdef tuple water_marks(object low, object high)
+cdef Py_ssize_t whole_mark(object mark, bint up=*) except -1

@@ -22,6 +22,8 @@ the queue is longer than the high-water mark, and resumes at the low-water mark.
 from __future__ import annotations
 
 import errno
+import math
+import sys
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -52,6 +54,7 @@ EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
 HIGH_WATER = cython.declare(cython.Py_ssize_t, 64 * 1024)
 LOW_WATER = cython.declare(cython.Py_ssize_t, 16 * 1024)
+SIZE_MAX = cython.declare(cython.Py_ssize_t, sys.maxsize)
 
 
 @cython.cclass
@@ -358,8 +361,8 @@ class Outbox(Endpoint):
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the sizes, in bytes, at which the protocol is told to pause and to resume writing."""
         low, high = water_marks(low, high)
-        self.high_water = high
-        self.low_water = low
+        self.high_water = whole_mark(high)
+        self.low_water = whole_mark(low)
         if self.buffered > self.high_water:
             self.flush()
         self.maybe_pause()
@@ -511,3 +514,12 @@ def water_marks(low, high) -> tuple:
     if not high >= low >= 0:
         raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
     return low, high
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def whole_mark(mark, up: cython.bint = False) -> cython.Py_ssize_t:
+    """A water mark as a number of bytes. asyncio takes fractions and infinity, too."""
+    if mark >= SIZE_MAX:
+        return SIZE_MAX
+    return math.ceil(mark) if up else math.floor(mark)

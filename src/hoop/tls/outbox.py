@@ -11,7 +11,7 @@ from asyncio import constants, log, sslproto
 import cython
 from cython.cimports.cpython.bytes import PyBytes_GET_SIZE
 from cython.cimports.hoop.drivers.op import Op
-from cython.cimports.hoop.net.outbox import NO_WAIT, WAITS_MAX
+from cython.cimports.hoop.net.outbox import NO_WAIT, WAITS_MAX, whole_mark
 from cython.cimports.hoop.net.stream import StreamTransport
 from cython.cimports.hoop.tls.application import Application
 from cython.cimports.hoop.tls.records import Records
@@ -211,9 +211,11 @@ class TlsOutbox(Application):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def set_limits(self, high, low) -> cython.int:
-        self.high_water, self.low_water = sslproto.add_flowcontrol_defaults(
+        high, low = sslproto.add_flowcontrol_defaults(
             high, low, constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE
         )
+        self.high_water = whole_mark(high, True)  # a queue of just that size is too long
+        self.low_water = whole_mark(low)
         self.flush()
         return self.maybe_pause()
 
