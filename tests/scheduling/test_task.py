@@ -7,10 +7,12 @@ import collections.abc
 import contextvars
 import gc
 import io
+import sys
 import types
 import weakref
 
 import pytest
+from peers import same_as_asyncio
 
 import hoop
 
@@ -185,6 +187,38 @@ def test_subclass(run):
         assert (type(task), task.mark, task.get_name()) == (Marked, "x", "marked")
 
     run(main())
+
+
+@pytest.mark.parametrize("way", ["loop", "asyncio", "hoop", "group"])
+def test_a_factory_gets_the_keywords_that_asyncio_gives_it(loop, way):
+    """From Python 3.13.3 on all that create_task() was given, also what no task takes."""
+
+    async def script(loop):
+        given = []
+
+        def factory(loop, coro, **keywords):
+            given.append({key: value for key, value in keywords.items() if value is not None})
+            return asyncio.Task(coro, loop=loop)
+
+        async def create(library):
+            async with library.TaskGroup() as group:
+                makers = {"loop": loop, "asyncio": asyncio, "hoop": library, "group": group}
+                coro = answer()
+                try:
+                    assert await makers[way].create_task(coro, name="n", mark=3) == 42
+                except TypeError as exc:
+                    coro.close()
+                    return str(exc).rpartition("got")[2]
+            return None
+
+        library = hoop if isinstance(loop, hoop.EventLoop) else asyncio
+        refused = await create(library)
+        loop.set_task_factory(factory)
+        return refused, await create(library), given
+
+    refused, _, given = same_as_asyncio(loop, script)
+    assert refused == " an unexpected keyword argument 'mark'"
+    assert given == ([{"name": "n", "mark": 3}] if sys.version_info >= (3, 13, 3) else [])
 
 
 def test_subclass_that_overrides_what_it_inherits(run):

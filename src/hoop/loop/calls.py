@@ -148,22 +148,28 @@ class LoopCalls(WatchLoop):
             future.source_traceback = _extract_stack(sys._getframe(0))
         return future
 
-    def create_task(self, coro, *, name=None, context=None, eager_start=None):
-        """Drive a coroutine as a Task (or what the task factory makes of it)."""
+    def create_task(self, coro, *, name=None, context=None, eager_start=None, **kwargs):
+        """Drive a coroutine as a Task (or what the task factory makes of it).
+
+        From Python 3.13.3 on a task factory gets all other keywords, too.
+        """
         if self.closed:
             self.check_open()
         eager: cython.bint = False
         if self.task_factory is not None:
             if self.task_factory is not EAGER_TASK_FACTORY:
-                return self.call_task_factory(coro, name, context, eager_start)
+                return self.call_task_factory(coro, name, context, eager_start, kwargs)
             eager = True
+        if kwargs:
+            refuse_keyword(kwargs)
         if eager_start is not None:
             eager = eager_start
         return new_task(self, coro, name, context, eager)
 
     @cython.cfunc
-    def call_task_factory(self, coro, name, context, eager_start) -> object:
-        keywords = {}
+    def call_task_factory(self, coro, name, context, eager_start, keywords: dict) -> object:
+        if keywords and not FACTORY_TAKES_ALL:
+            refuse_keyword(keywords)
         if context is not None:
             keywords["context"] = context
         if eager_start is not None:
@@ -267,6 +273,14 @@ class LoopCalls(WatchLoop):
     @_scheduled.setter
     def _scheduled(self, value):
         """asyncio's constructor makes a heap of its own."""
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def refuse_keyword(keywords: dict) -> cython.int:
+    """Raise the TypeError of create_task() for keywords that nobody takes."""
+    name = "Task" if FACTORY_TAKES_ALL else "create_task"
+    raise TypeError(f"{name}() got an unexpected keyword argument {next(iter(keywords))!r}")
 
 
 @cython.cfunc
