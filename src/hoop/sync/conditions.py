@@ -26,6 +26,7 @@ from cython.cimports.hoop.sync.waiting import (
 CancelledError = cython.declare(object, asyncio.CancelledError)
 BrokenBarrierError = cython.declare(object, asyncio.BrokenBarrierError)
 deque = cython.declare(object, collections.deque)
+_stock_barrier = cython.declare(object, asyncio.Barrier)  # hoop.install() replaces asyncio's
 
 BARRIER_STATES = cython.declare(tuple, ("filling", "draining", "resetting", "broken"))
 
@@ -264,7 +265,7 @@ class Barrier(Primitive):
 
     def __init__(self, parties):
         if parties < 1:
-            raise ValueError("parties must be > 0")
+            _stock_barrier(parties)  # raises the ValueError of this Python
         self.condition = Condition()
         self.size = parties
 
