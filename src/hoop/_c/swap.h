@@ -5,6 +5,7 @@
 
 #include <Python.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -45,6 +46,12 @@ static inline int hoop_unsent(int fd) {
 static inline unsigned long hoop_inode(int fd) {
     struct statx s;
     return statx(fd, "", AT_EMPTY_PATH, STATX_INO, &s) < 0 ? 0 : (unsigned long)s.stx_ino;
+}
+
+/* Whether the other end of a pair of sockets is closed. */
+static inline int hoop_has_hung_up(int fd) {
+    struct pollfd p = {.fd = fd, .events = 0};
+    return poll(&p, 1, 0) > 0 && (p.revents & POLLHUP) != 0;
 }
 
 typedef PyObject *(*hoop_way)(PyObject *, PyObject **, size_t, PyObject *); /* a vectorcallfunc */

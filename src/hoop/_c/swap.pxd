@@ -21,6 +21,7 @@ cdef extern from "swap.h":
     void hoop_turn_back(object function, const hoop_calls *former) noexcept
     long long hoop_queued(int fd) noexcept      # changes when bytes enter or leave the buffers
     int hoop_unsent(int fd) noexcept            # bytes of a Unix socket that the other end has not received
+    int hoop_has_hung_up(int fd) noexcept       # whether the other end of a pair is closed
     unsigned long hoop_inode(int fd) noexcept   # the number of its file; 0 if it is closed
     bint hoop_has_methods(object o, object model, object before) noexcept
     int hoop_adopt_methods(object o, object plain, object model, object before) except -1

@@ -25,9 +25,9 @@ from hoop.sim.driver import Choices
 from hoop.sim.errors import Unsimulated
 from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.hosts import signals
-from hoop.sim.net import paths, sockets
+from hoop.sim.net import sockets
 from hoop.sim.net.network import Network
-from hoop.sim.storage import openings
+from hoop.sim.storage import openings, paths
 from hoop.sim.swaps import is_inside
 
 _ABSENT: Any = object()

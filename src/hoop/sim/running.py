@@ -18,7 +18,7 @@ from hoop.sim.hosts.world import World, takes_world
 from hoop.sim.net.network import Network
 from hoop.sim.net.weather import Faults, Names
 from hoop.sim.patches import patched
-from hoop.sim.search.heap import all_objects
+from hoop.sim.search.heap import hash_classes
 from hoop.sim.settings import (
     DEPTH,
     LIMIT,
@@ -115,7 +115,7 @@ def simulate(
     end: Callable[[SimEventLoop, BaseException | None], object] | None = None,
 ) -> _T:
     """Run once. `settings.order` is no mix here. `begin` is called before, and `end` before the cleaning."""
-    swaps.hash_classes(all_objects)
+    hash_classes()
     with collecting_nothing():
         loop = SimEventLoop(
             script.seed,

@@ -17,9 +17,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from hoop.sim.errors import Unsimulated
+from hoop.sim.net.flow import inode
 from hoop.sim.net.links import Place
 from hoop.sim.net.weather import Faults, drawn, rarely
-from hoop.sim.net.wires import inode
 
 if TYPE_CHECKING:
     from hoop.sim.driver import Choices

@@ -19,9 +19,10 @@ from hoop.sim.errors import Unsimulated
 from hoop.sim.net import transports
 from hoop.sim.net.datagrams import Box, Mail, takes_both
 from hoop.sim.net.failures import KINDS, Failures, fail_calls
+from hoop.sim.net.flow import Flow, inode
 from hoop.sim.net.links import Place, Roads
 from hoop.sim.net.weather import LARGE_BUFFER, Faults, Names, Weather, rarely
-from hoop.sim.net.wires import End, Flow, inode
+from hoop.sim.net.wires import End
 
 _dup2 = os.dup2
 _get_blocking = os.get_blocking

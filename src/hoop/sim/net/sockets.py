@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import select
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 from hoop.sim.errors import Unsimulated
 from hoop.sim.net.datagrams import Box
 from hoop.sim.net.failures import Failures, os_error
+from hoop.sim.net.flow import is_readable
 from hoop.sim.net.network import Bound, Network
 from hoop.sim.net.wires import End
 from hoop.sim.swaps import is_inside
@@ -39,7 +39,6 @@ RIGHTS = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
 STREAMS = "use a stream socket or UDP, or replace the connection in the test"
 _real: Any = _socket.socket
 _fstat = os.fstat
-_poll: Any = select.poll
 _python_getaddrinfo = socket.getaddrinfo
 _python_init = socket.socket.__init__
 
@@ -140,7 +139,7 @@ class Sockets:
         bound = self.network.known(sock.fileno())
         if bound is None and sock.family in INTERNET:
             raise Unsimulated("accept() on a socket from outside of the simulation", STREAMS)
-        self._wait(sock, lambda: is_readable(sock), "accept")
+        self._wait(sock, lambda: is_readable(sock.fileno()), "accept")
         self._may_fail(lambda failures: failures.of_accept(sock.fileno()))
         fd, address = _real._accept(sock)
         accepted = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
@@ -234,7 +233,7 @@ class Sockets:
         A connection that blocks lets time pass.
         """
         if sock.gettimeout() != 0 and isinstance(self.network.known(sock.fileno()), End):
-            self._wait(sock, lambda: is_readable(sock), receive.__name__)
+            self._wait(sock, lambda: is_readable(sock.fileno()), receive.__name__)
         try:
             received = receive(sock, *args)
         except BlockingIOError:
@@ -490,13 +489,6 @@ def let_time_pass(network: Network, is_ready: Callable[[], Any], timeout: float 
         driver.pass_time(max(0, due - driver.now))
         due = network.turn(driver.now, True)
     return True
-
-
-def is_readable(sock: socket.socket) -> bool:
-    """Whether a call that receives or accepts would not wait."""
-    poller = _poll()
-    poller.register(sock.fileno(), select.POLLIN)
-    return bool(poller.poll(0))
 
 
 def _is_over(found: End | Bound | Box | None) -> bool:

@@ -1,8 +1,5 @@
 # cython: nonecheck=True
-"""Wires: each socket of the program is one end of a pair, and the world holds the other end.
-
-    Flow    the messages and other events of a world, by time. Network derives from it
-    End     the world's end of one pair
+"""Wires: each socket of the program is one end of a pair, and the world holds the other, an End.
 
 A connection has two wires. The world takes what the program has sent on one, lets virtual time pass, and
 sends it on the other. So transports, `sock_*`, `add_reader` and direct calls use real descriptors.
@@ -16,49 +13,27 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-import select
 import struct
 from collections import deque
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
-from cython.cimports.hoop._c.linux import (
-    EPOLL_CTL_ADD,
-    EPOLL_CTL_DEL,
-    EPOLL_CTL_MOD,
-    EPOLLERR,
-    EPOLLHUP,
-    EPOLLIN,
-    EPOLLOUT,
-    EPOLLRDHUP,
-    epoll_event,
-    hoop_close,
-    hoop_epoll_create,
-    hoop_epoll_ctl,
-    hoop_epoll_wait,
-    hoop_recv,
-    hoop_send,
-)
-from cython.cimports.hoop._c.swap import hoop_inode, hoop_unsent
-from cython.cimports.hoop.drivers.errors import raise_errno
+from cython.cimports.hoop._c.linux import EPOLLOUT, hoop_recv, hoop_send
+from cython.cimports.hoop._c.swap import hoop_has_hung_up, hoop_unsent
 from cython.cimports.hoop.sim.driver import Choices, SimDriver
-from cython.cimports.hoop.sim.net.delays import Agenda
-from cython.cimports.hoop.sim.net.transports import KEPT_MAX, Wire, note_wire, wire_at
-from cython.cimports.libc.stdint import uint32_t, uint64_t
+from cython.cimports.hoop.sim.net.flow import INPUT, TAKE_BYTES, WatchedWire
+from cython.cimports.hoop.sim.net.transports import KEPT_MAX, note_wire, wire_at
+from cython.cimports.libc.stdint import uint32_t
 from cython.cimports.libc.string import memcpy
 
+from hoop.sim.net.flow import inode
 from hoop.sim.net.timeouts import tell_tasks, tell_transport
 
 # The program may put others in the place of these, and so does a simulated disk.
 _dup = os.dup
-_poll = cython.declare(object, select.poll)
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
-INPUT = cython.declare(uint32_t, EPOLLIN | EPOLLRDHUP)
-KEPT = cython.declare(uint32_t, 1 << 31)  # the program has sent, and the kernel does not know
-ENDS = cython.declare(uint32_t, EPOLLRDHUP | EPOLLHUP | EPOLLERR)  # the program sends nothing more
 GIVE_UP_NS = 900_000_000_000  # after this long TCP gives a connection up
 TRY_AGAIN_NS = 1_000_000_000
 LINGER = struct.Struct("@ii")  # of SO_LINGER: whether it is on, and the seconds
@@ -66,177 +41,8 @@ CUTS_MAX = 100  # later messages of a connection come whole, or much data would 
 AT_ONCE = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
 
 
-def inode(fd: int) -> int:
-    """The number of the file behind a descriptor; 0 if it is closed."""
-    return hoop_inode(fd)
-
-
 @cython.cclass
-class Flow:
-    """The messages and other events of a world, and the descriptors of its ends."""
-
-    def __cinit__(self, *args, **kwargs):
-        self.epfd = -1
-        self.buffer = cython.cast(cython.p_char, PyMem_Malloc(TAKE_BYTES))
-        self.found = cython.cast(
-            cython.pointer[epoll_event], PyMem_Malloc(FOUND_MAX * cython.sizeof(epoll_event))
-        )
-        if self.buffer is cython.NULL or self.found is cython.NULL:
-            raise MemoryError
-
-    def __init__(self, driver: SimDriver):
-        self.driver = driver
-        self.events = Agenda()
-        self.kept = []
-        self.ends = {}
-        self.outlets = {}
-
-    def __dealloc__(self):
-        self.stop()
-        PyMem_Free(self.buffer)
-        PyMem_Free(self.found)
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def stop(self) -> cython.int:
-        """Look at no descriptor any more."""
-        if self.epfd >= 0:
-            hoop_close(self.epfd)
-            self.epfd = -1
-        return 0
-
-    def clear(self) -> None:
-        """Forget what is under way, and all ends."""
-        self.events.clear()
-        self.kept.clear()
-        self.ends.clear()
-        self.stop()
-
-    @property
-    def now(self) -> int:
-        """The nanoseconds since the world began."""
-        return self.driver.clock.ns
-
-    def stir(self) -> None:
-        """The kernel may have something new for a program."""
-        self.driver.clock.stirred = True
-
-    def number(self) -> int:
-        """The next number: of an event, or of an end."""
-        return self.next_number()
-
-    @cython.cfunc
-    @cython.exceptval(check=False)
-    def next_number(self) -> cython.ulong:
-        self.serial += 1
-        return self.serial
-
-    def at(self, due: cython.longlong, call, *args) -> None:
-        """Have something done at a time."""
-        self.events.put(due, self.next_number(), call, args)
-
-    def turn(self, now: cython.longlong, look: cython.bint) -> int:
-        """Move bytes, and do what is due. Returns when there is more to do, or -1.
-
-        Without `look` no program has run since the last turn, so none has sent anything.
-        """
-        slot: cython.Py_ssize_t
-        events: Agenda = self.events
-        while True:
-            if look:
-                self.news = False
-                self.look()
-            while events.count and events.heap[0].due <= now:
-                slot = events.take_first()
-                call = events.calls[slot]
-                args = events.arguments[slot]
-                events.calls[slot] = events.arguments[slot] = None
-                if type(call) is End:
-                    cython.cast(End, call).arrive(args)
-                else:
-                    self.driver.clock.stirred = True
-                    call(*args)
-            if not self.news:
-                break
-            look = True
-        return events.heap[0].due if events.count else -1
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def look(self) -> cython.int:
-        """Take what the program has sent, and give it what waits for room."""
-        seen: uint32_t
-        end: End
-        for _, one, events in self.found_ends():
-            seen = events
-            if not isinstance(one, End):
-                if seen & ~cython.cast(uint32_t, EPOLLOUT) and not one.ended:
-                    one.take((seen & ENDS) != 0)
-                if seen & ~INPUT and one.inbound:
-                    one.push()
-                continue
-            end = one
-            if seen & ~cython.cast(uint32_t, EPOLLOUT) and not end.ended:
-                end.take_from((seen & ENDS) != 0, seen != KEPT)
-            if seen & ~(INPUT | KEPT) and end.inbound:
-                end.push()
-        return 0
-
-    @cython.cfunc
-    def found_ends(self) -> list:
-        """The ends and outlets at which there is something, each with its number and with events."""
-        i: cython.int
-        end: End
-        ready: list = []
-        n: cython.int = 0
-        if self.epfd >= 0:
-            n = hoop_epoll_wait(self.epfd, self.found, FOUND_MAX, 0)
-        for i in range(n):
-            one = self.ends.get(self.found[i].data) or self.outlets[self.found[i].data]
-            ready.append((one.serial, one, self.found[i].events))
-            self.driver.clock.stirred = True
-        if self.kept:
-            heard: set = {one for _, one, _ in ready} if ready else None
-            for one in self.kept:
-                end = one
-                if end.kept is None or (heard is not None and end in heard):
-                    continue
-                if end.watched & INPUT:
-                    ready.append((end.serial, end, KEPT))
-                else:
-                    end.spill_kept()
-            self.kept.clear()
-        if len(ready) > 1:
-            ready.sort()
-        return ready
-
-    def watch(self, end, wanted: uint32_t) -> None:
-        """Hear of events at an end or an outlet, or of none."""
-        fd: cython.int = end.fd
-        if not isinstance(end, End):
-            self.outlets[fd] = end
-        if self.epfd < 0:
-            self.epfd = hoop_epoll_create()
-        action: cython.int = EPOLL_CTL_DEL if not wanted else EPOLL_CTL_ADD
-        if wanted and end.watched:
-            action = EPOLL_CTL_MOD
-        result: cython.int = hoop_epoll_ctl(
-            self.epfd, action, fd, wanted, cython.cast(uint64_t, fd)
-        )
-        if result < 0:
-            raise_errno(result, "epoll_ctl")
-        end.watched = wanted
-        self.news = True
-
-    def unwatch(self, outlet) -> None:
-        """Hear of an outlet no more."""
-        fd: cython.int = outlet.fd
-        if self.outlets.pop(fd, None) is not None:
-            hoop_epoll_ctl(self.epfd, EPOLL_CTL_DEL, fd, 0, 0)
-
-
-@cython.cclass
-class End(Wire):
+class End(WatchedWire):
     """The world's end of the wire of one socket."""
 
     is_wire = True  # the kernel has a Unix socket in its place
@@ -452,21 +258,25 @@ class End(Wire):
         return 0
 
     @cython.cfunc
+    @cython.exceptval(-1, check=True)
+    def give(self, data: bytes) -> cython.Py_ssize_t:
+        """Give the program a message. Returns how much of it its socket takes, or -errno."""
+        n: cython.Py_ssize_t = PyBytes_GET_SIZE(data)
+        if not self.hand(data):
+            self.in_kernel = self.flow.driver.clock.stirred = True
+            n = hoop_send(self.fd, PyBytes_AS_STRING(data), n)
+        return n
+
+    @cython.cfunc
     @cython.exceptval(-1, check=False)
     def push_at_once(self, data: bytes) -> cython.bint:
         """Give the program a message before which none waits. False if it takes nothing of it now."""
-        n: cython.Py_ssize_t = PyBytes_GET_SIZE(data)
-        sent: cython.Py_ssize_t = n
-        if n == 0:
+        taken: cython.Py_ssize_t = self.give(data) if data else -EAGAIN
+        if taken < 0:
             return False
-        if not self.hand(data):
-            self.in_kernel = self.flow.driver.clock.stirred = True
-            sent = hoop_send(self.fd, PyBytes_AS_STRING(data), n)
-            if sent < 0:
-                return False
-        self.acknowledge(sent)
-        if sent < n:
-            self.inbound.append(data[sent:])
+        self.acknowledge(taken)
+        if taken < PyBytes_GET_SIZE(data):
+            self.inbound.append(data[taken:])
         self.watch()
         self.other.watch()
         return True
@@ -475,7 +285,7 @@ class End(Wire):
     @cython.exceptval(-1, check=False)
     def push(self) -> cython.int:
         """Give the program what has arrived, as far as its socket takes it."""
-        n: cython.Py_ssize_t
+        taken: cython.Py_ssize_t
         data: bytes
         other = self.other
         while self.inbound:
@@ -484,27 +294,22 @@ class End(Wire):
                 self.inbound.clear()
                 self.finish()
                 break
-            if self.hand(data):
-                self.acknowledge(len(data))
-                self.inbound.popleft()
+            taken = self.give(data)
+            if taken == -EINTR:
                 continue
-            self.in_kernel = self.flow.driver.clock.stirred = True
-            n = hoop_send(self.fd, PyBytes_AS_STRING(data), len(data))
-            if n == -EINTR:
-                continue
-            if n == -EAGAIN:
+            if taken == -EAGAIN:
                 break
-            if n < 0:  # the program has closed it, or receives no more
+            if taken < 0:  # the program has closed it, or receives no more
                 self.inbound.clear()
                 other.flying = 0
                 if self.hung_up():
                     self.reset_later(other)
                 break
-            self.acknowledge(n)
-            if n == len(data):
+            self.acknowledge(taken)
+            if taken == PyBytes_GET_SIZE(data):
                 self.inbound.popleft()
             else:
-                self.inbound[0] = data[n:]
+                self.inbound[0] = data[taken:]
         self.watch()
         return other.watch()
 
@@ -720,9 +525,7 @@ class End(Wire):
 
     def hung_up(self) -> bool:
         """Whether the program has closed its socket."""
-        poller = _poll()
-        poller.register(self.fd, 0)
-        return any(events & select.POLLHUP for _, events in poller.poll(0))
+        return hoop_has_hung_up(self.fd) != 0
 
     @cython.ccall
     @cython.exceptval(-1, check=False)

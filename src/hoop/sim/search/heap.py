@@ -28,13 +28,18 @@ def all_objects() -> list[object]:
     return found
 
 
+def hash_classes() -> None:
+    """Have classes hash by number, if none does yet. Call this before something is frozen."""
+    swaps.hash_classes(all_objects)
+
+
 @contextmanager
 def set_apart() -> Iterator[None]:
     """Freeze all objects while the block runs. They stay as they are if the program has frozen its own.
 
     gc.unfreeze() knows only all objects. So the program's own would be collected again from then on.
     """
-    swaps.hash_classes(all_objects)
+    hash_classes()
     if is_frozen():
         yield
         return
@@ -49,7 +54,7 @@ def set_apart() -> Iterator[None]:
 @contextmanager
 def freezing() -> Iterator[None]:
     """Let the block call gc.freeze(). Afterwards all is frozen that was before, or nothing."""
-    swaps.hash_classes(all_objects)
+    hash_classes()
     frozen = is_frozen()
     try:
         yield
