@@ -8,8 +8,6 @@ cdef enum:
     TAKE_BYTES = 65536      # the most that is taken from a socket at once
     FOUND_MAX = 1023        # descriptors that one look finds ready
 
-cdef uint32_t INPUT         # the events of an end with which the program has sent something
-
 # A wire whose world's end the flow watches.
 cdef class WatchedWire(Wire):
     cdef readonly unsigned long serial

@@ -34,7 +34,7 @@ from cython.cimports.hoop.sim.net.delays import Agenda
 from cython.cimports.hoop.sim.net.transports import Wire
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 
-INPUT = cython.cast(uint32_t, EPOLLIN | EPOLLRDHUP)
+INPUT = cython.declare(uint32_t, EPOLLIN | EPOLLRDHUP)
 KEPT = cython.declare(uint32_t, 1 << 31)  # the program has sent, and the kernel does not know
 ENDS = cython.declare(uint32_t, EPOLLRDHUP | EPOLLHUP | EPOLLERR)  # the program sends nothing more
 

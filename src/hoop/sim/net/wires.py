@@ -18,10 +18,10 @@ from collections import deque
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cython.cimports.hoop._c.linux import EPOLLOUT, hoop_recv, hoop_send
+from cython.cimports.hoop._c.linux import EPOLLIN, EPOLLOUT, EPOLLRDHUP, hoop_recv, hoop_send
 from cython.cimports.hoop._c.swap import hoop_has_hung_up, hoop_unsent
 from cython.cimports.hoop.sim.driver import Choices, SimDriver
-from cython.cimports.hoop.sim.net.flow import INPUT, TAKE_BYTES, WatchedWire
+from cython.cimports.hoop.sim.net.flow import TAKE_BYTES, WatchedWire
 from cython.cimports.hoop.sim.net.transports import KEPT_MAX, note_wire, wire_at
 from cython.cimports.libc.stdint import uint32_t
 from cython.cimports.libc.string import memcpy
@@ -34,6 +34,7 @@ _dup = os.dup
 
 EAGAIN = cython.declare(cython.Py_ssize_t, errno.EAGAIN)
 EINTR = cython.declare(cython.Py_ssize_t, errno.EINTR)
+INPUT = cython.declare(uint32_t, EPOLLIN | EPOLLRDHUP)
 GIVE_UP_NS = 900_000_000_000  # after this long TCP gives a connection up
 TRY_AGAIN_NS = 1_000_000_000
 LINGER = struct.Struct("@ii")  # of SO_LINGER: whether it is on, and the seconds
