@@ -456,3 +456,71 @@ def test_main_must_be_a_coroutine_function(function):
     for wrong in ([1], [("order", 1)], [("order", 1, -1)], [(1, 2, 3)], ["abc"]):
         with pytest.raises(TypeError, match=r"choices must be \(site, n, value\)"):
             hoop.sim.run(nothing, choices=wrong)
+
+
+# ---- tasks of asyncio's own class -----------------------------------------------------------------
+
+
+async def woken_together(make):
+    """The order in which tasks run that one future has woken. A callback was added before they waited."""
+    loop = asyncio.get_running_loop()
+    done, ran = loop.create_future(), []
+
+    async def wait(i):
+        await done
+        ran.append(i)
+
+    done.add_done_callback(lambda _: ran.append("callback"))
+    tasks = [make(wait(i), loop) for i in range(4)]
+    await asyncio.sleep(1)
+    done.set_result(None)
+    for task in tasks:
+        await task
+    return tuple(ran)
+
+
+async def begun_together(make):
+    """The order in which tasks take their first steps."""
+    ran = []
+
+    async def note(i):
+        ran.append(i)
+
+    for task in [make(note(i), asyncio.get_running_loop()) for i in range(4)]:
+        await task
+    return tuple(ran)
+
+
+def own_task(coroutine, loop):
+    return asyncio.Task(coroutine, loop=loop)
+
+
+def waits_for_own_future(coroutine, loop):
+    """A task of hoop's that awaits a future of asyncio's."""
+    return loop.create_task(through(asyncio.Future(loop=loop), coroutine))
+
+
+async def through(future, coroutine):
+    asyncio.get_running_loop().call_later(1, future.set_result, None)
+    await future
+    await coroutine
+
+
+@pytest.mark.parametrize(
+    ("program", "make", "moved"),
+    [
+        (woken_together, own_task, {"wakes", "starts", "single", "pct"}),
+        (begun_together, own_task, {"starts", "single", "pct"}),
+        (begun_together, waits_for_own_future, {"wakes", "starts", "single", "pct"}),
+    ],
+)
+@pytest.mark.parametrize("order", ["fifo", "wakes", "starts", "single", "pct"])
+def test_tasks_that_asyncio_steps_or_wakes_change_places(program, make, moved, order):
+    found = [
+        hoop.sim.run(functools.partial(program, make), seed=seed, order=order)
+        for seed in [*range(8)] * 2
+    ]
+    assert found[:8] == found[8:]
+    assert (len(set(found)) > 2) == (order in moved)
+    if program is woken_together:
+        assert {ran[0] for ran in found} == {"callback"}

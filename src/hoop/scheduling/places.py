@@ -7,12 +7,20 @@ query in a callback, before the task that has waited begins another one.
 
 from __future__ import annotations
 
+import types
+from inspect import CORO_CREATED, getcoroutinestate
+
 import cython
 from cython.cimports.hoop._c.python import Ref, ref
+from cython.cimports.hoop.drivers.ready import Runnable
 from cython.cimports.hoop.scheduling.base import LoopBase
 from cython.cimports.hoop.scheduling.handle import Handle
 from cython.cimports.hoop.scheduling.notice import Notice
 from cython.cimports.hoop.scheduling.task import Task
+
+_Builtin = cython.declare(object, types.BuiltinFunctionType)
+_Coroutine = cython.declare(object, types.CoroutineType)
+_state = cython.declare(object, getcoroutinestate)
 
 
 @cython.cfunc
@@ -25,7 +33,7 @@ def first_places(loop: LoopBase, movable: list) -> list | None:
     found: list | None = None
     for i in range(loop.head, loop.head + loop.left):
         if n < len(movable) and i == movable[n]:
-            about = cython.cast(Task, loop.ring[i & loop.mask]).fut_waiter
+            about = awaited_by(loop.ring[i & loop.mask])
             place = behind.get(cython.cast(cython.ulonglong, about)) if behind else None
             if place is not None:
                 if found is None:
@@ -37,6 +45,53 @@ def first_places(loop: LoopBase, movable: list) -> list | None:
         if about is not cython.NULL:
             behind[cython.cast(cython.ulonglong, about)] = i + 1
     return found
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def awaited_by(r: Ref) -> Ref:
+    """The future for which the task has waited that a runnable is, or wakes; or NULL."""
+    if cython.cast(Runnable, r).is_task:
+        return cython.cast(Task, r).fut_waiter
+    return called_for(r)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def wakes_task(r: Ref) -> cython.bint:
+    """Whether a handle wakes a task: one of asyncio's own class, or one that awaits a future of asyncio's."""
+    if type(cython.cast(object, r)) is not Handle:
+        return False
+    callback = cython.cast(Handle, r).callback
+    return type(callback) is _Builtin and callback.__name__ == "task_wakeup"
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def steps_task(r: Ref) -> cython.bint:
+    """Whether a handle is a step of a task of asyncio's own class: its first, or one after sleep(0)."""
+    if type(cython.cast(object, r)) is not Handle:
+        return False
+    return type(cython.cast(Handle, r).callback).__name__ == "TaskStepMethWrapper"
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def begins_task(r: Ref) -> cython.bint:
+    """Whether a handle is the first step of a task of asyncio's own class."""
+    if not steps_task(r):
+        return False
+    coroutine = cython.cast(Handle, r).callback.__self__.get_coro()
+    return type(coroutine) is _Coroutine and _state(coroutine) == CORO_CREATED
+
+
+@cython.cfunc
+def task_key(r: Ref) -> object:
+    """The number or the name of the task that a runnable is, wakes or steps."""
+    task = cython.cast(object, r)
+    if not cython.cast(Runnable, r).is_task:
+        task = cython.cast(Handle, r).callback.__self__
+    return cython.cast(Task, task).serial if isinstance(task, Task) else task.get_name()
 
 
 @cython.cfunc

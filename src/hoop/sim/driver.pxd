@@ -74,7 +74,7 @@ cdef class SimDriver(Driver):
     cdef unsigned long arranged         # the turn that was last arranged
     # For `single` and `pct`: how often one task was picked of several.
     cdef unsigned long picks
-    cdef dict priorities                # of `pct`, by the task's serial number
+    cdef dict priorities                # of `pct`, by what task_key() says
     cdef set changes                    # of `pct`: the picks at which a task loses its priority
     # A task that is to be cancelled when it has taken so many steps.
     cdef dict steps                     # of each task, by its number in this world; None if nobody counts
@@ -107,7 +107,7 @@ cdef class SimDriver(Driver):
     cdef int pick(self, Loop loop) except -1
     cdef unsigned long preferred(self, Loop loop, list movable) except? 0
     cdef object priority(self, Loop loop, unsigned long i)
-    cdef bint moves(self, Ref r) noexcept
+    cdef bint moves(self, Ref r) except -1
 
 # The C methods of a loop in a simulation. It has no fields: those are in its driver.
 cdef class SimLoop(Loop):

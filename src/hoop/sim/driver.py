@@ -28,7 +28,14 @@ from cython.cimports.hoop.drivers.ready import ReadyRing, Runnable
 from cython.cimports.hoop.loop.turn import Loop
 from cython.cimports.hoop.net.receiver import RecvOp
 from cython.cimports.hoop.scheduling import task as task_module
-from cython.cimports.hoop.scheduling.places import first_places, swap_places
+from cython.cimports.hoop.scheduling.places import (
+    begins_task,
+    first_places,
+    steps_task,
+    swap_places,
+    task_key,
+    wakes_task,
+)
 from cython.cimports.hoop.scheduling.task import Task
 from cython.cimports.hoop.sim.net.completions import Completions
 from cython.cimports.hoop.sim.net.transports import adopt_op
@@ -608,7 +615,7 @@ class SimDriver(Driver):
         return 0
 
     @cython.cfunc
-    @cython.exceptval(check=False)
+    @cython.exceptval(-1, check=False)
     def moves(self, r: Ref) -> cython.bint:
         """Whether a runnable may change places with another one.
 
@@ -616,7 +623,9 @@ class SimDriver(Driver):
         stays in its place, except where one task runs in each turn.
         """
         if not cython.cast(Runnable, r).is_task:
-            return False
+            if self.order == STARTS and begins_task(r):
+                return True
+            return wakes_task(r) or (self.order >= SINGLE and steps_task(r))
         if self.order >= SINGLE or cython.cast(Task, r).fut_waiter is not cython.NULL:
             return True
         return self.order == STARTS and cython.cast(Task, r)._polls == 0
@@ -702,16 +711,15 @@ class SimDriver(Driver):
             if self.picks not in self.changes:
                 return best
             self.changes.discard(self.picks)
-            task = cython.cast(Task, loop.ring[best & loop.mask])
-            self.priorities[task.serial] = len(self.changes)
+            self.priorities[task_key(loop.ring[best & loop.mask])] = len(self.changes)
         return best
 
     @cython.cfunc
     def priority(self, loop: Loop, i: cython.ulong) -> object:
-        task: Task = cython.cast(Task, loop.ring[i & loop.mask])
-        found = self.priorities.get(task.serial)
+        key = task_key(loop.ring[i & loop.mask])
+        found = self.priorities.get(key)
         if found is None:
-            found = self.priorities[task.serial] = HIGH + self.ranks.draw() % HIGH
+            found = self.priorities[key] = HIGH + self.ranks.draw() % HIGH
         return found
 
 

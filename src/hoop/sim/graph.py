@@ -62,8 +62,10 @@ def before(chosen: Any, first: Any) -> str:
 
 def _whereabouts(what: Any) -> str:
     """A task with the place at which it goes on, and with what it awaited there."""
+    if isinstance(what, Handle):  # it may wake a task that awaits a future of asyncio's
+        what = getattr(_callback(what), "__self__", what)
     if not isinstance(what, Task):
-        return describe(what)
+        return title_of(what.get_coro()) if isinstance(what, _asyncio.Task) else describe(what)
     return f"{task_name(what)} [{awaiting(what)}]"
 
 
