@@ -140,6 +140,7 @@ REAL = {
     """,
     "expects datagrams in order": """
     test_datagrams_arrive_whole_in_order
+    test_other_endpoints_have_turns_between
     """,
     "counts on the size of the kernel's buffers": """
     test_a_peer_that_closed_gets_what_is_still_to_be_sent
@@ -275,9 +276,11 @@ test_a_burst_of_500_connections_is_accepted_whole
 test_a_callback_may_use_another_connection
 test_a_cancelled_receiver_takes_nothing_from_the_next
 test_a_handshake_has_a_time_limit
+test_a_question_is_answered_before_the_connection
 test_a_server_that_was_trusted_and_goes_on_for_long
 test_a_server_whose_callbacks_go_on_for_long
 test_a_transport_has_the_descriptor_for_itself
+test_operations_the_mode_does_not_allow_raise
 test_pause_reading_stops_the_transport_below_too
 test_settings_of_the_context_are_honoured
 test_text_files_do_what_the_builtins_do
