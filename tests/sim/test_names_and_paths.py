@@ -8,6 +8,8 @@ import socket
 import ssl
 import stat
 import sys
+from os import chmod, lstat, remove
+from os import stat as status
 from pathlib import Path
 
 import pytest
@@ -279,6 +281,26 @@ def test_the_path_of_a_unix_socket_looks_like_a_file(disk, tmp_path):
 
     hoop.sim.run(main, disk=disk)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("disk", [None, hoop.sim.Disk()], ids=["real", "simulated"])
+def test_functions_of_os_that_were_imported_by_name_find_sockets_in_each_world(disk, tmp_path):
+    path = tmp_path / "socket"
+
+    async def main():
+        server = await asyncio.start_unix_server(lambda _, writer: writer.close(), path)
+        chmod(path, 0o600)
+        assert status(path).st_mode == lstat(path).st_mode == stat.S_IFSOCK | 0o600
+        remove(path)
+        with pytest.raises(FileNotFoundError):
+            status(path)
+        assert os.chmod in os.supports_fd
+        server.close()
+
+    for seed in range(2):
+        hoop.sim.run(main, seed=seed, disk=disk)
+    with pytest.raises(FileNotFoundError):
+        chmod(path, 0o600)
 
 
 def test_happy_eyeballs_take_the_address_that_answers():

@@ -183,7 +183,6 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     yield threading.Condition, "wait", _condition_wait()
     yield select, "select", _select(network)
     yield from sockets.changes(network)
-    yield from paths.changes(network)
     yield from openings.changes(network)
 
 

@@ -25,6 +25,7 @@ from hoop.sim.driver import Script
 from hoop.sim.errors import PowerLoss, SimError, Unsimulated
 from hoop.sim.event_loop import SimEventLoop, SimFilePool
 from hoop.sim.net.network import Network
+from hoop.sim.net.paths import with_paths
 from hoop.sim.storage.disks import Disk, check_number
 from hoop.sim.storage.openings import Openings
 from hoop.sim.storage.posix import Functions
@@ -215,7 +216,7 @@ def mounted(
     """
     global _mounted, _turned
     if disk is None:
-        calls.turn({**Openings(network).table(), **others})
+        calls.turn(with_paths(network, {**Openings(network).table(), **others}))
         try:
             with _past_caches():
                 yield
@@ -229,7 +230,7 @@ def mounted(
     known = dict(devices)
     loop._file_pool = DiskPool(loop, disk, network)
     _turned = functions = Functions(disk, network)
-    calls.turn({**functions.table(), **others})
+    calls.turn(with_paths(network, {**functions.table(), **others}))
     opening.folders = _NoFolders()
     devices.clear()
     devices[_device_of_files()] = True

@@ -6,11 +6,11 @@ import functools
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+from hoop.sim.calls import straight
 from hoop.sim.net.network import Network
-from hoop.sim.swaps import is_inside
 
 
 class Paths:
@@ -38,22 +38,25 @@ class Paths:
     remove = unlink
 
 
-def _on_paths(network: Network, ours: Callable[..., Any], real: Callable[..., Any]) -> Any:
-    """A function of `os` that is ours for paths of sockets of the world."""
+def _on_paths(network: Network, ours: Callable[..., Any], others: Callable[..., Any]) -> Any:
+    """A function that is ours for paths of sockets of the world."""
 
-    @functools.wraps(real)
     def call(path: Any, *args: Any, **kwargs: Any) -> Any:
-        if network.paths and is_inside() and isinstance(path, (str, bytes, os.PathLike)):
+        if network.paths and isinstance(path, (str, bytes, os.PathLike)):
             text = os.fsdecode(path)
             if text in network.paths and text[0] != "\0":
                 return ours(text, *args, **kwargs)
-        return real(path, *args, **kwargs)
+        return others(path, *args, **kwargs)
 
     return call
 
 
-def changes(network: Network) -> Iterator[tuple[Any, str, Any]]:
-    """All that is changed for paths: an object, the name of its attribute, and the new value."""
+def with_paths(network: Network, table: dict[Any, Callable[..., Any]]) -> dict[Any, Any]:
+    """Functions in the place of builtin ones, and those that find the paths of sockets before them."""
     paths = Paths(network)
+    found = dict(table)
     for name in ("stat", "lstat", "chmod", "chown", "unlink", "remove"):
-        yield os, name, _on_paths(network, getattr(paths, name), getattr(os, name))
+        builtin = getattr(os, name)
+        others = table.get(builtin, functools.partial(straight, builtin))
+        found[builtin] = _on_paths(network, getattr(paths, name), others)
+    return found

@@ -148,12 +148,6 @@ class Entries:
         self._left = iter(())
 
 
-def _builtin(name: str) -> Any:
-    """The function of os itself. A world has put another in its place, for the paths of sockets."""
-    found = getattr(os, name)
-    return getattr(found, "__wrapped__", found)
-
-
 class Functions(Openings):
     """The functions of os on one disk."""
 
@@ -176,7 +170,7 @@ class Functions(Openings):
     def table(self) -> dict[Any, Callable[..., Any]]:
         """The methods, each by the builtin function in whose place it is called."""
         found = {
-            _builtin(name): getattr(self, method)
+            getattr(os, name): getattr(self, method)
             for name, method in _functions.items()
             if hasattr(os, name)
         }
