@@ -27,7 +27,7 @@ from hoop.sim.event_loop import SimEventLoop
 from hoop.sim.hosts import signals
 from hoop.sim.net import sockets
 from hoop.sim.net.network import Network
-from hoop.sim.storage import openings, paths
+from hoop.sim.storage import openings
 from hoop.sim.swaps import is_inside
 
 _ABSENT: Any = object()

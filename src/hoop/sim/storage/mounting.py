@@ -25,9 +25,9 @@ from hoop.sim.driver import Script
 from hoop.sim.errors import PowerLoss, SimError, Unsimulated
 from hoop.sim.event_loop import SimEventLoop, SimFilePool
 from hoop.sim.net.network import Network
-from hoop.sim.net.paths import with_paths
 from hoop.sim.storage.disks import Disk, check_number
 from hoop.sim.storage.openings import Openings
+from hoop.sim.storage.paths import with_paths
 from hoop.sim.storage.posix import Functions
 from hoop.sim.storage.tree import File
 from hoop.sim.swaps import is_inside
