@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import asyncio
 import contextvars
+import errno
 import functools
 import inspect
 import signal as signals
@@ -393,7 +394,13 @@ def _check_socket(name: str) -> Any:
         error = 0 if self.network is None else self._error_of(self.network, sock, name)
         if error:
             raise os_error(error)
-        return await stock(self, sock, *args, **kwargs)
+        try:
+            return await stock(self, sock, *args, **kwargs)
+        except OSError as exc:
+            # A Unix socket that listens says EINVAL.
+            if exc.errno == errno.EINVAL and self.network and self.network.is_listening(sock):
+                raise os_error(errno.ENOTCONN) from None
+            raise
 
     checked.__doc__ = f"Raise Unsimulated for a real connection. See asyncio.loop.{name}."
     return checked

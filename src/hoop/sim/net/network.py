@@ -210,6 +210,11 @@ class Network(Flow):
             end.belongs_to(fd)
         return end
 
+    def is_listening(self, sock: Any) -> bool:
+        """Whether a socket of TCP listens."""
+        found = self.known(sock.fileno())
+        return isinstance(found, Bound) and found.is_wire and sock.family != _socket.AF_UNIX
+
     def options_of(self, fd: int, found: End | Bound | Box | None) -> dict[tuple[int, int], Any]:
         """The options that the program has set at a socket. `found` is what the world knows of it."""
         return self._early.setdefault(inode(fd), {}) if found is None else found.options

@@ -346,8 +346,7 @@ class Sockets:
 
     def _raise_of_listening(self, sock: socket.socket, exc: OSError, error: int) -> None:
         """Raise what TCP says if a listening socket is to send or receive. Unix sockets say otherwise."""
-        found = self.network.known(sock.fileno())
-        if isinstance(found, Bound) and found.is_wire and sock.family in INTERNET:
+        if self.network.is_listening(sock):
             raise os_error(error) from exc
 
     def _check(self, sock: socket.socket, name: str) -> None:
