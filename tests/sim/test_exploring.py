@@ -8,7 +8,7 @@ import itertools
 import json
 import random
 import re
-import threading
+import subprocess
 import traceback
 
 import planted
@@ -153,25 +153,25 @@ def test_runs_that_differ_show_the_exception_of_the_second():
 
 
 @pytest.mark.parametrize("in_group", [False, True])
-def test_a_thread_that_is_asked_for_once_is_told_by_its_name(in_group):
+def test_a_process_that_is_asked_for_once_is_told_by_its_name(in_group):
     begun = []
 
-    async def begin_thread():
+    async def begin_process():
         if not begun:
-            begun.append(threading.Thread(target=print))
-            begun[0].start()
+            begun.append(1)
+            subprocess.run(["true"], check=True)
 
     async def main():
         if in_group:
             async with asyncio.TaskGroup() as group:
-                group.create_task(begin_thread())
+                group.create_task(begin_process())
         else:
-            await begin_thread()
+            await begin_process()
 
     kind = ExceptionGroup if in_group else hoop.sim.Unsimulated
     with pytest.raises(kind) as caught:
         hoop.sim.explore(main)
-    assert "threading.Thread.start()" in "".join(traceback.format_exception(caught.value))
+    assert "subprocess.Popen()" in "".join(traceback.format_exception(caught.value))
     assert "not repeated" in caught.value.__notes__[0]
     assert "same trace" not in caught.value.__notes__[0]
     assert "seed 0" in caught.value.__notes__[0]

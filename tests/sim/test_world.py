@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
-import concurrent.futures
 import contextlib
 import contextvars
 import datetime
@@ -345,19 +343,6 @@ async def use_add_reader():
     asyncio.get_running_loop().add_reader(0, print)
 
 
-async def use_wait_on_executor():
-    concurrent.futures.Future().result()
-
-
-async def use_thread():
-    threading.Thread(target=print).start()
-
-
-async def use_pool():
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        pool.submit(print)
-
-
 async def use_popen():
     subprocess.run(["true"], check=True)
 
@@ -391,10 +376,6 @@ async def use_system():
 
 async def use_exec():
     os.execv("/bin/true", ["true"])
-
-
-async def use_low_thread():
-    _thread.start_new_thread(print, ())
 
 
 async def use_spawn():
@@ -437,9 +418,6 @@ async def use_datagrams():
         (use_datagrams, "socket.socket.bind() of this kind of socket", "stream socket"),
         (use_blocking_datagrams, "a recvfrom() that blocks", "sock_recvfrom"),
         (use_datagram_socket, "socket.socket.bind() of this kind of socket", "stream socket"),
-        (use_thread, "threading.Thread.start()", "run_in_executor"),
-        (use_pool, "threading.Thread.start()", "run_in_executor"),
-        (use_wait_on_executor, "concurrent.futures.Future.result()", "run_in_executor"),
         (use_popen, "subprocess.Popen()", "process"),
         (
             use_blocking_socket,
@@ -449,7 +427,6 @@ async def use_datagrams():
         (use_sendmsg, "socket.socket.sendmsg() with an address", "stream socket"),
         (use_system, "os.system()", "process"),
         (use_exec, "os.execv()", "process"),
-        (use_low_thread, "_thread.start_new_thread()", "run_in_executor"),
         (use_spawn, "the start of a process", "process"),
         (use_kill, "os.kill() of another process", "handler"),
         (use_sigwait, "signal.sigwait()", "handler"),

@@ -303,10 +303,11 @@ class SimDriver(Driver):
         if goes_on:
             inner.update(fd, True)
 
-    def pass_time(self, ns: cython.longlong) -> None:
-        """Let time pass, as a call that blocks the loop does."""
+    def pass_time(self, ns: cython.longlong) -> bool:
+        """Let time pass, as a call that blocks the loop does. Returns whether it is within the limit."""
         self.clock.ns += ns
         self.still = 0
+        return self.clock.ns <= self.limit_ns
 
     def grant(self, seconds: float) -> None:
         """Move the limit to this many seconds from now, for tasks that clean up."""

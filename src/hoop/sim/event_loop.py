@@ -1,8 +1,8 @@
 """The event loop of a simulation: hoop's own, with virtual time and a seeded order.
 
 Calls of executors, and of files, are made on the loop's thread at a virtual time that the seed decides.
-Connections are those of a simulated network. All that would reach the real one, another process or another
-thread raises Unsimulated.
+Connections are those of a simulated network, and threads take turns with the loop. All that would reach the
+real network or another process raises Unsimulated.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import errno
 import functools
 import inspect
 import signal as signals
-import threading
 from asyncio import events
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +31,7 @@ from hoop.sim.net.network import Network
 from hoop.sim.net.sockets import is_empty, is_simulated
 from hoop.sim.settings import DEPTH, LIMIT, check_positive, check_seed
 from hoop.sim.stuck import Interruption
+from hoop.sim.swaps import is_inside
 
 NETWORK = "replace the connection in the test, for example by two queues"
 ADVICE = {
@@ -71,6 +71,7 @@ class SimEventLoop(EventLoop):
         # All choices of this world come from here.
         self.script = script = Script(seed) if script is None else script
         self.host = host  # the name of the host that has this loop
+        self.threads: Any = None  # those of the world that this loop leads
         self.world: Any = None  # the world with hosts that this loop leads
         self._made_with = (order, limit, depth, step_us)
         self.handlers: dict[int, tuple[Any, tuple[Any, ...]]] = {}  # of signals
@@ -145,6 +146,8 @@ class SimEventLoop(EventLoop):
             return Unsimulated("a system call", ADVICE["descriptor"])
         cls, about = {
             "deadlock": (Deadlock, "nothing is ready, and no timer is set"),
+            "threads": (Deadlock, "no thread can go on"),
+            "exit": (Deadlock, "the program has ended, and these threads have not"),
             "livelock": (Livelock, self._why_livelock()),
             "limit": (TimeLimit, "`limit` seconds have passed"),
         }[kind]
@@ -154,7 +157,8 @@ class SimEventLoop(EventLoop):
             loops |= {host.name: host._loop for host in running}
         heading = f"at {self.now():.3f} s: {about}; {graph.summary(*loops.values())}"
         graphs = [graph.await_graph(loop, self.time(), name) for name, loop in loops.items()]
-        return cls("\n".join([heading, *filter(None, graphs)]))
+        threads = [] if self.threads is None else self.threads.lines()
+        return cls("\n".join([heading, *filter(None, graphs), *threads]))
 
     def _why_livelock(self) -> str:
         low, high = self._made_with[-1]
@@ -241,12 +245,16 @@ class SimEventLoop(EventLoop):
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Any = None
     ) -> Any:
-        """Call callback(*args) next turn. Raises Unsimulated in another thread than the loop's."""
-        if self._thread_id is not None and threading.get_ident() != self._thread_id:
+        """Call callback(*args) next turn. Raises Unsimulated in a thread from outside of the world."""
+        if not is_inside() and self._thread_id is not None:
             raise Unsimulated(
-                "call_soon_threadsafe() from another thread", "use run_in_executor() instead"
+                "call_soon_threadsafe() from a real thread", "start the thread in the simulation"
             )
-        return super().call_soon_threadsafe(callback, *args, context=context)
+        handle = super().call_soon_threadsafe(callback, *args, context=context)
+        threads: Any = None if self.network is None else self.network.threads
+        if threads is not None and threads.is_elsewhere():
+            threads.pause()
+        return handle
 
     # ---- the network ----
 

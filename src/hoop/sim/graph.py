@@ -30,7 +30,7 @@ TASKS_MAX = 50  # lines of a report
 _callback: Any = Handle.__dict__["_callback"].__get__
 _coro: Any = Task.__dict__["_coro"].__get__
 _wait_types: Any = (Future, _asyncio.Future)
-_libraries = tuple(
+LIBRARIES = tuple(
     os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep
     for module in (__import__("asyncio"), __import__("hoop"))
 )
@@ -81,7 +81,7 @@ def awaiting(task: Any) -> str:
         (
             coro
             for coro in coroutines
-            if (f := frame_of(coro)) is None or f.file.startswith(_libraries)
+            if (f := frame_of(coro)) is None or f.file.startswith(LIBRARIES)
         ),
         None,
     )
@@ -115,7 +115,7 @@ def _short(title: str) -> str:
 def place_of(coroutines: list[Any]) -> str:
     """The file and line of the innermost code that is neither asyncio's nor hoop's."""
     for frame in reversed(stack_of(coroutines)):
-        if not frame.file.startswith(_libraries):
+        if not frame.file.startswith(LIBRARIES):
             return f"{os.path.basename(frame.file)}:{frame.line}"
     return "?"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import _posixsubprocess
 import _thread
 import asyncio
-import concurrent.futures
 import contextlib
+import itertools
 import os
 import random
 import select
@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from hoop.loop.event_loop import EventLoop
@@ -28,11 +29,12 @@ from hoop.sim.hosts import signals
 from hoop.sim.net import sockets
 from hoop.sim.net.network import Network
 from hoop.sim.storage import openings
+from hoop.sim.stuck import Interruption
 from hoop.sim.swaps import is_inside
+from hoop.sim.threads.turns import Ending, Threads
 
 _ABSENT: Any = object()
 
-EXECUTOR = "await loop.run_in_executor() or asyncio.to_thread() instead"
 PROCESS = "replace the process in the test"
 
 
@@ -68,16 +70,26 @@ def _refusing(owner: Any, name: str, call: str, advice: str) -> Any:
     return refused
 
 
-def _without_waiting(name: str) -> Any:
-    """A method of concurrent.futures.Future that refuses to wait, since nothing could end the wait."""
-    real: Any = getattr(concurrent.futures.Future, name)
+def _starting(owner: Any, name: str, threads: Threads) -> Any:
+    """A function that starts a thread: one that takes turns with the others of the world."""
+    real: Any = getattr(owner, name)
+    ours: Any = threads.start_joinable if "joinable" in name else threads.start_new
 
-    def wait(self: Any, timeout: Any = None) -> Any:
-        if is_inside() and not self.done():
-            raise Unsimulated(f"concurrent.futures.Future.{name}()", EXECUTOR)
-        return real(self, timeout)
+    def start(*args: Any, **kwargs: Any) -> Any:
+        return ours(*args, **kwargs) if is_inside() else real(*args, **kwargs)
 
-    return wait
+    return start
+
+
+def _excepthook() -> Any:
+    """threading.excepthook(), which says nothing of threads that the simulation ends."""
+    real: Any = threading.excepthook
+
+    def excepthook(args: Any, /) -> None:
+        if not issubclass(args.exc_type, (Interruption, Ending)):
+            real(args)
+
+    return excepthook
 
 
 def _clock(name: str, wall: Callable[[], Any], other: Callable[[], Any]) -> Any:
@@ -91,20 +103,6 @@ def _clock(name: str, wall: Callable[[], Any], other: Callable[[], Any]) -> Any:
         return other() if is_inside() and number in others else real(number)
 
     return clock
-
-
-def _condition_wait() -> Any:
-    """Condition.wait(), which takes virtual time. No thread of the world could end it earlier."""
-    real: Any = threading.Condition.wait
-
-    def wait(self: Any, timeout: float | None = None) -> Any:
-        if timeout is not None and is_inside():
-            real(self, 0)  # it checks that the lock is held
-            time.sleep(max(timeout, 0.0))
-            timeout = 0
-        return real(self, timeout)
-
-    return wait
 
 
 def _select(network: Network) -> Any:
@@ -155,10 +153,9 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     yield uuid, "_generate_time_safe", None  # uuid1() then goes by time.time_ns() and random
     yield uuid, "_last_timestamp", None
     yield tempfile, "_name_sequence", None  # so that each world begins with numbers of its own
-    thread = _refusing(threading.Thread, "start", "threading.Thread.start()", EXECUTOR)
-    yield threading.Thread, "start", thread
-    for name in ("result", "exception"):
-        yield concurrent.futures.Future, name, _without_waiting(name)
+    yield threading, "_counter", itertools.count(1).__next__  # of names
+    yield ThreadPoolExecutor, "_counter", itertools.count().__next__
+    yield threading, "excepthook", _excepthook()
     popen = _refusing(subprocess.Popen, "__init__", "subprocess.Popen()", PROCESS)
     yield subprocess.Popen, "__init__", popen
     for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "execv", "execve"):
@@ -172,15 +169,15 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     starting = _refusing(_posixsubprocess, "fork_exec", "the start of a process", PROCESS)
     yield _posixsubprocess, "fork_exec", starting
     for name in ("start_new_thread", "start_new", "start_joinable_thread"):
-        if hasattr(_thread, name):
-            yield _thread, name, _refusing(_thread, name, f"_thread.{name}()", EXECUTOR)
+        for owner, found in ((_thread, name), (threading, f"_{name}")):
+            if hasattr(owner, found):
+                yield owner, found, _starting(owner, found, network.threads)
     for module, name, call, advice in _IN_C:
         kind = getattr(sys.modules.get(module), name, None)
         if kind is not None:
             yield kind, "__init__", _refusing(kind, "__init__", call, advice)
     yield time, "clock_gettime", _clock("clock_gettime", time.time, time.monotonic)
     yield time, "clock_gettime_ns", _clock("clock_gettime_ns", time.time_ns, time.monotonic_ns)
-    yield threading.Condition, "wait", _condition_wait()
     yield select, "select", _select(network)
     yield from sockets.changes(network)
     yield from openings.changes(network)

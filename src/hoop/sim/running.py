@@ -32,6 +32,7 @@ from hoop.sim.settings import (
 from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.mounting import mounted
 from hoop.sim.stuck import Interruption, Watcher
+from hoop.sim.threads import blocking
 from hoop.sim.tracing import TraceFile, read_choices
 
 __tracebackhide__ = True  # pytest leaves the frames of this module out
@@ -140,8 +141,11 @@ def simulate(
             entered(world, settings, watcher, happened),
         ):
             try:
-                return _drive(main, world, end)
+                result = _drive(main, world, end)
+                world.threads.wait_for_exit()
+                return result
             finally:
+                world.threads.close()
                 world.close()
 
 
@@ -182,18 +186,21 @@ def entered(
     world: World, settings: Settings, watcher: Watcher, happened: dict[str, bool] | None = None
 ) -> Iterator[None]:
     """Have the code of this thread run in a world until the block ends."""
-    loop, script = world.loop, world.script
+    loop, script, threads = world.loop, world.script, world.threads
     points.enter(points.World(loop, {} if happened is None else happened))
-    watcher.begin(loop.sim_driver)
+    watcher.begin(loop.sim_driver, threads)
     functions = signals.Functions(world).table()
     try:
         with (
             patched(Choices(script.seed, OF_RANDOM), world.network),
             mounted(settings.disk, loop, script, world.network, functions),
+            blocking.blocked(threads),
         ):
             yield
     except Interruption:
         watcher.end()
+        if threads.error is not None:
+            raise threads.error from None
         raise
     finally:
         points.enter(None)

@@ -38,6 +38,7 @@ class Watcher:
         self.text = ""  # where it was stuck
         self.woken = False  # from a call in C that does not end
         self.thread: threading.Thread | None = None
+        self.threads: Any = None  # of the world that runs
 
     def __enter__(self) -> Watcher:
         if self.seconds is not None:
@@ -50,18 +51,18 @@ class Watcher:
         if self.thread is not None:
             self.thread.join()
 
-    def begin(self, driver: Any) -> None:
-        """Watch the turns of this driver, on this thread."""
+    def begin(self, driver: Any, threads: Any = None) -> None:
+        """Watch the turns of this driver, on this thread, and those of the threads of its world."""
         with self.lock:
             self.ident = threading.get_ident()
             self.text = ""
             self.woken = False
-            self.driver = driver
+            self.driver, self.threads = driver, threads
 
     def end(self) -> None:
         """Stop watching. Raises Stuck if the run was interrupted."""
         with self.lock:
-            self.driver = None
+            self.driver = self.threads = None
             text, self.text = self.text, ""
             if text:
                 _take_interruption(self.ident)
@@ -75,18 +76,19 @@ class Watcher:
         while not self.left.wait(min(LOOK, self.seconds)):
             with self.lock:
                 driver = self.driver
-                state = (driver, 0 if driver is None else driver.turn)
+                turns = 0 if self.threads is None else self.threads.switches
+                state = (driver, 0 if driver is None else driver.turn + turns)
                 for_seconds = for_seconds + min(LOOK, self.seconds) if state == seen else 0.0
                 seen = state
                 if driver is None or for_seconds < self.seconds:
                     continue
                 if not self.text:
                     self.text = self._say(driver)
-                    _interrupt(self.ident, Interruption)
+                    self._interrupt()
                     asked_at = for_seconds
                 elif not self.woken and for_seconds > asked_at:
                     self.woken = True
-                    _wake(self.ident)
+                    self._wake()
                 elif for_seconds >= self.seconds + PATIENCE:
                     for_seconds = self.seconds
                     faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
@@ -94,10 +96,28 @@ class Watcher:
                         os.kill(os.getpid(), signal.SIGKILL)
                     self.seconds = self.seconds * 2
                     self.woken = False
-                    _interrupt(self.ident, Interruption)  # the code may have caught the first
+                    self._interrupt()  # the code may have caught the first
+
+    def _running(self) -> int:
+        """The thread that has the turn."""
+        ident: int = self.ident if self.threads is None else self.threads.current.ident
+        return ident
+
+    def _interrupt(self) -> None:
+        """Have the code raise an exception. If it is that of another thread, so does the loop's."""
+        if self._running() != self.ident:
+            self.threads.recalled = True
+        _interrupt(self._running(), Interruption)
+
+    def _wake(self) -> None:
+        """End a call in C, or leave the thread alone that makes it."""
+        if self._running() == self.ident:
+            _wake(self.ident)
+        else:
+            self.threads.abandoned = True
 
     def _say(self, driver: Any) -> str:
-        frame = sys._current_frames().get(self.ident)
+        frame = sys._current_frames().get(self._running())
         stack = traceback.format_stack(frame)[-FRAMES:] if frame is not None else []
         heading = (
             f"at {driver.now * 1e-9:.3f} s: the code has not come back to the loop "

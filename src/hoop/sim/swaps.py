@@ -16,6 +16,7 @@ import _asyncio
 import asyncio
 import datetime
 import os
+import threading
 import time
 import weakref
 import zlib
@@ -54,8 +55,10 @@ LONGEST_SLEEP = cython.declare(cython.double, 1e9)
 _datetime = cython.declare(object, datetime.datetime)
 _date = cython.declare(object, datetime.date)
 _localtime = cython.declare(object, time.localtime)
+_Thread = cython.declare(object, threading.Thread)
 _KeyedRef = cython.declare(object, weakref.KeyedRef)
 _BaseProtocol = cython.declare(object, asyncio.BaseProtocol)
+sleeping = cython.declare(object, None)  # function in place of time.sleep(), or None
 octets = cython.declare(Choices, None)  # the bytes of os.urandom()
 hashes = cython.declare(Choices, None)  # for hashes of objects; None if these count up
 hashed = cython.declare(cython.Py_ssize_t, 0)
@@ -150,8 +153,17 @@ def virtual_sleep(module: Ref, seconds: Ref) -> object:
         return _sleep(module, seconds)  # it has the right message
     if not 0 <= length <= LONGEST_SLEEP:
         return _sleep(module, seconds)
-    ruling.pass_time(cython.cast(cython.longlong, length * 1e9))
+    if sleeping is not None:
+        sleeping(length)
+    else:
+        ruling.pass_time(cython.cast(cython.longlong, length * 1e9))
     return None
+
+
+def sleep_by(function: Callable[[float], object] | None) -> None:
+    """Have time.sleep() in the world call a function with its seconds. None has it let time pass."""
+    global sleeping
+    sleeping = function
 
 
 @cython.cfunc
@@ -480,6 +492,11 @@ def hash_classes(all_objects: Callable[[], list[object]]) -> None:
     # Servers keep sets of protocols, and of transports.
     for cls in (FutureType, _asyncio.Future, _BaseProtocol, Attributed):
         hash_class(cls)
+    # Executors keep sets of threads. Those that are there may have been hashed, and keep their hashes.
+    hash_class(_Thread)
+    for one in all_objects():
+        if isinstance(one, _Thread):
+            hash(one)
     hoop_set_hash_of_new(object.__hash__, _by_number)
     classes_hash = True
 

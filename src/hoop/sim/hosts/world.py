@@ -24,6 +24,7 @@ from hoop.sim.net.network import Network
 from hoop.sim.settings import check_main, check_positive
 from hoop.sim.storage.disks import Disk
 from hoop.sim.storage.mounting import use
+from hoop.sim.threads.turns import Threads
 
 Some = Host | str | Iterable[Host | str]
 HOSTS_MAX = 10_000
@@ -97,6 +98,8 @@ class World:
         self._waiting: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
         self.program: object = None  # the coroutine of the main task
         self.has_ended = False
+        self.has_stopped = False  # no host takes a turn any more
+        network.threads = loop.threads = self.threads = Threads(self)
         faults = network.faults
         if faults.cancel:
             loop.parameters["cancel"] = f"{faults.cancel:.2g}"
@@ -182,9 +185,9 @@ class World:
             host.give_up()
             raise
         if not self.hosts:
-            self.loop.sim_driver.lead(self._step)
             self.loop.world = self
         self.hosts[name] = host
+        self.lead()
         return host
 
     async def run(
@@ -283,6 +286,14 @@ class World:
 
     # ---- turns ----
 
+    def lead(self) -> None:
+        """There are hosts, or threads. When the loop asks for news they take turns."""
+        self.loop.sim_driver.lead(self._turns)
+
+    def _turns(self, now: int) -> int:
+        ran = self._step(now) if self.hosts and not self.has_stopped else -1
+        return ran if self.threads is None else self.threads.step(ran)
+
     def _step(self, now: int) -> int:
         """Have each host with something to do take a turn. Returns RAN, or when one has, or -1."""
         running = [host for host in self.hosts.values() if host._state == "running"]
@@ -314,7 +325,7 @@ class World:
     def stop(self) -> None:
         """The main task has ended: no host takes a turn any more."""
         if self.hosts:
-            self.loop.sim_driver.lead(_nothing_runs)
+            self.has_stopped = True
             for host in self.hosts.values():
                 host._stop("ended", world_goes_on=False)
 
@@ -391,10 +402,6 @@ def _pairs(starts: list[Place], ends: list[Place], one_way: bool) -> list[tuple[
 
 def _text(places: list[Place]) -> str:
     return ",".join(place.name for place in places)
-
-
-def _nothing_runs(now: int) -> int:
-    return -1
 
 
 def _ignore(unraisable: Any) -> None:

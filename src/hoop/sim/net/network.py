@@ -91,6 +91,7 @@ class Network(Flow):
         super().__init__(loop.sim_driver)
         self.script: Script = loop.script
         self.loop = loop
+        self.threads: Any = None  # those of the world
         self.home = Place("", *HOME, loop)  # that of the world's own program
         self.here = self.home  # where the code is that runs now
         self.places: dict[str, Place] = {}  # the others, by address

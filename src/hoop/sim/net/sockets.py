@@ -477,6 +477,11 @@ def let_time_pass(network: Network, is_ready: Callable[[], Any], timeout: float 
     Returns False if the timeout is over, or if there is none and nothing is on its way.
     """
     driver = network.driver
+    if network.threads is not None and network.threads.has_others():
+        found: bool = network.threads.wait(
+            "a socket", None, is_ready, -1.0 if timeout is None else timeout
+        )
+        return found
     deadline = None if timeout is None else driver.now + int(timeout * 1e9)
     due = network.turn(driver.now, True)
     while not is_ready():

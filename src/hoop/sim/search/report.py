@@ -12,7 +12,12 @@ SEEDS_SHOWN = 10
 CHOICES_SHOWN = 6
 STEPS_SHOWN = 5
 WIDTH = 100
-OF_ALL = ("network", "scale", "disk scale")  # sites whose choices hold for the whole run
+OF_ALL = (
+    "network",
+    "scale",
+    "disk scale",
+    "share of threads",
+)  # sites whose choices hold for the whole run
 FRACTIONS = 1 << 30  # how many values a choice has that stands for a number from 0 to 1
 BEFORE = 3  # lines of a trace before the first difference
 

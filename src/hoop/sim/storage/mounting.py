@@ -256,6 +256,11 @@ def mounted(
         disk.unmount()
 
 
+def mounted_disk() -> Disk | None:
+    """The disk that the code has which runs now, or None."""
+    return _mounted
+
+
 def use(disk: Disk) -> None:
     """The code that runs from now on has this disk, which is that of its host."""
     global _mounted
