@@ -7,8 +7,8 @@ query in a callback, before the task that has waited begins another one.
 
 from __future__ import annotations
 
+import inspect
 import types
-from inspect import CORO_CREATED, getcoroutinestate
 
 import cython
 from cython.cimports.hoop._c.python import Ref, ref
@@ -20,7 +20,8 @@ from cython.cimports.hoop.scheduling.task import Task
 
 _Builtin = cython.declare(object, types.BuiltinFunctionType)
 _Coroutine = cython.declare(object, types.CoroutineType)
-_state = cython.declare(object, getcoroutinestate)
+_state = cython.declare(object, inspect.getcoroutinestate)
+_CREATED = cython.declare(object, inspect.CORO_CREATED)
 
 
 @cython.cfunc
@@ -82,7 +83,7 @@ def begins_task(r: Ref) -> cython.bint:
     if not steps_task(r):
         return False
     coroutine = cython.cast(Handle, r).callback.__self__.get_coro()
-    return type(coroutine) is _Coroutine and _state(coroutine) == CORO_CREATED
+    return type(coroutine) is _Coroutine and _state(coroutine) == _CREATED
 
 
 @cython.cfunc
