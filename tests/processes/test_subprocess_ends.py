@@ -245,6 +245,35 @@ def test_a_handler_of_sigchld_that_takes_every_status_comes_later(run):
 
 
 @pytest.mark.usefixtures("waiting_by")
+@pytest.mark.parametrize("method", ["kill", "terminate", "send_signal"])
+def test_a_child_that_was_waited_for_gets_no_signal(run, method):
+    """Also if wait() was called after the end was known, and before connection_lost() was called."""
+    arguments = (signal.SIGUSR1,) if method == "send_signal" else ()
+
+    async def wait_and_signal(transport):
+        assert await transport._wait() == 0
+        with pytest.raises(ProcessLookupError):
+            getattr(transport, method)(*arguments)
+
+    async def main():
+        class Protocol(asyncio.SubprocessProtocol):
+            def process_exited(self):
+                coroutines.append(wait_and_signal(transport))
+                waits_for.append(coroutines[0].send(None))  # what a task does in its first step
+
+        coroutines, waits_for = [], []
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.subprocess_exec(
+            Protocol, "true", stdin=None, stdout=None, stderr=None
+        )
+        await until(lambda: waits_for and waits_for[0].done())
+        with pytest.raises(StopIteration):
+            coroutines[0].send(None)
+        transport.close()
+
+    run(main())
+
+
 def test_the_kernel_throws_every_status_away(run, logged):
     """With SIGCHLD ignored it does."""
 

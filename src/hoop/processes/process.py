@@ -397,8 +397,10 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
 
     async def _wait(self) -> int | None:
         # Not asyncio's: it keeps the waiters in a list or in a set, which depends on the version of Python.
-        if self._returncode is not None:
+        lost_next = self._finished and self._proc is not None and self._pending_calls is None
+        if self._returncode is not None and not lost_next:
             return self._returncode
+        # If connection_lost() is about to be called, wait for it: send_signal() raises only after that.
         waiter = self._loop.create_future()
         waiters: Any = self._exit_waiters
         waiters.append(waiter)
@@ -436,6 +438,8 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
 
     def _process_exited(self, returncode: int) -> None:
         super()._process_exited(returncode)
+        if self._exit_waiters is None:  # in later versions of Python: all of them have been woken
+            self._exit_waiters = []
         self._tell_waiters(PIPE_TURNS)
 
     def _tell_waiters(self, turns: int) -> None:
@@ -449,6 +453,9 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
                 self._loop.call_soon(self._tell_waiters, turns - 1)
                 return
             self._loop._keep_ended_child(self)
+        self._wake_waiters()
+
+    def _wake_waiters(self) -> None:
         waiters, self._exit_waiters = self._exit_waiters or [], []  # None after connection_lost()
         for waiter in waiters:
             if not waiter.done():
@@ -457,7 +464,10 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore
     def _call_connection_lost(self, exc: BaseException | None) -> None:
         if self._loop._ended_children is not None:
             self._loop._ended_children.discard(self)
-        super()._call_connection_lost(exc)
+        try:
+            super()._call_connection_lost(exc)
+        finally:
+            self._wake_waiters()
 
     def send_signal(self, signal: int) -> None:
         """Send a signal to the child, if it has not ended. ProcessLookupError after connection_lost."""
