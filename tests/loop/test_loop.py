@@ -271,6 +271,7 @@ def test_close_while_running(both):
         lambda loop: loop.add_signal_handler(2, callback),
         lambda loop: loop.add_reader(0, callback),
         lambda loop: loop.add_writer(0, callback),
+        lambda loop: loop.getaddrinfo("127.0.0.1", 80).send(None),
     ],
 )
 def test_closed_loop_refuses_as_asyncios(both, call):

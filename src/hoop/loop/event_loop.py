@@ -688,6 +688,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         """
         found = names.resolve_literal(host, port, family, type, proto, flags)
         if found is not None:
+            self._check_closed()
             return found
         resolve = self._getaddrinfo_debug if self._debug else socket.getaddrinfo
         return await self._look_up(resolve, host, port, family, type, proto, flags)
