@@ -35,6 +35,7 @@ from hoop.sim.running import collecting_nothing, entered, made, ruling
 from hoop.sim.settings import Settings
 from hoop.sim.storage.tree import File, Folder, Link
 from hoop.sim.stuck import Watcher
+from hoop.sim.threads.turns import Threads
 
 FIRST = int(os.environ.get("HOOP_SIM_SEED", "0"))
 SEEDS = int(os.environ.get("HOOP_SIM_SEEDS", "1"))
@@ -191,6 +192,12 @@ def outside() -> Iterator[None]:
         stage.enter()
 
 
+def refuse_thread(*_: Any) -> Any:
+    """Tests with threads state what holds of real ones: which loop a thread has, for example."""
+    raise Unsimulated("a thread of a test", "see test_simulated_threads.py")
+
+
+Threads.start = refuse_thread  # type: ignore[method-assign]
 real_on_asyncio = peers.on_asyncio
 
 
