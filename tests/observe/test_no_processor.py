@@ -7,6 +7,18 @@ import sys
 import textwrap
 
 
+def prints_no_stall(code: str, driver: str, seconds: float) -> None:
+    """Run code in a process of its own, which prints the stalls that it has found."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), driver],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
 def test_a_stopped_process_is_not_blocked(python, driver):
     """The program tells when it may be stopped, and another when it may go on."""
     code = """
@@ -38,14 +50,7 @@ def test_a_stopped_process_is_not_blocked(python, driver):
         hoop.observe.stop()
         print([(s.cause, s.lasted) for s in found if s.lasted > 0.7])
         """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), driver],
-        capture_output=True,
-        text=True,
-        timeout=15,
-        check=False,
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+    prints_no_stall(code, driver, 15)
 
 
 def test_a_starved_process_is_not_blocked(driver):
@@ -82,11 +87,4 @@ def test_a_starved_process_is_not_blocked(driver):
         hoop.observe.stop()
         print([(s.cause, s.lasted) for s in found])
         """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), driver],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+    prints_no_stall(code, driver, 30)
