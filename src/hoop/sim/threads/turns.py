@@ -48,18 +48,8 @@ _real_start: Any = _thread.start_new_thread
 _set_sentinel: Any = getattr(_thread, "_set_sentinel", None)
 
 
-_places: dict[Any, bool] = {}  # by code
-
-
+@functools.cache
 def _is_place(code: Any) -> bool:
-    """Whether the turn may change where this code calls a lock or queue."""
-    found = _places.get(code)
-    if found is None:
-        found = _places[code] = _may_change(code)
-    return found
-
-
-def _may_change(code: Any) -> bool:
     """Whether the turn may change where this code calls a lock or queue.
 
     In Python's library it may do so in that for threads only. Other locks there often guard a thing that
@@ -515,10 +505,7 @@ class Threads:
     # ---- words ----
 
     def _whereabouts(self, turn: Turn) -> str:
-        return f"{turn.name} [{self._place_of(turn)}]"
-
-    def _place_of(self, turn: Turn) -> str:
-        return _where(turn)[0]
+        return f"{turn.name} [{_where(turn)[0]}]"
 
     def lines(self) -> list[str]:
         """A line for each thread: its name, where it is, and what it waits for."""
