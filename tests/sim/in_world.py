@@ -263,9 +263,15 @@ def is_of_files(item: Any) -> bool:
     return "files" in item.path.parts
 
 
-def is_listed(item: Any, names: str) -> bool:
+@functools.cache
+def names_in(listed: str) -> tuple[str, ...]:
+    """The names in a list, which is a text."""
+    return tuple(listed.split())
+
+
+def is_listed(item: Any, listed: str) -> bool:
     """Whether a list has a test, by a part of its name."""
-    return any(name in item.name for name in names.split())
+    return any(name in item.name for name in names_in(listed))
 
 
 def is_world_of_its_own(item: Any) -> bool:
@@ -283,15 +289,15 @@ def pytest_fixture_setup(fixturedef: Any, request: Any) -> Any:
     item = request.node
     if fixturedef.argname == "run":
         folder = str(request.getfixturevalue("tmp_path")) if is_of_files(item) else None
-        made: Any = run_in_world(item, folder)
+        ours: Any = run_in_world(item, folder)
     elif not is_world_of_its_own(item):
-        made = None  # the fixture `run` asks for it, and ours does not need it
+        ours = None  # the fixture `run` asks for it, and ours does not need it
     else:
         stage = _stage = Stage(item)
         fixturedef.addfinalizer(functools.partial(end, stage))
-        made = stage.new_loop
-    fixturedef.cached_result = (made, fixturedef.cache_key(request), None)
-    return made
+        ours = stage.new_loop
+    fixturedef.cached_result = (ours, fixturedef.cache_key(request), None)
+    return ours
 
 
 def end(stage: Stage) -> None:
