@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -218,6 +219,38 @@ class Scope:
     __slots__ = ("name",)
 
 
+class Node:
+    """Takes weak references, and may be part of a cycle."""
+
+    __slots__ = ("__weakref__", "other")
+
+
+class Leaf:
+    """Has no weak references, and may be part of a cycle."""
+
+    __slots__ = ("name", "other")
+
+
+class Last:
+    """Hashes itself in its finalizer."""
+
+    __slots__ = ("__weakref__", "other")
+
+    def __del__(self) -> None:
+        hash(self)
+
+
+class Hashing:
+    """Hashes an object in its finalizer."""
+
+    def __init__(self, other: Node | Leaf | Last) -> None:
+        self.other = other
+        other.other = self
+
+    def __del__(self) -> None:
+        hash(self.other)
+
+
 class Itself(type):
     """Makes classes that are their own class, as h11 does."""
 
@@ -338,3 +371,23 @@ def test_an_object_gets_a_hash_of_its_own_where_another_one_has_died():
 
     hoop.sim.run(main)
     assert len(addresses) < len(numbers) == len(set(numbers))
+
+
+@pytest.mark.parametrize("cls", [Node, Leaf, Last])
+def test_an_object_that_a_finalizer_hashed_leaves_no_hash_behind(cls):
+    async def main() -> list[int]:
+        objects = [cls() for _ in range(100)]
+        names = {id(one): n for n, one in enumerate(objects)}
+        return [names[id(one)] for one in set(objects)]
+
+    async def collect() -> None:
+        for _ in range(100):
+            Hashing(cls())
+        gc.collect()
+
+    first = hoop.sim.run(main)
+    hoop.sim.run(collect)
+    kept = []
+    for _ in range(10):
+        assert hoop.sim.run(main) == first
+        kept.append([cls() for _ in range(10)])  # other addresses for the objects

@@ -61,6 +61,7 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
     void PyObject_GC_UnTrack(Ref o) noexcept
     int PyObject_CallFinalizerFromDealloc(Ref o) noexcept
+    int PyObject_GC_IsFinalized(Ref o) noexcept         # the garbage collector has called its finalizer
     unsigned long PyThread_get_thread_ident() noexcept nogil
 
 cdef extern from "shim.h":

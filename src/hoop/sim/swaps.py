@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Callable
 
 import cython
-from cython.cimports.hoop._c.python import PyThread_get_thread_ident, Ref, ref
+from cython.cimports.hoop._c.python import PyObject_GC_IsFinalized, PyThread_get_thread_ident, Ref, ref
 from cython.cimports.hoop._c.swap import (
     METH_CLASS,
     METH_FASTCALL,
@@ -404,10 +404,11 @@ def of_world(o: object) -> cython.bint:
 @cython.exceptval(-1, check=True)
 def hash_by_number(o: Ref) -> cython.Py_ssize_t:
     address: cython.ulonglong = cython.cast(cython.ulonglong, o)
-    found = numbered.get(address)
-    if found is not None:
-        return found[0]
     hashed_one = cython.cast(object, o)
+    found = numbered.get(address)
+    # Python clears a reference that was made while a finalizer ran, and does not call _forget() then.
+    if found is not None and (found[1] is None or found[1]() is hashed_one):
+        return found[0]
     kind = type(hashed_one)
     if isinstance(hashed_one, type):
         return _by_address(o)  # it may be its own class
@@ -416,6 +417,8 @@ def hash_by_number(o: Ref) -> cython.Py_ssize_t:
     decided: cython.bint = of_world(hashed_one)
     if not decided and isinstance(hashed_one, Future):
         return _by_address(o)  # in each world
+    if PyObject_GC_IsFinalized(o):
+        return _by_address(o)  # it is being collected, and its finalizer would not run again
     try:
         reference = _KeyedRef(hashed_one, _forget, address)
     except TypeError:  # it has __slots__
