@@ -23,7 +23,12 @@ import zlib
 from collections.abc import Callable
 
 import cython
-from cython.cimports.hoop._c.python import PyObject_GC_IsFinalized, PyThread_get_thread_ident, Ref, ref
+from cython.cimports.hoop._c.python import (
+    PyObject_GC_IsFinalized,
+    PyThread_get_thread_ident,
+    Ref,
+    ref,
+)
 from cython.cimports.hoop._c.swap import (
     METH_CLASS,
     METH_FASTCALL,
