@@ -248,6 +248,16 @@ async def send(data: bytes, write: Callable[[bytes], Coroutine[Any, Any, Any]]) 
             await asyncio.sleep(random.choice((0, 0.001, 0.1)))
 
 
+async def read_some(reader: Any, left: int) -> bytes:
+    """Read a part of the bytes that are left, or the end: what is there, or more than the stream keeps."""
+    n = random.randrange(1, 3000)
+    if left and random.random() < 0.3:
+        exactly: bytes = await reader.readexactly(min(n, left))
+        return exactly
+    some: bytes = await reader.read(n)
+    return some
+
+
 async def ask_by_streams(kind: str, data: bytes, tls: Any, got: bytearray) -> None:
     connect: Any = asyncio.open_connection if kind == "asyncio" else hoop.open_connection
     reader, writer = await connect(HOST, PORT, ssl=tls, limit=random.choice(LIMITS))
@@ -263,7 +273,7 @@ async def ask_by_streams(kind: str, data: bytes, tls: Any, got: bytearray) -> No
 
     async def take() -> None:
         while len(got) < len(data) or not tls:
-            piece = await reader.read(random.randrange(1, 3000))
+            piece = await read_some(reader, len(data) - len(got))
             got.extend(piece)
             if not piece:
                 return
