@@ -57,6 +57,8 @@ HOT = [
     ("loop.turn", "loop.turn", "Loop", "run_ready"),
     ("loop.turn", "loop.turn", "Loop", "look"),
     ("loop.turn", "drivers.ready", "ReadyRing", "push"),
+    ("loop.calls", "loop.calls", None, "create_task"),
+    ("loop.calls", "loop.calls", "LoopCalls", "start_task"),
     ("scheduling.handle", "scheduling.handle", "Handle", "run"),
     ("scheduling.handle", "scheduling.handle", None, "new_handle"),
     ("scheduling.base", "scheduling.base", "LoopBase", "soon"),

@@ -13,12 +13,13 @@ typedef void *hoop_code; /* a C function of any kind */
 typedef PyObject *(*hoop_function)(PyObject *, PyObject *);
 typedef PyObject *(*hoop_fast_function)(PyObject *, PyObject **, Py_ssize_t, PyObject *);
 
-/* Put another C function into a builtin function, or into a class method of a builtin type. Every name that
+/* Put another C function into a builtin function, or into a method of a type in C. Every name that
  * Python knows it by then calls the other one. Return the former. TypeError if its calls are of another kind. */
 static inline hoop_code hoop_swap_function(PyObject *o, int flags, hoop_code function) {
     PyMethodDef *method = NULL;
     if (PyCFunction_CheckExact(o)) method = ((PyCFunctionObject *)o)->m_ml;
-    else if (Py_IS_TYPE(o, &PyClassMethodDescr_Type)) method = ((PyMethodDescrObject *)o)->d_method;
+    else if (Py_IS_TYPE(o, &PyClassMethodDescr_Type) || Py_IS_TYPE(o, &PyMethodDescr_Type))
+        method = ((PyMethodDescrObject *)o)->d_method;
     if (method == NULL || method->ml_flags != flags) {
         PyErr_Format(PyExc_TypeError, "%R is called in another way", o);
         return NULL;

@@ -8,6 +8,7 @@ cdef class LoopCalls(WatchLoop):
     cdef object snapshot                # the last copy of a context for timers that share it; or None
     cdef double now(self) except? -1
     cdef object add_timer(self, double deadline, object when_given, object callback, tuple args, object context)
+    cdef object start_task(self, object coro, object name, object context, object eager_start, dict keywords)
     cdef object call_task_factory(self, object coro, object name, object context, object eager_start, dict keywords)
 
 cdef int refuse_keyword(dict keywords) except -1

@@ -11,7 +11,14 @@ from asyncio import base_events, format_helpers, futures
 
 import cython
 from cython.cimports.hoop._c.linux import hoop_now
-from cython.cimports.hoop._c.python import hoop_snapshot
+from cython.cimports.hoop._c.python import Ref, hoop_snapshot
+from cython.cimports.hoop._c.swap import (
+    METH_FASTCALL,
+    METH_KEYWORDS,
+    hoop_code,
+    hoop_fast_function,
+    hoop_swap_function,
+)
 from cython.cimports.hoop.drivers.ready import Runnable
 from cython.cimports.hoop.loop.executor import submit
 from cython.cimports.hoop.loop.reports import check_callback
@@ -153,22 +160,28 @@ class LoopCalls(WatchLoop):
 
         From Python 3.13.3 on a task factory gets all other keywords, too.
         """
+        return self.start_task(coro, name, context, eager_start, kwargs)
+
+    @cython.cfunc
+    def start_task(self, coro, name, context, eager_start, keywords: dict | None) -> object:
         if self.closed:
             self.check_open()
         eager: cython.bint = False
         if self.task_factory is not None:
             if self.task_factory is not EAGER_TASK_FACTORY:
-                return self.call_task_factory(coro, name, context, eager_start, kwargs)
+                return self.call_task_factory(coro, name, context, eager_start, keywords)
             eager = True
-        if kwargs:
-            refuse_keyword(kwargs)
+        if keywords:
+            refuse_keyword(keywords)
         if eager_start is not None:
             eager = eager_start
         return new_task(self, coro, name, context, eager)
 
     @cython.cfunc
-    def call_task_factory(self, coro, name, context, eager_start, keywords: dict) -> object:
-        if keywords and not FACTORY_TAKES_ALL:
+    def call_task_factory(self, coro, name, context, eager_start, keywords: dict | None) -> object:
+        if keywords is None:
+            keywords = {}
+        elif keywords and not FACTORY_TAKES_ALL:
             refuse_keyword(keywords)
         if context is not None:
             keywords["context"] = context
@@ -276,6 +289,16 @@ class LoopCalls(WatchLoop):
 
 
 @cython.cfunc
+def create_task(loop: Ref, args: cython.pointer[Ref], n: cython.Py_ssize_t, names: Ref) -> object:
+    """Call create_task(coro) without the dict of keywords that Cython's code makes for each call."""
+    if n == 1 and names is cython.NULL:
+        return cython.cast(LoopCalls, loop).start_task(
+            cython.cast(object, args[0]), None, None, None, None
+        )
+    return _create_task(loop, args, n, names)
+
+
+@cython.cfunc
 @cython.exceptval(-1, check=False)
 def refuse_keyword(keywords: dict) -> cython.int:
     """Raise the TypeError of create_task() for keywords that nobody takes."""
@@ -288,3 +311,16 @@ def refuse_keyword(keywords: dict) -> cython.int:
 def may_pack(args: tuple | None) -> cython.bint:
     """Whether the arguments are those of asyncio.sleep(): a future of hoop's, and no result."""
     return len(args) == 2 and args[1] is None and type(args[0]) is Future
+
+
+_create_task = cython.declare(
+    hoop_fast_function,
+    cython.cast(
+        hoop_fast_function,
+        hoop_swap_function(
+            LoopCalls.create_task,
+            METH_FASTCALL | METH_KEYWORDS,
+            cython.cast(hoop_code, create_task),
+        ),
+    ),
+)
