@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import functools
 import os
 import queue
 import socket
@@ -342,6 +343,29 @@ def test_time_has_its_limit_for_threads():
 
     with pytest.raises(hoop.sim.TimeLimit, match=r"Thread.join\(\)"):
         hoop.sim.run(main, limit=600)
+
+
+SOURCE = """
+def note(lock, found, n):
+    for _ in range(5):
+        with lock:
+            found.append(n)
+"""
+
+
+def test_the_same_lines_in_two_files_are_two_places():
+    """In a library the turn changes at fewer places, whichever of the files comes first."""
+    runs = {}
+    for file in ("<frozen library>", "program.py"):
+        exec(compile(SOURCE, file, "exec"), names := {})
+
+        async def main(note=names["note"]):
+            lock, found = threading.Lock(), []
+            join([start(note, lock, found, n) for n in range(3)])
+            return found
+
+        runs[file] = [hoop.sim.run(functools.partial(main), seed=seed) for seed in range(SEEDS)]
+    assert runs["<frozen library>"] != runs["program.py"]
 
 
 # ---- the end -----------------------------------------------------------------------------------------

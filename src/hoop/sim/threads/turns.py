@@ -49,15 +49,14 @@ _set_sentinel: Any = getattr(_thread, "_set_sentinel", None)
 
 
 @functools.cache
-def _is_place(code: Any) -> bool:
-    """Whether the turn may change where this code calls a lock or queue.
+def _is_place(file: str, function: str) -> bool:
+    """Whether the turn may change where a function of this file calls a lock or queue.
 
     In Python's library it may do so in that for threads only. Other locks there often guard a thing that
     is done once in a process, such as an import. So only the first run would have these calls.
     """
-    file = code.co_filename
     if file == threading.__file__:
-        return str(code.co_qualname).startswith(_OF_THREADING)
+        return function.startswith(_OF_THREADING)
     if file == queue.__file__ or file.startswith(_OF_EXECUTORS):
         return True
     return not file.startswith(("<frozen ", *_LIBRARY)) or file.startswith(_SITE)
@@ -331,7 +330,9 @@ class Threads:
                 self._passed = 0
                 raise Ending  # it asks again and again
             return
-        if not (at_once or _is_place(sys._getframe(1).f_code)):
+        code = sys._getframe(1).f_code
+        # Not by the code itself: the same lines in two files are equal.
+        if not (at_once or _is_place(code.co_filename, code.co_qualname)):
             return
         others = [turn for turn in self._ready() if turn is not me]
         if not others:
