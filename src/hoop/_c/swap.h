@@ -86,16 +86,20 @@ static inline void hoop_turn_back(PyObject *o, const hoop_calls *former) {
 static inline hashfunc hoop_hash_of(PyObject *type) { return ((PyTypeObject *)type)->tp_hash; }
 static inline void hoop_set_hash(PyObject *type, hashfunc f) { ((PyTypeObject *)type)->tp_hash = f; }
 
-/* Have the classes that Python code makes from now on hash by `f`, where they would inherit object.__hash__.
- * TypeError if that is no longer the method of object. */
-static inline int hoop_set_hash_of_new(PyObject *method, hashfunc f) {
+/* Have a method of a builtin type, such as object.__hash__, call `f`. Classes that Python code makes from now on
+ * inherit `f`. TypeError if it is no longer the method of the type. */
+static inline int hoop_set_method(PyObject *method, hoop_code f) {
     if (!Py_IS_TYPE(method, &PyWrapperDescr_Type)) {
         PyErr_Format(PyExc_TypeError, "%R is another method", method);
         return -1;
     }
-    ((PyWrapperDescrObject *)method)->d_wrapped = (void *)f;
+    ((PyWrapperDescrObject *)method)->d_wrapped = f;
     return 0;
 }
+
+/* Return the function that initializes objects of a class. */
+static inline initproc hoop_init_of(PyObject *type) { return ((PyTypeObject *)type)->tp_init; }
+static inline void hoop_set_init(PyObject *type, initproc f) { ((PyTypeObject *)type)->tp_init = f; }
 
 /* Have `f` called when an object of a class dies. Return 0 if the class has a finalizer, or is none that Python
  * code made, as `model` is. */
@@ -107,8 +111,10 @@ static inline int hoop_finalize_with(PyObject *type, PyObject *model, destructor
     return 1;
 }
 
-/* Take the address of an object that dies out of a dict, if it is there. An exception may be on its way. */
-static inline void hoop_forget(PyObject *addresses, PyObject *o) {
+/* Take the address of an object that dies out of a dict, where it has a hash and a mark. An object of a cycle does
+ * not die yet: finalizers of others come after its own, and may hash it. Its mark becomes `finalized`. An exception
+ * may be on its way. */
+static inline void hoop_forget(PyObject *addresses, PyObject *o, PyObject *finalized) {
 #if PY_VERSION_HEX >= 0x030C0000
     PyObject *raised = PyErr_GetRaisedException();
 #else
@@ -116,9 +122,15 @@ static inline void hoop_forget(PyObject *addresses, PyObject *o) {
     PyErr_Fetch(&type, &value, &traceback);
 #endif
     PyObject *address = PyLong_FromUnsignedLongLong((unsigned long long)(uintptr_t)o);
-    int found = address == NULL ? -1 : PyDict_Contains(addresses, address);
-    if (found > 0) found = PyDict_DelItem(addresses, address);
-    if (found < 0) PyErr_WriteUnraisable(o);
+    PyObject *found = address == NULL ? NULL : PyDict_GetItemWithError(addresses, address);
+    if (found != NULL && Py_REFCNT(o) > 1) {
+        found = PyTuple_Pack(2, PyTuple_GET_ITEM(found, 0), finalized);
+        if (found != NULL) PyDict_SetItem(addresses, address, found);
+        Py_XDECREF(found);
+    } else if (found != NULL) {
+        PyDict_DelItem(addresses, address);
+    }
+    if (PyErr_Occurred()) PyErr_WriteUnraisable(o);
     Py_XDECREF(address);
 #if PY_VERSION_HEX >= 0x030C0000
     PyErr_SetRaisedException(raised);

@@ -9,9 +9,12 @@ cdef extern from "swap.h":
     hoop_code hoop_swap_function(object function, int flags, hoop_code with_function) except NULL
     hashfunc hoop_hash_of(object type) noexcept
     void hoop_set_hash(object type, hashfunc f) noexcept
-    int hoop_set_hash_of_new(object method, hashfunc f) except -1
+    int hoop_set_method(object method, hoop_code f) except -1
+    ctypedef int (*initproc)(Ref, Ref, Ref) noexcept    # it returns -1 if it raises
+    initproc hoop_init_of(object type) noexcept
+    void hoop_set_init(object type, initproc f) noexcept
     ctypedef void (*destructor)(Ref) noexcept
-    void hoop_forget(dict addresses, Ref o) noexcept
+    void hoop_forget(dict addresses, Ref o, object finalized) noexcept
     bint hoop_finalize_with(object type, object model, destructor f) noexcept
     ctypedef object (*hoop_way)(Ref, Ref *, size_t, Ref)
     ctypedef struct hoop_calls:         # how a builtin function was called

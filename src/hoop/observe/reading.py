@@ -93,14 +93,15 @@ def is_done(task: Any) -> bool:
 
 
 def asyncio_tasks_of(loop: Any) -> list[Any]:
-    """The unfinished tasks of asyncio's own class that a loop drives."""
-    return [
+    """The unfinished tasks of asyncio's own class that a loop drives, in the order of their numbers."""
+    found = [
         task
         for task in registry.other_tasks(loop)
         if issubclass(type(task), AsyncioTask)
         and _of_asyncio_loop(task) is loop
         and _pending(task) == "PENDING"
     ]
+    return sorted(found, key=serials.of)
 
 
 def of_loop(loop: Any, name: str) -> Any:

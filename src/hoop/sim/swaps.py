@@ -5,9 +5,10 @@ The C functions are changed inside of the objects that Python calls. So a module
 the real functions go on. All are put back when the world ends.
 
 A set of objects is ordered by their hashes, which are addresses. While a world runs, tasks and futures get
-hashes from the seed, in the order in which they are first hashed. So do objects of Python classes. The
-function for that stays in the classes afterwards, so that an object never changes its hash. Nobody knows
-which objects had been hashed before the first world. So their classes stay as they are.
+hashes from the seed, in the order in which they are first hashed. So do coroutines, objects of Python
+classes, and their methods. The function for that stays in the classes afterwards, so that an object never
+changes its hash. Nobody knows which objects had been hashed before the first world. So their classes stay as
+they are.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import datetime
 import os
 import threading
 import time
+import types
 import weakref
 import zlib
 from collections.abc import Callable
 
 import cython
 from cython.cimports.hoop._c.python import (
+    Py_REFCNT,
     PyObject_GC_IsFinalized,
     PyThread_get_thread_ident,
     Ref,
@@ -42,15 +45,22 @@ from cython.cimports.hoop._c.swap import (
     hoop_forget,
     hoop_function,
     hoop_hash_of,
+    hoop_init_of,
     hoop_set_hash,
-    hoop_set_hash_of_new,
+    hoop_set_init,
+    hoop_set_method,
     hoop_swap_function,
+    initproc,
 )
+from cython.cimports.hoop.scheduling import task as task_module
 from cython.cimports.hoop.scheduling.attributes import Attributed
 from cython.cimports.hoop.scheduling.future import Future
 from cython.cimports.hoop.sim.driver import Choices, SimDriver
 
+from hoop.observe.reading import serials
+from hoop.scheduling.coroutine import NativeCoroutine
 from hoop.scheduling.future import Future as FutureType
+from hoop.scheduling.handle import Handle
 
 EPOCH_NS = cython.declare(cython.longlong, 1_735_689_600_000_000_000)  # 2025 begins, in UTC
 ORIGIN_NS = cython.declare(cython.longlong, 1_000_000_000_000)
@@ -364,12 +374,22 @@ def put_ours() -> cython.int:
 
 # ---- hashes ----------------------------------------------------------------------------------------
 
-# By the address of an object: its hash, and a weak reference that takes the entry away.
+# Objects without a class of Python code's, which programs and asyncio keep in sets: as_completed() does.
+_suspended = cython.declare(
+    tuple, (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType, NativeCoroutine)
+)
+_Function = cython.declare(object, types.FunctionType)
+_hash_method = cython.declare(hashfunc, cython.NULL)  # of bound methods
+
+# By the address of an object: its hash, and a weak reference that takes the entry away. In place of the
+# reference is None if the object's finalizer does that, and FINALIZED if that has been called.
+FINALIZED = cython.declare(object, object())
 numbered = cython.declare(dict, {})
 _by_address = cython.declare(hashfunc, hoop_hash_of(object))
 _by_number = cython.declare(hashfunc, cython.NULL)
 # Flags of classes. Those that Python code makes are heap types.
 HEAPTYPE = cython.declare(object, 1 << 9)
+HAVE_GC = cython.declare(object, 1 << 14)
 IMMUTABLETYPE = cython.declare(object, 1 << 8)
 classes_hash = cython.declare(cython.bint, False)  # by number
 
@@ -382,13 +402,35 @@ _plain = cython.declare(object, Plain)
 
 
 def _forget(reference) -> None:
-    numbered.pop(reference.key, None)
+    """An object dies, or the collector has found a cycle with it, whose finalizers may still hash it."""
+    address: cython.ulonglong = reference.key
+    found = numbered.get(address)
+    if found is None or found[1] is not reference:
+        return
+    o: Ref = cython.cast(Ref, address)
+    if Py_REFCNT(o) == 0:
+        del numbered[address]
+    else:
+        numbered[address] = (found[0], _KeyedRef(cython.cast(object, o), _forget, address))
 
 
 @cython.cfunc
 @cython.exceptval(check=False)
 def forget_dead(o: Ref) -> cython.void:
-    hoop_forget(numbered, o)
+    hoop_forget(numbered, o, FINALIZED)
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(-1)
+def is_of(mark, o: Ref) -> cython.bint:
+    """Whether an entry is that of an object, and not that of a dead one at its address."""
+    if mark is None:
+        return True
+    if mark is FINALIZED:
+        return PyObject_GC_IsFinalized(o) != 0
+    # Python clears a reference that was made while a finalizer ran, and does not call _forget() then.
+    return mark() is cython.cast(object, o)
 
 
 @cython.cfunc
@@ -411,8 +453,7 @@ def hash_by_number(o: Ref) -> cython.Py_ssize_t:
     address: cython.ulonglong = cython.cast(cython.ulonglong, o)
     hashed_one = cython.cast(object, o)
     found = numbered.get(address)
-    # Python clears a reference that was made while a finalizer ran, and does not call _forget() then.
-    if found is not None and (found[1] is None or found[1]() is hashed_one):
+    if found is not None and is_of(found[1], o):
         return found[0]
     kind = type(hashed_one)
     if isinstance(hashed_one, type):
@@ -422,16 +463,14 @@ def hash_by_number(o: Ref) -> cython.Py_ssize_t:
     decided: cython.bint = of_world(hashed_one)
     if not decided and isinstance(hashed_one, Future):
         return _by_address(o)  # in each world
-    if PyObject_GC_IsFinalized(o):
-        return _by_address(o)  # it is being collected, and its finalizer would not run again
     try:
-        reference = _KeyedRef(hashed_one, _forget, address)
+        mark = _KeyedRef(hashed_one, _forget, address)
     except TypeError:  # it has __slots__
-        reference = None
+        mark = FINALIZED if PyObject_GC_IsFinalized(o) else None
         if not hoop_finalize_with(kind, _plain, forget_dead):
             return _by_address(o)  # nobody could say when it dies
     number = next_number(kind) if decided else _by_address(o)
-    numbered[address] = (number, reference)
+    numbered[address] = (number, mark)
     return number
 
 
@@ -460,6 +499,23 @@ def next_number(kind) -> cython.Py_ssize_t:
 
 
 @cython.cfunc
+@cython.exceptval(-1, check=True)
+def hash_method(o: Ref) -> cython.Py_ssize_t:
+    """The hash of a bound method: that of its object, if the world has given it one."""
+    method = cython.cast(object, o)
+    owner = method.__self__
+    if hoop_hash_of(type(owner)) != _by_number:
+        return _hash_method(o)
+    number: cython.Py_ssize_t = hash_by_number(ref(owner))
+    if number == _by_address(ref(owner)):
+        return _hash_method(o)
+    function = method.__func__
+    if type(function) is _Function:
+        number ^= zlib.crc32(function.__qualname__.encode())
+    return -2 if number == -1 else number
+
+
+@cython.cfunc
 @cython.exceptval(-1, check=False)
 def hash_class(cls) -> cython.int:
     """Have a class and its subclasses hash their objects by number, unless they have a way of their own."""
@@ -479,7 +535,8 @@ def hash_unused_classes(above, used: set, seen: set) -> cython.int:
         if id(cls) in seen:
             continue
         seen.add(id(cls))
-        changeable = cls.__flags__ & (HEAPTYPE | IMMUTABLETYPE) == HEAPTYPE
+        # The collector does not know the objects of a class that has no fields.
+        changeable = cls.__flags__ & (HEAPTYPE | IMMUTABLETYPE | HAVE_GC) == HEAPTYPE | HAVE_GC
         if changeable and id(cls) not in used and hoop_hash_of(cls) == _by_address:
             hoop_set_hash(cls, _by_number)
         hash_unused_classes(cls, used, seen)
@@ -491,22 +548,72 @@ def hash_classes(all_objects: Callable[[], list[object]]) -> None:
 
     Only the first call does something. One of typing's classes warns if it is compared, hence the addresses.
     """
-    global classes_hash, _by_number
+    global classes_hash, _by_number, _hash_method
     if classes_hash:
         return
     _by_number = cython.cast(hashfunc, hash_by_number)
     used = {id(type(one)) for one in all_objects()}
     hash_unused_classes(object, used, {id(type)})
     # Servers keep sets of protocols, and of transports.
-    for cls in (FutureType, _asyncio.Future, _BaseProtocol, Attributed):
+    for cls in (FutureType, _asyncio.Future, _BaseProtocol, Attributed, Handle, *_suspended):
         hash_class(cls)
     # Executors keep sets of threads. Those that are there may have been hashed, and keep their hashes.
     hash_class(_Thread)
     for one in all_objects():
-        if isinstance(one, _Thread):
+        if isinstance(one, _Thread) or type(one) in _suspended:
             hash(one)
-    hoop_set_hash_of_new(object.__hash__, _by_number)
+    _hash_method = hoop_hash_of(types.MethodType)
+    hoop_set_hash(types.MethodType, cython.cast(hashfunc, hash_method))
+    hoop_set_method(object.__hash__, cython.cast(cython.p_void, _by_number))
     classes_hash = True
+
+
+# ---- names of tasks --------------------------------------------------------------------------------
+
+_init_task = cython.declare(initproc, cython.NULL)  # of asyncio's own class
+
+
+def next_task() -> int:
+    """Count a task, for the name of one that has none."""
+    task_module.tasks_made += 1
+    return task_module.tasks_made
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def init_task(o: Ref, args: Ref, keywords: Ref) -> cython.int:
+    """Task.__init__() of asyncio's own class, which counts the tasks of the process."""
+    if not in_world():
+        return _init_task(o, args, keywords)
+    named: dict = {} if keywords is cython.NULL else dict(cython.cast(object, keywords))
+    if named.get("name") is None:
+        named["name"] = f"Task-{next_task()}"
+    if _init_task(o, args, ref(named)) < 0:
+        return -1
+    serials.of(cython.cast(object, o))  # reports have tasks in the order of these
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def name_tasks_of(cls) -> cython.int:
+    """Have a class and its subclasses name their tasks, unless they have an `__init__` of their own."""
+    if hoop_init_of(cls) == _init_task:
+        hoop_set_init(cls, cython.cast(initproc, init_task))
+    for below in type.__subclasses__(cls):
+        name_tasks_of(below)
+    return 0
+
+
+def name_tasks() -> None:
+    """Have worlds name the tasks of asyncio's own class. Only the first call does something."""
+    global _init_task
+    if _init_task != cython.NULL:
+        return
+    _init_task = hoop_init_of(_asyncio.Task)
+    method = _asyncio.Task.__init__
+    name_tasks_of(_asyncio.Task)
+    hoop_set_method(method, cython.cast(cython.p_void, init_task))
 
 
 # ---- the world -------------------------------------------------------------------------------------
@@ -522,6 +629,7 @@ def begin(driver: SimDriver, for_octets: Choices, for_hashes: Choices | None) ->
     hashes = for_hashes
     if for_hashes is not None:
         hash_seed = for_hashes.state
+    name_tasks()
     put_ours()
     ruled = PyThread_get_thread_ident()
     ruling = driver
