@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import os
 import subprocess
 import sys
 import zlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +253,24 @@ class Hashing:
         hash(self.other)
 
 
+class Owner:
+    """Takes its objects out of a set in its finalizer."""
+
+    found: set[Any]
+
+    def __init__(self, objects: list[Any], failed: list[KeyError]) -> None:
+        self.objects = objects
+        self.failed = failed
+        self.own = self
+
+    def __del__(self) -> None:
+        for one in self.objects:
+            try:
+                self.found.remove(one)
+            except KeyError as exc:
+                self.failed.append(exc)
+
+
 class Itself(type):
     """Makes classes that are their own class, as h11 does."""
 
@@ -304,13 +324,21 @@ class Late:
     """Has none."""
 
 
+class Token:
+    """Has an object that the collector does not know."""
+
+    __slots__ = ()
+
+
 HASHES = """
 import asyncio, gc, sys
 sys.path.insert(0, sys.argv[1])
-from test_replay import Early, Itself, Late, Scope
+from test_replay import Early, Itself, Late, Scope, Token
 
 early, late, slotted = Early(), [], []
 found = {early: 1}
+tokens = [Token() for _ in range(20)]
+found.update(dict.fromkeys(tokens, 4))
 if sys.argv[2] == "frozen":
     gc.freeze()
 
@@ -326,6 +354,8 @@ async def main():
     assert found[early] == 1
     for one in late + slotted:
         assert found[one] == 2
+    for one in tokens:
+        assert found[one] == 4
     late.append(made[2])
     slotted.append(made[1])
     found.update({made[1]: 2, made[2]: 2, itself: 3})
@@ -391,3 +421,208 @@ def test_an_object_that_a_finalizer_hashed_leaves_no_hash_behind(cls):
     for _ in range(10):
         assert hoop.sim.run(main) == first
         kept.append([cls() for _ in range(10)])  # other addresses for the objects
+
+
+@pytest.mark.parametrize("cls", [Node, Leaf, Last])
+def test_a_finalizer_takes_objects_out_of_a_set(cls):
+    """Of a cycle the collector calls the finalizers in the order in which the objects were made."""
+    failed: list[KeyError] = []
+
+    async def main() -> None:
+        for _ in range(5):
+            objects = [cls()]
+            owner = Owner(objects, failed)
+            objects.append(cls())
+            for one in objects:
+                one.other = one
+            owner.found = set(objects)
+            del owner, objects, one
+        gc.collect()
+
+    hoop.sim.run(main)
+    assert failed == []
+
+
+@pytest.mark.parametrize("cls", [Node, Leaf, Last])
+def test_an_object_that_a_finalizer_brings_back_keeps_its_hash(cls):
+    kept = []
+
+    class Keeping:
+        def __init__(self, one: Any) -> None:
+            self.found = {one}
+            one.other = self
+
+        def __del__(self) -> None:
+            kept.append(self.found)
+
+    async def main() -> None:
+        for _ in range(20):
+            Keeping(cls())
+        gc.collect()
+        assert len(kept) == 20
+        for found in kept:
+            (one,) = found
+            assert one in found
+
+    hoop.sim.run(main)
+    for found in kept:
+        (one,) = found
+        assert one in found
+
+
+# ---- what a process does once --------------------------------------------------------------------------
+
+
+class OwnTask(asyncio.Task):
+    """A task of asyncio's own class."""
+
+
+class NamedTask(asyncio.Task):
+    """One that hands the arguments on."""
+
+    def __init__(self, coro: Any, **options: Any) -> None:
+        super().__init__(coro, **options)
+
+
+async def tasks_of_all_kinds() -> list[str]:
+    class Local(asyncio.Task):
+        pass
+
+    async def nothing() -> None:
+        pass
+
+    kinds: list[Any] = [asyncio.Task, OwnTask, NamedTask, Local, asyncio.tasks._PyTask]
+    tasks = [kind(nothing()) for kind in [hoop.Task, *kinds]]
+    named = [kind(nothing(), name="mine") for kind in kinds]
+    await asyncio.wait(tasks + named)
+    assert {task.get_name() for task in named} == {"mine"}
+    return [task.get_name() for task in tasks]
+
+
+def test_tasks_of_all_classes_are_named_together_and_anew_in_each_run():
+    expected = [f"Task-{n}" for n in range(2, 8)]
+    for _ in range(2):
+        assert hoop.sim.run(tasks_of_all_kinds) == expected
+
+
+def test_a_deadlock_of_asyncio_s_own_tasks_is_the_same_in_both_runs():
+    async def main() -> None:
+        await asyncio.wait([asyncio.Task(asyncio.Event().wait()) for _ in range(3)])
+
+    with pytest.raises(hoop.sim.Deadlock):
+        hoop.sim.explore(main, seeds=2)
+
+
+class Listener:
+    """Has methods that are called back."""
+
+    def hear(self) -> None: ...
+
+    def see(self) -> None: ...
+
+
+async def handles() -> list[Any]:
+    return [asyncio.get_running_loop().call_soon(int) for _ in range(30)]
+
+
+async def coroutines() -> list[Any]:
+    return [asyncio.sleep(0) for _ in range(30)]
+
+
+async def coroutines_of_hoop() -> list[Any]:
+    return [hoop.sleep(0) for _ in range(30)]
+
+
+async def methods() -> list[Any]:
+    listeners = [Listener() for _ in range(15)]
+    return [method for one in listeners for method in (one.hear, one.see)]
+
+
+@pytest.mark.parametrize("made", [handles, coroutines, coroutines_of_hoop, methods])
+def test_a_set_has_the_same_order_each_time(made):
+    async def main() -> list[int]:
+        kept.append([await made() for _ in range(len(kept))])  # other addresses for the next ones
+        objects = await made()
+        order = [objects.index(one) for one in set(objects)]
+        close([objects])
+        return order
+
+    def close(all_objects: list[list[Any]]) -> None:
+        for one in itertools.chain(*all_objects):
+            if asyncio.iscoroutine(one):
+                one.close()
+
+    kept: list[list[list[Any]]] = []
+    orders = [hoop.sim.run(main, seed=1) for _ in range(5)]
+    for each in kept:
+        close(each)
+    assert orders == [orders[0]] * 5
+
+
+@pytest.mark.parametrize("as_completed", [asyncio.as_completed, hoop.as_completed])
+def test_as_completed_takes_coroutines_in_the_same_order_each_time(as_completed):
+    async def main() -> list[int]:
+        return [await one for one in as_completed([asyncio.sleep(1, n) for n in range(20)])]
+
+    first = hoop.sim.run(main, seed=1)
+    for n in range(5):
+        kept = [asyncio.sleep(n) for _ in range(5 * n + 1)]
+        assert hoop.sim.run(main, seed=1) == first
+        for one in kept:
+            one.close()
+
+
+def test_generators_that_are_left_end_in_the_same_order_each_time():
+    async def main() -> list[int]:
+        async def count(n: int) -> AsyncIterator[int]:
+            try:
+                yield n
+            finally:
+                ended.append(n)
+
+        ended: list[int] = []
+        kept.append([count(n) for n in range(20)])
+        for one in kept[-1]:
+            await anext(one)
+        return ended
+
+    kept: list[Any] = []
+    orders = [hoop.sim.run(main, seed=1) for _ in range(5)]
+    assert orders == [orders[0]] * 5
+    assert len(orders[0]) == 20
+
+
+def test_what_was_hashed_before_the_first_run_keeps_its_hash():
+    command = [sys.executable, "-c", BEFORE]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("done\n", "")
+
+
+BEFORE = """
+import asyncio
+
+class Listener:
+    def hear(self): ...
+
+async def wait(): ...
+
+def count(): yield
+
+listener = Listener()
+found = {wait(), count(), listener.hear, len, asyncio.sleep(0)}
+
+import hoop.sim
+
+async def main():
+    assert all(one in found for one in list(found))
+    assert listener.hear in found
+
+for _ in range(2):
+    hoop.sim.run(main)
+    assert all(one in found for one in list(found))
+    assert listener.hear in found
+for one in found:
+    if asyncio.iscoroutine(one):
+        one.close()
+print("done")
+"""

@@ -15,6 +15,7 @@ import secrets
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -146,6 +147,7 @@ def test_less_known_clocks_are_virtual():
         assert time.asctime(time.gmtime(0)) == "Thu Jan  1 00:00:00 1970"
         assert time.clock_gettime(time.CLOCK_REALTIME) == time.time()
         assert time.clock_gettime_ns(time.CLOCK_REALTIME) == time.time_ns()
+        assert time.clock_gettime_ns(time.CLOCK_TAI) == time.time_ns()
         for clock in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME):
             assert time.clock_gettime(clock) == time.monotonic()
             assert time.clock_gettime_ns(clock) == time.monotonic_ns()
@@ -221,15 +223,27 @@ def test_another_thread_keeps_the_real_clocks():
         functools.partial(os.urandom, 9),
         secrets.token_hex,
         uuid.uuid4,
+        lambda: os.getrandom(9),
+        lambda: ssl.RAND_bytes(9),
         uuid.uuid1,
+        *(getattr(uuid, name) for name in ("uuid6", "uuid7") if hasattr(uuid, name)),
     ],
-    ids=["random", "Random", "seed", "SystemRandom", "urandom", "secrets", "uuid4", "uuid1"],
 )
 def test_numbers_come_from_the_seed(source):
     first = in_world(source, seed=1)
+    source()  # in real time, which is later
     assert first == in_world(source, seed=1)
     assert first != in_world(source, seed=2) or source is uuid.uuid1
     assert in_world(lambda: source() != source())
+
+
+def test_what_python_looks_for_once_draws_no_numbers(monkeypatch):
+    def look():
+        return uuid.getnode(), tempfile.gettempdir(), random.random(), os.urandom(4)
+
+    monkeypatch.setattr(uuid, "_node", None)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert in_world(look) == in_world(look)
 
 
 def test_temporary_files_have_the_same_names_in_each_run_of_a_seed():

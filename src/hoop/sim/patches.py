@@ -11,6 +11,7 @@ import os
 import random
 import select
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from hoop.loop import registry
 from hoop.loop.event_loop import EventLoop
 from hoop.sim.driver import Choices
 from hoop.sim.errors import Unsimulated
@@ -30,13 +32,15 @@ from hoop.sim.net import sockets
 from hoop.sim.net.network import Network
 from hoop.sim.storage import openings
 from hoop.sim.stuck import Interruption
-from hoop.sim.swaps import is_inside
+from hoop.sim.swaps import is_inside, next_task
 from hoop.sim.threads.turns import Ending, Threads
 
 _ABSENT: Any = object()
 
 PROCESS = "replace the process in the test"
-
+NODE = (
+    0x0100_0000_0001  # in place of the hardware's address, from the range for those that have none
+)
 
 # Functions that send a real signal, now or later, or wait for one.
 _WITH_SIGNALS: dict[Any, tuple[str, ...]] = {
@@ -92,13 +96,43 @@ def _excepthook() -> Any:
     return excepthook
 
 
+def _counting_tasks() -> Any:
+    """A function that counts the tasks of asyncio's class in Python together with all others of the world."""
+    real: Any = asyncio.tasks._task_name_counter  # type: ignore[attr-defined]
+    return lambda: next_task() if is_inside() else real()
+
+
+def _each_task() -> Any:
+    """An iteration over asyncio's set of tasks, which is older than the world, in order of their hashes."""
+    real: Any = registry.TaskSet.__iter__
+
+    def each(self: Any) -> Iterator[Any]:
+        return iter(sorted(real(self), key=hash)) if is_inside() else real(self)
+
+    return each
+
+
+def _seeded(owner: Any, name: str) -> Any:
+    """os.getrandom() or its like, which takes the bytes of os.urandom()."""
+    real: Any = getattr(owner, name)
+
+    def octets(size: int, *args: Any, **kwargs: Any) -> Any:
+        return os.urandom(size) if is_inside() else real(size, *args, **kwargs)
+
+    return octets
+
+
 def _clock(name: str, wall: Callable[[], Any], other: Callable[[], Any]) -> Any:
     """time.clock_gettime() or its like, with virtual time. Clocks of the processor stay real."""
     real: Any = getattr(time, name)
+    walls = {
+        time.CLOCK_REALTIME,
+        time.CLOCK_TAI,
+    }  # the kernel begins with no leap seconds between them
     others = {time.CLOCK_MONOTONIC, time.CLOCK_MONOTONIC_RAW, time.CLOCK_BOOTTIME}
 
     def clock(number: int) -> Any:
-        if is_inside() and number == time.CLOCK_REALTIME:
+        if is_inside() and number in walls:
             return wall()
         return other() if is_inside() and number in others else real(number)
 
@@ -151,8 +185,14 @@ def _changes(choices: Choices, network: Network) -> Iterator[tuple[Any, str, Any
     """All that is changed: an object, the name of its attribute, and the new value."""
     yield random.Random, "seed", _seeded_seed(choices)
     yield uuid, "_generate_time_safe", None  # uuid1() then goes by time.time_ns() and random
-    yield uuid, "_last_timestamp", None
+    yield uuid, "_node", NODE
+    for name in [name for name in vars(uuid) if name.startswith("_last_")]:
+        yield uuid, name, None  # no UUID has to come after those that were made in real time
+    yield os, "getrandom", _seeded(os, "getrandom")
+    yield ssl, "RAND_bytes", _seeded(ssl, "RAND_bytes")
     yield tempfile, "_name_sequence", None  # so that each world begins with numbers of its own
+    yield asyncio.tasks, "_task_name_counter", _counting_tasks()
+    yield registry.TaskSet, "__iter__", _each_task()
     yield threading, "_counter", itertools.count(1).__next__  # of names
     yield ThreadPoolExecutor, "_counter", itertools.count().__next__
     yield threading, "excepthook", _excepthook()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -117,6 +118,7 @@ def simulate(
 ) -> _T:
     """Run once. `settings.order` is no mix here. `begin` is called before, and `end` before the cleaning."""
     hash_classes()
+    find_temporary_folder()
     with collecting_nothing():
         loop = SimEventLoop(
             script.seed,
@@ -245,6 +247,12 @@ def _drive(
     finally:
         runner.close()
     return result
+
+
+def find_temporary_folder() -> None:
+    """Have Python look for the folder now. It does so once in a process, and draws names for that."""
+    with contextlib.suppress(FileNotFoundError):
+        tempfile.gettempdir()
 
 
 @contextlib.contextmanager
