@@ -189,11 +189,12 @@ class Exploration:
         failed: list[int] = []
         first: Outcome | None = None
         runs = 0
-        self.check(self.seeds[0])
+        outcome = self.check(self.seeds[0])
         with set_apart():
             for seed in self._seeds():
                 self.failed = failed[0] if failed else seed
-                outcome = self.check(seed) if self.twice else self.subject.once(seed)
+                if runs > 0:
+                    outcome = self.check(seed) if self.twice else self.subject.once(seed)
                 runs += 1
                 if outcome.error is not None:
                     failed.append(seed)
