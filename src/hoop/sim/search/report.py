@@ -76,10 +76,9 @@ def story(outcome: Outcome, shrunk: Shrunk, explained: Outcome) -> list[str]:
     """The choices that matter: when each was made, and what it did."""
     matter = that_matter(shrunk.choices)
     verb = "matters" if len(matter) == 1 else "matter"
+    runs = "1 run" if shrunk.runs == 1 else f"{shrunk.runs} runs"
     some = "" if shrunk.complete else ", or fewer: the time for it ended"
-    lines = [
-        f"shrunk: {len(outcome.log)} choices -> {len(matter)} that {verb}, in {shrunk.runs} runs{some}"
-    ]
+    lines = [f"shrunk: {len(outcome.log)} choices -> {len(matter)} that {verb}, in {runs}{some}"]
     if not matter:
         lines[0] += "; the plain order fails, too, so look at times"
         lines += ["the last steps:", *last_steps(outcome)]
