@@ -59,6 +59,8 @@ HOT = [
     ("loop.turn", "drivers.ready", "ReadyRing", "push"),
     ("loop.calls", "loop.calls", None, "create_task"),
     ("loop.calls", "loop.calls", "LoopCalls", "start_task"),
+    ("loop.running", "loop.running", None, "create_plain_task"),
+    ("together.groups", "together.groups", None, "create_task"),
     ("scheduling.handle", "scheduling.handle", "Handle", "run"),
     ("scheduling.handle", "scheduling.handle", None, "new_handle"),
     ("scheduling.base", "scheduling.base", "LoopBase", "soon"),

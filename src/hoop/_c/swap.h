@@ -28,6 +28,10 @@ static inline hoop_code hoop_swap_function(PyObject *o, int flags, hoop_code fun
     method->ml_meth = (PyCFunction)function;
     return former;
 }
+/* The same for one that takes keywords. The new one may call the former. */
+static inline hoop_fast_function hoop_put_before(PyObject *o, hoop_fast_function function) {
+    return (hoop_fast_function)hoop_swap_function(o, METH_FASTCALL | METH_KEYWORDS, (hoop_code)function);
+}
 
 /* A number that changes when bytes enter or leave the buffers of a descriptor. */
 static inline long long hoop_queued(int fd) {

@@ -7,6 +7,7 @@ cdef extern from "swap.h":
     ctypedef Py_ssize_t (*hashfunc)(Ref) noexcept
     ctypedef void *hoop_code            # a C function of any kind
     hoop_code hoop_swap_function(object function, int flags, hoop_code with_function) except NULL
+    hoop_fast_function hoop_put_before(object function, hoop_fast_function f) except NULL
     hashfunc hoop_hash_of(object type) noexcept
     void hoop_set_hash(object type, hashfunc f) noexcept
     int hoop_set_method(object method, hoop_code f) except -1

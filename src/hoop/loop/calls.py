@@ -12,13 +12,7 @@ from asyncio import base_events, format_helpers, futures
 import cython
 from cython.cimports.hoop._c.linux import hoop_now
 from cython.cimports.hoop._c.python import Ref, hoop_snapshot
-from cython.cimports.hoop._c.swap import (
-    METH_FASTCALL,
-    METH_KEYWORDS,
-    hoop_code,
-    hoop_fast_function,
-    hoop_swap_function,
-)
+from cython.cimports.hoop._c.swap import hoop_fast_function, hoop_put_before
 from cython.cimports.hoop.drivers.ready import Runnable
 from cython.cimports.hoop.loop.executor import submit
 from cython.cimports.hoop.loop.reports import check_callback
@@ -314,13 +308,5 @@ def may_pack(args: tuple | None) -> cython.bint:
 
 
 _create_task = cython.declare(
-    hoop_fast_function,
-    cython.cast(
-        hoop_fast_function,
-        hoop_swap_function(
-            LoopCalls.create_task,
-            METH_FASTCALL | METH_KEYWORDS,
-            cython.cast(hoop_code, create_task),
-        ),
-    ),
+    hoop_fast_function, hoop_put_before(LoopCalls.create_task, create_task)
 )

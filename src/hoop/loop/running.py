@@ -12,7 +12,8 @@ import sys
 from asyncio import events, futures
 
 import cython
-from cython.cimports.hoop._c.python import hoop_forbid_new
+from cython.cimports.hoop._c.python import Ref, hoop_forbid_new
+from cython.cimports.hoop._c.swap import hoop_fast_function, hoop_put_before
 from cython.cimports.hoop.loop.turn import Loop
 from cython.cimports.hoop.scheduling.coroutine import (
     OVER,
@@ -151,6 +152,20 @@ def create_task(coro, *, name=None, context=None, **kwargs):
     return new_task(loop, coro, name, context, False)
 
 
+@cython.cfunc
+def create_plain_task(
+    module: Ref, args: cython.pointer[Ref], n: cython.Py_ssize_t, names: Ref
+) -> object:
+    """Call create_task(coro) without a dict for keywords."""
+    loop: Loop
+    if n == 1 and names is cython.NULL:
+        loop = plain_loop()
+        if loop is not None and loop.task_factory is None:
+            return new_task(loop, cython.cast(object, args[0]), None, None, False)
+    return _create_task(module, args, n, names)
+
+
 mark_coroutine_function(sleep)
 
 hoop_forbid_new(SleepTimer)
+_create_task = cython.declare(hoop_fast_function, hoop_put_before(create_task, create_plain_task))

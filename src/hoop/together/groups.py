@@ -19,12 +19,14 @@ from cython.cimports.cpython.object import Py_TPFLAGS_HEAPTYPE
 from cython.cimports.hoop._c.python import (
     Py_TYPE,
     PyContext_CopyCurrent,
+    Ref,
     enter_context,
     exit_context,
     hoop_set_signature,
     is_error,
     ref,
 )
+from cython.cimports.hoop._c.swap import hoop_fast_function, hoop_put_before
 from cython.cimports.hoop.loop.running import plain_loop
 from cython.cimports.hoop.loop.turn import Loop
 from cython.cimports.hoop.scheduling.coroutine import (
@@ -182,7 +184,7 @@ class TaskGroup(Watcher):
         raise RuntimeError(f"TaskGroup {self!r} is shutting down")
 
     @cython.cfunc
-    def add(self, coro, name, context, keywords: dict) -> object:
+    def add(self, coro, name, context, keywords: dict | None) -> object:
         self.check_open(coro)
         loop: Loop = self.native
         if (
@@ -198,6 +200,8 @@ class TaskGroup(Watcher):
             cython.cast(set, self.tasks).add(ours)
             ours.tell(self, PyContext_CopyCurrent())
             return ours
+        if keywords is None:
+            keywords = {}
         if name is not None and PASSES_NAME:
             keywords["name"] = name
         if context is not None:
@@ -485,6 +489,14 @@ def refused(group, coro, excess: tuple, name, context, keywords: dict) -> object
     return _stock.create_task(group, *positional, **keywords)
 
 
+@cython.cfunc
+def create_task(group: Ref, args: cython.pointer[Ref], n: cython.Py_ssize_t, names: Ref) -> object:
+    """Call create_task(coro) without a dict for keywords."""
+    if n == 1 and names is cython.NULL:
+        return cython.cast(TaskGroup, group).add(cython.cast(object, args[0]), None, None, None)
+    return _create_task(group, args, n, names)
+
+
 @cython.final
 @cython.cclass
 class EnterGroup(Method):
@@ -549,3 +561,6 @@ EXIT = cython.declare(ExitGroup, ExitGroup("__aexit__", TaskGroup))
 
 finish_class(TaskGroup, _stock, ("__aenter__", "__aexit__"))
 hoop_set_signature(TaskGroup, b"()")
+_create_task = cython.declare(
+    hoop_fast_function, hoop_put_before(TaskGroup.create_task, create_task)
+)
