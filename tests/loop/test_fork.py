@@ -148,6 +148,10 @@ print(hoop.run(main()))
 """
 
 LEAVES = """
+runs = [hoop.run]
+if sys.version_info < (3, 14):  # from then on asyncio's own loop does not end in the child
+    runs.append(asyncio.run)
+
 def status(run, how):
     async def main():
         pid = os.fork()
@@ -159,9 +163,9 @@ def status(run, how):
 
 found = [
     [status(run, how) for how in (SystemExit(), SystemExit(7), KeyboardInterrupt())]
-    for run in (asyncio.run, hoop.run)
+    for run in runs
 ]
-print(found[0] == found[1] == [0, 7, -signal.SIGINT], found)
+print(all(f == [0, 7, -signal.SIGINT] for f in found), found)
 """
 
 CHILD_DROPS_EVERYTHING = """
@@ -339,9 +343,77 @@ def test_fork(python, driver, monkeypatch, code, printed):
     assert python(HEAD + code, "-W", "ignore::DeprecationWarning") == printed + "\n"
 
 
-@pytest.mark.skipif(
-    sys.version_info >= (3, 14), reason="asyncio's own loop does not end in the child"
-)
+RETURNS = """
+async def other():
+    await asyncio.sleep(0.001)
+
+async def main(how):
+    tasks = [asyncio.create_task(other()) for _ in range(2)]
+    await asyncio.sleep(0)
+    pid = os.fork()
+    if pid == 0:
+        print(len(asyncio.all_tasks(last)), end=" ", flush=True)
+        if how == "raise":
+            raise LookupError("in the child")
+        return "child"
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    await asyncio.gather(*tasks)
+    return status
+
+async def outer(how):
+    global last
+    last = asyncio.get_running_loop()
+    return await main(how)
+
+parent = os.getpid()
+for run in (asyncio.run, hoop.run):
+    for how in ("return", "raise"):
+        try:
+            ended = run(outer(how))
+        except LookupError as exc:
+            ended = repr(exc)
+        if os.getpid() != parent:
+            assert asyncio.run(asyncio.sleep(0, 1)) == hoop.run(asyncio.sleep(0, 1)) == 1
+            print(ended, end=" ", flush=True)
+            os._exit(7)
+        print(ended)
+"""
+
+
+def test_child_that_returns_from_a_coroutine_ends_as_on_asyncio(python, driver, monkeypatch):
+    monkeypatch.setenv("HOOP_DRIVER", driver)
+    known = "0" if sys.version_info >= (3, 14) else "3"
+    ends = [f"{known} child 7", f"{known} LookupError('in the child') 7"]
+    printed = python(HEAD + RETURNS, "-W", "error")
+    assert printed.splitlines() == ends * 2
+
+
+STAYS = """
+import signal
+
+async def main():
+    pid = os.fork()
+    if pid == 0:
+        loop = last
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        signal.signal(signal.SIGALRM, lambda *_: sys.exit(9))
+        await loop.create_future()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+async def outer():
+    global last
+    last = asyncio.get_running_loop()
+    return await main()
+
+print(hoop.run(outer()))
+"""
+
+
+def test_child_that_waits_in_a_coroutine_hears_signals(python, driver, monkeypatch):
+    monkeypatch.setenv("HOOP_DRIVER", driver)
+    assert python(HEAD + STAYS, "-W", "error") == "9\n"
+
+
 def test_child_that_leaves_inside_a_coroutine_has_asyncio_s_status(python, driver, monkeypatch):
     monkeypatch.setenv("HOOP_DRIVER", driver)
     printed = python(HEAD + LEAVES, "-W", "error")

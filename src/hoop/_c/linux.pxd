@@ -51,6 +51,7 @@ cdef extern from "shim.h" nogil:
     int hoop_eventfd_write(int fd) noexcept
     int hoop_twin(int fd) noexcept                      # another descriptor of the same file
     int hoop_close(int fd) noexcept
+    int usleep(unsigned int microseconds) noexcept
     int hoop_replace(int fd, int fresh) noexcept
 
     Py_ssize_t hoop_recv(int fd, void *buf, size_t n) noexcept

@@ -38,6 +38,7 @@ cdef class Driver:
     cdef int submit(self, Op op) except -1
     cdef int cancel(self, Op op) except -1
     cdef int poll(self, ReadyRing ready, long long timeout_ns) except -1
+    cdef int nap(self, long long timeout_ns) except -1
     cdef int tell(self) except -1
     cdef int wake(self) except -1
     cdef int close(self) except -1

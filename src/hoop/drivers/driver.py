@@ -37,7 +37,8 @@ The fields `announces`, `pending` and `bell` tell the loop whether it has to cal
 A driver belongs to one loop. Close a descriptor only after its ops were cancelled and none is CANCELLING.
 
 After a fork the child has a copy of the driver, which counts as *inherited*. It shares the kernel's objects
-with the parent. So it may close its own descriptors, and must tell the kernel nothing else.
+with the parent. So it may close its own descriptors, and must tell the kernel nothing else. The child may
+still run callbacks and timers, so that a coroutine which has forked can end there: see nap().
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ import errno
 import os
 
 import cython
-from cython.cimports.hoop._c.linux import hoop_close, hoop_eventfd, hoop_now_ns, hoop_twin
+from cython.cimports.hoop._c.linux import hoop_close, hoop_eventfd, hoop_now_ns, hoop_twin, usleep
 from cython.cimports.hoop._c.python import PyErr_CheckSignals
 from cython.cimports.hoop.drivers.op import Op
 from cython.cimports.hoop.drivers.ready import ReadyRing
@@ -54,6 +55,7 @@ from cython.cimports.hoop.drivers.ready import ReadyRing
 # Limits for the mean: a wait counts as at most LONG_WAIT spins, and weighs one part in MEAN_OVER.
 LONG_WAIT = cython.declare(cython.int, 4)
 MEAN_OVER = cython.declare(cython.int, 8)
+NAP_US = cython.declare(cython.int, 1000)
 EBADF = cython.declare(cython.int, errno.EBADF)
 
 
@@ -188,6 +190,19 @@ class Driver:
     @cython.exceptval(-1, check=False)
     def poll(self, ready: ReadyRing, timeout_ns: cython.longlong) -> cython.int:
         raise NotImplementedError
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def nap(self, timeout_ns: cython.longlong) -> cython.int:
+        """poll() of an inherited driver: let a moment pass. The kernel's news are the parent's.
+
+        Nothing wakes it, so it is short.
+        """
+        if timeout_ns:
+            with cython.nogil:
+                usleep(NAP_US)
+        PyErr_CheckSignals()
+        return 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

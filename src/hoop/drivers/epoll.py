@@ -301,6 +301,8 @@ class EpollDriver(Driver):
         epfd: cython.int = self.epfd
         spin_ns: cython.longlong = 0
         events = self.events
+        if self.inherited():
+            return self.nap(timeout_ns)
         if epfd < 0:
             if timeout_ns == 0:  # nobody wants anything of the kernel yet
                 return 0

@@ -15,7 +15,6 @@ cdef class UringDriver(Requests):
 
     cdef int open_ring(self) except -1
     cdef bint has_ring(self) noexcept
-    cdef int refuse(self) except -1
     cdef int submit_foreign(self, Op op) except -1
     cdef bint look_first(self, ReadyRing ready) except -1
     cdef int close_ring(self) except -1

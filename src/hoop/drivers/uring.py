@@ -173,7 +173,7 @@ class UringDriver(Requests):
     @cython.exceptval(-1, check=False)
     def begin(self, ready: ReadyRing) -> cython.int:
         if self.inherited():
-            return 0  # poll() refuses
+            return 0
         if self.ring.raw.fd >= 0 and not self.is_ours():
             self.abandon(ready)
         result: cython.int = self.hold(self.lacking())
@@ -376,7 +376,9 @@ class UringDriver(Requests):
             if result:
                 return result
         if not self.is_ours():
-            self.refuse()
+            if self.inherited():
+                return self.nap(timeout_ns)
+            raise RuntimeError("the ring belongs to another thread")
         self.pending = False
         if self.nested is not None and self.n_queued and self.look_first(ready):
             timeout_ns = 0
@@ -443,13 +445,6 @@ class UringDriver(Requests):
             return 0
         self.ask_for_queued()
         return self.enter_now()
-
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
-    def refuse(self) -> cython.int:
-        if self.inherited():
-            raise RuntimeError("This event loop was made before a fork and cannot run in the child")
-        raise RuntimeError("the ring belongs to another thread")
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)

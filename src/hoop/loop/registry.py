@@ -41,9 +41,19 @@ class TaskSet(weakref.WeakSet[Any]):
 
 
 def _native_tasks() -> list[Any]:
+    return [task for loop in living() if _has_tasks(loop) for task in loop._unfinished_tasks()]
+
+
+def living() -> list[Any]:
+    """All loops of this process that are still there."""
     # asyncio asks several times as each loop ends. So this takes the weak references without a guard.
-    found = (reference() for reference in list(loops.data))  # type: ignore[attr-defined]
-    return [task for loop in found if loop is not None for task in loop._unfinished_tasks()]
+    found = [reference() for reference in list(loops.data)]  # type: ignore[attr-defined]
+    return [loop for loop in found if loop is not None]
+
+
+def _has_tasks(loop: Any) -> bool:
+    """Whether all_tasks() is to look at this loop. From Python 3.14 on a forked child forgets older tasks."""
+    return sys.version_info < (3, 14) or not loop._is_inherited()
 
 
 _looks = threading.local()  # has `for_others` while this thread wants no tasks of hoop's

@@ -63,10 +63,11 @@ class SignalWatch(asyncio.SelectorEventLoop):
         _check_closed: Any
         _children: Any  # EventLoop's
         _handle_signal: Any
+        _is_inherited: Any  # Loop's
         _internal_fds: int
 
     def _watch_signals(self) -> None:
-        if not _is_main_thread():
+        if not _is_main_thread() or self._is_inherited():  # the parent has the same socket
             return
         self._read_signals()
         ours = self._csock.fileno()

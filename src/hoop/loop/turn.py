@@ -61,6 +61,8 @@ from cython.cimports.hoop.scheduling.future import PENDING
 from cython.cimports.hoop.scheduling.task import Task
 from cython.cimports.hoop.scheduling.timers import TimerHandle
 
+from hoop.loop import registry
+
 # asyncio's own: a timer is due this many seconds early, and no wait is longer than a day.
 CLOCK_RESOLUTION = cython.declare(cython.double, 1e-9)
 LONGEST_WAIT = cython.declare(cython.double, 24 * 3600.0)
@@ -516,7 +518,7 @@ class Loop(LoopCalls):
 
     def _check_inherited(self):
         self.check_driver()
-        if self._is_inherited():
+        if self._is_inherited() and not self.ends_in_child:
             leaving = sys.exc_info()[1]
             if isinstance(leaving, (SystemExit, KeyboardInterrupt)):
                 raise leaving  # a Runner wants to clean up while the child ends: that goes on
@@ -666,7 +668,18 @@ def _send_before_fork():
             loop.send_held()
 
 
-os.register_at_fork(before=_send_before_fork)
+def _let_it_end():
+    """In the child: the loop whose callback has forked may run until that has ended, as on asyncio."""
+    loop: Loop
+    for loop in registry.living():
+        if loop.thread == PyThread_get_thread_ident():
+            loop.ends_in_child = True
+            loop.current_is_forgotten = (
+                loop.current_tasks is None and loop.entered is not cython.NULL
+            )
+
+
+os.register_at_fork(before=_send_before_fork, after_in_child=_let_it_end)
 
 # ---- the list of tasks, shown to the garbage collector ------------------------------------------------
 

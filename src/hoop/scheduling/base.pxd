@@ -46,6 +46,8 @@ cdef class LoopBase(ReadyRing):
     cdef Ref entered
     cdef Ref entered_context
     cdef dict current_tasks             # asyncio's dictionary of them; None from Python 3.14 on
+    cdef bint ends_in_child             # this process was forked by one of its callbacks, and may end it
+    cdef bint current_is_forgotten      # that fork has made asyncio forget the current task
     cdef Ref first_task                 # unfinished native tasks, linked through them; all owned
     cdef Ref running                    # the runnable that is running; owned
     cdef int tid                        # the kernel's number of the thread that takes turns; 0 if none does

@@ -134,16 +134,16 @@ class LoopBase(ReadyRing):
         """Make a task the current one, and enter its context in this thread."""
         if self.entered is not cython.NULL:
             self.leave_context()
+        if self.current_tasks is None:  # fails in a child that was forked by a callback
+            _swap_current_task(self, cython.cast(object, task))
+        else:
+            PyDict_SetItem(ref(self.current_tasks), ref(self), task)
         if PyContext_Enter(context) < 0:
             exc = hoop_take_exception()
             self.forget_current()
             raise exc
         self.entered = task
         self.entered_context = context
-        if self.current_tasks is None:
-            _swap_current_task(self, cython.cast(object, task))
-        else:
-            PyDict_SetItem(ref(self.current_tasks), ref(self), task)
         return 0
 
     @cython.cfunc
@@ -168,7 +168,9 @@ class LoopBase(ReadyRing):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def forget_current(self) -> cython.int:
-        if self.current_tasks is None:
+        if self.current_is_forgotten:
+            self.current_is_forgotten = False
+        elif self.current_tasks is None:
             _swap_current_task(self, None)
         elif PyDict_DelItem(ref(self.current_tasks), ref(self)) < 0:
             PyErr_Clear()  # somebody called asyncio's _leave_task() by hand, so the entry is gone already
