@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import itertools
 import os
 import resource
 import socket
@@ -14,6 +15,7 @@ import pytest
 
 import hoop
 from hoop.loop import registry, signals
+from hoop.sim.event_loop import SimEventLoop
 
 
 def descriptors() -> list[str]:
@@ -183,3 +185,44 @@ def test_loops_that_never_run_leave_nothing(driver):
     after = kept()
     assert after["descriptors"] == before["descriptors"]
     assert after["blocks"] - before["blocks"] < 200
+
+
+def interrupted(number, make):
+    """Make a loop with an interrupt at this line of all that run. Returns False if there are fewer lines."""
+    lines, tracing = itertools.count(), sys.gettrace()
+
+    def trace(frame, event, argument):
+        if event == "line" and next(lines) == number:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        made = make()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(tracing)
+    made.close()
+    return next(lines) > number  # a finaliser has swallowed it
+
+
+@pytest.mark.filterwarnings("ignore:unclosed event loop")  # it was made, and nobody has got it
+@pytest.mark.parametrize("simulated", [False, True], ids=["real", "simulated"])
+def test_an_interrupt_while_a_loop_is_made_leaves_nothing(driver, monkeypatch, simulated):
+    def make():
+        return SimEventLoop(seed=1) if simulated else hoop.new_event_loop(driver=driver)
+
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: complaints.append(args.exc_type))
+    make().close()  # what is imported or made once is there
+    gc.collect()
+    before = sorted(descriptors())
+    number = 0
+    while interrupted(number, make):
+        number += 1
+    gc.collect()
+    assert number > 30
+    assert set(complaints) <= {KeyboardInterrupt}
+    assert sorted(descriptors()) == before

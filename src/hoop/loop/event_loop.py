@@ -180,17 +180,22 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
         self._ended_children: weakref.WeakSet[process.SubprocessTransport] | None = None
         self._resolver = names.Resolver()
         self._drain: Drain | None = None
-        self._file_pool = pool.FilePool(self, file_threads_max)
         self._reads_signals = self._watches_signals = False
         self._driver_given = getattr(self, "_driver_given", False)  # by a class of your own
-        # The last two take all descriptors that the loop will need, as asyncio's constructor does.
+        # All but the first take the descriptors that the loop will need, as asyncio's constructor does.
         try:
+            self._file_pool = pool.FilePool(self, file_threads_max)
             self._make_self_pipe()
             self._reserve_descriptors(self._ssock.fileno())
+            registry.loops.add(self)
         except BaseException:
-            self.close()
+            if hasattr(self, "_file_pool"):
+                self.close()
             raise
-        registry.loops.add(self)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file_pool"):  # else its making was interrupted, and nothing is open yet
+            super().__del__()  # type: ignore[misc]
 
     @property
     def driver(self) -> DriverName:
