@@ -195,7 +195,7 @@ class EventLoop(Loop, SignalWatch, asyncio.SelectorEventLoop):
 
     def __del__(self) -> None:
         if hasattr(self, "_file_pool"):  # else its making was interrupted, and nothing is open yet
-            super().__del__()  # type: ignore[misc]
+            super().__del__()
 
     @property
     def driver(self) -> DriverName:
