@@ -348,6 +348,25 @@ def test_nothing_is_imported_by_a_relative_name():
     assert relative == []
 
 
+def declarations(text: str) -> set[Path]:
+    """The .pxd files from which names are imported."""
+    names = re.findall(r"^from (?:cython\.cimports\.)?(hoop[\w.]*) c?import", text, re.MULTILINE)
+    return {path for n in names if (path := SOURCE / f"{n.replace('.', '/')}.pxd").exists()}
+
+
+def test_cython_sees_each_file_that_a_module_needs():
+    """It does not follow `from cython.cimports.a import b` to a/b.pxd. A name has to come from a.b, too."""
+    pattern = re.compile(r"^from cython\.cimports\.(hoop[\w.]*) import (\w+)", re.MULTILINE)
+    for module, path in MODULES.items():
+        text = path.read_text()
+        files = [SOURCE / a.replace(".", "/") / f"{b}.pxd" for a, b in pattern.findall(text)]
+        seen, todo = set(), declarations(text)
+        while todo:
+            seen |= (found := todo)
+            todo = {name for file in found for name in declarations(file.read_text())} - seen
+        assert [file for file in files if file.exists() and file not in seen] == [], module
+
+
 def test_headers_know_nothing_of_modules():
     """The .pxd of a C header cimports from other headers only."""
     for path in PACKAGE.glob("_c/*.pxd"):

@@ -11,3 +11,4 @@ cdef class Swap:
 
 cdef SimDriver ruling                   # the driver of the world that runs; None if none does
 cdef unsigned long ruled                # the thread that runs it
+cdef void rule_in(unsigned long ident) noexcept

@@ -88,6 +88,14 @@ def in_world() -> cython.bint:
     return ruling is not None and PyThread_get_thread_ident() == ruled
 
 
+@cython.cfunc
+@cython.exceptval(check=False)
+def rule_in(ident: cython.ulong) -> cython.void:
+    """Have another thread run the world."""
+    global ruled
+    ruled = ident
+
+
 def is_inside() -> bool:
     """Return whether this thread runs a world."""
     return in_world()

@@ -24,7 +24,7 @@ from cython.cimports.hoop._c.threads import (
     hoop_unblock_at,
     hoop_wait_for,
 )
-from cython.cimports.hoop.sim import swaps as c_swaps
+from cython.cimports.hoop.sim.swaps import rule_in
 
 from hoop.sim import swaps
 
@@ -237,7 +237,7 @@ def give(ident: cython.ulong, crowd: cython.bint) -> None:
     global crowded
     crowded = crowd
     swaps.sleep_by(threads.sleep if crowd else None)
-    c_swaps.ruled = ident
+    rule_in(ident)
     hoop_give_turn(ident)
 
 
