@@ -133,6 +133,35 @@ def test_a_patched_class_is_seen_from_the_next_sleep_or_run_on(loop):
     assert seen == []
 
 
+def test_a_class_that_has_changed_very_often_may_be_patched(driver):
+    """Python gives such a class no version any more, by which a change could be seen."""
+
+    class Own(hoop.EventLoop):
+        pass
+
+    seen = []
+
+    def call_soon(self, callback, *args, context=None):
+        seen.append(callback)
+        return hoop.EventLoop.call_soon(self, callback, *args, context=context)
+
+    for number in range(2000):
+        Own.number = number
+        assert Own.call_soon is hoop.EventLoop.call_soon  # Python notes a version as it looks
+
+    async def patches():
+        with mock.patch.object(Own, "call_soon", call_soon):
+            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
+        assert len(seen) == 2
+        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
+        assert len(seen) == 2
+
+    with asyncio.Runner(loop_factory=lambda: Own(driver)) as runner:
+        runner.run(patches())
+
+
 def test_a_step_that_is_called_again_does_nothing(run):
     async def main():
         loop = asyncio.get_running_loop()

@@ -93,6 +93,7 @@ cdef extern from "shim.h":
     Ref hoop_call(Ref callable, Ref args_tuple) noexcept
     bint hoop_is_method_of(Ref callable, object type) noexcept
     unsigned int hoop_type_version(object type) noexcept
+    bint hoop_may_have_changed(object type, unsigned int version) noexcept
     bint hoop_is_static(object type) noexcept
     int hoop_name_type(object type, const char *name) except -1
     bint hoop_is_dead(object weak_reference) noexcept

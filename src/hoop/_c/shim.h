@@ -235,8 +235,12 @@ static inline int hoop_name_type(PyObject *type, const char *name) {
     return 0;
 }
 
-/* Return the number that a class has until it or one of its bases changes; 0 if it has none now. */
+/* Return the number that a class has until it or one of its bases changes; 0 if it has none now. From Python 3.13 on
+ * a class that has changed a thousand times gets none any more. */
 static inline unsigned int hoop_type_version(PyObject *type) { return ((PyTypeObject *)type)->tp_version_tag; }
+static inline int hoop_may_have_changed(PyObject *type, unsigned int version) {
+    return version == 0 || hoop_type_version(type) != version;
+}
 
 /* Whether the object of a weak reference is gone. */
 static inline int hoop_is_dead(PyObject *weak) { return ((PyWeakReference *)weak)->wr_object == Py_None; }

@@ -34,6 +34,7 @@ from cython.cimports.hoop._c.python import (
     PyErr_CheckSignals,
     PyThread_get_thread_ident,
     Ref,
+    hoop_may_have_changed,
     hoop_swap_clear,
     hoop_swap_traverse,
     hoop_type_version,
@@ -172,7 +173,7 @@ class Loop(LoopCalls):
             self.hear()
             if self.dirty:
                 return 0
-        if hoop_type_version(type(self)) != self.class_version:
+        if hoop_may_have_changed(type(self), self.class_version):
             self.see_class()
         self.leave()
         self.snapshot = None
