@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.machinery
 import io
+import linecache
 import os
 import pkgutil
 import runpy
@@ -99,8 +100,30 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     if not program:
         parser().error("a program is missing")
     prepare(options.driver, names=not options.no_names, children=options.children)
-    run(kind, program)
+    try:
+        run(kind, program)
+    except SystemExit:
+        raise
+    except BaseException:
+        show_only_the_program()
+        raise
     return None
+
+
+def show_only_the_program() -> None:
+    """Let the traceback that ends this process begin with the program's own frames, not with hoop's."""
+    show = sys.excepthook
+
+    def shorten(kind: type[BaseException], exc: BaseException, frames: Any) -> None:
+        frame = frames
+        while frame is not None:
+            if frame.tb_frame.f_code.co_filename == main.__code__.co_filename:
+                frames = frame.tb_next
+            frame = frame.tb_next
+        sys.last_traceback = exc.__traceback__ = frames
+        show(kind, exc, frames)
+
+    sys.excepthook = shorten
 
 
 def prepare(driver: DriverName | None, *, names: bool, children: bool) -> None:
@@ -127,7 +150,11 @@ def run(kind: str, program: list[str]) -> None:
     elif kind == "-c":
         sys.argv[0] = "-c"
         set_path("")
-        execute(compile(program[0], "<string>", "exec", dont_inherit=True), main_module)
+        code = compile(program[0], "<string>", "exec", dont_inherit=True)
+        register = getattr(linecache, "_register_code", None)
+        if register is not None:  # from Python 3.13 on tracebacks show the lines of such code
+            register(code, program[0], "<string>")
+        execute(code, main_module)
     else:
         run_path(program[0], main_module)
 

@@ -106,6 +106,42 @@ def test_a_compiled_file_is_a_program(folder):
     assert found == expected
 
 
+FAILS = """
+import atexit, sys
+def fail(how):
+    raise how("failed")
+atexit.register(lambda: print("end", sys.last_traceback.tb_frame.f_code.co_name, file=sys.stderr))
+"""
+OWN_HOOK = """
+def hook(kind, exc, frames):
+    print(kind, exc, [exc.__traceback__.tb_lineno, frames.tb_lineno], file=sys.stderr)
+sys.excepthook = hook
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (FAILS + "try:\n    fail(KeyError)\nfinally:\n    fail(ValueError)", 1),
+        (FAILS + OWN_HOOK + "fail(ValueError)", 1),
+        (FAILS + "fail(KeyboardInterrupt)", -signal.SIGINT),
+        ("def wrong(:", 1),
+    ],
+    ids=["fails twice", "its own hook", "interrupt", "no Python"],
+)
+def test_a_program_that_fails_shows_what_it_shows_on_python(tmp_path, code, status):
+    (tmp_path / "failing.py").write_text(code)
+    shown = python("-m", "hoop", "failing.py", cwd=tmp_path, status=status)
+    assert shown == python("failing.py", cwd=tmp_path, status=status)
+
+
+@pytest.mark.parametrize("program", [["-m", "failing"], ["-c", FAILS + "fail(ValueError)"]])
+def test_a_module_that_fails_shows_what_it_shows_on_python(tmp_path, program):
+    (tmp_path / "failing.py").write_text(FAILS + "fail(ValueError)")
+    shown = python("-m", "hoop", *program, cwd=tmp_path, status=1)
+    assert shown == python(*program, cwd=tmp_path, status=1)
+
+
 def test_run_is_the_same_word(folder):
     assert facts("-m", "hoop", "run", "facts.py", "x", cwd=folder)["argv"] == ["facts.py", "x"]
     assert facts("-m", "hoop", "run", "--", "facts.py", cwd=folder)["argv"] == ["facts.py"]
