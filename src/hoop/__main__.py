@@ -151,8 +151,8 @@ def run(kind: str, program: list[str]) -> None:
         sys.argv[0] = "-c"
         set_path("")
         code = compile(program[0], "<string>", "exec", dont_inherit=True)
-        register = getattr(linecache, "_register_code", None)
-        if register is not None:  # from Python 3.13 on tracebacks show the lines of such code
+        if sys.version_info >= (3, 14):  # whose tracebacks show the lines of such code
+            register: Any = vars(linecache)["_register_code"]
             register(code, program[0], "<string>")
         execute(code, main_module)
     else:
