@@ -152,8 +152,9 @@ def run(kind: str, program: list[str]) -> None:
         set_path("")
         code = compile(program[0], "<string>", "exec", dont_inherit=True)
         if sys.version_info >= (3, 14):  # whose tracebacks show the lines of such code
-            register: Any = vars(linecache)["_register_code"]
-            register(code, program[0], "<string>")
+            register: Any = getattr(linecache, "_register_code", None)  # Python's own, and may go
+            if register is not None:
+                register(code, program[0], "<string>")
         execute(code, main_module)
     else:
         run_path(program[0], main_module)
