@@ -1,4 +1,4 @@
-/* Functions and hashes of CPython's that a simulation puts its own in place of, and a loop's C methods. */
+/* Puts functions in place of others: of CPython in a simulation, C methods of a loop, and calls without keywords. */
 
 #ifndef HOOP_SWAP_H
 #define HOOP_SWAP_H

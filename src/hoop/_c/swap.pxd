@@ -1,4 +1,4 @@
-# Puts a simulation's functions in place of CPython's: see swap.h.
+# Puts functions in place of others: see swap.h.
 from hoop._c.python cimport Ref
 
 cdef extern from "swap.h":
