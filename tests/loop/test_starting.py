@@ -170,7 +170,8 @@ def test_many_loops_leave_nothing(driver, main, times):
     after = kept()
     grown = {name: after[name] - before[name] for name in before}
     assert grown["blocks"] < 200, grown
-    assert grown["KiB"] < 4096, grown
+    if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # asan keeps freed memory
+        assert grown["KiB"] < 4096, grown
     assert all(grown[name] == 0 for name in before if name not in ("blocks", "KiB")), grown
 
 
