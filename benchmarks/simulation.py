@@ -178,6 +178,8 @@ def main() -> None:
         raise SystemExit(f"no such rows: {', '.join(unknown)}; there are: {', '.join(ROWS)}")
     warnings.simplefilter("ignore", ResourceWarning)  # looptime leaves its selector open
     running = contestants()
+    for explore in running.values():
+        explore(Tally(virtual.small), 1)  # imports, and makes what the process keeps
     samples: dict[str, dict[str, list[Sample]]] = {
         name: {contestant: [] for contestant in running} for name in names
     }
