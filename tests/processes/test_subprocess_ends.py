@@ -274,6 +274,7 @@ def test_a_child_that_was_waited_for_gets_no_signal(run, method):
     run(main())
 
 
+@pytest.mark.usefixtures("waiting_by")
 def test_the_kernel_throws_every_status_away(run, logged):
     """With SIGCHLD ignored it does."""
 
