@@ -38,9 +38,8 @@ from hoop.sim.threads.turns import Ending, Threads
 _ABSENT: Any = object()
 
 PROCESS = "replace the process in the test"
-NODE = (
-    0x0100_0000_0001  # in place of the hardware's address, from the range for those that have none
-)
+# In place of the hardware's address, from the range for those that have none.
+NODE = 0x0100_0000_0001
 
 # Functions that send a real signal, now or later, or wait for one.
 _WITH_SIGNALS: dict[Any, tuple[str, ...]] = {
@@ -125,10 +124,7 @@ def _seeded(owner: Any, name: str) -> Any:
 def _clock(name: str, wall: Callable[[], Any], other: Callable[[], Any]) -> Any:
     """time.clock_gettime() or its like, with virtual time. Clocks of the processor stay real."""
     real: Any = getattr(time, name)
-    walls = {
-        time.CLOCK_REALTIME,
-        time.CLOCK_TAI,
-    }  # the kernel begins with no leap seconds between them
+    walls = {time.CLOCK_REALTIME, time.CLOCK_TAI}  # the kernel begins with no leap seconds between
     others = {time.CLOCK_MONOTONIC, time.CLOCK_MONOTONIC_RAW, time.CLOCK_BOOTTIME}
 
     def clock(number: int) -> Any:

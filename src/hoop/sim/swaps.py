@@ -613,15 +613,17 @@ def name_tasks_of(cls) -> cython.int:
     return 0
 
 
-def name_tasks() -> None:
+@cython.cfunc
+@cython.exceptval(-1)
+def name_tasks() -> cython.int:
     """Have worlds name the tasks of asyncio's own class. Only the first call does something."""
     global _init_task
     if _init_task != cython.NULL:
-        return
+        return 0
     _init_task = hoop_init_of(_asyncio.Task)
     method = _asyncio.Task.__init__
     name_tasks_of(_asyncio.Task)
-    hoop_set_method(method, cython.cast(cython.p_void, init_task))
+    return hoop_set_method(method, cython.cast(cython.p_void, init_task))
 
 
 # ---- the world -------------------------------------------------------------------------------------
