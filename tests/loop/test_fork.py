@@ -348,11 +348,12 @@ async def other():
     await asyncio.sleep(0.001)
 
 async def main(how):
+    loop = asyncio.get_running_loop()
     tasks = [asyncio.create_task(other()) for _ in range(2)]
     await asyncio.sleep(0)
     pid = os.fork()
     if pid == 0:
-        print(len(asyncio.all_tasks(last)), end=" ", flush=True)
+        print(len(asyncio.all_tasks(loop)), end=" ", flush=True)
         if how == "raise":
             raise LookupError("in the child")
         return "child"
@@ -360,16 +361,11 @@ async def main(how):
     await asyncio.gather(*tasks)
     return status
 
-async def outer(how):
-    global last
-    last = asyncio.get_running_loop()
-    return await main(how)
-
 parent = os.getpid()
 for run in (asyncio.run, hoop.run):
     for how in ("return", "raise"):
         try:
-            ended = run(outer(how))
+            ended = run(main(how))
         except LookupError as exc:
             ended = repr(exc)
         if os.getpid() != parent:
@@ -392,20 +388,15 @@ STAYS = """
 import signal
 
 async def main():
+    loop = asyncio.get_running_loop()
     pid = os.fork()
     if pid == 0:
-        loop = last
         signal.setitimer(signal.ITIMER_REAL, 0.01)
         signal.signal(signal.SIGALRM, lambda *_: sys.exit(9))
         await loop.create_future()
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-async def outer():
-    global last
-    last = asyncio.get_running_loop()
-    return await main()
-
-print(hoop.run(outer()))
+print(hoop.run(main()))
 """
 
 
